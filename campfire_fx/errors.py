@@ -1,0 +1,23 @@
+"""The errors of campfire_fx: each names the place, says what was wrong, and what to do."""
+
+from __future__ import annotations
+
+
+class CampfireError(Exception):
+    """Base of every error that campfire_fx raises on purpose."""
+
+
+class CaptureError(CampfireError):
+    """The model could not be captured as a graph."""
+
+
+class RegimeError(CampfireError):
+    """A sparsity regime, its numbers, or a mask does not fit."""
+
+
+class ShrinkError(CampfireError):
+    """Shrinking could not be done, or could not be proven exact. The model given is unchanged."""
+
+
+class ExportError(CampfireError):
+    """A model could not be written, or a file could not be read back."""
