@@ -1,0 +1,58 @@
+"""Facts that a capture leaves behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from campfire_fx.capture.dual import DualGraphModule
+
+
+@dataclass(frozen=True, slots=True)
+class Specialisation:
+    """A question that Python asked while tracing, and the answer the example gave.
+
+    The captured graph is right for every input that gives the same answer.
+    """
+
+    where: str
+    """Source line that asked, `file.py:123`."""
+    expression: str
+    """What was asked, as source text: `bool(x.shape[2] > 3)`."""
+    value: object
+    """The answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Island:
+    """A part of a model that was captured as one graph."""
+
+    path: str
+    """Path of the submodule in the model given; "" for the whole model."""
+    module: DualGraphModule
+    args: tuple[Any, ...]
+    """Example positional inputs of this part, detached."""
+    kwargs: dict[str, Any]
+    """Example keyword inputs of this part, detached."""
+    specialisations: tuple[Specialisation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A captured model: what runs, which parts of it are graphs, and what stayed Python."""
+
+    module: nn.Module
+    """Computes what the model given computes. Where the whole was captured, `islands[0].module`."""
+    islands: tuple[Island, ...]
+    untraced: tuple[tuple[str, str], ...]
+    """(path, reason) of each weight-holding module outside every island."""
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    @property
+    def whole(self) -> bool:
+        """Whether the model was captured as one graph."""
+        return len(self.islands) == 1 and self.islands[0].path == ""
