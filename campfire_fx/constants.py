@@ -1,0 +1,279 @@
+"""Constants: run a graph on NaN, where NaN means "depends on the input"; what stays a number is proven constant.
+
+A layer that mixes channels gives, per output channel, NaN if any non-zero kernel reads a NaN channel, else its
+constant. Everything else is executed: NaN flows through normalisation, activations, sums and pools by itself.
+A channel (positions of one label) whose values are not all equal counts as NaN, because its values would depend on
+the image size. Operations that swallow NaN give NaN (their rows say so).
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from campfire_fx.labelling import GraphRun, Labelling, make_call
+from campfire_fx.labels import FIXED, Labelled, collapse, lines
+from campfire_fx.rules import Call, Constant, Held, Rule
+from campfire_fx.rules.record import invoke
+from campfire_fx.rules.structure import MixCall, Mixer
+
+NAN = float("nan")
+
+
+@dataclass(slots=True, eq=False)
+class Constants:
+    """What is proven constant.
+
+    Attributes:
+        values: per graph run, node -> values with NaN for "depends on the input", nested as the node's labels.
+        inputs: weight id -> one vector (C,) per call of the weight: the constant that each input channel brings,
+            NaN where it depends on the input.
+    """
+
+    values: list[dict[fx.Node, Any]] = field(default_factory=list)
+    inputs: dict[int, list[tuple[MixCall, Tensor]]] = field(default_factory=dict)
+
+
+def find_constants(labelling: Labelling) -> Constants:
+    """Run every graph on NaN, in evaluation mode whatever its modules' flags."""
+    found = Constants()
+    calls = {(c.graph, c.node): (m, c) for m in labelling.structure.mixers.values() for c in m.calls}
+    root = labelling.captured.module
+    flags = [(module, module.training) for module in root.modules()]
+    root.eval()
+    try:
+        with torch.no_grad():
+            for run in labelling.runs:
+                found.values.append(_run(labelling, run, calls, found))
+    finally:
+        for module, training in flags:
+            module.training = training
+    return found
+
+
+def _run(labelling: Labelling, run: GraphRun, calls: dict[Any, tuple[Mixer, MixCall]], found: Constants) -> Any:
+    dtype = next((p.dtype for p in run.module.parameters() if p.is_floating_point()), torch.float32)
+    values: dict[fx.Node, Any] = {}
+    for node in run.graph.nodes:
+        labels = run.values.get(node)
+        if node.op == "output":
+            continue
+        if node.op == "get_attr":
+            values[node] = labels.tensor.detach() if isinstance(labels, Held) else labels
+        elif node.op == "placeholder":
+            values[node] = _unknown(labels, dtype)
+        elif (run.number, node) in calls:
+            mixer, call = calls[run.number, node]
+            values[node] = _mix(mixer, call, values, labels, found)
+        elif not _has_labels(labels):
+            values[node] = labels
+        else:
+            values[node] = _execute(labelling, run, node, values, dtype)
+    return values
+
+
+def _has_labels(value: Any) -> bool:
+    found: list[Any] = []
+    fx.node.map_aggregate(value, found.append)
+    return any(isinstance(v, Labelled) for v in found)
+
+
+def _unknown(labels: Any, dtype: torch.dtype) -> Any:
+    """Return NaN in the shape of every labelled tensor."""
+    return fx.node.map_aggregate(
+        labels, lambda v: torch.full((), NAN, dtype=dtype).expand(v.shape) if isinstance(v, Labelled) else v
+    )
+
+
+def _mix(mixer: Mixer, call: MixCall, values: dict[fx.Node, Any], labels: Labelled, found: Constants) -> Tensor:
+    """Give each output channel its constant, or NaN if a non-zero kernel reads what is not foldable."""
+    per_channel = lines(values[call.source], call.channel_dim)
+    constant = per_channel[:, 0].clone()
+    constant[(per_channel != per_channel[:, :1]).any(1)] = NAN  # NaN differs from itself: it stays NaN
+    found.inputs.setdefault(id(mixer.weight), []).append((call, constant))
+    reads = mixer.reads()
+    groups, _, width = reads.shape
+    incoming = constant.view(groups, 1, width)
+    unfoldable = incoming.isnan() | ((incoming != 0) & call.padded)
+    out = folded(mixer, constant).to(constant)
+    bias = bias_of(call)
+    if bias is not None:
+        out = out + bias.detach()
+    out = out.masked_fill((reads & unfoldable).any(-1).flatten(), NAN)
+    size = [1] * len(labels.shape)
+    size[call.channel_dim] = out.numel()
+    return out.view(size).expand(labels.shape)
+
+
+def folded(mixer: Mixer, constant: Tensor) -> Tensor:
+    """Return what constant inputs add to each output channel: sum_i c_i sum_taps W[k, i], shape (K,), float64.
+
+    Exact where every position reads every tap: without zero padding. NaN in `constant` counts as zero.
+    """
+    groups, width = mixer.layout.groups, mixer.outputs.numel() // mixer.layout.groups
+    known = constant.nan_to_num(nan=0.0).double().view(groups, -1)
+    if not known.any():
+        return torch.zeros(groups * width, dtype=torch.float64)
+    kernels = mixer.layout.kernels(mixer.weight.detach()).double().sum(-1)
+    return torch.einsum("gki,gi->gk", kernels, known).flatten()
+
+
+def bias_of(call: MixCall) -> Tensor | None:
+    """Return the bias added by a mixing call, or None."""
+    if call.module is not None:
+        return call.module.bias  # type: ignore[return-value]
+    position = 0 if call.node.target is torch.addmm else 2
+    given = call.node.args[position] if position < len(call.node.args) else call.node.kwargs.get("bias")
+    if not isinstance(given, fx.Node) or call.node.target in (torch.einsum, torch.matmul, operator.matmul):
+        return None
+    value: Any = given.graph.owning_module
+    for part in str(given.target).split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _execute(labelling: Labelling, run: GraphRun, node: fx.Node, values: dict[fx.Node, Any], dtype: Any) -> Any:
+    rule = run.rule(node)
+    call = make_call(run, node, labelling.structure, lambda _: None, rule)
+    labels = run.values[node]
+    if rule.constant in (Constant.TAINT, Constant.MIX) or not _worth(call, run, node, values):
+        return _unknown(labels, dtype)
+    if rule.constant in (Constant.KEEP, Constant.ZERO):
+        result = _kept(call, node, values, labels)
+        if rule.constant is Constant.ZERO:
+            result = fx.node.map_aggregate(
+                result, lambda v: v.masked_fill(v != 0, NAN) if isinstance(v, Tensor) else v
+            )
+        return result
+    try:
+        result = _evaluate(call, rule, node, values)
+    except Exception:  # whatever cannot be run on NaN proves nothing
+        return _unknown(labels, dtype)
+    result = _normal(labels, result, labelling, dtype)
+    if _writes_in_place(call) and isinstance(node.args[0], fx.Node):
+        values[node.args[0]] = result
+    return result
+
+
+def _worth(call: Call, run: GraphRun, node: fx.Node, values: dict[fx.Node, Any]) -> bool:
+    """Whether anything constant comes in, and no number that is read off the input's size."""
+    known = False
+    for source in node.all_input_nodes:
+        plain = run.values[source]
+        if isinstance(plain, (int, float)) and not isinstance(plain, bool) and not run.rule(node).movement:
+            return False
+        found: list[Any] = []
+        fx.node.map_aggregate(values[source], found.append)
+        moving = _has_labels(plain)
+        known |= any(isinstance(v, Tensor) and not bool(collapse(v).isnan().all()) for v in found if moving)
+    vanishing = call.module is not None and run.rule(node).constant is Constant.AFFINE
+    return known or vanishing or run.rule(node).constant in (Constant.PRODUCT, Constant.AFFINE) or _makes_zeros(call)
+
+
+def _makes_zeros(call: Call) -> bool:
+    return call.target in (torch.zeros_like, torch.ones_like, "pad") or getattr(call.target, "__name__", "") == "pad"
+
+
+def _kept(call: Call, node: fx.Node, values: dict[fx.Node, Any], labels: Any) -> Any:
+    """Look each output position up by its label: a channel keeps the value it had."""
+    source = call.operand(0, "input")
+    incoming = call.labelled()
+    if source is None or len(incoming) != 1:
+        return _unknown(labels, torch.float32)
+    roots = call.structure.forest.find(incoming[0].labels)
+    keys, value = torch.broadcast_tensors(collapse(roots), collapse(values[source]))
+    known, place = torch.unique(keys, return_inverse=True)
+    table = _agreed(value.flatten(), place.flatten(), known.numel())
+    table[known == FIXED] = NAN
+
+    def at(output: Labelled) -> Tensor:
+        small = collapse(call.structure.forest.find(output.labels))
+        spot = torch.searchsorted(known, small.contiguous()).clamp(max=known.numel() - 1)
+        found = torch.where(known[spot] == small, table[spot], NAN)
+        return found.expand(output.shape)
+
+    return fx.node.map_aggregate(labels, lambda v: at(v) if isinstance(v, Labelled) else v)
+
+
+def _agreed(value: Tensor, place: Tensor, count: int) -> Tensor:
+    """Return per group the value that all members share, else NaN."""
+    low = torch.full((count,), float("inf"), dtype=value.dtype).scatter_reduce(0, place, value, "amin")
+    high = torch.full((count,), -float("inf"), dtype=value.dtype).scatter_reduce(0, place, value, "amax")
+    return low.masked_fill(low != high, NAN)
+
+
+_PER_POSITION = ("pass", "element-wise", "per channel")
+
+
+def _evaluate(call: Call, rule: Rule, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
+    small = rule.name in _PER_POSITION
+
+    def convert(source: fx.Node) -> Any:
+        return fx.node.map_aggregate(
+            values[source], lambda v: (collapse(v).clone() if small else v) if isinstance(v, Tensor) else v
+        )
+
+    args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), convert)
+    if small and _writes_in_place(call):
+        args = (*_together(args),)
+    result = invoke(node, call.module, args, kwargs)
+    if rule.constant is Constant.PRODUCT:
+        zero = torch.stack(_together([(v == 0).double() for v in args if isinstance(v, Tensor)])).amax(0) > 0
+        result = result.masked_fill(zero, 0.0)
+    elif rule.constant is Constant.AFFINE:
+        result = _shifts(call, result)
+    return result
+
+
+def _together(args: Any) -> list[Any]:
+    """Broadcast the tensors among arguments to one shape, each in memory of its own."""
+    shape = torch.broadcast_shapes(*(v.shape for v in args if isinstance(v, Tensor)))
+    return [v.expand(shape).clone() if isinstance(v, Tensor) else v for v in args]
+
+
+def _shifts(call: Call, result: Tensor) -> Tensor:
+    """Where the scale of a normalisation is zero, its output is its shift."""
+    if call.module is not None:
+        scale, shift = call.module.weight, call.module.bias
+    else:
+        first = 3 if getattr(call.target, "__module__", "") == "torch.nn.functional" else 1
+        scale, shift = (getattr(call.get(i, n), "tensor", None) for i, n in ((first, "weight"), (first + 1, "bias")))
+    if not isinstance(scale, Tensor):
+        return result
+    size = [1, -1] + [1] * (result.ndim - 2)
+    value = torch.zeros_like(scale) if shift is None else shift
+    return torch.where((scale == 0).view(size), value.detach().view(size), result)
+
+
+def _writes_in_place(call: Call) -> bool:
+    if call.module is not None:
+        return bool(getattr(call.module, "inplace", False))
+    name = call.target if isinstance(call.target, str) else getattr(call.target, "__name__", "")
+    in_operator = getattr(call.target, "__module__", "") == "_operator" and name in _IN_PLACE_OPERATORS
+    method = name.endswith("_") and not name.endswith("__")
+    return method or in_operator or name in ("__iadd__", "__imul__") or bool(call.kwargs.get("inplace", False))
+
+
+_IN_PLACE_OPERATORS = ("iadd", "isub", "imul", "itruediv")
+
+
+def _normal(labels: Any, result: Any, labelling: Labelling, dtype: torch.dtype) -> Any:
+    """Bring results to normal form: as stretched as their labels, NaN where a channel is not uniform."""
+    if isinstance(labels, Labelled):
+        if not isinstance(result, Tensor) or not result.is_floating_point():
+            return _unknown(labels, dtype)
+        result = result.expand(labels.shape)
+        roots = labelling.structure.forest.find(labels.labels)
+        for dim in range(result.ndim):
+            if roots.stride(dim) == 0 and result.stride(dim) != 0 and result.shape[dim] > 1:
+                first = result.narrow(dim, 0, 1)
+                same = (result == first).all(dim, keepdim=True)
+                result = first.masked_fill(~same, NAN).expand(labels.shape)
+        return result
+    if isinstance(labels, (tuple, list)):
+        return type(labels)(_normal(a, b, labelling, dtype) for a, b in zip(labels, result, strict=True))
+    return result

@@ -1,0 +1,248 @@
+"""The label run: execute every graph of a captured model on channel labels.
+
+One pass over the nodes finds the whole channel structure: which channels live or die together, which layers make
+and read them, what cannot be removed and why. Graphs that share modules (the training and the inference graph,
+islands with shared layers) are run over one label forest, so that their shared layers agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from campfire_fx.capture import Captured
+from campfire_fx.errors import ShrinkError
+from campfire_fx.labels import Labelled
+from campfire_fx.rules import Call, Constant, Held, Rule, known_class, lookup
+from campfire_fx.rules.barriers import BARRIER, fix_tensors
+from campfire_fx.rules.record import invoke
+from campfire_fx.rules.structure import Structure, fixed
+
+
+@dataclass(slots=True, eq=False)
+class GraphRun:
+    """One graph of a captured model and what the label run gave for each node.
+
+    Attributes:
+        number: its place among the runs.
+        module: the graph module that owns the parameters.
+        graph: the inference graph, or the training graph where that differs.
+        training: whether this is the training graph.
+        args: example values of the placeholders, in order.
+        values: node -> labels (`Labelled`, `Held`, nested) or plain values.
+    """
+
+    number: int
+    module: fx.GraphModule
+    graph: fx.Graph
+    training: bool
+    args: list[Any]
+    values: dict[fx.Node, Any] = field(default_factory=dict)
+
+    def rule(self, node: fx.Node) -> Rule:
+        """Return the rule of a calling node; operations without a row are barriers."""
+        return lookup(target_of(self.module, node)) or BARRIER
+
+    def submodule(self, node: fx.Node) -> nn.Module | None:
+        """Return the module that a node calls, or None."""
+        return self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+@dataclass(slots=True, eq=False)
+class Labelling:
+    """The channel structure of a whole captured model."""
+
+    captured: Captured
+    structure: Structure
+    runs: list[GraphRun]
+
+
+def target_of(root: nn.Module, node: fx.Node) -> Any:
+    """Return the key of the rule table for a calling node: a torch.nn class, a function, a method's name."""
+    if node.op == "call_module":
+        module = root.get_submodule(str(node.target))
+        return known_class(module) or f"module {type(module).__name__}"
+    return node.target
+
+
+def label(captured: Captured, *, training: bool = True) -> Labelling:
+    """Run every graph on labels.
+
+    Args:
+        captured: the traced model.
+        training: also run training graphs where they differ from the inference graphs.
+    """
+    structure = Structure(names=_names(captured.module))
+    runs: list[GraphRun] = []
+    for island in captured.islands:
+        args = placeholder_values(island.module.graph, island.args, island.kwargs)
+        graphs = [(island.module.graph, False)]
+        if training and island.module.train_graph is not None:
+            graphs.append((island.module.train_graph, True))
+        for graph, is_training in graphs:
+            if is_training:
+                args = placeholder_values(graph, island.args, island.kwargs)
+            runs.append(GraphRun(len(runs), island.module, graph, is_training, args))
+    for run in runs:
+        _run(run, structure)
+    _pin_conflicts(structure)
+    return Labelling(captured, structure, runs)
+
+
+def placeholder_values(graph: fx.Graph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    """Return the example value of each placeholder of a graph, in order."""
+    values, position = [], 0
+    for node in graph.find_nodes(op="placeholder"):
+        name = str(node.target)
+        if name.startswith("**"):
+            values.append(kwargs)
+        elif name.startswith("*"):
+            values.append(args[position:])
+        elif position < len(args):
+            values.append(args[position])
+            position += 1
+        else:
+            values.append(kwargs[name] if name in kwargs else (node.args[0] if node.args else None))
+    return values
+
+
+def _names(module: nn.Module) -> dict[int, str]:
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    return {id(tensor): name for name, tensor in reversed(tensors)}
+
+
+def _run(run: GraphRun, structure: Structure) -> None:
+    structure.graph = run.number
+    given = iter(run.args)
+    example = ExampleValues(run)
+    with torch.no_grad():
+        for node in run.graph.nodes:
+            if node.op == "placeholder":
+                run.values[node] = fix_tensors(next(given))
+            elif node.op == "get_attr":
+                run.values[node] = _attribute(run.module, str(node.target))
+            elif node.op == "output":
+                structure.pin("output", "the model's output", *_activations(run, node))
+            else:
+                run.values[node] = _call(run, node, structure, example)
+
+
+def _activations(run: GraphRun, node: fx.Node) -> list[Labelled]:
+    found: list[Labelled] = []
+    fx.node.map_arg(node.args, lambda n: fx.node.map_aggregate(run.values[n], found.append))
+    return [v for v in found if isinstance(v, Labelled)]
+
+
+def _attribute(root: nn.Module, target: str) -> Any:
+    value: Any = root
+    for part in target.split("."):
+        value = getattr(value, part)
+    return Held(value) if isinstance(value, Tensor) else value
+
+
+def substitute(values: dict[fx.Node, Any], node: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return a node's arguments with other nodes replaced by their values."""
+    args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), lambda n: values[n])
+    return tuple(args), dict(kwargs)
+
+
+def make_call(
+    run: GraphRun, node: fx.Node, structure: Structure, example: Callable[[fx.Node], Any], rule: Rule
+) -> Call:
+    """Return the call of a node on the labels found so far."""
+    args, kwargs = substitute(run.values, node)
+    if rule.constant is not Constant.MIX and rule is not BARRIER:
+        args, kwargs = fx.node.map_aggregate((args, kwargs), lambda v: _labelled(v, structure, rule))
+    return Call(node, target_of(run.module, node), run.submodule(node), args, kwargs, structure, example)
+
+
+def _labelled(value: Any, structure: Structure, rule: Rule) -> Any:
+    keeps = rule.constant is Constant.AFFINE or rule.name == "per channel"
+    return structure.tensor(value.tensor) if isinstance(value, Held) and not keeps else value
+
+
+def _call(run: GraphRun, node: fx.Node, structure: Structure, example: Callable[[fx.Node], Any]) -> Any:
+    rule = run.rule(node)
+    call = make_call(run, node, structure, example, rule)
+    if not call.labelled() and not call.held() and call.module is None:
+        return _plain(node, call)
+    try:
+        return rule.flow(call)
+    except ShrinkError:
+        raise
+    except Exception as error:
+        raise ShrinkError(
+            f"The label run failed at {call.where()} ({rule.name}): {error} "
+            "Please report this; as a workaround wrap the operation in a module that torch.fx keeps as a leaf."
+        ) from error
+
+
+def _plain(node: fx.Node, call: Call) -> Any:
+    """Execute what depends on no activation: sizes, numbers, tensors made from them."""
+    if node.target in (torch._assert, print):
+        return None
+    return invoke(node, None, call.args, call.kwargs)
+
+
+def _pin_conflicts(structure: Structure) -> None:
+    """Pin a weight that is both mixed with and used in some other way."""
+    for key in structure.mixers.keys() & structure.tensors.keys():
+        mixer = structure.mixers[key]
+        structure.pin(mixer.name, "its weight is also used directly", mixer.inputs, mixer.outputs)
+        structure.pin(mixer.name, "its weight is also used directly", structure.tensors[key][1])
+
+
+class ExampleValues:
+    """True (fake-tensor) values of nodes, computed on demand, for operations that no rule describes."""
+
+    def __init__(self, run: GraphRun) -> None:
+        self._run = run
+        self._values: dict[fx.Node, Any] | None = None
+
+    def __call__(self, node: fx.Node) -> Any:
+        if self._values is None:
+            self._values = self._evaluate(fake=True)
+        if node not in self._values:
+            self._values = self._evaluate(fake=False)
+        return self._values[node]
+
+    def _evaluate(self, fake: bool) -> dict[fx.Node, Any]:
+        """Run the graph in evaluation mode as far as it goes; fake tensors cost no arithmetic."""
+        run, values = self._run, dict[fx.Node, Any]()
+        mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else None
+        flags = [(m, m.training) for m in run.module.modules()]
+        try:
+            run.module.eval()
+            with torch.no_grad():
+                if mode is None:
+                    self._fill(values, lambda v: v)
+                else:
+                    with mode:
+                        self._fill(values, lambda v: mode.from_tensor(v) if isinstance(v, Tensor) else v)
+        except Exception:
+            if not fake:
+                raise
+        finally:
+            for module, training in flags:
+                module.training = training
+        return values
+
+    def _fill(self, values: dict[fx.Node, Any], convert: Callable[[Any], Any]) -> None:
+        given = iter(self._run.args)
+        for node in self._run.graph.nodes:
+            if node.op == "placeholder":
+                values[node] = fx.node.map_aggregate(next(given), convert)
+            elif node.op == "get_attr":
+                held = _attribute(self._run.module, str(node.target))
+                values[node] = held.tensor if isinstance(held, Held) else held
+            elif node.op != "output":
+                args, kwargs = substitute(values, node)
+                values[node] = invoke(node, self._run.submodule(node), args, kwargs)
+
+
+__all__ = ["GraphRun", "Labelling", "fixed", "label", "make_call", "placeholder_values", "substitute", "target_of"]

@@ -1,0 +1,227 @@
+"""Liveness: mark and sweep over labels, from what is pinned back to what it needs.
+
+A live output channel makes live every input channel that a non-zero kernel of it reads, unless that channel is a
+constant that can be folded. What is not marked is dead, in every layer that shares the label.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, fx
+
+from campfire_fx.constants import NAN, Constants
+from campfire_fx.labelling import GraphRun, Labelling
+from campfire_fx.labels import FIXED, Labelled, collapse
+from campfire_fx.rules.structure import Mixer
+
+logger = logging.getLogger(__name__)
+
+_WORTH_MERGING_INTO = 0.1  # a kept constant smaller than this share of the largest would magnify rounding
+
+
+@dataclass(slots=True, eq=False)
+class Reader:
+    """A mixing weight as liveness sees it; arrays are per group: (G, K/G), (G, C/G), reads (G, K/G, C/G).
+
+    Attributes:
+        constant: what each input channel brings if it is constant (in all calls alike), else NaN.
+        padded: zeros surround the input in some call, so constants other than zero must be merged, not folded.
+    """
+
+    mixer: Mixer
+    inputs: Tensor
+    outputs: Tensor
+    reads: Tensor
+    constant: Tensor
+    padded: bool
+
+    def foldable(self) -> Tensor:
+        """Which inputs are constant: they can be dropped, after folding or merging. Shape (G, C/G)."""
+        return ~self.constant.isnan()
+
+    def read_by_live(self, alive: Tensor) -> Tensor:
+        """Which inputs some live output reads. Shape (G, C/G)."""
+        return (self.reads & alive[self.outputs].unsqueeze(-1)).any(1)
+
+    def merged(self, alive: Tensor) -> Tensor:
+        """Which inputs are non-zero constants that must be merged into one of them. Shape (G, C/G)."""
+        if not self.padded:
+            return torch.zeros_like(self.inputs, dtype=torch.bool)
+        return self.foldable() & (self.constant != 0) & self.read_by_live(alive)
+
+
+@dataclass(slots=True, eq=False)
+class Liveness:
+    """What stays.
+
+    Attributes:
+        roots: the root of every label, int64 (labels,).
+        alive: per root, whether its channels stay, bool (labels,).
+        readers: the weights in use, in the order in which the graphs meet them.
+        merges: weight id -> (group, channel kept) for each group whose constants are merged.
+    """
+
+    roots: Tensor
+    alive: Tensor
+    readers: list[Reader]
+    merges: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+
+    def keeps(self, labels: Tensor) -> Tensor:
+        """Whether each label's channels stay, same shape as `labels`; stretched dimensions are narrowed to one."""
+        return self.alive[self.roots[collapse(labels).long()]]
+
+
+def find_live(
+    labelling: Labelling, constants: Constants, *, round_to: int = 1, extra: Tensor | None = None
+) -> Liveness:
+    """Find what must stay.
+
+    Args:
+        labelling: the channel structure; its runs decide which layers are in use.
+        constants: what is proven constant.
+        round_to: keep just enough dead channels for every layer's count to be a multiple of this.
+        extra: labels to keep whatever is known of them.
+    """
+    roots = labelling.structure.forest.roots()
+    alive = torch.zeros(roots.numel(), dtype=torch.bool)
+    alive[FIXED] = True
+    if extra is not None:
+        alive[roots[extra.long()]] = True
+    live = Liveness(roots, alive, _readers(labelling, constants, roots))
+    tensors = _node_labels(labelling, roots)
+    while True:
+        _sweep(live)
+        changed = _merge(live) or _balance_groups(live) or _round(live, round_to) or _fill(live, tensors)
+        if not changed:
+            return live
+
+
+def _readers(labelling: Labelling, constants: Constants, roots: Tensor) -> list[Reader]:
+    readers = []
+    for mixer in labelling.structure.mixers.values():
+        calls = constants.inputs.get(id(mixer.weight), [])
+        inference = [(c, v) for c, v in calls if not labelling.runs[c.graph].training]
+        calls = inference or calls
+        if not calls:
+            continue
+        constant = calls[0][1].clone()
+        for _, other in calls[1:]:
+            constant[constant != other] = NAN
+        reads = mixer.reads()
+        groups, outputs, inputs = reads.shape
+        readers.append(
+            Reader(
+                mixer,
+                roots[mixer.inputs.long()].view(groups, inputs),
+                roots[mixer.outputs.long()].view(groups, outputs),
+                reads,
+                constant.view(groups, inputs),
+                any(c.padded for c, _ in calls),
+            )
+        )
+    return readers
+
+
+def _sweep(live: Liveness) -> None:
+    """Mark what live outputs read, to the fixed point; backwards through the graph two rounds are usual."""
+    while True:
+        before = int(live.alive.sum())
+        for reader in reversed(live.readers):
+            needed = reader.read_by_live(live.alive) & ~reader.foldable()
+            live.alive[reader.inputs[needed]] = True
+        if int(live.alive.sum()) == before:
+            return
+
+
+def _merge(live: Liveness) -> bool:
+    """Choose, per reader and group, the constant channel that the others are merged into; keep it alive."""
+    live.merges.clear()
+    changed = False
+    for reader in live.readers:
+        merged = reader.merged(live.alive)
+        chosen = []
+        for group in merged.any(1).nonzero().flatten().tolist():
+            size = torch.where(merged[group], reader.constant[group].abs(), -1.0)
+            kept = live.alive[reader.inputs[group]] & merged[group]
+            usable = kept & (size >= _WORTH_MERGING_INTO * size.max())
+            channel = int(torch.where(usable, size, -1.0).argmax() if usable.any() else size.argmax())
+            root = reader.inputs[group, channel]
+            changed |= not bool(live.alive[root])
+            live.alive[root] = True
+            if merged[group].sum() > 1:
+                chosen.append((group, channel))
+        if chosen:
+            live.merges[id(reader.mixer.weight)] = chosen
+    return changed
+
+
+def _balance_groups(live: Liveness) -> bool:
+    """Grouped convolutions keep groups equal: a group goes whole, or all keep as many as the fullest."""
+    changed = False
+    for reader in live.readers:
+        if reader.reads.shape[0] == 1 or reader.reads.shape[2] == 1:
+            continue
+        stays = (live.alive[reader.inputs].any(1) | live.alive[reader.outputs].any(1)).unsqueeze(1)
+        for port in (reader.inputs, reader.outputs):
+            kept = live.alive[port]
+            short = torch.where(stays, kept.sum(1).amax().clamp(min=1) - kept.sum(1, keepdim=True), 0)
+            revived = ~kept & ((~kept).cumsum(1) <= short)
+            if revived.any():
+                live.alive[port[revived]] = True
+                changed = True
+                break  # a revived label may count in several groups: look again first
+    return changed
+
+
+def _round(live: Liveness, multiple: int) -> bool:
+    """Keep dead channels until the count of each layer's outputs is a multiple."""
+    if multiple == 1:
+        return False
+    changed = False
+    for reader in live.readers:
+        outputs = reader.outputs.flatten()
+        kept = live.alive[outputs]
+        count = int(kept.sum())
+        wanted = min(-(-count // multiple) * multiple, outputs.numel())
+        revived = outputs[~kept][: wanted - count]
+        if revived.numel():
+            live.alive[revived] = True
+            changed = True
+    return changed
+
+
+def _node_labels(labelling: Labelling, roots: Tensor) -> list[tuple[GraphRun, fx.Node, Tensor]]:
+    """Return the distinct labels of every single-tensor node, in reverse order of execution."""
+    found = []
+    for run in labelling.runs:
+        for node in reversed(run.graph.nodes):
+            value = run.values.get(node)
+            if isinstance(value, Labelled) and value.labels.numel():
+                labels = roots[collapse(value.labels).long()]
+                found.append((run, node, labels.unique()))
+    return found
+
+
+def _fill(live: Liveness, tensors: list[tuple[GraphRun, fx.Node, Tensor]]) -> bool:
+    """Keep one channel of a tensor that would vanish, unless all that reads it vanishes or can do without it."""
+    vanished: set[fx.Node] = set()
+    for run, node, labels in tensors:
+        if live.alive[labels].any():
+            continue
+        if all(user in vanished or _can_skip(run, user) for user in node.users):
+            vanished.add(node)
+            continue
+        live.alive[labels[0]] = True
+        return True
+    return False
+
+
+def _can_skip(run: GraphRun, user: fx.Node) -> bool:
+    """Whether an operation still makes sense when one of its operands is gone: a concatenation does."""
+    return user.op == "call_function" and user.target in CONCATENATIONS
+
+
+CONCATENATIONS = (torch.cat, torch.concat, torch.concatenate)

@@ -1,0 +1,22 @@
+"""What each operation does to channels: the one table that names operations, a file per family."""
+
+from campfire_fx.rules import barriers, channelwise, matmul, mixing, movement, pointwise, pooling
+from campfire_fx.rules.record import Call, Constant, Held, Rule, known_class, lookup, register, table
+
+__all__ = [
+    "Call",
+    "Constant",
+    "Held",
+    "Rule",
+    "barriers",
+    "channelwise",
+    "known_class",
+    "lookup",
+    "matmul",
+    "mixing",
+    "movement",
+    "pointwise",
+    "pooling",
+    "register",
+    "table",
+]

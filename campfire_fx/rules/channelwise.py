@@ -1,0 +1,68 @@
+"""Operations with one parameter per channel: normalisation over space, PReLU. Channels pass; parameters follow them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from campfire_fx.labels import Labelled
+from campfire_fx.rules.barriers import barrier
+from campfire_fx.rules.record import Call, Constant, Held, Rule, register
+
+_VECTORS = ("weight", "bias", "running_mean", "running_var")
+
+
+def per_channel(call: Call) -> Any:
+    """Pass labels on; parameters and buffers of shape (C,) belong to the channels of dimension 1 (or 0, unbatched)."""
+    value, module = call.get(0, "input"), call.module
+    if not isinstance(value, Labelled):
+        return barrier(call, "its input is not an activation")
+    channels = call.structure.channels(value, _channel_dim(call, value))
+    if module is not None:
+        call.structure.owns(channels, *(getattr(module, name, None) for name in _VECTORS))
+        call.structure.counts(module, "num_features", channels)
+    elif not _own_held(call, channels):
+        return barrier(call, "its statistics or weights are computed")
+    return value
+
+
+def _channel_dim(call: Call, value: Labelled) -> int:
+    if isinstance(call.module, nn.modules.instancenorm._InstanceNorm):
+        return len(value.shape) - call.module._get_no_batch_dim()
+    return 1
+
+
+def _own_held(call: Call, channels: torch.Tensor) -> bool:
+    if len(call.labelled()) > 1:
+        return False
+    call.structure.owns(channels, *(held.tensor for held in call.held()))
+    return True
+
+
+def prelu(call: Call) -> Any:
+    """Pass labels on; the slope has one entry per channel of dimension 1, or one for all."""
+    value = call.get(0, "input")
+    slope = call.module.weight if isinstance(call.module, nn.PReLU) else call.get(1, "weight")
+    slope = slope.tensor if isinstance(slope, Held) else slope
+    if not isinstance(value, Labelled) or not isinstance(slope, torch.Tensor):
+        return barrier(call, "its slope is computed")
+    if slope.numel() > 1:
+        channels = call.structure.channels(value, 1)
+        call.structure.owns(channels, slope)
+        call.structure.counts(call.module, "num_parameters", channels)
+    return value
+
+
+register(
+    Rule("per channel", per_channel, Constant.AFFINE),
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(F.batch_norm, torch.batch_norm),
+)
+register(
+    Rule("per channel", per_channel, Constant.TAINT),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, F.instance_norm, torch.instance_norm),
+)
+register(Rule("per channel", prelu, Constant.EXECUTE), nn.PReLU, F.prelu, torch.prelu)

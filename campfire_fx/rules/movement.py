@@ -1,0 +1,162 @@
+"""Operations that only move values about: simply executed on the labels, so there is nothing to get wrong."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from campfire_fx.labels import Labelled, collapse, varies
+from campfire_fx.rules.barriers import barrier
+from campfire_fx.rules.pointwise import both_forms
+from campfire_fx.rules.record import Call, Constant, Rule, register
+
+
+def move(call: Call) -> Any:
+    """Execute the operation on the labels; where an activation is used as an index or a size, nothing is known."""
+    if not _moves_only_data(call):
+        return barrier(call, "it is indexed by values that depend on the input")
+    output = call.run(lambda v: v.labels)  # type: ignore[union-attr]
+    return relabel(call, output)
+
+
+def relabel(call: Call, output: Any) -> Any:
+    """Wrap moved label tensors, however nested, in their normal form."""
+    return fx.node.map_aggregate(output, lambda v: call.structure.stretch(v) if isinstance(v, Tensor) else v)
+
+
+def _moves_only_data(call: Call) -> bool:
+    """Whether labels stand only where data may stand: the first argument, or a list of tensors."""
+    data = call.args[0] if call.args else call.kwargs.get("input", call.kwargs.get("tensors"))
+    inside = list(data) if isinstance(data, (tuple, list)) else [data]
+    found = call.labelled()
+    if call.target in _SHAPED_LIKE:
+        return True
+    return sum(isinstance(v, Labelled) for v in inside) == len(found)
+
+
+def concatenate(call: Call) -> Any:
+    """Concatenate labels; dimensions along which no operand varies are not copied."""
+    tensors = call.get(0, "tensors")
+    dim = call.get(1, "dim", call.kwargs.get("axis", 0))
+    if not all(isinstance(t, (Labelled, Tensor)) for t in tensors) or not isinstance(dim, int):
+        return barrier(call, "its operands are computed")
+    tensors = [t if isinstance(t, Labelled) else Labelled(torch.zeros(t.shape, dtype=torch.float64)) for t in tensors]
+    tensors = [t for t in tensors if t.shape != (0,)]  # torch ignores empty one-dimensional operands
+    if any(not isinstance(t, Labelled) for t in tensors) or not tensors:
+        return barrier(call, "its operands are computed")
+    return relabel(call, _concatenate(tensors, dim % len(tensors[0].shape)))
+
+
+def _concatenate(tensors: list[Labelled], dim: int) -> Tensor:
+    shape = list(tensors[0].shape)
+    shape[dim] = sum(t.shape[dim] for t in tensors)
+    parts = [_narrow_like(t.labels, [u.labels for u in tensors], dim) for t in tensors]
+    return torch.cat(parts, dim).expand(shape)
+
+
+def _narrow_like(labels: Tensor, everyone: list[Tensor], dim: int) -> Tensor:
+    for d in range(labels.ndim):
+        if d != dim and labels.shape[d] > 1 and all(other.stride(d) == 0 for other in everyone):
+            labels = labels.narrow(d, 0, 1)
+    return labels
+
+
+def pad(call: Call) -> Any:
+    """Pad labels: over space a channel keeps its label; on a channel axis the zeros get fresh labels of their own."""
+    value = call.get(0, "input")
+    amounts = call.get(1, "pad") if call.module is None else call.module.padding  # type: ignore[union-attr]
+    mode = call.get(2, "mode", "constant") if call.module is None else _mode(call.module)
+    if not isinstance(value, Labelled) or not _plain(amounts):
+        return barrier(call, "its amounts are computed")
+    labels = call.structure.forest.find(value.labels)
+    for i, (before, after) in enumerate(zip(amounts[::2], amounts[1::2], strict=True)):
+        dim = labels.ndim - 1 - i
+        if not varies(labels, dim):
+            shape = list(labels.shape)
+            shape[dim] += before + after
+            labels = labels.narrow(dim, 0, 1).expand(shape)
+        elif mode == "constant" and before >= 0 and after >= 0:
+            labels = torch.cat([_fresh(call, labels, dim, before), labels, _fresh(call, labels, dim, after)], dim)
+        else:
+            return barrier(call, "it crops or reflects channels")
+    return call.structure.stretch(labels)
+
+
+def _plain(amounts: Any) -> bool:
+    return isinstance(amounts, (tuple, list)) and all(isinstance(a, int) for a in amounts)
+
+
+def _mode(module: nn.Module) -> str:
+    return "constant" if isinstance(module, (nn.modules.padding._ConstantPadNd,)) else "other"
+
+
+def _fresh(call: Call, like: Tensor, dim: int, count: int) -> Tensor:
+    small = collapse(like)
+    line = call.structure.forest.fresh(count)
+    shape = [1] * small.ndim
+    shape[dim] = count
+    full = list(like.shape)
+    full[dim] = count
+    return line.view(shape).expand(full)
+
+
+def ask(call: Call) -> Any:
+    """Answer questions about shape and kind from the labels' own shape."""
+    return call.run(lambda v: v.labels)  # type: ignore[union-attr]
+
+
+def attribute(call: Call) -> Any:
+    """Read an attribute: transposes move, everything else is a question."""
+    name = call.args[1]
+    if name in ("T", "mT", "data"):
+        return relabel(call, call.run(lambda v: v.labels))  # type: ignore[union-attr]
+    return ask(call) if name in _ATTRIBUTES else barrier(call, f"its attribute {name} has no channel rule")
+
+
+def write(call: Call) -> Any:
+    """Pin what is written into and what is written: a part of a tensor changes in place."""
+    return barrier(call, "it is written in place, in part")
+
+
+def nothing(call: Call) -> Any:
+    """Do nothing: assertions are kept in the graph, and their conditions are checked again after shrinking."""
+    return None
+
+
+_MOVES = ("reshape", "view", "flatten", "unflatten", "permute", "transpose", "t", "swapaxes", "swapdims", "movedim",
+          "moveaxis", "squeeze", "unsqueeze", "expand", "expand_as", "view_as", "reshape_as", "broadcast_to", "repeat",
+          "repeat_interleave", "tile", "stack", "hstack", "vstack", "dstack", "column_stack", "split", "chunk",
+          "tensor_split", "hsplit", "vsplit", "split_with_sizes", "unbind", "select", "narrow", "index_select",
+          "roll", "flip", "fliplr", "flipud", "rot90", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
+          "unfold", "atleast_1d", "atleast_2d", "atleast_3d", "adjoint", "gather", "take_along_dim", "diagonal",
+          "narrow_copy")  # fmt: skip
+_QUESTIONS = ("size", "dim", "ndimension", "numel", "nelement", "stride", "is_floating_point", "is_complex",
+              "is_contiguous", "element_size", "get_device", "new_zeros", "new_ones", "new_full", "new_empty",
+              "__len__")  # fmt: skip
+_ATTRIBUTES = ("shape", "ndim", "dtype", "device", "is_cuda", "requires_grad", "layout", "is_sparse", "is_quantized",
+               "is_mps", "itemsize")  # fmt: skip
+_SHAPED_LIKE = ("expand_as", "view_as", "reshape_as")
+_PADS = [
+    *(getattr(nn, f"{kind}Pad{n}d") for kind in ("Zero", "Constant", "Reflection", "Replication", "Circular")
+      for n in (1, 2, 3) if hasattr(nn, f"{kind}Pad{n}d")),
+    *(F.pad, torch._C._nn.pad),
+]  # fmt: skip
+
+register(
+    Rule("move", move, Constant.EXECUTE, movement=True),
+    *dict.fromkeys([*both_forms(_MOVES), operator.getitem, torch.unbind, torch.split]),
+    *(nn.Flatten, nn.Unflatten, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle),
+)
+register(
+    Rule("move", concatenate, Constant.EXECUTE, movement=True),
+    *dict.fromkeys([torch.cat, torch.concat, torch.concatenate]),
+)
+register(Rule("pad", pad, Constant.EXECUTE, movement=True), *dict.fromkeys(_PADS))
+register(Rule("ask", ask, Constant.EXECUTE), *_QUESTIONS, len, torch.numel, torch.is_floating_point)
+register(Rule("ask", attribute, Constant.EXECUTE), getattr)
+register(Rule("write", write, Constant.TAINT), operator.setitem, "copy_", "index_copy_", "index_add_", "scatter_")
+register(Rule("nothing", nothing, Constant.EXECUTE), torch._assert, print)

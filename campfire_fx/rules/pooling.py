@@ -1,0 +1,122 @@
+"""Operations over space and over chosen dimensions: pools, resizing, reductions, normalisations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from campfire_fx.labels import Labelled, varies
+from campfire_fx.rules.barriers import barrier
+from campfire_fx.rules.pointwise import both_forms, join_all
+from campfire_fx.rules.record import Call, Constant, Rule, meta, register
+
+
+def over_space(call: Call) -> Any:
+    """Give each output position the label of its channel; the last dimensions, those resized, must be space."""
+    value = call.get(0, "input")
+    if not isinstance(value, Labelled) or len(call.labelled()) != 1:
+        return barrier(call, "its input is not one activation")
+    output = call.run(meta)
+    return fx.node.map_aggregate(output, lambda v: _resized(call, value, v) if isinstance(v, Tensor) else v)
+
+
+def _resized(call: Call, value: Labelled, output: Tensor) -> Labelled:
+    labels = call.structure.forest.find(value.labels)
+    dims = [d for d in range(labels.ndim) if d >= labels.ndim - _space(call, labels.ndim)]
+    if any(varies(labels, d) for d in dims):
+        call.structure.pin(call.where(), "it mixes channels that lie along a resized dimension", value)
+    for dim in dims:
+        labels = labels.narrow(dim, 0, 1)
+    return Labelled(call.structure.forest.find(labels).expand(output.shape))
+
+
+def _space(call: Call, ndim: int) -> int:
+    """Return how many trailing dimensions are space: told by the operation's name, or all but two (resizing)."""
+    name = type(call.module).__name__ if call.module is not None else getattr(call.target, "__name__", "")
+    digits = [int(c) for c, after in zip(name, name[1:], strict=False) if c in "123" and after == "d"]
+    return digits[0] if digits else ndim - 2
+
+
+def reduce(call: Call) -> Any:
+    """Join the labels that are reduced into one position (sums of stacked branches); keep the rest."""
+    if len(call.labelled()) > 1:  # the binary form of max and min
+        return join_all(call, call.labelled())
+    value, dims = call.get(0, "input"), _dims(call)
+    if not isinstance(value, Labelled) or dims is None:
+        return barrier(call, "it reduces over every dimension, or its dimensions are computed")
+    labels = call.structure.forest.find(value.labels)
+    for dim in dims:
+        call.structure.forest.join(labels, labels.narrow(dim, 0, 1))
+    labels = call.structure.forest.find(labels)
+    for dim in dims:
+        labels = labels.narrow(dim, 0, 1)
+    output = call.run(meta)
+    result = Labelled(labels if labels.ndim == _ndim(output) else _without(labels, dims))
+    return fx.node.map_aggregate(output, lambda v: result if isinstance(v, Tensor) else v)
+
+
+def _ndim(output: Any) -> int:
+    return (output if isinstance(output, Tensor) else output[0]).ndim
+
+
+def _without(labels: Tensor, dims: list[int]) -> Tensor:
+    for dim in sorted(dims, reverse=True):
+        labels = labels.squeeze(dim)
+    return labels
+
+
+_DIM_SECOND = ("normalize", "norm")  # (input, p, dim)
+
+
+def _dims(call: Call) -> list[int] | None:
+    """Return the dimensions an operation works over, or None if they are not plain numbers."""
+    value = call.get(0, "input")
+    name = getattr(call.target, "__name__", call.target)
+    if isinstance(call.module, nn.LayerNorm):
+        given: Any = range(-len(call.module.normalized_shape), 0)
+    elif isinstance(call.module, (nn.GroupNorm, nn.LocalResponseNorm)):
+        given = 1
+    else:
+        given = call.get(1 + (name in _DIM_SECOND), "dim", call.kwargs.get("axis", 1 if name == "normalize" else None))
+    given = tuple(given) if isinstance(given, (tuple, list, range)) else (given,)
+    if not given or not all(isinstance(d, int) for d in given) or not isinstance(value, Labelled):
+        return None
+    return [d % len(value.shape) for d in given]
+
+
+def normalise(call: Call) -> Any:
+    """Pin channels that are normalised with one another; pass what is normalised over space."""
+    value, dims = call.get(0, "input"), _dims(call)
+    if not isinstance(value, Labelled) or dims is None:
+        return barrier(call, "its dimensions are not plain numbers")
+    labels = call.structure.forest.find(value.labels)
+    if any(varies(labels, dim) for dim in dims):
+        call.structure.pin(call.where(), "it normalises channels with one another", value)
+    return Labelled(call.structure.forest.find(value.labels))
+
+
+_KEEPING = [
+    *(getattr(nn, f"{p}{n}d") for p in ("MaxPool", "AdaptiveAvgPool", "AdaptiveMaxPool") for n in (1, 2, 3)),
+    *(getattr(F, f"{p}{n}d") for p in ("max_pool", "adaptive_avg_pool", "adaptive_max_pool") for n in (1, 2, 3)),
+    *(nn.Upsample, nn.UpsamplingBilinear2d, nn.UpsamplingNearest2d, F.interpolate, F.upsample),
+    *(getattr(torch, name) for name in ("max_pool1d", "max_pool2d", "max_pool3d", "adaptive_avg_pool1d")),
+]
+_PADDING = [
+    *(getattr(nn, f"AvgPool{n}d") for n in (1, 2, 3)),
+    *(getattr(F, f"avg_pool{n}d") for n in (1, 2, 3)),
+    *(getattr(nn, f"LPPool{n}d") for n in (1, 2, 3)),
+    *(getattr(F, f"lp_pool{n}d") for n in (1, 2, 3)),
+]
+register(Rule("over space", over_space, Constant.KEEP), *dict.fromkeys(_KEEPING))
+register(Rule("over space", over_space, Constant.ZERO), *dict.fromkeys(_PADDING))
+register(Rule("reduce", reduce, Constant.KEEP), *both_forms(("mean", "amax", "amin", "max", "min")))
+register(Rule("reduce", reduce, Constant.ZERO), *both_forms(("sum", "nansum")))
+register(Rule("reduce", reduce, Constant.TAINT), *both_forms(("var", "std", "logsumexp", "norm", "prod", "median")))
+register(
+    Rule("normalise", normalise, Constant.TAINT),
+    *(nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm, nn.Softmax, nn.LogSoftmax, nn.Softmin, F.softmax, F.log_softmax, F.softmin, F.normalize),
+    *both_forms(("softmax", "log_softmax", "cumsum", "cumprod")),
+)

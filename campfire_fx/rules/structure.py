@@ -1,0 +1,183 @@
+"""What a label run finds out about a model: labels, the layers that mix channels, and what is pinned and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, fx, nn
+
+from campfire_fx.labels import FIXED, LabelForest, Labelled, lines
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """Channels that must be kept: at which node or layer, how many labels, and why."""
+
+    node: str
+    channels: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a weight holds its kernels: which axis is OUT, which is IN; the others are taps.
+
+    A grouped convolution has weight (K, C/groups, *taps); a transposed one (C, K/groups, *taps).
+    """
+
+    out_axis: int
+    in_axis: int
+    groups: int = 1
+
+    def kernels(self, weight: Tensor) -> Tensor:
+        """View a weight as (groups, outputs per group, inputs per group, taps)."""
+        both = sorted((self.out_axis, self.in_axis))
+        taps = [axis for axis in range(weight.ndim) if axis not in both]
+        weight = weight.permute(*both, *taps).flatten(2) if taps else weight.permute(*both).unsqueeze(-1)
+        weight = weight.unflatten(0, (self.groups, -1))
+        return weight if self.out_axis < self.in_axis else weight.transpose(1, 2)
+
+    def weight(self, kernels: Tensor, like: Tensor) -> Tensor:
+        """Undo `kernels`; tap sizes are those of `like`."""
+        kernels = kernels if self.out_axis < self.in_axis else kernels.transpose(1, 2)
+        both = sorted((self.out_axis, self.in_axis))
+        taps = [axis for axis in range(like.ndim) if axis not in both]
+        folded = kernels.flatten(0, 1)
+        folded = folded.unflatten(2, [like.shape[a] for a in taps]) if taps else folded.squeeze(-1)
+        order = [*both, *taps]
+        return folded.permute([order.index(axis) for axis in range(like.ndim)]).contiguous()
+
+
+@dataclass(frozen=True, slots=True)
+class MixCall:
+    """One use of a weight.
+
+    Attributes:
+        graph: number of the graph in the analysis.
+        node: the node that reads the weight.
+        source: the node of the activation read.
+        channel_dim: where channels lie in that activation.
+        padded: zeros are put around the input (or, for a transposed convolution, its sums differ by position),
+            so a constant other than zero does not stay uniform.
+        module: the module called, or None for a functional call.
+    """
+
+    graph: int
+    node: fx.Node
+    source: fx.Node
+    channel_dim: int
+    padded: bool
+    module: nn.Module | None
+
+
+@dataclass(slots=True, eq=False)
+class Mixer:
+    """A weight that mixes channels: it consumes `inputs` and makes `outputs` (label vectors, C and K long)."""
+
+    name: str
+    operation: str
+    weight: Tensor
+    layout: Layout
+    inputs: Tensor
+    outputs: Tensor
+    calls: list[MixCall] = field(default_factory=list)
+
+    def reads(self) -> Tensor:
+        """Return which kernels are not zero: bool (groups, outputs per group, inputs per group)."""
+        return (self.layout.kernels(self.weight.detach()) != 0).any(-1)
+
+
+@dataclass(slots=True)
+class Structure:
+    """The channel structure of a model, filled by label runs over all of its graphs.
+
+    Attributes:
+        forest: all labels.
+        tensors: parameters and buffers that have one label per element: id -> (tensor, labels).
+        mixers: weights that mix channels, by the id of the weight.
+        biases: bias tensors of mixers: id -> (tensor, label vector).
+        sizes: module attributes that count channels: (id of module, name) -> (module, name, label vector).
+        pins: what cannot be removed, with the reason.
+        graph: number of the graph being run.
+    """
+
+    names: dict[int, str] = field(default_factory=dict)
+    forest: LabelForest = field(default_factory=LabelForest)
+    tensors: dict[int, tuple[Tensor, Labelled]] = field(default_factory=dict)
+    mixers: dict[int, Mixer] = field(default_factory=dict)
+    biases: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    sizes: dict[tuple[int, str], tuple[nn.Module, str, Tensor]] = field(default_factory=dict)
+    pins: list[Pin] = field(default_factory=list)
+    graph: int = 0
+
+    def pin(self, where: str, reason: str, *values: Labelled | Tensor) -> None:
+        """Fix labels, and note where and why if any was removable until now."""
+        count = sum(self.forest.fix(v.labels if isinstance(v, Labelled) else v) for v in values)
+        if count:
+            self.pins.append(Pin(where, count, reason))
+
+    def channels(self, value: Labelled, dim: int) -> Tensor:
+        """Return the label of each channel along `dim`; labels that share a channel are joined."""
+        per_channel = self.forest.find(lines(value.labels, dim))
+        first = per_channel[:, :1]
+        if not torch.equal(per_channel, first.expand_as(per_channel)):
+            self.forest.join(per_channel, first)
+        return self.forest.find(first[:, 0])
+
+    def tensor(self, tensor: Tensor) -> Labelled:
+        """Return the labels of a parameter or buffer, one per element, fresh at its first use."""
+        known = self.tensors.get(id(tensor))
+        if known is None:
+            fresh = self.forest.fresh(tensor.numel()).view(tensor.shape)
+            known = self.tensors[id(tensor)] = (tensor, Labelled(fresh))
+        return known[1]
+
+    def pin_tensor(self, tensor: Tensor) -> None:
+        """Say that a parameter or buffer must keep its shape, without giving each element a label."""
+        if id(tensor) in self.tensors:
+            self.forest.fix(self.tensors[id(tensor)][1].labels)
+        self.tensors[id(tensor)] = (tensor, fixed(tensor.shape))
+
+    def owns(self, channels: Tensor, *vectors: Tensor | None) -> None:
+        """Say that parameters or buffers of shape (channels,) have one entry per channel."""
+        for vector in vectors:
+            if vector is not None:
+                self.forest.join(self.tensor(vector).labels.reshape(-1), channels)
+
+    def counts(self, module: nn.Module | None, name: str, channels: Tensor) -> None:
+        """Say that an attribute of a module is the number of these channels."""
+        if module is not None and hasattr(module, name):
+            self.sizes[(id(module), name)] = (module, name, channels)
+
+    def mixer(self, weight: Tensor, operation: str, layout: Layout) -> Mixer:
+        """Return the record of a weight, with fresh output labels at its first use.
+
+        With one input channel per group (a depthwise convolution) nothing is mixed, so each output channel keeps
+        the label of its input channel: they can only be removed together.
+        """
+        mixer = self.mixers.get(id(weight))
+        if mixer is None:
+            groups, outputs, inputs, _ = layout.kernels(weight).shape
+            name = self.names.get(id(weight), "?").removesuffix(".weight")
+            consumed = self.forest.fresh(groups * inputs)
+            depthwise = groups > 1 and inputs == 1
+            made = consumed.repeat_interleave(outputs) if depthwise else self.forest.fresh(groups * outputs)
+            mixer = self.mixers[id(weight)] = Mixer(name, operation, weight, layout, consumed, made)
+        return mixer
+
+    def stretch(self, labels: Tensor) -> Labelled:
+        """Return labels as roots, every dimension along which they do not vary stretched (stride 0)."""
+        labels = self.forest.find(labels)
+        for dim in range(labels.ndim):
+            if labels.shape[dim] > 1 and labels.stride(dim) != 0:
+                first = labels.narrow(dim, 0, 1)
+                if torch.equal(labels, first.expand_as(labels)):
+                    labels = first.expand_as(labels)
+        return Labelled(labels)
+
+
+def fixed(shape: Sequence[int]) -> Labelled:
+    """Return the labels of a tensor none of whose channels can be removed."""
+    return Labelled(torch.full((), float(FIXED), dtype=torch.float64).expand(tuple(shape)))

@@ -1,0 +1,76 @@
+"""Compacting: what a tensor of labels becomes when dead channels are gone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from campfire_fx.labels import Labelled, collapse
+from campfire_fx.liveness import Liveness
+
+
+class Vanished:
+    """Stands for a tensor of which nothing is left."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Uneven(Exception):
+    """Dead labels that cannot be cut out, because what remains would not be rectangular; they must stay."""
+
+    labels: Tensor
+
+
+def kept_indices(labels: Tensor, live: Liveness) -> tuple[Tensor | None, ...]:
+    """Return, per dimension, the indices that stay (int64, sorted), or None where all do.
+
+    Raises:
+        Uneven: cutting whole indices cannot remove exactly the dead labels.
+    """
+    keep = live.keeps(labels)
+    if keep.all():
+        return (None,) * labels.ndim
+    result: list[Tensor | None] = []
+    for dim in range(keep.ndim):
+        line = keep.movedim(dim, 0).reshape(keep.shape[dim], -1).any(1)
+        result.append(None if line.all() else line.nonzero().flatten())
+    if not select(keep, result).all():
+        dead = collapse(live.roots[collapse(labels).long()])[~keep]
+        raise Uneven(dead.unique())
+    return tuple(result)
+
+
+def select(tensor: Tensor, keep: tuple[Tensor | None, ...] | list[Tensor | None]) -> Tensor:
+    """Return a tensor with only the kept indices of each dimension."""
+    for dim, indices in enumerate(keep):
+        if indices is not None:
+            tensor = tensor.index_select(dim, indices.to(tensor.device))
+    return tensor
+
+
+def compact(labels: Tensor, live: Liveness) -> Tensor:
+    """Return roots of labels without the dead ones; float64, stretched where `labels` is."""
+    small = collapse(labels)
+    cut = select(live.roots[small.long()].double(), kept_indices(small, live))
+    shape = [full if few == 1 and full > 1 else now for full, few, now in zip(labels.shape, small.shape, cut.shape)]
+    return cut.expand([0 if cut.numel() == 0 and 0 in cut.shape and s == 0 else s for s in shape])
+
+
+def compact_value(value: Any, live: Liveness) -> Any:
+    """Compact every labelled tensor in a value, however nested; one of which nothing is left is `Vanished`."""
+
+    def one(item: Any) -> Any:
+        if not isinstance(item, Labelled):
+            return item
+        if item.labels.numel() and not live.keeps(item.labels).any():
+            return Vanished()
+        return Labelled(compact(item.labels, live))
+
+    return fx.node.map_aggregate(value, one)
+
+
+def full_range(indices: Tensor, length: int) -> bool:
+    """Whether indices select everything in order."""
+    return indices.numel() == length and bool((indices == torch.arange(length)).all())

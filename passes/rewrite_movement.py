@@ -1,0 +1,320 @@
+"""Replay movement on compacted labels; rewrite the arguments of operations that the removal breaks.
+
+The law of every operation f and every keep-set: f(compact(labels)) == compact(f(labels)). Here it is checked node by
+node, on the labels that will be there after the removal. Where it fails:
+
+1. explicit sizes (view, expand, split, chunk, pad) are set to the sizes that remain;
+2. else a chain of movements that only selects and reorders channels (channel shuffles, slices) is replaced by one
+   `narrow` or `index_select` whose indices the label run gives;
+3. else the channels involved must stay: `Unmovable` names them.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx
+
+from campfire_fx.labelling import GraphRun, Labelling, substitute
+from campfire_fx.labels import Labelled, collapse, varies
+from campfire_fx.liveness import CONCATENATIONS, Liveness
+from campfire_fx.passes.compact import Uneven, Vanished, compact_value
+from campfire_fx.passes.reindex import Reindex, find_reindex
+from campfire_fx.rules import Held
+from campfire_fx.rules.record import invoke
+
+
+class Broken:
+    """Stands for the value of a movement that no longer works; what reads it must be rewritten."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unmovable(Exception):
+    """Labels that must stay because an operation cannot be rewritten for their removal."""
+
+    node: fx.Node
+    labels: Tensor
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Edit:
+    """One change to a graph: what is done at a node, in words and as a function.
+
+    The function is given the nodes replaced so far (old -> new) and adds its own.
+    """
+
+    run: GraphRun
+    node: fx.Node
+    action: str
+    reason: str
+    apply: Callable[[dict[fx.Node, fx.Node]], None]
+
+
+@dataclass(slots=True, eq=False)
+class _Replay:
+    labelling: Labelling
+    live: Liveness
+    run: GraphRun
+    values: dict[fx.Node, Any] = field(default_factory=dict)
+    edits: list[Edit] = field(default_factory=list)
+
+
+def plan_rewrites(labelling: Labelling, live: Liveness) -> list[Edit]:
+    """Return the edits that every graph needs for the removal.
+
+    Raises:
+        Unmovable: some labels must stay after all.
+    """
+    edits: list[Edit] = []
+    for run in labelling.runs:
+        replay = _Replay(labelling, live, run)
+        with torch.no_grad():
+            for node in run.graph.nodes:
+                _step(replay, node)
+        edits += replay.edits
+    return edits
+
+
+def _step(replay: _Replay, node: fx.Node) -> None:
+    run = replay.run
+    original = run.values.get(node)
+    try:
+        expected = compact_value(original, replay.live)
+    except Uneven as uneven:
+        raise Unmovable(node, uneven.labels, "what remains would not be rectangular") from None
+    if node.op == "output":
+        _check_readers(replay, node)
+    elif node.op in ("placeholder", "get_attr"):
+        replay.values[node] = _compact_held(replay, original) if node.op == "get_attr" else expected
+    elif isinstance(expected, Vanished):
+        replay.values[node] = expected
+    elif not _labelled(original):
+        replay.values[node] = _plain(replay, node, original)
+    elif run.rule(node).movement:
+        replay.values[node] = _movement(replay, node, expected)
+    else:
+        _check_readers(replay, node)
+        _check_numbers(replay, node)
+        replay.values[node] = expected
+
+
+def _labelled(value: Any) -> list[Labelled]:
+    found: list[Any] = []
+    fx.node.map_aggregate(value, found.append)
+    return [v for v in found if isinstance(v, Labelled)]
+
+
+def _compact_held(replay: _Replay, value: Any) -> Any:
+    if isinstance(value, Held):
+        known = replay.labelling.structure.tensors.get(id(value.tensor))
+        return value if known is None else compact_value(known[1], replay.live)
+    return value
+
+
+def _check_readers(replay: _Replay, node: fx.Node) -> None:
+    for source in node.all_input_nodes:
+        if isinstance(replay.values.get(source), Broken):
+            raise Unmovable(source, _labels_of(replay, source), f"{node.name} needs its result as it was")
+
+
+def _labels_of(replay: _Replay, node: fx.Node) -> Tensor:
+    found = _labelled(replay.run.values[node])
+    return torch.cat([collapse(v.labels).flatten() for v in found]) if found else torch.zeros(0)
+
+
+def _plain(replay: _Replay, node: fx.Node, original: Any) -> Any:
+    """Recompute a size or number; drop an assertion about a size that has changed."""
+    _check_readers(replay, node)
+    if node.target is torch._assert:
+        condition = node.args[0]
+        if isinstance(condition, fx.Node) and not _same(replay.values[condition], replay.run.values[condition]):
+            reason = "it asserts a size that is now smaller"
+            replay.edits.append(Edit(replay.run, node, "dropped", reason, lambda _: node.graph.erase_node(node)))
+        return None
+    args, kwargs = substitute(replay.values, node)
+    args, kwargs = fx.node.map_aggregate((args, kwargs), lambda v: v.labels if isinstance(v, Labelled) else v)
+    value = invoke(node, None, args, kwargs)
+    if isinstance(value, Tensor) and not _same(value, original):
+        _keep_ancestors(replay, node, "a tensor is made in the size of these channels")
+    return value
+
+
+def _same(first: Any, second: Any) -> bool:
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        return first.shape == second.shape and bool(torch.equal(first, second))
+    return type(first) is type(second) and bool(first == second)
+
+
+def _check_numbers(replay: _Replay, node: fx.Node) -> None:
+    """An operation that computes with a channel count would compute something else afterwards."""
+    for source in node.all_input_nodes:
+        original = replay.run.values[source]
+        if not _labelled(original) and not isinstance(original, (Held, torch.device, torch.dtype)):
+            if not _same(replay.values[source], original):
+                _keep_ancestors(replay, source, f"{node.name} computes with their number")
+
+
+def _keep_ancestors(replay: _Replay, node: fx.Node, reason: str) -> None:
+    """Raise `Unmovable` for the activations whose size a number was read from."""
+    seen, waiting, labels = set(), [node], list[Tensor]()
+    while waiting:
+        for source in waiting.pop().all_input_nodes:
+            if source in seen:
+                continue
+            seen.add(source)
+            if _labelled(replay.run.values[source]):
+                labels.append(_labels_of(replay, source))
+            else:
+                waiting.append(source)
+    raise Unmovable(node, torch.cat(labels), reason)
+
+
+def _movement(replay: _Replay, node: fx.Node, expected: Any) -> Any:
+    if any(isinstance(replay.values[s], Broken) for s in node.all_input_nodes):
+        return _reindexed(replay, node, expected)
+    if _holds(replay, node, expected, None):
+        return expected
+    for rewrite in (_concatenation, _split_sizes, _pad_amounts, _shape_arguments):
+        arguments = rewrite(replay, node, expected)
+        if arguments is not None and _holds(replay, node, expected, arguments):
+            target, args, kwargs = arguments
+            replay.edits.append(_call_edit(replay.run, node, target, args, kwargs))
+            return expected
+    return _reindexed(replay, node, expected)
+
+
+Arguments = tuple[Any, tuple[Any, ...], dict[str, Any]]
+
+
+def _call_edit(run: GraphRun, node: fx.Node, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Edit:
+    def apply(replaced: dict[fx.Node, fx.Node]) -> None:
+        node.op = "call_method" if isinstance(target, str) else "call_function"
+        node.target = target
+        node.args, node.kwargs = fx.node.map_arg((args, kwargs), lambda n: replaced.get(n, n))
+
+    return Edit(run, node, "sizes rewritten", "its sizes are written out and channels went", apply)
+
+
+def _holds(replay: _Replay, node: fx.Node, expected: Any, arguments: Arguments | None) -> bool:
+    """Whether the operation, with these arguments, gives the compacted labels."""
+    try:
+        if arguments is None:
+            args, kwargs = _on_labels(replay, (node.args, dict(node.kwargs)))
+            got = invoke(node, replay.run.submodule(node), args, kwargs)
+        else:
+            target, *rest = arguments
+            args, kwargs = _on_labels(replay, tuple(rest))
+            got = getattr(args[0], target)(*args[1:], **kwargs) if isinstance(target, str) else target(*args, **kwargs)
+    except Exception:  # sizes that do not fit are what is being looked for
+        return False
+    padding = replay.run.rule(node).name == "pad"
+    return _matches(got, expected, padding)
+
+
+def _on_labels(replay: _Replay, arguments: Any) -> Any:
+    values = fx.node.map_arg(arguments, lambda n: replay.values[n])
+    return fx.node.map_aggregate(values, lambda v: v.labels if isinstance(v, Labelled) else v)
+
+
+def _matches(got: Any, expected: Any, padding: bool) -> bool:
+    if isinstance(expected, Vanished):
+        return isinstance(got, Tensor) and got.numel() == 0
+    if isinstance(expected, Labelled):
+        if not isinstance(got, Tensor) or got.shape != expected.shape:
+            return False
+        same = got == expected.labels
+        return bool((same | (got == 0)).all() if padding else same.all())
+    if isinstance(expected, (tuple, list)):
+        return len(got) == len(expected) and all(_matches(a, b, padding) for a, b in zip(got, expected, strict=True))
+    return bool(got == expected)
+
+
+def _concatenation(replay: _Replay, node: fx.Node, expected: Any) -> Arguments | None:
+    """Case 1: operands of a concatenation vanished."""
+    if node.target not in CONCATENATIONS or not isinstance(node.args[0], (tuple, list)):
+        return None
+    left = [a for a in node.args[0] if not isinstance(replay.values[a], Vanished)]
+    return node.target, (left, *node.args[1:]), dict(node.kwargs)
+
+
+_SPLITS = ("split", "chunk", "tensor_split", "split_with_sizes")
+
+
+def _split_sizes(replay: _Replay, node: fx.Node, expected: Any) -> Arguments | None:
+    """Case 2: pieces of a split; any split into consecutive pieces is a split with sizes."""
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    original = replay.run.values[node]
+    if name not in _SPLITS or not isinstance(original, (tuple, list)) or not isinstance(node.args[0], fx.Node):
+        return None
+    dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
+    if not isinstance(dim, int):
+        return None
+    sizes = [0 if isinstance(piece, Vanished) else piece.shape[dim] for piece in expected]
+    return torch.split, (node.args[0], sizes, dim), {}
+
+
+def _pad_amounts(replay: _Replay, node: fx.Node, expected: Any) -> Arguments | None:
+    """Case 3: zeros padded onto a channel axis; as many go as their channels go."""
+    if replay.run.rule(node).name != "pad" or not isinstance(expected, Labelled):
+        return None
+    module = replay.run.submodule(node)
+    source: Any = node.args[0]
+    amounts = list(module.padding if module is not None else node.args[1] if len(node.args) > 1 else node.kwargs["pad"])  # type: ignore[arg-type,union-attr]
+    incoming, original = replay.run.values[source], replay.run.values[node]
+    for i in range(len(amounts) // 2):
+        dim = original.labels.ndim - 1 - i
+        if varies(incoming.labels, dim):
+            line = replay.live.keeps(original.labels).movedim(dim, 0).flatten(1).any(1)
+            before, after = amounts[2 * i], amounts[2 * i + 1]
+            amounts[2 * i] = int(line[:before].sum())
+            amounts[2 * i + 1] = int(line[line.numel() - after :].sum())
+    if module is not None:
+        return F.pad, (source, amounts, "constant", getattr(module, "value", 0.0)), {}
+    rest = node.args[2:]
+    return node.target, (source, amounts, *rest), {k: v for k, v in node.kwargs.items() if k != "pad"}
+
+
+def _shape_arguments(replay: _Replay, node: fx.Node, expected: Any) -> Arguments | None:
+    """Case 4: a shape written out as numbers; those equal to the old size become the new size."""
+    original = replay.run.values[node]
+    if not isinstance(original, Labelled) or not isinstance(expected, Labelled) or node.op == "call_module":
+        return None
+    if node.target is operator.getitem:
+        return None
+    listed = len(node.args) == 2 and isinstance(node.args[1], (tuple, list))
+    sizes = list(node.args[1]) if listed else list(node.args[1:])  # type: ignore[arg-type]
+    if len(sizes) != len(original.shape):
+        return None
+    new = [
+        now if isinstance(size, int) and size == old else size
+        for size, old, now in zip(sizes, original.shape, expected.shape, strict=True)
+    ]
+    return node.target, (node.args[0], tuple(new)) if listed else (node.args[0], *new), dict(node.kwargs)
+
+
+def _reindexed(replay: _Replay, node: fx.Node, expected: Any) -> Any:
+    """Case 5: replace the chain of movements that ends here by one selection of channels."""
+    if not isinstance(expected, Labelled):
+        return expected if expected is None else Broken()
+    broken = {n for n, v in replay.values.items() if isinstance(v, Broken)}
+    found = find_reindex(replay.run, replay.live, node, broken)
+    if found is None:
+        return Broken()
+    replay.edits.append(_reindex_edit(replay.run, node, found))
+    return expected
+
+
+def _reindex_edit(run: GraphRun, node: fx.Node, found: Reindex) -> Edit:
+    return Edit(
+        run,
+        node,
+        f"replaced by {found.describe()}",
+        "channels went unevenly from its pieces",
+        lambda replaced: found.apply(run.module, node, replaced),
+    )

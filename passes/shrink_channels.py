@@ -1,0 +1,209 @@
+"""Slice every parameter and buffer to the channels that stay; fold and merge the constants that went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, fx, nn
+
+from campfire_fx.constants import bias_of, folded
+from campfire_fx.labelling import GraphRun, Labelling
+from campfire_fx.liveness import Liveness, Reader
+from campfire_fx.passes.compact import kept_indices, select
+from campfire_fx.rules.structure import MixCall
+
+
+@dataclass(slots=True, eq=False)
+class Cut:
+    """How one tensor was cut: `slice` does the same to any tensor of the old shape (optimizer state).
+
+    Attributes:
+        old, new: the tensor before and after.
+        keep: kept indices per axis, None for all; for a grouped weight, of axis 0 only the groups that stay whole.
+        grouped: (groups kept, output indices per group, input indices per group) of a grouped weight.
+    """
+
+    old: Tensor
+    new: Tensor
+    keep: tuple[Tensor | None, ...]
+    reader: Reader | None = None
+    grouped: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def slice(self, state: Tensor) -> Tensor:
+        """Cut another tensor of the old shape in the same way."""
+        if self.grouped is None or self.reader is None:
+            return select(state, self.keep).clone()
+        layout = self.reader.mixer.layout
+        return layout.weight(_gather(layout.kernels(state), *self.grouped), state)
+
+
+@dataclass(slots=True, eq=False)
+class Cuts:
+    """Everything that was cut, by the id of the old tensor, and what was folded or merged, by weight id."""
+
+    tensors: dict[int, Cut] = field(default_factory=dict)
+    folds: dict[int, Tensor] = field(default_factory=dict)
+    folded: dict[int, int] = field(default_factory=dict)
+    merged: dict[int, int] = field(default_factory=dict)
+
+
+def shrink_channels(labelling: Labelling, live: Liveness) -> Cuts:
+    """Cut all tensors of the captured model, in place in its modules."""
+    structure, cuts = labelling.structure, Cuts()
+    with torch.no_grad():
+        for tensor, labels in structure.tensors.values():
+            _cut_plain(cuts, tensor, kept_indices(labels.labels, live))
+        for reader in live.readers:
+            _cut_weight(cuts, reader, live)
+        for bias, outputs in structure.biases.values():
+            _cut_plain(cuts, bias, kept_indices(outputs, live))
+        for reader in live.readers:
+            _add_folds(labelling, cuts, reader, live)
+    _replace(labelling.captured.module, cuts)
+    for module, name, labels in structure.sizes.values():
+        setattr(module, name, int(live.keeps(labels).sum()))
+    for reader in live.readers:
+        _set_groups(labelling, cuts, reader)
+    return cuts
+
+
+def _cut_plain(cuts: Cuts, tensor: Tensor, keep: tuple[Tensor | None, ...]) -> None:
+    if any(indices is not None for indices in keep):
+        new = select(tensor.detach(), keep)
+        cuts.tensors[id(tensor)] = Cut(tensor, _like(tensor, new), keep)
+
+
+def _like(old: Tensor, new: Tensor) -> Tensor:
+    return nn.Parameter(new, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else new
+
+
+def _cut_weight(cuts: Cuts, reader: Reader, live: Liveness) -> None:
+    """Merge constants into the channel kept for them, then keep the live kernels."""
+    mixer, weight = reader.mixer, reader.mixer.weight
+    inputs, outputs = live.alive[reader.inputs], live.alive[reader.outputs]
+    merges = live.merges.get(id(weight), [])
+    values = weight.detach()
+    if merges:
+        values = _merge(reader, live, merges, cuts)
+    if inputs.all() and outputs.all() and not merges:
+        return
+    layout = mixer.layout
+    if layout.groups == 1:
+        keep: list[Tensor | None] = [None] * weight.ndim
+        keep[layout.out_axis], keep[layout.in_axis] = _index(outputs[0]), _index(inputs[0])
+        cut = Cut(weight, _like(weight, select(values, keep).contiguous()), tuple(keep), reader)
+    else:
+        groups = (inputs.any(1) | outputs.any(1)).nonzero().flatten()
+        grouped = (groups, _per_group(outputs[groups]), _per_group(inputs[groups]))
+        cut = Cut(weight, weight, (None,) * weight.ndim, reader, grouped)
+        cut.new = _like(weight, layout.weight(_gather(layout.kernels(values), *grouped), weight))
+    cuts.tensors[id(weight)] = cut
+
+
+def _index(kept: Tensor) -> Tensor | None:
+    return None if kept.all() else kept.nonzero().flatten()
+
+
+def _per_group(kept: Tensor) -> Tensor:
+    """Return kept positions per group, (groups, count): the counts are equal."""
+    return kept.nonzero()[:, 1].view(kept.shape[0], -1)
+
+
+def _gather(kernels: Tensor, groups: Tensor, outputs: Tensor, inputs: Tensor) -> Tensor:
+    kernels = kernels[groups]
+    rows = torch.arange(groups.numel()).unsqueeze(1)
+    kernels = kernels[rows, outputs]  # (groups, outputs, C/G, taps)
+    return kernels.transpose(1, 2)[rows, inputs].transpose(1, 2)
+
+
+def _merge(reader: Reader, live: Liveness, merges: list[tuple[int, int]], cuts: Cuts) -> Tensor:
+    """Add (c_i / c_kept) W[:, i] to the kernels of the kept channel, for every dead constant i of its group."""
+    weight, layout = reader.mixer.weight, reader.mixer.layout
+    kernels = layout.kernels(weight.detach()).double().clone()
+    dead = reader.merged(live.alive) & ~live.alive[reader.inputs]
+    for group, kept in merges:
+        others = dead[group].nonzero().flatten()
+        ratio = (reader.constant[group][others].double() / reader.constant[group][kept].double()).to(kernels)
+        kernels[group][:, kept] += torch.einsum("kit,i->kt", kernels[group][:, others], ratio)
+        cuts.merged[id(weight)] = cuts.merged.get(id(weight), 0) + others.numel()
+    return layout.weight(kernels.to(weight.dtype), weight)
+
+
+def _add_folds(labelling: Labelling, cuts: Cuts, reader: Reader, live: Liveness) -> None:
+    """Add the effect of dead constants to the bias of their reader; without zero padding that is exact."""
+    if reader.padded:
+        return
+    gone = ~live.alive[reader.inputs] & reader.foldable() & (reader.constant != 0) & reader.read_by_live(live.alive)
+    if not gone.any():
+        return
+    mixer = reader.mixer
+    value = torch.where(gone, reader.constant, torch.zeros_like(reader.constant))
+    amount = folded(mixer, value.flatten()).to(mixer.weight)
+    amount = amount[live.alive[reader.outputs].flatten()]
+    cuts.folded[id(mixer.weight)] = int(gone.sum())
+    done: set[int] = set()
+    for call in mixer.calls:
+        _add_bias(labelling, cuts, call, mixer.name, amount, done)
+
+
+def _add_bias(
+    labelling: Labelling, cuts: Cuts, call: MixCall, name: str, amount: Tensor, done: set[int]
+) -> None:
+    """Add to the bias that a call uses, once per bias; make one where there is none."""
+    bias = bias_of(call)
+    if bias is not None:
+        if id(bias) not in done:
+            known = cuts.tensors.setdefault(id(bias), Cut(bias, _like(bias, bias.detach().clone()), (None,)))
+            known.new.data += amount
+        done.add(id(bias))
+    elif call.module is not None:
+        if id(call.module) not in done:
+            call.module.bias = nn.Parameter(amount.clone(), requires_grad=call.module.weight.requires_grad)  # type: ignore[union-attr,assignment]
+        done.add(id(call.module))
+    else:
+        _add_after(labelling.runs[call.graph], call, name, amount)
+
+
+def _add_after(run: GraphRun, call: MixCall, name: str, amount: Tensor) -> None:
+    """Put the folded bias of a functional call into the graph, as an addition after it."""
+    target = f"{name.replace('.', '_')}_folded_bias"
+    if not hasattr(run.module, target):
+        shape = [1] * len(run.values[call.node].shape)
+        shape[call.channel_dim] = amount.numel()
+        run.module.register_parameter(target, nn.Parameter(amount.view(shape).clone()))
+    graph = call.node.graph
+    with graph.inserting_after(call.node):
+        held = graph.get_attr(target)
+    with graph.inserting_after(held):
+        total = graph.call_function(torch.add, (call.node, held))
+    call.node.replace_all_uses_with(total, delete_user_cb=lambda user: user is not total)
+
+
+def _replace(root: nn.Module, cuts: Cuts) -> None:
+    """Put the cut tensors into every module that holds the old ones."""
+    for module in root.modules():
+        for held in (module._parameters, module._buffers):
+            for name, tensor in held.items():
+                if tensor is not None and id(tensor) in cuts.tensors:
+                    held[name] = cuts.tensors[id(tensor)].new  # type: ignore[assignment]
+
+
+def _set_groups(labelling: Labelling, cuts: Cuts, reader: Reader) -> None:
+    """Tell every call of a grouped weight how many groups are left."""
+    cut = cuts.tensors.get(id(reader.mixer.weight))
+    if cut is None or cut.grouped is None:
+        return
+    groups = cut.grouped[0].numel()
+    for call in reader.mixer.calls:
+        if call.module is not None:
+            call.module.groups = groups  # type: ignore[assignment]
+        else:
+            _set_argument(call.node, 6, "groups", groups)
+
+
+def _set_argument(node: fx.Node, position: int, name: str, value: int) -> None:
+    if position < len(node.args):
+        node.args = (*node.args[:position], value, *node.args[position + 1 :])
+    else:
+        node.kwargs = {**node.kwargs, name: value}
