@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from campfire_fx.capture import Captured
+from campfire_fx.capture import Captured, DualGraphModule
 from campfire_fx.errors import ShrinkError
 from campfire_fx.labels import Labelled
 from campfire_fx.rules import Call, Constant, Held, Rule, known_class, lookup
@@ -38,7 +38,7 @@ class GraphRun:
     """
 
     number: int
-    module: fx.GraphModule
+    module: DualGraphModule
     graph: fx.Graph
     training: bool
     args: list[Any]

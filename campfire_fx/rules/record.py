@@ -145,7 +145,7 @@ def register(rule: Rule, *targets: Hashable) -> None:
     Raises:
         ValueError: a target has a row already.
     """
-    for target in targets:
+    for target in dict.fromkeys(targets):  # torch and torch.nn.functional share some functions
         if target in _TABLE:
             raise ValueError(f"{target} has a rule already: {_TABLE[target].name}.")
         _TABLE[target] = rule

@@ -1,0 +1,161 @@
+"""The dependency graph: which layers make channels, which read them, and which must share them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import networkx as nx
+from torch import fx, nn
+
+from campfire_fx.capture import Captured, trace
+from campfire_fx.errors import ShrinkError
+from campfire_fx.labelling import GraphRun, Labelling, label
+from campfire_fx.labels import Labelled, collapse
+from campfire_fx.rules import Constant
+from campfire_fx.rules.structure import Mixer
+
+
+def require_channels(labelling: Labelling) -> None:
+    """Check that there is something to shrink.
+
+    Raises:
+        ShrinkError: the model has no convolution and no linear layer that could be captured.
+    """
+    if not labelling.structure.mixers:
+        raise ShrinkError(
+            "The model has no convolution or linear layer that could be captured, so there are no channels to remove. "
+            "Give a model with at least one, called in its forward on the example inputs."
+        )
+
+
+def dependency_graph(model: nn.Module | Captured, example_inputs: Any = None) -> nx.DiGraph:
+    """Return how channels flow between layers.
+
+    Nodes are layers by path, "input" and "output", and by their node name the sums, concatenations and barriers at
+    which channels meet. Node attributes: kind, operation, channels_in, channels_out, pinned (the reason, or None).
+    Edges run from producer to consumer: kind "reads" (the consumer mixes the channels) or "coupled" (they must be
+    removed together), channels, via (the operations passed through).
+
+    Raises:
+        CaptureError: the model cannot be captured.
+    """
+    captured = model if isinstance(model, Captured) else trace(model, example_inputs)
+    labelling = label(captured, training=False)
+    graph = nx.DiGraph()
+    pinned = {pin.node: pin.reason for pin in labelling.structure.pins}
+    for run in labelling.runs:
+        _Builder(labelling, run, graph, pinned).build()
+    return graph
+
+
+class _Builder:
+    """Adds one graph run to the dependency graph."""
+
+    def __init__(self, labelling: Labelling, run: GraphRun, graph: nx.DiGraph, pinned: dict[str, str]) -> None:
+        self._run, self._graph, self._pinned = run, graph, pinned
+        self._forest = labelling.structure.forest
+        self._mixers = {
+            call.node: mixer
+            for mixer in labelling.structure.mixers.values()
+            for call in mixer.calls
+            if call.graph == run.number
+        }
+        # node of the model's graph -> producers of its channels: (dependency node, operations passed through)
+        self._origins: dict[fx.Node, dict[str, tuple[str, ...]]] = {}
+
+    def build(self) -> None:
+        for node in self._run.graph.nodes:
+            handle = {"placeholder": self._input, "output": self._output, "get_attr": self._nothing}.get(node.op)
+            (handle or self._call)(node)
+
+    def _nothing(self, node: fx.Node) -> None:
+        self._origins[node] = {}
+
+    def _input(self, node: fx.Node) -> None:
+        if isinstance(self._run.values[node], Labelled):
+            count = self._run.values[node].shape[1] if len(self._run.values[node].shape) > 1 else 1
+            self._add("input", "input", "input", 0, count, "the model's input")
+            self._origins[node] = {"input": ()}
+        else:
+            self._nothing(node)
+
+    def _output(self, node: fx.Node) -> None:
+        self._add("output", "output", "output", 0, 0, "the model's output")
+        self._link(node, "output", "coupled")
+
+    def _call(self, node: fx.Node) -> None:
+        value, rule = self._run.values[node], self._run.rule(node)
+        if not _activations(value):
+            self._nothing(node)
+        elif node in self._mixers:
+            self._mixer(node, self._mixers[node])
+        elif rule.name == "barrier" or rule.constant is Constant.MIX:
+            self._meeting(node, "barrier", "reads")
+        elif len(self._activation_inputs(node)) > 1:
+            kind = "concat" if rule.movement else "add"
+            self._meeting(node, kind, "coupled")
+        else:
+            self._pass(node)
+
+    def _mixer(self, node: fx.Node, mixer: Mixer) -> None:
+        kind = "linear" if mixer.operation.lower() in ("linear", "matmul", "addmm", "einsum") else "conv"
+        name = mixer.name
+        reason = self._pinned.get(name)
+        if reason is None and not self._forest.find(mixer.outputs).any():
+            reason = "its channels reach what is pinned"
+        self._add(name, kind, mixer.operation, mixer.inputs.numel(), mixer.outputs.numel(), reason)
+        depthwise = mixer.layout.groups > 1 and mixer.layout.groups == mixer.inputs.numel()
+        self._link(node, name, "coupled" if depthwise else "reads")
+        self._origins[node] = {name: ()}
+
+    def _meeting(self, node: fx.Node, kind: str, edge: str) -> None:
+        channels = _width(self._run.values[node])
+        self._add(node.name, kind, _operation(self._run, node), channels, channels, self._pinned.get(node.name))
+        self._link(node, node.name, edge)
+        self._origins[node] = {node.name: ()}
+
+    def _pass(self, node: fx.Node) -> None:
+        operation = _operation(self._run, node)
+        self._origins[node] = {
+            origin: (*via, operation)
+            for source in node.all_input_nodes
+            for origin, via in self._origins[source].items()
+        }
+
+    def _activation_inputs(self, node: fx.Node) -> list[fx.Node]:
+        return [s for s in node.all_input_nodes if self._origins[s]]
+
+    def _add(self, name: str, kind: str, operation: str, inputs: int, outputs: int, pinned: str | None) -> None:
+        if name not in self._graph:
+            self._graph.add_node(
+                name, kind=kind, operation=operation, channels_in=inputs, channels_out=outputs, pinned=pinned
+            )
+
+    def _link(self, node: fx.Node, consumer: str, kind: str) -> None:
+        for source in node.all_input_nodes:
+            for origin, via in self._origins[source].items():
+                channels = self._graph.nodes[origin]["channels_out"]
+                if origin != consumer:
+                    self._graph.add_edge(origin, consumer, kind=kind, channels=channels, via=via)
+
+
+def _activations(value: Any) -> list[Labelled]:
+    found: list[Any] = []
+    fx.node.map_aggregate(value, found.append)
+    return [v for v in found if isinstance(v, Labelled)]
+
+
+def _width(value: Any) -> int:
+    """Return the number of channels of the first activation in a value: the dimension that varies, else the second."""
+    labels = _activations(value)[0].labels
+    varied = [s for s in collapse(labels).shape if s > 1]
+    if varied:
+        return max(varied)
+    return labels.shape[1] if labels.ndim > 1 else labels.numel()
+
+
+def _operation(run: GraphRun, node: fx.Node) -> str:
+    module = run.submodule(node)
+    if module is not None:
+        return type(module).__name__
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))

@@ -1,0 +1,217 @@
+"""Masked layers: torch's own convolutions and linear layers, with a mask that their weight obeys.
+
+A masked layer has no `forward` of its own. Its weight is physically zero under the mask, so it costs nothing to
+run and every tool sees an ordinary layer. What keeps it so: the gradient is zeroed under the mask as it is
+accumulated, and whoever steps the optimizer calls `apply_mask` afterwards (SparseModel does).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle, unserializable_hook
+
+_TRANSIENT = ("_multiplier", "_multiplier_of", "_gradient_hook")
+
+
+class MaskedLayer(nn.Module):
+    """What all masked layers share. Made by `mask_layer`, undone by `unmask_layer`; has no constructor of its own.
+
+    `mask` is a bool buffer of the weight's shape, True = kept. It is part of the `state_dict`; where a
+    `state_dict` has none (a dense one), the mask stays as it is and the weights loaded are masked with it.
+    """
+
+    weight: nn.Parameter
+    mask: Tensor
+    _multiplier: Tensor | None = None
+    _multiplier_of: tuple[object, ...] | None = None
+    _gradient_hook: tuple[weakref.ref[Tensor], RemovableHandle] | None = None
+
+    def as_filters(self, tensor: Tensor) -> Tensor:
+        """View a tensor of the weight's shape as (K, C, P): filters, channels per filter, positions in a kernel."""
+        return tensor.reshape(tensor.shape[0], tensor.shape[1], -1)
+
+    def from_filters(self, tensor: Tensor) -> Tensor:
+        """Undo `as_filters`: (K, C, P) back to the weight's shape."""
+        return tensor.reshape(self.weight.shape)
+
+    @torch.no_grad()
+    def set_mask(self, mask: Tensor) -> None:
+        """Take a new mask, of the weight's shape, and zero the weight under it."""
+        self.mask.copy_(mask)
+        self.apply_mask()
+
+    @torch.no_grad()
+    def apply_mask(self) -> None:
+        """Zero the weight under the mask, and see that its gradient will be."""
+        multiplier = self.multiplier()
+        if multiplier is not None:
+            self.weight.mul_(multiplier)
+            self._watch_gradient()
+
+    def multiplier(self) -> Tensor | None:
+        """Return the mask as 0 and 1 in the weight's dtype, device and layout; None where it keeps everything.
+
+        Kept between calls until the mask or the weight's form changes: a multiplication by floats costs a third
+        of one by bools, and works for lists of tensors.
+        """
+        weight, mask = self.weight, self.mask
+        form = (id(mask), mask._version, weight.dtype, weight.device, weight.stride())
+        if form != self._multiplier_of:
+            full = mask.is_meta or weight.is_meta or bool(mask.all())
+            self._multiplier = None if full else torch.empty_like(weight, requires_grad=False).copy_(mask)
+            self._multiplier_of = form
+        return self._multiplier
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        super().register_parameter(name, param)
+        if name == "weight" and "mask" in self._buffers and param is not None and self.multiplier() is not None:
+            self._watch_gradient()
+
+    def _watch_gradient(self) -> None:
+        """Zero the gradient of the present weight whenever it has been accumulated."""
+        if self._gradient_hook is not None and self._gradient_hook[0]() is self.weight:
+            return
+        if self.weight.requires_grad:
+            handle = self.weight.register_post_accumulate_grad_hook(_zero_masked_gradient(weakref.ref(self)))
+            self._gradient_hook = (weakref.ref(self.weight), handle)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MaskedLayer:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.apply_mask()  # `to_empty` and `to` between some devices put another parameter in place
+        return self
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, metadata: Any, strict: bool, missing: list[str], *rest: Any
+    ) -> None:
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, *rest)
+        if f"{prefix}mask" in missing:
+            missing.remove(f"{prefix}mask")
+        self.apply_mask()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key not in _TRANSIENT}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if not self.mask.is_meta:
+            self.apply_mask()
+
+
+def _zero_masked_gradient(layer: weakref.ref[MaskedLayer]) -> Callable[[Tensor], None]:
+    @unserializable_hook
+    def hook(weight: Tensor) -> None:
+        masked = layer()
+        multiplier = None if masked is None else masked.multiplier()
+        if multiplier is not None and weight.grad is not None:
+            with torch.no_grad():
+                weight.grad.mul_(multiplier)
+
+    return hook
+
+
+class _Transposed(MaskedLayer):
+    """A transposed convolution: its weight is (C, K / groups, ...)."""
+
+    groups: int
+
+    def as_filters(self, tensor: Tensor) -> Tensor:
+        c, k = tensor.shape[:2]
+        grouped = tensor.reshape(self.groups, c // self.groups, k, -1).transpose(1, 2)
+        return grouped.reshape(k * self.groups, c // self.groups, -1)
+
+    def from_filters(self, tensor: Tensor) -> Tensor:
+        k, c = tensor.shape[:2]
+        grouped = tensor.reshape(self.groups, k // self.groups, c, -1).transpose(1, 2)
+        return grouped.reshape(self.weight.shape)
+
+
+class MaskedConv1d(MaskedLayer, nn.Conv1d):
+    """An nn.Conv1d whose weight obeys a mask."""
+
+
+class MaskedConv2d(MaskedLayer, nn.Conv2d):
+    """An nn.Conv2d whose weight obeys a mask."""
+
+
+class MaskedConv3d(MaskedLayer, nn.Conv3d):
+    """An nn.Conv3d whose weight obeys a mask."""
+
+
+class MaskedConvTranspose1d(_Transposed, nn.ConvTranspose1d):
+    """An nn.ConvTranspose1d whose weight obeys a mask."""
+
+
+class MaskedConvTranspose2d(_Transposed, nn.ConvTranspose2d):
+    """An nn.ConvTranspose2d whose weight obeys a mask."""
+
+
+class MaskedConvTranspose3d(_Transposed, nn.ConvTranspose3d):
+    """An nn.ConvTranspose3d whose weight obeys a mask."""
+
+
+class MaskedLinear(MaskedLayer, nn.Linear):
+    """An nn.Linear whose weight obeys a mask."""
+
+
+_MASKED: dict[type[nn.Module], type[MaskedLayer]] = {
+    nn.Conv1d: MaskedConv1d,
+    nn.Conv2d: MaskedConv2d,
+    nn.Conv3d: MaskedConv3d,
+    nn.ConvTranspose1d: MaskedConvTranspose1d,
+    nn.ConvTranspose2d: MaskedConvTranspose2d,
+    nn.ConvTranspose3d: MaskedConvTranspose3d,
+    nn.Linear: MaskedLinear,
+}
+_PLAIN = {masked: plain for plain, masked in _MASKED.items()}
+
+
+def plain_class(module: nn.Module) -> type[nn.Module] | None:
+    """Return torch's class of a layer that can hold a mask (nn.Conv2d, ...), or None for any other module."""
+    return next((plain for plain in _MASKED if isinstance(module, plain)), None)
+
+
+def why_not_masked(module: nn.Module) -> str:
+    """Say why a layer with a torch class cannot hold a mask; "" where it can."""
+    plain = plain_class(module)
+    if plain is None:
+        return "it is no convolution or linear layer of torch's"
+    for method in ("forward", "_conv_forward"):
+        if getattr(type(module), method, None) is not getattr(plain, method, None):
+            return f"it computes its output in a {method} of its own"
+    if not isinstance(module._parameters.get("weight"), nn.Parameter):
+        return "its weight is computed, not a parameter"
+    return ""
+
+
+def mask_layer(module: nn.Module) -> MaskedLayer:
+    """Turn a layer into a masked one in place, keeping everything: the module stays the same object.
+
+    The class is changed, so that every name and every graph node that leads to the module leads to the masked
+    layer. A subclass that adds nothing to `forward` becomes the masked layer of torch's class.
+    """
+    if isinstance(module, MaskedLayer):
+        return module
+    plain = plain_class(module)
+    assert plain is not None and not why_not_masked(module)
+    module.__class__ = _MASKED[plain]
+    assert isinstance(module, MaskedLayer)
+    module.register_buffer("mask", torch.ones_like(module.weight, dtype=torch.bool, requires_grad=False))
+    return module
+
+
+def unmask_layer(layer: MaskedLayer) -> nn.Module:
+    """Turn a masked layer into torch's plain one in place, its weight zero where the mask says so."""
+    layer.apply_mask()
+    if layer._gradient_hook is not None:
+        layer._gradient_hook[1].remove()
+    for name in _TRANSIENT:
+        layer.__dict__.pop(name, None)
+    del layer._buffers["mask"]
+    module: nn.Module = layer
+    module.__class__ = _PLAIN[type(layer)]
+    return module

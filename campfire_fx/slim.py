@@ -1,0 +1,103 @@
+"""The public shrink, and what it gives back: a smaller model that knows what was done to it."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from campfire_fx.capture import example_for
+from campfire_fx.errors import ShrinkError
+from campfire_fx.passes.optimizer_state import carry_over
+from campfire_fx.passes.pipeline import Options, Shrunk, shrink_model
+from campfire_fx.passes.verify import verify as verify_equal
+from campfire_fx.plan import ShrinkPlan, Verification
+
+_RESIDUALS = ("union", "gate")
+
+
+class SlimModel(nn.Module):
+    """A model that came out of `shrink`: an ordinary module (an fx.GraphModule where the whole was traced).
+
+    Attributes:
+        plan: what was kept, folded, rewritten and pinned, and why.
+        verification: how far its outputs are from those of the model given, or None if not asked for.
+        example: (args, kwargs) that it was traced with.
+    """
+
+    plan: ShrinkPlan
+    verification: Verification | None
+    example: tuple[tuple[Any, ...], dict[str, Any]]
+    _origin: Callable[[], nn.Module | None]
+
+    def report(self) -> Any:
+        """Return what became smaller and faster, and what did not and why; print it with rich or `print`."""
+        from campfire_fx.report import shrink_report  # reports import nothing from here, but are slow to load
+
+        return shrink_report(self, self._origin())
+
+
+def shrink(
+    model: nn.Module,
+    example_inputs: Any = None,
+    *,
+    residual: str = "union",
+    round_to: int = 1,
+    verify: bool = True,
+    optimizer: torch.optim.Optimizer | None = None,
+    auxiliary: bool | None = None,
+) -> SlimModel:
+    """Remove every channel that zeros in the weights have made dead; the output stays the same.
+
+    Exact in evaluation mode, whoever made the zeros (`torch.nn.utils.prune` masks too). The model given is not
+    touched; the new one shares no memory with it.
+
+    Args:
+        model: any model with at least one convolution or linear layer.
+        example_inputs: a tensor, a tuple of positional or a dict of keyword arguments; guessed where None.
+        residual: "union" keeps a channel of a residual stream while any branch writes it; "gate" also removes what
+            one branch does not write or read, by selecting and adding by index at its ends, where that pays.
+        round_to: keep just enough dead channels for every layer's count to be a multiple of this.
+        verify: compare outputs before and after, at two image and batch sizes; the result is in `.verification`.
+        optimizer: the optimizer of `model`; its parameters and state are exchanged for those of the new model, cut
+            alike, so that training goes on.
+        auxiliary: keep layers that only the training graph uses (Inception's auxiliary head). Default: only when an
+            optimizer is given.
+
+    Raises:
+        CaptureError: the model cannot be captured.
+        ShrinkError: there is nothing to shrink, an argument is wrong, or equality cannot be proven.
+    """
+    _check(residual, round_to)
+    args, kwargs = example_for(model, example_inputs)
+    keep_auxiliary = optimizer is not None if auxiliary is None else auxiliary
+    shrunk = shrink_model(model, (args, kwargs), Options(residual, round_to, keep_auxiliary), lambda _: None)
+    slim = shrunk.module
+    proof = None
+    if verify:
+        fixed_size = any(island.specialisations for island in shrunk.captured.islands)
+        proof = verify_equal(model, slim, args, kwargs, resize=not fixed_size)
+    if optimizer is not None:
+        carry_over(optimizer, shrunk)
+    return _as_slim(slim, shrunk, proof, (args, kwargs), model)
+
+
+def _check(residual: str, round_to: int) -> None:
+    if residual not in _RESIDUALS:
+        raise ShrinkError(f'residual="{residual}" is not known. Use "union" or "gate".')
+    if not isinstance(round_to, int) or round_to < 1:
+        raise ShrinkError(f"round_to={round_to} is not a whole number of channels. Use 1, or 8 for most hardware.")
+
+
+def _as_slim(
+    module: nn.Module, shrunk: Shrunk, proof: Verification | None, example: Any, origin: nn.Module
+) -> SlimModel:
+    """Make the module an instance of SlimModel as well, by a class of its own (as FSDP2 does)."""
+    module.__class__ = type(type(module).__name__, (SlimModel, type(module)), {})
+    assert isinstance(module, SlimModel)
+    module.plan, module.verification, module.example = shrunk.plan, proof, example
+    module._origin = weakref.ref(origin)  # the report measures both, while the model given is still there
+    return module

@@ -1,0 +1,32 @@
+"""Make computed weights plain: masks of torch.nn.utils.prune and parametrizations, on a private copy of a model."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize, prune
+
+
+def private_copy(model: nn.Module) -> nn.Module:
+    """Deep-copy a model; weights that hooks compute (prune masks) are copied as plain tensors."""
+    memo: dict[int, object] = {}
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+    return copy.deepcopy(model, memo)
+
+
+def bake_reparametrizations(model: nn.Module) -> None:
+    """Replace every computed parameter by its present value, in place.
+
+    Exact in evaluation mode: the weights that the model would compute are the weights it gets.
+    """
+    for module in list(model.modules()):
+        for hook in list(module._forward_pre_hooks.values()):
+            if isinstance(hook, prune.BasePruningMethod):
+                prune.remove(module, hook._tensor_name)
+        if parametrize.is_parametrized(module):
+            for name in list(module.parametrizations):  # type: ignore[arg-type]
+                parametrize.remove_parametrizations(module, name, leave_parametrized=True)

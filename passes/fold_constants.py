@@ -1,0 +1,73 @@
+"""Replace what is wholly constant by its value: a dead branch goes, its constant stays."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from campfire_fx.constants import Constants
+from campfire_fx.labelling import GraphRun, Labelling
+from campfire_fx.labels import Labelled, collapse
+
+_BROADCASTING = (operator.add, operator.iadd, operator.sub, operator.mul, torch.add, torch.sub, torch.mul)
+
+
+def fold_constant_operands(labelling: Labelling, constants: Constants) -> bool:
+    """Replace wholly constant operands of sums and products by small tensors; returns whether any was.
+
+    Only where the other operand has the full shape, so that broadcasting gives the same result at any image size.
+    """
+    changed = False
+    for run, values in zip(labelling.runs, constants.values, strict=True):
+        if run.module.train_graph is not None:
+            continue  # in training a dead branch still gives its normalisation's shift
+        for node in list(run.graph.nodes):
+            if node.target in _BROADCASTING and len(node.args) == 2 and not node.kwargs:
+                changed |= _fold_operand(run, node, values)
+    return changed
+
+
+def _fold_operand(run: GraphRun, node: fx.Node, values: dict[fx.Node, Any]) -> bool:
+    shapes = [run.values[a].shape if _is_activation(run, a) else None for a in node.args]
+    if shapes[0] is None or shapes[0] != shapes[1]:
+        return False
+    for position, operand in enumerate(node.args):
+        assert isinstance(operand, fx.Node)
+        value = collapse(values[operand])
+        if operand.op in ("placeholder", "get_attr") or value.isnan().any() or len(operand.users) > 1:
+            continue
+        _replace(run, node, position, value)
+        return True
+    return False
+
+
+def _is_activation(run: GraphRun, argument: Any) -> bool:
+    return isinstance(argument, fx.Node) and isinstance(run.values[argument], Labelled)
+
+
+def _replace(run: GraphRun, node: fx.Node, position: int, value: Tensor) -> None:
+    other, operand = node.args[1 - position], node.args[position]
+    graph = node.graph
+    assert isinstance(operand, fx.Node) and isinstance(other, fx.Node)
+    if not value.any() and node.target in (operator.add, operator.iadd, torch.add):
+        node.replace_all_uses_with(other)
+        graph.erase_node(node)
+    else:
+        name = f"{operand.name}_constant"
+        run.module.register_buffer(name, value.clone())
+        with graph.inserting_before(node):
+            node.update_arg(position, graph.get_attr(name))
+    _erase_unused(graph, operand)
+
+
+def _erase_unused(graph: fx.Graph, node: fx.Node) -> None:
+    """Erase a node and what only it used."""
+    if node.users or node.op in ("placeholder", "output"):
+        return
+    sources = node.all_input_nodes
+    graph.erase_node(node)
+    for source in sources:
+        _erase_unused(graph, source)

@@ -1,0 +1,146 @@
+"""The order of the passes, on one page: from a model with zeros in it to a smaller one with the same output."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from campfire_fx.capture import Captured, trace
+from campfire_fx.channels import require_channels
+from campfire_fx.constants import Constants, find_constants
+from campfire_fx.labelling import Labelling, label
+from campfire_fx.liveness import Liveness, find_live
+from campfire_fx.passes.bake_reparametrizations import bake_reparametrizations, private_copy
+from campfire_fx.passes.compact import Uneven
+from campfire_fx.passes.drop_unused import drop_dead_nodes, drop_unused, used_paths
+from campfire_fx.passes.fold_constants import fold_constant_operands
+from campfire_fx.passes.gate_residual import gate_residuals
+from campfire_fx.passes.rewrite_movement import Edit, Unmovable, plan_rewrites
+from campfire_fx.passes.shrink_channels import Cuts, shrink_channels
+from campfire_fx.passes.summarise import summarise
+from campfire_fx.plan import ShrinkPlan
+from campfire_fx.rules.structure import Pin
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to shrink.
+
+    Attributes:
+        residual: "union" keeps a channel of a residual stream while any branch writes it; "gate" also takes it out
+            of the branches that do not write or read it, where that pays.
+        round_to: keep just enough dead channels for every layer's count to be a multiple of this.
+        auxiliary: keep layers that only the training graph uses.
+    """
+
+    residual: str = "union"
+    round_to: int = 1
+    auxiliary: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Shrunk:
+    """The smaller model and everything that was decided about it.
+
+    `originals` pairs each parameter of the model given with its copy that was shrunk.
+    """
+
+    captured: Captured
+    plan: ShrinkPlan
+    cuts: Cuts
+    labelling: Labelling
+    live: Liveness
+    originals: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    @property
+    def module(self) -> nn.Module:
+        """The smaller model."""
+        return self.captured.module
+
+
+Progress = Callable[[str], None]
+
+
+def shrink_model(model: nn.Module, example_inputs: Any, options: Options, progress: Progress) -> Shrunk:
+    """Capture a private copy of a model and shrink it; the model given is not touched."""
+    progress("copying the model")
+    working = private_copy(model)
+    copies = list(zip(model.parameters(), working.parameters(), strict=True))
+    bake_reparametrizations(working)
+    progress("capturing the graph")
+    shrunk = shrink_captured(trace(working, example_inputs), options, progress)
+    shrunk.originals = copies
+    return shrunk
+
+
+def shrink_captured(captured: Captured, options: Options, progress: Progress) -> Shrunk:
+    """Shrink a captured model in place."""
+    # Phase 1. What is there: which graphs, which channels, which constants.
+    if not options.auxiliary:
+        drop_auxiliary_graphs(captured)
+    progress("finding the channel structure")
+    labelling, constants = analyse(captured)
+    require_channels(labelling)
+    if fold_constant_operands(labelling, constants):
+        labelling, constants = analyse(captured)
+    if options.residual == "gate" and gate_residuals(labelling, constants):
+        labelling, constants = analyse(captured)
+
+    # Phase 2. What to do: what stays, which operations must be rewritten for it.
+    progress("deciding what stays")
+    live, edits, pins = decide(labelling, constants, options.round_to)
+
+    # Phase 3. Do it.
+    progress("cutting the layers")
+    replaced: dict[Any, Any] = {}
+    for edit in edits:
+        edit.apply(replaced)
+    cuts = shrink_channels(labelling, live)
+    drop_dead_nodes(labelling, live)
+    for island in captured.islands:
+        graphs = [g for g in (island.module.graph, island.module.train_graph) if g is not None]
+        drop_unused(island.module, used_paths(graphs))
+        for graph in graphs:
+            graph.lint()
+        island.module.recompile()
+    plan = summarise(labelling, live, cuts, edits, (*labelling.structure.pins, *pins))
+    return Shrunk(captured, plan, cuts, labelling, live)
+
+
+def analyse(captured: Captured) -> tuple[Labelling, Constants]:
+    """Run every graph on labels, then on NaN."""
+    labelling = label(captured)
+    return labelling, find_constants(labelling)
+
+
+def decide(labelling: Labelling, constants: Constants, round_to: int) -> tuple[Liveness, list[Edit], list[Pin]]:
+    """Find what stays; what cannot be cut out after all is kept, and the search repeated."""
+    extra = torch.zeros(0)
+    pins: list[Pin] = []
+    while True:
+        live = find_live(labelling, constants, round_to=round_to, extra=extra)
+        try:
+            return live, plan_rewrites(labelling, live), pins
+        except (Unmovable, Uneven) as stuck:
+            dead = stuck.labels[~live.alive[live.roots[stuck.labels.long()]]]
+            if not dead.numel():
+                raise
+            where, reason = ("?", "uneven") if isinstance(stuck, Uneven) else (stuck.node.name, stuck.reason)
+            pins.append(Pin(where, dead.unique().numel(), reason))
+            logger.info("kept %d channels at %s: %s", pins[-1].channels, where, reason)
+            extra = torch.cat([extra, dead.double()])
+
+
+def drop_auxiliary_graphs(captured: Captured) -> None:
+    """Let a model train with its inference graph where its training graph uses further layers."""
+    for island in captured.islands:
+        extra = island.module.train_graph
+        if extra is not None and used_paths([extra]) - used_paths([island.module.graph]):
+            island.module.train_graph = None

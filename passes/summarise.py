@@ -1,0 +1,58 @@
+"""Write down what was done, layer by layer, as a `ShrinkPlan`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from campfire_fx.labelling import Labelling
+from campfire_fx.liveness import Liveness, Reader
+from campfire_fx.passes.rewrite_movement import Edit
+from campfire_fx.passes.shrink_channels import Cuts
+from campfire_fx.plan import LayerChange, Repair, ShrinkPlan
+from campfire_fx.rules.structure import Pin
+
+
+def summarise(
+    labelling: Labelling, live: Liveness, cuts: Cuts, edits: Iterable[Edit], pins: Iterable[Pin]
+) -> ShrinkPlan:
+    """Return the plan that was carried out."""
+    names = labelling.structure.names
+    keep = {
+        names.get(key, "?"): tuple(None if i is None else tuple(i.tolist()) for i in cut.keep)
+        for key, cut in cuts.tensors.items()
+    }
+    layers = tuple(_layer(reader, live, cuts) for reader in live.readers)
+    repairs = tuple(Repair(e.node.name, e.action, e.reason) for e in edits)
+    return ShrinkPlan(layers, repairs, tuple(pins), keep)
+
+
+def _layer(reader: Reader, live: Liveness, cuts: Cuts) -> LayerChange:
+    mixer, key = reader.mixer, id(reader.mixer.weight)
+    inputs, outputs = live.alive[reader.inputs], live.alive[reader.outputs]
+    after = cuts.tensors[key].new if key in cuts.tensors else mixer.weight
+    read = (reader.reads.any(1) & ~reader.foldable()).sum()
+    written = reader.reads.any(2).sum()
+    return LayerChange(
+        name=mixer.name,
+        operation=mixer.operation,
+        weight_before=tuple(mixer.weight.shape),
+        weight_after=tuple(after.shape),
+        inputs=(inputs.numel(), int(inputs.sum())),
+        outputs=(outputs.numel(), int(outputs.sum())),
+        dead_inputs=inputs.numel() - int(read),
+        dead_outputs=outputs.numel() - int(written),
+        folded=cuts.folded.get(key, 0),
+        merged=cuts.merged.get(key, 0),
+        reason=_reason(reader, live),
+    )
+
+
+def _reason(reader: Reader, live: Liveness) -> str:
+    """Say why channels that the layer alone could do without are still there."""
+    silent = ~reader.reads.any(2) & live.alive[reader.outputs]
+    if not silent.any():
+        return ""
+    fixed = (reader.outputs[silent] == 0).sum()
+    if int(fixed) == int(silent.sum()):
+        return "its outputs are pinned"
+    return f"{int(silent.sum())} empty filters share their channels with other layers"
