@@ -37,14 +37,30 @@ class Reader:
     reads: Tensor
     constant: Tensor
     padded: bool
+    _seen: Tensor = field(init=False)
+    _read: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._seen = torch.zeros_like(self.outputs, dtype=torch.bool)
+        self._read = torch.zeros_like(self.inputs, dtype=torch.bool)
 
     def foldable(self) -> Tensor:
         """Which inputs are constant: they can be dropped, after folding or merging. Shape (G, C/G)."""
         return ~self.constant.isnan()
 
     def read_by_live(self, alive: Tensor) -> Tensor:
-        """Which inputs some live output reads. Shape (G, C/G)."""
-        return (self.reads & alive[self.outputs].unsqueeze(-1)).any(1)
+        """Which inputs some live output reads. Shape (G, C/G).
+
+        Labels only ever come alive during a search, so each row of a weight is looked at once.
+        """
+        new = alive[self.outputs] & ~self._seen
+        if new.any():
+            if new.shape[0] == 1:
+                self._read[0] |= self.reads[0, new[0]].any(0)
+            else:
+                self._read |= (self.reads & new.unsqueeze(-1)).any(1)
+            self._seen |= new
+        return self._read
 
     def merged(self, alive: Tensor) -> Tensor:
         """Which inputs are non-zero constants that must be merged into one of them. Shape (G, C/G)."""

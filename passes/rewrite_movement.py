@@ -210,7 +210,8 @@ def _holds(replay: _Replay, node: fx.Node, expected: Any, arguments: Arguments |
         else:
             target, *rest = arguments
             args, kwargs = _on_labels(replay, tuple(rest))
-            got = getattr(args[0], target)(*args[1:], **kwargs) if isinstance(target, str) else target(*args, **kwargs)
+            name = "reshape" if target == "view" else target
+            got = getattr(args[0], name)(*args[1:], **kwargs) if isinstance(name, str) else name(*args, **kwargs)
     except Exception:  # sizes that do not fit are what is being looked for
         return False
     padding = replay.run.rule(node).name == "pad"

@@ -126,7 +126,9 @@ def invoke(node: fx.Node, module: nn.Module | None, args: tuple[Any, ...], kwarg
     if module is not None:
         return module(*args, **kwargs)
     if node.op == "call_method":
-        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        # Analyses run on stretched tensors, which only reshape can flatten; dtype views have nothing to flatten.
+        name = "reshape" if node.target == "view" and not isinstance(args[-1], torch.dtype) else str(node.target)
+        return getattr(args[0], name)(*args[1:], **kwargs)
     assert callable(node.target)
     return node.target(*args, **kwargs)
 

@@ -83,10 +83,14 @@ class Mixer:
     inputs: Tensor
     outputs: Tensor
     calls: list[MixCall] = field(default_factory=list)
+    _reads: Tensor | None = None
 
     def reads(self) -> Tensor:
         """Return which kernels are not zero: bool (groups, outputs per group, inputs per group)."""
-        return (self.layout.kernels(self.weight.detach()) != 0).any(-1)
+        if self._reads is None:
+            kernels = self.layout.kernels(self.weight.detach())
+            self._reads = kernels.squeeze(-1) != 0 if kernels.shape[-1] == 1 else kernels.count_nonzero(-1) != 0
+        return self._reads
 
 
 @dataclass(slots=True)
