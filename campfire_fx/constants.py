@@ -110,16 +110,22 @@ def _mix(mixer: Mixer, call: MixCall, values: dict[fx.Node, Any], labels: Labell
 
 
 def folded(mixer: Mixer, constant: Tensor) -> Tensor:
-    """Return what constant inputs add to each output channel: sum_i c_i sum_taps W[k, i], shape (K,), float64.
+    """Return what constant inputs add to each output channel: sum_i c_i sum_taps W[k, i], shape (K,).
 
-    Exact where every position reads every tap: without zero padding. NaN in `constant` counts as zero.
+    Exact where every position reads every tap: without zero padding. NaN in `constant` counts as zero. Computed in
+    the weight's precision, in float32 at least.
     """
-    groups, width = mixer.layout.groups, mixer.outputs.numel() // mixer.layout.groups
-    known = constant.nan_to_num(nan=0.0).double().view(groups, -1)
+    weight = mixer.weight.detach()
+    dtype = weight.dtype if weight.dtype is torch.float64 else torch.float32
+    known = constant.nan_to_num(nan=0.0).to(dtype).view(mixer.layout.groups, -1)
     if not known.any():
-        return torch.zeros(groups * width, dtype=torch.float64)
-    kernels = mixer.layout.kernels(mixer.weight.detach()).double().sum(-1)
-    return torch.einsum("gki,gi->gk", kernels, known).flatten()
+        return torch.zeros(mixer.outputs.numel(), dtype=dtype)
+    kernels = mixer.layout.kernels(weight)
+    if kernels.shape[-1] > 1:  # sum the taps of the channels that count, not of all
+        used = known.any(0).nonzero().flatten()
+        kernels, known = kernels[:, :, used], known[:, used]
+    sums = kernels.squeeze(-1) if kernels.shape[-1] == 1 else kernels.sum(-1)
+    return torch.einsum("gki,gi->gk", sums.to(dtype), known).flatten()
 
 
 def bias_of(call: MixCall) -> Tensor | None:

@@ -9,13 +9,22 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle, unserializable_hook
 
-_TRANSIENT = ("_multiplier", "_multiplier_of", "_gradient_hook")
+_TRANSIENT = ("_factors", "_gradient_hook")
+
+
+class _Factors(NamedTuple):
+    """A mask as factors of 0 and 1, and what it was made from; both None where the mask keeps everything."""
+
+    weight: Tensor | None
+    filters: Tensor | None
+    mask: weakref.ref[Tensor]
+    form: tuple[object, ...]
 
 
 class MaskedLayer(nn.Module):
@@ -27,8 +36,7 @@ class MaskedLayer(nn.Module):
 
     weight: nn.Parameter
     mask: Tensor
-    _multiplier: Tensor | None = None
-    _multiplier_of: tuple[object, ...] | None = None
+    _factors: _Factors | None = None
     _gradient_hook: tuple[weakref.ref[Tensor], RemovableHandle] | None = None
 
     def as_filters(self, tensor: Tensor) -> Tensor:
@@ -59,13 +67,26 @@ class MaskedLayer(nn.Module):
         Kept between calls until the mask or the weight's form changes: a multiplication by floats costs a third
         of one by bools, and works for lists of tensors.
         """
+        return self._present_factors().weight
+
+    def live_filters(self) -> Tensor | None:
+        """Return 0 for each filter that is masked whole and 1 for the others, (K,); None where all live."""
+        return self._present_factors().filters
+
+    def _present_factors(self) -> _Factors:
         weight, mask = self.weight, self.mask
-        form = (id(mask), mask._version, weight.dtype, weight.device, weight.stride())
-        if form != self._multiplier_of:
-            full = mask.is_meta or weight.is_meta or bool(mask.all())
-            self._multiplier = None if full else torch.empty_like(weight, requires_grad=False).copy_(mask)
-            self._multiplier_of = form
-        return self._multiplier
+        form = (mask._version, weight.dtype, weight.device, weight.stride())
+        if self._factors is None or self._factors.form != form or self._factors.mask() is not mask:
+            self._factors = _Factors(*self._make_factors(), weakref.ref(mask), form)
+        return self._factors
+
+    @torch.no_grad()
+    def _make_factors(self) -> tuple[Tensor | None, Tensor | None]:
+        weight, mask = self.weight, self.mask
+        if mask.is_meta or weight.is_meta or bool(mask.all()):
+            return None, None
+        live = self.as_filters(mask).flatten(1).any(1)
+        return torch.empty_like(weight).copy_(mask), None if bool(live.all()) else live.to(weight.dtype)
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         super().register_parameter(name, param)

@@ -128,7 +128,7 @@ def _selection(moved: Tensor, numbers: list[Tensor], dim: int) -> Tensor | None:
     heads = base.movedim(dim, 0).flatten(1)[:, 0]
     wanted = moved.movedim(dim, 0).flatten(1)[:, 0]
     order = heads.argsort()
-    spot = torch.searchsorted(heads[order], wanted).clamp(max=heads.numel() - 1)
+    spot = torch.searchsorted(heads[order], wanted.contiguous()).clamp(max=heads.numel() - 1)
     index = order[spot]
     return index if torch.equal(base.index_select(dim, index), moved) else None
 

@@ -87,7 +87,10 @@ def _step(replay: _Replay, node: fx.Node) -> None:
     try:
         expected = compact_value(original, replay.live)
     except Uneven as uneven:
-        raise Unmovable(node, uneven.labels, "what remains would not be rectangular") from None
+        if node.op not in ("call_function", "call_method", "call_module") or not run.rule(node).movement:
+            raise Unmovable(node, uneven.labels, "what remains would not be rectangular") from None
+        replay.values[node] = Broken()  # fine inside a chain that can be replaced as a whole
+        return
     if node.op == "output":
         _check_readers(replay, node)
     elif node.op in ("placeholder", "get_attr"):

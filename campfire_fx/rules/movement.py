@@ -133,7 +133,7 @@ _MOVES = ("reshape", "view", "flatten", "unflatten", "permute", "transpose", "t"
           "tensor_split", "hsplit", "vsplit", "split_with_sizes", "unbind", "select", "narrow", "index_select",
           "roll", "flip", "fliplr", "flipud", "rot90", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
           "unfold", "atleast_1d", "atleast_2d", "atleast_3d", "adjoint", "gather", "take_along_dim", "diagonal",
-          "narrow_copy")  # fmt: skip
+          "narrow_copy", "contiguous", "clone", "detach")  # fmt: skip
 _QUESTIONS = ("size", "dim", "ndimension", "numel", "nelement", "stride", "is_floating_point", "is_complex",
               "is_contiguous", "element_size", "get_device", "new_zeros", "new_ones", "new_full", "new_empty",
               "__len__")  # fmt: skip
@@ -149,7 +149,7 @@ _PADS = [
 register(
     Rule("move", move, Constant.EXECUTE, movement=True),
     *dict.fromkeys([*both_forms(_MOVES), operator.getitem, torch.unbind, torch.split]),
-    *(nn.Flatten, nn.Unflatten, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle),
+    *(nn.Identity, nn.Flatten, nn.Unflatten, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle),
 )
 register(
     Rule("move", concatenate, Constant.EXECUTE, movement=True),

@@ -75,7 +75,7 @@ def pass_on(call: Call) -> Any:
 _ACTIVATIONS = (
     *(nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh, nn.GELU, nn.SiLU, nn.Mish),
     *(nn.ELU, nn.SELU, nn.CELU, nn.LeakyReLU, nn.Softplus, nn.Softsign, nn.LogSigmoid, nn.Tanhshrink, nn.Softshrink),
-    *(nn.RReLU, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout),
+    *(nn.RReLU, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout),
     *(nn.FeatureAlphaDropout,),
     *(F.relu, F.relu_, F.relu6, F.hardtanh, F.hardtanh_, F.hardswish, F.hardsigmoid, F.sigmoid, F.tanh, F.gelu),
     *(F.silu, F.mish, F.elu, F.elu_, F.selu, F.selu_, F.celu, F.celu_, F.leaky_relu, F.leaky_relu_, F.softplus),
@@ -85,9 +85,9 @@ _ACTIVATIONS = (
 )
 _UNARY = ("relu", "sigmoid", "tanh", "exp", "expm1", "log", "log1p", "log2", "sqrt", "rsqrt", "abs", "neg", "square",
           "reciprocal", "clamp", "clamp_min", "clamp_max", "clip", "erf", "sin", "cos", "round", "floor", "ceil",
-          "trunc", "negative", "positive", "atan", "sinh", "cosh", "selu", "celu", "detach", "clone", "zeros_like",
+          "trunc", "negative", "positive", "atan", "sinh", "cosh", "selu", "celu", "zeros_like",
           "ones_like")  # fmt: skip
-_CASTS = ("float", "half", "double", "bfloat16", "to", "type", "type_as", "contiguous", "requires_grad_", "cpu",
+_CASTS = ("float", "half", "double", "bfloat16", "to", "type", "type_as", "requires_grad_", "cpu",
           "cuda", "relu_", "sigmoid_", "tanh_", "clamp_", "exp_", "sqrt_", "neg_", "abs_", "square_")  # fmt: skip
 _PRODUCTS = ("mul", "multiply", "mul_", "__mul__", "__rmul__", "__imul__")
 _BINARY = ("add", "sub", "div", "subtract", "divide", "true_divide", "rsub", "maximum", "minimum",

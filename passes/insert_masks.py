@@ -1,0 +1,172 @@
+"""Insert masks: every convolution and linear layer that a captured graph calls becomes a masked one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from campfire_fx.capture import Captured, DualGraphModule
+from campfire_fx.masked import MaskedLayer, mask_layer, plain_class, why_not_masked
+from campfire_fx.sparsity.assignment import LayerFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """A BatchNorm that sees nothing but the outputs of masked convolutions, and no one else sees those.
+
+    Its channel k is dead when filter k of every convolution in `convolutions` (paths) is.
+    """
+
+    path: str
+    convolutions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Insertion:
+    """What was masked: layers in the model's order; norms that follow them; weights left out, (path, reason)."""
+
+    layers: tuple[LayerFacts, ...]
+    norms: tuple[Norm, ...]
+    unmasked: tuple[tuple[str, str], ...]
+
+
+def insert_masks(captured: Captured) -> Insertion:
+    """Mask the layers of a captured model in place; all masks keep everything at first.
+
+    Modules stay the same objects under the same names (their class changes), so no node of a graph does.
+    """
+    calls = list(_calls(captured))
+    called = {id(call.module) for call in calls}
+    facts: list[LayerFacts] = []
+    unmasked = list(captured.untraced)
+    owner: dict[int, str] = {}
+    stems = _stems(captured)
+    for path, module in captured.module.named_modules():
+        if id(module) not in called or plain_class(module) is None:
+            continue
+        if reason := why_not_masked(module):
+            unmasked.append((path, reason))
+            continue
+        layer = mask_layer(module)
+        first = owner.setdefault(id(layer.weight), path)
+        if first != path:
+            unmasked.append((path, f"it shares the weight of {first}, and its mask"))
+            continue
+        facts.append(_facts(path, layer, stem=id(module) in stems))
+    unmasked += _weights_read_elsewhere(captured)
+    return Insertion(tuple(facts), tuple(_norms(calls)), tuple(unmasked))
+
+
+def _facts(path: str, layer: MaskedLayer, *, stem: bool) -> LayerFacts:
+    plain = plain_class(layer)
+    assert plain is not None
+    return LayerFacts(
+        name=path,
+        operation=plain.__name__,
+        kernel=layer.as_filters(layer.mask).shape[2],
+        linear=isinstance(layer, nn.Linear),
+        stem=stem,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Call:
+    """One call of a module by a graph, and the modules (or None) behind its inputs and its readers."""
+
+    path: str
+    module: nn.Module
+    sources: tuple[nn.Module | None, ...]
+    readers: tuple[nn.Module | None, ...]
+
+
+def _graphs(module: DualGraphModule) -> tuple[fx.Graph, ...]:
+    return (module.graph,) if module.train_graph is None else (module.graph, module.train_graph)
+
+
+def _calls(captured: Captured) -> Iterator[_Call]:
+    paths = {id(module): path for path, module in captured.module.named_modules()}
+    for island in captured.islands:
+        for graph in _graphs(island.module):
+            for node in graph.nodes:
+                module = _called(island.module, node)
+                if module is not None:
+                    sources = tuple(_called(island.module, source) for source in node.all_input_nodes)
+                    readers = tuple(_called(island.module, reader) for reader in node.users)
+                    yield _Call(paths[id(module)], module, sources, readers)
+
+
+def _called(root: nn.Module, node: fx.Node) -> nn.Module | None:
+    return root.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def _norms(calls: list[_Call]) -> Iterator[Norm]:
+    """Pair norms with convolutions; a module called several times must qualify in all of its calls."""
+    convolutions = {id(c.module) for c in calls if isinstance(c.module, MaskedLayer) and c.path}
+    convolutions -= {id(c.module) for c in calls if isinstance(c.module, nn.Linear)}
+    for call in calls:
+        if len(call.readers) != 1 or not isinstance(call.readers[0], _BatchNorm):
+            convolutions.discard(id(call.module))
+    paths = {id(call.module): call.path for call in calls}
+    sources: dict[int, list[nn.Module | None]] = {}
+    for call in calls:
+        if isinstance(call.module, _BatchNorm):
+            sources.setdefault(id(call.module), []).extend(call.sources)
+    for norm, behind in sources.items():
+        if all(source is not None and id(source) in convolutions for source in behind):
+            yield Norm(paths[norm], tuple(dict.fromkeys(paths[id(source)] for source in behind)))
+
+
+def _stems(captured: Captured) -> set[int]:
+    """Ids of the convolutions that read the model's input: no layer with a weight comes before them.
+
+    Of a model in islands only the first one is looked at; the others read what earlier ones computed.
+    """
+    stems: set[int] = set()
+    if not captured.islands:
+        return stems
+    root = captured.islands[0].module
+    weighted: set[fx.Node] = set()
+    for node in root.graph.nodes:
+        module = _called(root, node)
+        after = any(source in weighted for source in node.all_input_nodes)
+        is_layer = module is not None and plain_class(module) is not None
+        if is_layer and not after and not isinstance(module, nn.Linear):
+            stems.add(id(module))
+        if after or is_layer or _is_weight(root, node):
+            weighted.add(node)
+    return stems
+
+
+def _is_weight(root: nn.Module, node: fx.Node) -> bool:
+    """Whether a node reads a parameter that could be the weight of a layer."""
+    if node.op != "get_attr":
+        return False
+    *path, name = str(node.target).split(".")
+    parameter = getattr(root.get_submodule(".".join(path)), name)
+    return isinstance(parameter, nn.Parameter) and parameter.dim() >= 2
+
+
+def _weights_read_elsewhere(captured: Captured) -> Iterator[tuple[str, str]]:
+    """Weights that no masked layer holds: read by a function, or inside a module of another kind."""
+    paths = {id(p): path for path, p in captured.module.named_parameters()}
+    seen: set[int] = set()
+    for module in captured.module.modules():
+        if isinstance(module, MaskedLayer):
+            seen.add(id(module.weight))
+    for island in captured.islands:
+        for node in island.module.graph.nodes:
+            if _is_weight(island.module, node):
+                *path, name = str(node.target).split(".")
+                parameter = getattr(island.module.get_submodule(".".join(path)), name)
+                if id(parameter) not in seen:
+                    seen.add(id(parameter))
+                    yield paths[id(parameter)], "a function reads it, not a layer"
+            module = _called(island.module, node)
+            if module is not None and plain_class(module) is None:
+                for parameter in module.parameters():
+                    if parameter.dim() >= 2 and id(parameter) not in seen:
+                        seen.add(id(parameter))
+                        yield paths[id(parameter)], f"it belongs to a {type(module).__name__}"
