@@ -1,0 +1,30 @@
+# Sourced by the commands beside it: `environment EXTRAS` makes .venv, or brings it up to date.
+
+# Print the first Python that is new enough and can make virtual environments.
+find_python() {
+  local python
+  for python in "${PYTHON:-python3}" python3.13 python3.12 python3.11 python3.10 /usr/bin/python3; do
+    if "$python" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+      echo "$python"
+      return
+    fi
+  done
+  echo "No Python 3.10 or newer with venv was found. Install one (Debian: apt install python3-venv), or set PYTHON." >&2
+  return 1
+}
+
+# Install the project, editable, with the extras given; nothing is done while pyproject.toml stays the same.
+environment() {
+  local extras=$1 python stamp
+  if [ ! -x .venv/bin/python ]; then
+    python=$(find_python)
+    echo "Making .venv with $("$python" --version)"
+    "$python" -m venv .venv
+  fi
+  stamp=.venv/installed-$extras-$(cksum <pyproject.toml | tr ' ' '-')
+  if [ ! -e "$stamp" ]; then
+    echo "Installing campfire-fx[$extras] into .venv (a few minutes the first time: PyTorch is large)"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
+    touch "$stamp"
+  fi
+}
