@@ -18,6 +18,7 @@ from torch import Tensor, fx
 from campfire_fx.labelling import GraphRun, Labelling, make_call
 from campfire_fx.labels import FIXED, Labelled, collapse, lines
 from campfire_fx.rules import Call, Constant, Held, Rule
+from campfire_fx.rules.gates import gate_add
 from campfire_fx.rules.record import invoke
 from campfire_fx.rules.structure import MixCall, Mixer
 
@@ -68,7 +69,11 @@ def _run(labelling: Labelling, run: GraphRun, calls: dict[Any, tuple[Mixer, MixC
             values[node] = _unknown(labels, dtype)
         elif (run.number, node) in calls:
             mixer, call = calls[run.number, node]
-            values[node] = _mix(mixer, call, values, labels, found)
+            if mixer.virtual:
+                values[node] = _execute(labelling, run, node, values, dtype)
+                found.inputs[id(mixer.weight)] = [(call, _gated(call, node, values))]
+            else:
+                values[node] = _mix(mixer, call, values, labels, found)
         elif not _has_labels(labels):
             values[node] = labels
         else:
@@ -91,9 +96,7 @@ def _unknown(labels: Any, dtype: torch.dtype) -> Any:
 
 def _mix(mixer: Mixer, call: MixCall, values: dict[fx.Node, Any], labels: Labelled, found: Constants) -> Tensor:
     """Give each output channel its constant, or NaN if a non-zero kernel reads what is not foldable."""
-    per_channel = lines(values[call.source], call.channel_dim)
-    constant = per_channel[:, 0].clone()
-    constant[(per_channel != per_channel[:, :1]).any(1)] = NAN  # NaN differs from itself: it stays NaN
+    constant = _per_channel(values[call.source], call.channel_dim)
     found.inputs.setdefault(id(mixer.weight), []).append((call, constant))
     reads = mixer.reads()
     groups, _, width = reads.shape
@@ -107,6 +110,20 @@ def _mix(mixer: Mixer, call: MixCall, values: dict[fx.Node, Any], labels: Labell
     size = [1] * len(labels.shape)
     size[call.channel_dim] = out.numel()
     return out.view(size).expand(labels.shape)
+
+
+def _per_channel(value: Tensor, dim: int) -> Tensor:
+    """Return the constant of each channel along a dimension, NaN where its positions differ."""
+    per_channel = lines(value, dim)
+    constant = per_channel[:, 0].clone()
+    constant[(per_channel != per_channel[:, :1]).any(1)] = NAN  # NaN differs from itself: it stays NaN
+    return constant
+
+
+def _gated(call: MixCall, node: fx.Node, values: dict[fx.Node, Any]) -> Tensor:
+    """Return what a gate can do without: constants that a branch adds, nothing of what a branch reads."""
+    constant = _per_channel(values[call.source], call.channel_dim)
+    return constant if node.target is gate_add else torch.full_like(constant, NAN)
 
 
 def folded(mixer: Mixer, constant: Tensor) -> Tensor:

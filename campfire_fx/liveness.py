@@ -197,7 +197,7 @@ def _round(live: Liveness, multiple: int) -> bool:
     if multiple == 1:
         return False
     changed = False
-    for reader in live.readers:
+    for reader in (r for r in live.readers if not r.mixer.virtual):
         outputs = reader.outputs.flatten()
         kept = live.alive[outputs]
         count = int(kept.sum())

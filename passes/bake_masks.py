@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import copy
+from itertools import chain
+
 from torch import nn
 
+from campfire_fx.dressing import Dress, undressed
 from campfire_fx.masked import MaskedLayer, unmask_layer
 
 
 def bake_masks(model: nn.Module) -> None:
-    """Make every masked layer of a model plain, in place. Exact: the weights are zero under their masks already."""
+    """Make every masked layer of a model plain, in place. Exact: the weights are zero under their masks."""
     for module in list(model.modules()):
         if isinstance(module, MaskedLayer):
             unmask_layer(module)
+
+
+def baked_copy(model: Dress) -> nn.Module:
+    """Return the plain model inside a sparse one: new modules, without masks, over the same parameters and buffers.
+
+    An optimizer of the sparse model is thus one of the copy too.
+    """
+    shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
+    with undressed(model) as plain:
+        result = copy.deepcopy(plain, dict(shared))
+    bake_masks(result)
+    return result

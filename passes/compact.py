@@ -42,6 +42,14 @@ def kept_indices(labels: Tensor, live: Liveness) -> tuple[Tensor | None, ...]:
     return tuple(result)
 
 
+def kept_line(labels: Tensor, live: Liveness, dim: int) -> Tensor:
+    """Return which indices along one dimension stay: bool (size,)."""
+    line = torch.zeros(labels.shape[dim], dtype=torch.bool)
+    indices = kept_indices(labels, live)[dim]
+    line[slice(None) if indices is None else indices] = True
+    return line
+
+
 def select(tensor: Tensor, keep: tuple[Tensor | None, ...] | list[Tensor | None]) -> Tensor:
     """Return a tensor with only the kept indices of each dimension."""
     for dim, indices in enumerate(keep):
@@ -69,8 +77,3 @@ def compact_value(value: Any, live: Liveness) -> Any:
         return Labelled(compact(item.labels, live))
 
     return fx.node.map_aggregate(value, one)
-
-
-def full_range(indices: Tensor, length: int) -> bool:
-    """Whether indices select everything in order."""
-    return indices.numel() == length and bool((indices == torch.arange(length)).all())

@@ -1,10 +1,200 @@
-"""placeholder"""
+"""Let residual branches use fewer channels than their stream: gates at their ends, where that pays.
+
+PruneTrain (arXiv 1901.09290) calls this channel gating: a branch gathers the channels it reads and scatters the
+ones it writes. Gathering and scattering cost memory traffic, so a gate is put in only where the multiplications
+saved are worth more.
+"""
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
 from campfire_fx.constants import Constants
-from campfire_fx.labelling import Labelling
+from campfire_fx.labelling import GraphRun, Labelling
+from campfire_fx.labels import FIXED, Labelled
+from campfire_fx.liveness import Liveness, Reader, find_live
+from campfire_fx.passes.compact import kept_line
+from campfire_fx.passes.edit import Edit, hold, replace
+from campfire_fx.rules.gates import gate_add, gate_read
+
+# Multiply-adds that take as long as moving one float through memory; about 20 to 60 on CPUs and GPUs of today.
+MACS_PER_MOVE = 32
+
+_SUMS = (operator.add, operator.iadd, torch.add)
 
 
 def gate_residuals(labelling: Labelling, constants: Constants) -> bool:
-    return False
+    """Insert gates at the ends of residual branches where they pay; returns whether any was inserted."""
+    live = find_live(labelling, constants)
+    by_node = {(c.graph, c.node): r for r in live.readers for c in r.mixer.calls}
+    changed = False
+    for run, values in zip(labelling.runs, constants.values, strict=True):
+        if run.module.train_graph is not None:
+            continue  # the training graph would need the same gates
+        for node, reader in [(n, by_node.get((run.number, n))) for n in list(run.graph.nodes)]:
+            if reader is not None:
+                changed |= _gate_reader(run, node, reader, live)
+            elif node.target in _SUMS and len(node.args) == 2 and not node.kwargs:
+                changed |= _gate_sum(run, node, values, by_node, live)
+    return changed
+
+
+def _gate_reader(run: GraphRun, node: fx.Node, reader: Reader, live: Liveness) -> bool:
+    """Gate the input of a layer that reads few of the channels its stream must carry."""
+    call = next(c for c in reader.mixer.calls if c.node is node)
+    source = run.values[call.source]
+    if len(reader.mixer.calls) > 1 or reader.reads.shape[0] > 1 or not isinstance(source, Labelled):
+        return False
+    present = int(live.alive[reader.inputs].sum())
+    merged = reader.merged(live.alive)
+    needed = int((reader.read_by_live(live.alive) & ~reader.foldable()).sum()) + int(merged.any())
+    saved = (present - needed) * _cost_per_channel(run, node, reader, live)
+    moved = 2 * needed * _positions(source, call.channel_dim)
+    if needed == 0 or saved <= MACS_PER_MOVE * moved or not _is_shared(reader, live):
+        return False
+    with run.graph.inserting_before(node):
+        gate = run.graph.call_function(gate_read, (call.source, call.channel_dim))
+    node.replace_input_with(call.source, gate)
+    return True
+
+
+def _is_shared(reader: Reader, live: Liveness) -> bool:
+    """Whether other layers keep channels alive that this one does not need; pinned streams are left alone."""
+    return bool((live.alive[reader.inputs] & (reader.inputs != FIXED)).any())
+
+
+def _cost_per_channel(run: GraphRun, node: fx.Node, reader: Reader, live: Liveness) -> int:
+    """Multiply-adds that one input channel costs a layer."""
+    output = run.values[node]
+    dim = next(c.channel_dim for c in reader.mixer.calls if c.node is node)
+    taps = reader.mixer.weight.numel() // (reader.inputs.numel() * reader.outputs.numel())
+    return int(live.alive[reader.outputs].sum()) * taps * _positions(output, dim)
+
+
+def _positions(value: Labelled, dim: int) -> int:
+    return value.shape.numel() // value.shape[dim]
+
+
+def _gate_sum(
+    run: GraphRun, node: fx.Node, values: dict[fx.Node, Any], by_node: dict[Any, Reader], live: Liveness
+) -> bool:
+    """Gate the operand of a sum that has constant channels where the stream must carry others."""
+    operands = [a for a in node.args if isinstance(a, fx.Node) and isinstance(run.values[a], Labelled)]
+    if len(operands) != 2 or run.values[operands[0]].shape != run.values[operands[1]].shape:
+        return False
+    if node.target is operator.iadd and len(operands[0].users) > 1:
+        return False  # what is written in place is read again elsewhere
+    best = max(
+        ((_gain(run, branch, values, by_node, live), branch) for branch in operands), key=lambda pair: pair[0]
+    )
+    if best[0] <= 0:
+        return False
+    branch = best[1]
+    stream = operands[1 - operands.index(branch)]
+    with run.graph.inserting_before(node):
+        gate = run.graph.call_function(gate_add, (stream, branch, _branch_reader(run, branch, by_node)[1]))
+    replace(node, gate, {})
+    return True
+
+
+def _gain(
+    run: GraphRun, branch: fx.Node, values: dict[fx.Node, Any], by_node: dict[Any, Reader], live: Liveness
+) -> float:
+    """Multiply-adds saved by cutting the constant channels out of a branch, less the price of the gate."""
+    reader, dim, maker = _branch_reader(run, branch, by_node)
+    if reader is None or reader.reads.shape[0] > 1 or len(reader.mixer.calls) > 1:
+        return 0.0
+    value = run.values[branch]
+    kept = live.alive[reader.outputs[0]]
+    first = values[branch].movedim(dim, 0).flatten(1)[:, 0]
+    idle = kept & ~first.isnan()
+    taps = reader.mixer.weight.numel() // (reader.inputs.numel() * reader.outputs.numel())
+    saved = int(idle.sum()) * int(live.alive[reader.inputs].sum()) * taps * _positions(run.values[maker], dim)
+    width = int(kept.sum())
+    shifted = width if bool((first[idle] != 0).any()) else 0
+    moved = (2 * width + int((kept & ~idle).sum()) + 2 * shifted) * _positions(value, dim)
+    return saved - MACS_PER_MOVE * moved
+
+
+def _branch_reader(
+    run: GraphRun, branch: fx.Node, by_node: dict[Any, Reader]
+) -> tuple[Reader | None, int, fx.Node]:
+    """Return the layer at the end of a branch, through what only passes its channels on, and its channel dimension."""
+    node = branch
+    for node in _backwards(run, branch):
+        reader = by_node.get((run.number, node))
+        if reader is not None:
+            return reader, next(c.channel_dim for c in reader.mixer.calls if c.node is node), node
+    return None, 1, node
+
+
+def _backwards(run: GraphRun, node: fx.Node) -> Iterator[fx.Node]:
+    """Yield a node and what it passes on, while nothing else reads it."""
+    while len(node.users) == 1:
+        yield node
+        calls = node.op in ("call_module", "call_function", "call_method")
+        if not calls or run.rule(node).name not in ("per channel", "pass"):
+            return
+        node = node.all_input_nodes[0]
+
+
+def gate_edit(run: GraphRun, node: fx.Node, live: Liveness) -> Edit:
+    """Return the edit that turns a gate into what its two sides have come to be."""
+    adds = node.target is gate_add
+    return Edit(
+        run,
+        node,
+        "index_add" if adds else "index_select",
+        "the branch uses fewer channels than its stream",
+        lambda replaced: (_settle_add if adds else _settle_read)(run, node, live, replaced),
+    )
+
+
+def _settle_read(run: GraphRun, node: fx.Node, live: Liveness, replaced: dict[fx.Node, fx.Node]) -> None:
+    source, dim = node.args
+    stream = kept_line(run.values[source].labels, live, dim)
+    branch = kept_line(run.values[node].labels, live, dim)
+    base = replaced.get(source, source)
+    if torch.equal(stream, branch):
+        replace(node, base, replaced)
+        return
+    with node.graph.inserting_before(node):
+        index = hold(run.module, node.graph, f"{node.name}_index", (stream.cumsum(0) - 1)[branch])
+        new = node.graph.call_function(torch.index_select, (base, dim, index))
+    replace(node, new, replaced)
+
+
+def _settle_add(run: GraphRun, node: fx.Node, live: Liveness, replaced: dict[fx.Node, fx.Node]) -> None:
+    stream, branch, dim = node.args
+    wide = kept_line(run.values[stream].labels, live, dim)
+    narrow = kept_line(run.values[branch].labels, live, dim)
+    operands = [replaced.get(n, n) for n in (stream, branch)]
+    graph = node.graph
+    with graph.inserting_before(node):
+        if torch.equal(wide, narrow):
+            new = graph.call_function(operator.add, tuple(operands))
+        else:
+            base = _shifted(run, node, operands[0], live, wide, narrow)
+            index = hold(run.module, graph, f"{node.name}_index", (wide.cumsum(0) - 1)[narrow])
+            new = graph.call_function(torch.index_add, (base, dim, index, operands[1]))
+    replace(node, new, replaced)
+
+
+def _shifted(
+    run: GraphRun, node: fx.Node, stream: fx.Node, live: Liveness, wide: Tensor, narrow: Tensor
+) -> fx.Node:
+    """Add the constants of the channels that the branch no longer writes to the stream."""
+    gate = next(r for r in live.readers if r.mixer.virtual and r.mixer.calls[0].node is node)
+    constant = gate.constant.flatten()
+    shift = torch.where(wide & ~narrow, constant, torch.zeros_like(constant))[wide]
+    if not shift.any():
+        return stream
+    shape = [1] * len(run.values[node].shape)
+    shape[gate.mixer.calls[0].channel_dim] = -1
+    held = hold(run.module, node.graph, f"{node.name}_shift", shift.view(shape))
+    return node.graph.call_function(operator.add, (stream, held))

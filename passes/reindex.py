@@ -11,7 +11,8 @@ from torch import Tensor, fx
 from campfire_fx.labelling import GraphRun
 from campfire_fx.labels import Labelled
 from campfire_fx.liveness import Liveness
-from campfire_fx.passes.compact import kept_indices
+from campfire_fx.passes.compact import kept_line
+from campfire_fx.passes.edit import hold, replace
 from campfire_fx.rules.record import invoke
 
 
@@ -47,21 +48,9 @@ class Reindex:
                 whole = count == self.length
                 new = base if whole else graph.call_function(torch.narrow, (base, self.dim, start, count))
             else:
-                name = _free_name(root, f"{node.name}_index")
-                device = next((p.device for p in root.parameters()), torch.device("cpu"))
-                root.register_buffer(name, self.index.to(device))
-                new = graph.call_function(torch.index_select, (base, self.dim, graph.get_attr(name)))
-        node.replace_all_uses_with(new)
-        replaced[node] = new
-        graph.erase_node(node)
-
-
-def _free_name(root: fx.GraphModule, wanted: str) -> str:
-    name, number = wanted, 0
-    while hasattr(root, name):
-        number += 1
-        name = f"{wanted}_{number}"
-    return name
+                index = hold(root, graph, f"{node.name}_index", self.index)
+                new = graph.call_function(torch.index_select, (base, self.dim, index))
+        replace(node, new, replaced)
 
 
 def find_reindex(run: GraphRun, live: Liveness, node: fx.Node, broken: set[fx.Node]) -> Reindex | None:
@@ -137,16 +126,8 @@ def _after_removal(
     run: GraphRun, live: Liveness, node: fx.Node, sources: list[fx.Node], dim: int, index: Tensor
 ) -> Reindex | None:
     """Translate a selection among all channels to one among those that stay."""
-    stays = torch.cat([_line(run.values[s], live, dim) for s in sources])
-    wanted = index[_line(run.values[node], live, dim)]
+    stays = torch.cat([kept_line(run.values[s].labels, live, dim) for s in sources])
+    wanted = index[kept_line(run.values[node].labels, live, dim)]
     if not stays[wanted].all():
         return None
     return Reindex(tuple(sources), dim, (stays.cumsum(0) - 1)[wanted], int(stays.sum()))
-
-
-def _line(value: Labelled, live: Liveness, dim: int) -> Tensor:
-    """Which indices along a dimension stay: bool (size,)."""
-    line = torch.zeros(value.shape[dim], dtype=torch.bool)
-    keep = kept_indices(value.labels, live)[dim]
-    line[slice(None) if keep is None else keep] = True
-    return line

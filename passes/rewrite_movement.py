@@ -12,7 +12,6 @@ node, on the labels that will be there after the removal. Where it fails:
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +23,8 @@ from campfire_fx.labelling import GraphRun, Labelling, substitute
 from campfire_fx.labels import Labelled, collapse, varies
 from campfire_fx.liveness import CONCATENATIONS, Liveness
 from campfire_fx.passes.compact import Uneven, Vanished, compact_value
+from campfire_fx.passes.edit import Edit
+from campfire_fx.passes.gate_residual import gate_edit
 from campfire_fx.passes.reindex import Reindex, find_reindex
 from campfire_fx.rules import Held
 from campfire_fx.rules.record import invoke
@@ -40,20 +41,6 @@ class Unmovable(Exception):
     node: fx.Node
     labels: Tensor
     reason: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Edit:
-    """One change to a graph: what is done at a node, in words and as a function.
-
-    The function is given the nodes replaced so far (old -> new) and adds its own.
-    """
-
-    run: GraphRun
-    node: fx.Node
-    action: str
-    reason: str
-    apply: Callable[[dict[fx.Node, fx.Node]], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -101,6 +88,10 @@ def _step(replay: _Replay, node: fx.Node) -> None:
         replay.values[node] = _plain(replay, node, original)
     elif run.rule(node).movement:
         replay.values[node] = _movement(replay, node, expected)
+    elif run.rule(node).name == "gate":
+        _check_readers(replay, node)
+        replay.edits.append(gate_edit(run, node, replay.live))
+        replay.values[node] = expected
     else:
         _check_readers(replay, node)
         _check_numbers(replay, node)

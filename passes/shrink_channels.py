@@ -54,16 +54,17 @@ def shrink_channels(labelling: Labelling, live: Liveness) -> Cuts:
     with torch.no_grad():
         for tensor, labels in structure.tensors.values():
             _cut_plain(cuts, tensor, kept_indices(labels.labels, live))
-        for reader in live.readers:
+        readers = [reader for reader in live.readers if not reader.mixer.virtual]
+        for reader in readers:
             _cut_weight(cuts, reader, live)
         for bias, outputs in structure.biases.values():
             _cut_plain(cuts, bias, kept_indices(outputs, live))
-        for reader in live.readers:
+        for reader in readers:
             _add_folds(labelling, cuts, reader, live)
     _replace(labelling.captured.module, cuts)
     for module, name, labels in structure.sizes.values():
         setattr(module, name, int(live.keeps(labels).sum()))
-    for reader in live.readers:
+    for reader in readers:
         _set_groups(labelling, cuts, reader)
     return cuts
 

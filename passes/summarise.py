@@ -21,7 +21,7 @@ def summarise(
         names.get(key, "?"): tuple(None if i is None else tuple(i.tolist()) for i in cut.keep)
         for key, cut in cuts.tensors.items()
     }
-    layers = tuple(_layer(reader, live, cuts) for reader in live.readers)
+    layers = tuple(_layer(reader, live, cuts) for reader in live.readers if not reader.mixer.virtual)
     repairs = tuple(Repair(e.node.name, e.action, e.reason) for e in edits)
     return ShrinkPlan(layers, repairs, tuple(pins), keep)
 

@@ -1,6 +1,6 @@
 """What each operation does to channels: the one table that names operations, a file per family."""
 
-from campfire_fx.rules import barriers, channelwise, matmul, mixing, movement, pointwise, pooling
+from campfire_fx.rules import barriers, channelwise, gates, matmul, mixing, movement, pointwise, pooling
 from campfire_fx.rules.record import Call, Constant, Held, Rule, known_class, lookup, register, table
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Rule",
     "barriers",
     "channelwise",
+    "gates",
     "known_class",
     "lookup",
     "matmul",

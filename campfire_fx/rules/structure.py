@@ -74,7 +74,10 @@ class MixCall:
 
 @dataclass(slots=True, eq=False)
 class Mixer:
-    """A weight that mixes channels: it consumes `inputs` and makes `outputs` (label vectors, C and K long)."""
+    """A weight that mixes channels: it consumes `inputs` and makes `outputs` (label vectors, C and K long).
+
+    A gate is entered as a virtual mixer: it has the same flow of labels, and no weight in the model.
+    """
 
     name: str
     operation: str
@@ -83,6 +86,7 @@ class Mixer:
     inputs: Tensor
     outputs: Tensor
     calls: list[MixCall] = field(default_factory=list)
+    virtual: bool = False
     _reads: Tensor | None = None
 
     def reads(self) -> Tensor:

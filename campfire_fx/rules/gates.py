@@ -1,0 +1,60 @@
+"""Gates: the two ends of a residual branch that may use fewer channels than the stream it hangs on.
+
+In a captured graph a gate is one of the two functions below, which change nothing. What their labels say does:
+a gate's two sides have labels of their own, so that each can lose channels that the other keeps. After the search
+the gates become `index_select` and `index_add`, or vanish where both sides kept the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from campfire_fx.labels import Labelled
+from campfire_fx.rules.record import Call, Constant, Rule, register
+from campfire_fx.rules.structure import Layout, MixCall, Mixer
+
+
+def gate_read(stream: Tensor, dim: int) -> Tensor:
+    """Return the stream: here a branch starts that may read fewer channels than the stream has along `dim`."""
+    return stream
+
+
+def gate_add(stream: Tensor, branch: Tensor, dim: int) -> Tensor:
+    """Return stream + branch: here a branch ends that may write fewer channels than the stream has along `dim`."""
+    return stream + branch
+
+
+def read(call: Call) -> Labelled:
+    """Give the branch labels of its own; each reads the stream's channel of the same place."""
+    value, dim = call.args
+    inputs = call.structure.channels(value, dim)
+    outputs = call.structure.forest.fresh(inputs.numel())
+    _gate(call, 0, inputs, outputs, dim)
+    size = [1] * len(value.shape)
+    size[dim] = outputs.numel()
+    return Labelled(outputs.view(size).expand(value.shape))
+
+
+def add(call: Call) -> Labelled:
+    """Keep the stream's labels; each channel reads the branch's channel of the same place."""
+    stream, branch, dim = call.args
+    structure = call.structure
+    _gate(call, 1, structure.channels(branch, dim), structure.channels(stream, dim), dim)
+    return Labelled(structure.forest.find(stream.labels))
+
+
+def _gate(call: Call, operand: int, inputs: Tensor, outputs: Tensor, dim: int) -> None:
+    """Enter a gate as a mixer with one group per channel: output i reads input i and nothing else."""
+    weight = torch.ones(inputs.numel(), 1)
+    name = call.node.name
+    mixer = Mixer(name, "gate", weight, Layout(0, 1, inputs.numel()), inputs, outputs, virtual=True)
+    source: Any = call.node.args[operand]
+    mixer.calls.append(MixCall(call.structure.graph, call.node, source, dim, False, None))
+    call.structure.mixers[id(weight)] = mixer
+
+
+register(Rule("gate", read, Constant.EXECUTE), gate_read)
+register(Rule("gate", add, Constant.EXECUTE), gate_add)

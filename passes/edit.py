@@ -1,0 +1,43 @@
+"""Edits to a graph that are planned first and applied once the whole plan holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from campfire_fx.labelling import GraphRun
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Edit:
+    """One change to a graph: what is done at a node, in words and as a function.
+
+    The function is given the nodes replaced so far (old -> new) and adds its own.
+    """
+
+    run: GraphRun
+    node: fx.Node
+    action: str
+    reason: str
+    apply: Callable[[dict[fx.Node, fx.Node]], None]
+
+
+def hold(root: fx.GraphModule, graph: fx.Graph, wanted: str, value: Tensor) -> fx.Node:
+    """Register a tensor as a buffer under a free name and read it in the graph, at the insertion point."""
+    name, number = wanted, 0
+    while hasattr(root, name):
+        number += 1
+        name = f"{wanted}_{number}"
+    device = next((p.device for p in root.parameters()), torch.device("cpu"))
+    root.register_buffer(name, value.to(device))
+    return graph.get_attr(name)
+
+
+def replace(node: fx.Node, new: fx.Node, replaced: dict[fx.Node, fx.Node]) -> None:
+    """Let everything that read `node` read `new`, and erase `node`."""
+    node.replace_all_uses_with(new)
+    replaced[node] = new
+    node.graph.erase_node(node)
