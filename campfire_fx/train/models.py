@@ -1,0 +1,81 @@
+"""Models by name: the small networks here, torchvision's, or a factory of the user's."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from campfire_fx.errors import CampfireError, TrainError
+from campfire_fx.train.networks import NETWORKS
+
+
+def build_model(name: str, **options: Any) -> nn.Module:
+    """Build a model with fresh weights.
+
+    Args:
+        name: "resnet8", "resnet14" or "resnet20" (for small images), any name of `torchvision.models.list_models()`,
+            or "package.module:factory", a callable that returns a model; it is looked for in the working folder too.
+        options: arguments for the network; a factory of the user's gets those that it has parameters for.
+
+    Raises:
+        TrainError: there is no such model, or the factory does not return one.
+    """
+    if ":" in name:
+        return _from_factory(name, options)
+    if name in NETWORKS:
+        return NETWORKS[name](**options)
+    if importlib.util.find_spec("torchvision") is None:
+        raise TrainError(
+            f"MODEL {name}: torchvision, where it may be, is not installed. Run pip install 'campfire-fx[train]',"
+            f" or give one of {', '.join(NETWORKS)}, or package.module:factory."
+        )
+    return _from_torchvision(name, options)
+
+
+def _from_torchvision(name: str, options: dict[str, Any]) -> nn.Module:
+    from torchvision import models
+
+    known = [*NETWORKS, *models.list_models()]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise TrainError(
+            f"MODEL {name}: torchvision has no such model.{hint}"
+            f" Give a name of torchvision.models.list_models(), or package.module:factory."
+        )
+    if "channels" in options and options.pop("channels") != 3:
+        raise TrainError(f"MODEL {name}: it takes colour images, the data are grey. Give one of {', '.join(NETWORKS)}.")
+    if "classes" in options:
+        options["num_classes"] = options.pop("classes")
+    if "weights_backbone" in inspect.signature(models.get_model_builder(name)).parameters:
+        options["weights_backbone"] = None  # its default would be fetched
+    return models.get_model(name, weights=None, **options)
+
+
+def _from_factory(name: str, options: dict[str, Any]) -> nn.Module:
+    module_name, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)  # as `python -m` does: the user's own module lies beside them
+    try:
+        factory = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise TrainError(f"MODEL {name}: it cannot be imported ({error}). Give package.module:factory.") from error
+    try:
+        parameters = inspect.signature(factory).parameters
+        takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        model = factory(**{key: value for key, value in options.items() if takes_all or key in parameters})
+    except CampfireError:
+        raise
+    except Exception as error:  # noqa: BLE001  the user's own code may raise anything
+        raise TrainError(f"MODEL {name}: calling it failed ({type(error).__name__}: {error}). Mend it.") from error
+    if not isinstance(model, nn.Module):
+        raise TrainError(f"MODEL {name}: it returned a {type(model).__name__}, not a torch.nn.Module. Return the model.")
+    return model

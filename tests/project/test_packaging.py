@@ -1,0 +1,98 @@
+"""The sdist, the wheel built from it and an editable install hold the same package, link or no link."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROBE = "import campfire_fx.passes.pipeline as p, campfire_fx as c; print(p.__file__); print(c.__version__)"
+
+
+def run(*command: str | Path, cwd: Path, **environment: str) -> str:
+    result = subprocess.run(
+        [str(part) for part in command], cwd=cwd, env={"PATH": "/usr/bin:/bin", **environment},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what git keeps for the package, so that building leaves nothing behind."""
+    copy = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    for name in ("campfire_fx", "passes", "tests"):
+        shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
+@pytest.fixture(scope="module")
+def built(source: Path) -> Path:
+    """The folder with the sdist and the wheel that was built from the sdist alone."""
+    run(sys.executable, "-m", "build", "--no-isolation", cwd=source)
+    return source / "dist"
+
+
+def modules(root: Path) -> set[str]:
+    found = {path.relative_to(root).as_posix() for path in (root / "campfire_fx").rglob("*.py")}
+    return found | {f"campfire_fx/{path.relative_to(root).as_posix()}" for path in (root / "passes").rglob("*.py")}
+
+
+def test_the_link_is_a_link() -> None:
+    link = ROOT / "campfire_fx" / "passes"
+    assert link.is_symlink()
+    assert link.readlink() == Path("../passes")
+
+
+@pytest.mark.slow
+def test_wheel_holds_every_module_once(source: Path, built: Path) -> None:
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
+        names = wheel.namelist()
+        entry_points = next(wheel.read(name).decode() for name in names if name.endswith("entry_points.txt"))
+    packaged = {name for name in names if ".dist-info/" not in name}
+    assert packaged == modules(source) | {"campfire_fx/py.typed"}
+    assert "campfire-fx = campfire_fx.cli:main" in entry_points
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+@pytest.mark.slow
+def test_sdist_has_files_where_git_has_the_link(built: Path) -> None:
+    with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
+        member = next(m for m in sdist.getmembers() if m.name.endswith("campfire_fx/passes/pipeline.py"))
+        assert member.isfile()
+
+
+@pytest.mark.slow
+def test_installed_wheel_runs(built: Path, tmp_path: Path) -> None:
+    target = tmp_path / "installed"
+    wheel = next(built.glob("*.whl"))
+    run(sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", target, wheel, cwd=tmp_path)
+    file, version = run(sys.executable, "-c", PROBE, cwd=tmp_path, PYTHONPATH=str(target)).split()
+    assert Path(file) == target / "campfire_fx" / "passes" / "pipeline.py"
+    assert version in wheel.name
+
+
+@pytest.mark.slow
+def test_editable_install_follows_the_link(source: Path, tmp_path: Path) -> None:
+    run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv", cwd=tmp_path)
+    python = tmp_path / "venv" / "bin" / "python"
+    # The packages of this environment, less its own editable installs, so that nothing is fetched.
+    site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip()
+    Path(site, "outer.pth").write_text(sysconfig.get_path("purelib"))
+    install = ("install", "--no-deps", "--no-index", "--no-build-isolation", "--editable", source)
+    run(sys.executable, "-m", "pip", "--python", python, *install, cwd=tmp_path)
+    (source / "passes" / "written_later.py").write_text("FOUND = True\n")
+    probe = f"{PROBE}; import campfire_fx.passes.written_later as w; print(w.FOUND)"
+    file, _, found = run(python, "-c", probe, cwd=tmp_path).split()
+    assert Path(file).resolve() == (source / "passes" / "pipeline.py").resolve()
+    assert found == "True"
