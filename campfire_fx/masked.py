@@ -34,7 +34,7 @@ class MaskedLayer(nn.Module):
     `state_dict` has none (a dense one), the mask stays as it is and the weights loaded are masked with it.
     """
 
-    weight: nn.Parameter
+    weight: Tensor
     mask: Tensor
     _factors: _Factors | None = None
     _gradient_hook: tuple[weakref.ref[Tensor], RemovableHandle] | None = None
@@ -89,6 +89,7 @@ class MaskedLayer(nn.Module):
         return torch.empty_like(weight).copy_(mask), None if bool(live.all()) else live.to(weight.dtype)
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """Register a parameter as any module does; a new weight has its gradient masked too."""
         super().register_parameter(name, param)
         if name == "weight" and "mask" in self._buffers and param is not None and self.multiplier() is not None:
             self._watch_gradient()
@@ -98,7 +99,8 @@ class MaskedLayer(nn.Module):
         if self._gradient_hook is not None and self._gradient_hook[0]() is self.weight:
             return
         if self.weight.requires_grad:
-            handle = self.weight.register_post_accumulate_grad_hook(_zero_masked_gradient(weakref.ref(self)))
+            hook = _zero_masked_gradient(weakref.ref(self))
+            handle = self.weight.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
             self._gradient_hook = (weakref.ref(self.weight), handle)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MaskedLayer:
@@ -118,13 +120,13 @@ class MaskedLayer(nn.Module):
         return {key: value for key, value in self.__dict__.items() if key not in _TRANSIENT}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         if not self.mask.is_meta:
             self.apply_mask()
 
 
 def _zero_masked_gradient(layer: weakref.ref[MaskedLayer]) -> Callable[[Tensor], None]:
-    @unserializable_hook
+    @unserializable_hook  # type: ignore[untyped-decorator]
     def hook(weight: Tensor) -> None:
         masked = layer()
         multiplier = None if masked is None else masked.multiplier()

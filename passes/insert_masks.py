@@ -135,38 +135,32 @@ def _stems(captured: Captured) -> set[int]:
         is_layer = module is not None and plain_class(module) is not None
         if is_layer and not after and not isinstance(module, nn.Linear):
             stems.add(id(module))
-        if after or is_layer or _is_weight(root, node):
+        if after or is_layer or _weight_read(root, node) is not None:
             weighted.add(node)
     return stems
 
 
-def _is_weight(root: nn.Module, node: fx.Node) -> bool:
-    """Whether a node reads a parameter that could be the weight of a layer."""
+def _weight_read(root: nn.Module, node: fx.Node) -> nn.Parameter | None:
+    """Return the parameter that a node reads, if it could be the weight of a layer."""
     if node.op != "get_attr":
-        return False
-    *path, name = str(node.target).split(".")
-    parameter = getattr(root.get_submodule(".".join(path)), name)
-    return isinstance(parameter, nn.Parameter) and parameter.dim() >= 2
+        return None
+    path, _, name = str(node.target).rpartition(".")
+    parameter = getattr(root.get_submodule(path), name)
+    return parameter if isinstance(parameter, nn.Parameter) and parameter.dim() >= 2 else None
 
 
 def _weights_read_elsewhere(captured: Captured) -> Iterator[tuple[str, str]]:
     """Weights that no masked layer holds: read by a function, or inside a module of another kind."""
     paths = {id(p): path for path, p in captured.module.named_parameters()}
-    seen: set[int] = set()
-    for module in captured.module.modules():
-        if isinstance(module, MaskedLayer):
-            seen.add(id(module.weight))
+    seen = {id(module.weight) for module in captured.module.modules() if isinstance(module, MaskedLayer)}
     for island in captured.islands:
         for node in island.module.graph.nodes:
-            if _is_weight(island.module, node):
-                *path, name = str(node.target).split(".")
-                parameter = getattr(island.module.get_submodule(".".join(path)), name)
-                if id(parameter) not in seen:
-                    seen.add(id(parameter))
-                    yield paths[id(parameter)], "a function reads it, not a layer"
-            module = _called(island.module, node)
+            module, parameter = _called(island.module, node), _weight_read(island.module, node)
+            found = [(parameter, "a function reads it, not a layer")] if parameter is not None else []
             if module is not None and plain_class(module) is None:
-                for parameter in module.parameters():
-                    if parameter.dim() >= 2 and id(parameter) not in seen:
-                        seen.add(id(parameter))
-                        yield paths[id(parameter)], f"it belongs to a {type(module).__name__}"
+                inside = (p for p in module.parameters() if p.dim() >= 2)
+                found += [(p, f"it belongs to a {type(module).__name__}") for p in inside]
+            for weight, reason in found:
+                if id(weight) not in seen:
+                    seen.add(id(weight))
+                    yield paths[id(weight)], reason

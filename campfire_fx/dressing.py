@@ -1,0 +1,80 @@
+"""Dressing: put a class over a module that exists, so that it stays the same object and gains methods.
+
+The module gets a class of its own, `type(name, (over, its class), {})`, as FSDP2 does it. That class cannot be
+found by name, so copying and pickling step back to the module's own class and dress the result.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, TypeVar, cast
+
+from torch import nn
+
+from campfire_fx.errors import CampfireError
+
+
+class Dress(nn.Module):
+    """Base of classes to be put over others; its attributes are the ones given to `dress`."""
+
+    _worn: ClassVar[tuple[str, ...]] = ()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Dress:
+        over = type(self).__bases__[0]
+        attributes = copy.deepcopy({name: vars(self)[name] for name in self._worn}, memo)
+        with undressed(self) as plain:
+            result = copy.deepcopy(plain, memo)
+        return dress(result, over, attributes)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        over = type(self).__bases__[0]
+        attributes = {name: vars(self)[name] for name in self._worn}
+        with undressed(self) as plain:
+            function, arguments, *rest = cast(tuple[Any, ...], plain.__reduce_ex__(protocol))
+            if rest and isinstance(rest[0], dict):
+                rest[0] = dict(rest[0])  # the live __dict__, which gets its attributes back
+        return _rebuild, (function, arguments, over, attributes), *rest
+
+
+D = TypeVar("D", bound=Dress)
+
+
+def dress(module: nn.Module, over: type[D], attributes: dict[str, Any]) -> D:
+    """Make `module` an instance of `over` as well, in place.
+
+    Raises:
+        CampfireError: a submodule or tensor of the module has the name of one of `over`'s methods.
+    """
+    own = {name for cls in over.__mro__[: over.__mro__.index(Dress)] for name in vars(cls) if not name.startswith("_")}
+    for name in (*module._modules, *module._parameters, *module._buffers):
+        if name in own:
+            raise CampfireError(
+                f"{type(module).__name__} at {name}: {over.__name__} has a method of that name, which would hide it. "
+                "Rename it in the model, or wrap the model in another module."
+            )
+    cls = type(module)
+    names = {"_worn": tuple(attributes), "__module__": cls.__module__}
+    module.__class__ = type(f"{over.__name__.removesuffix('Model')}{cls.__name__}", (over, cls), names)
+    vars(module).update(attributes)
+    return cast(D, module)
+
+
+@contextmanager
+def undressed(module: Dress) -> Iterator[nn.Module]:
+    """Give a module its own class back for a while."""
+    dressed = type(module)
+    attributes = {name: vars(module).pop(name) for name in module._worn}
+    module.__class__ = dressed.__bases__[1]
+    try:
+        yield module
+    finally:
+        module.__class__ = dressed
+        vars(module).update(attributes)
+
+
+def _rebuild(
+    function: Callable[..., nn.Module], arguments: tuple[Any, ...], over: type[Dress], attributes: dict[str, Any]
+) -> nn.Module:
+    return dress(function(*arguments), over, attributes)

@@ -1,0 +1,155 @@
+"""The masks of a whole model: find them, move them, put them back after an optimizer step, count them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from campfire_fx.errors import RegimeError
+from campfire_fx.masked import MaskedLayer
+from campfire_fx.passes.insert_masks import Norm
+from campfire_fx.sparsity.assignment import Assignment
+from campfire_fx.sparsity.course import Course
+from campfire_fx.sparsity.record import LayerSparsity, SparsityRecord, measure_layer
+from campfire_fx.sparsity.selection import Goal
+
+
+def find_layer(model: nn.Module, path: str, known: Iterable[str]) -> MaskedLayer:
+    """Return the masked layer at a path, or raise a RegimeError that names the nearest of the known ones."""
+    parent, _, name = path.rpartition(".")
+    try:
+        layer = model.get_submodule(parent)._modules.get(name)
+    except AttributeError:
+        layer = None
+    if isinstance(layer, MaskedLayer):
+        return layer
+    near = difflib.get_close_matches(path, list(known), n=1, cutoff=0.0)[0]
+    raise RegimeError(f"layer '{path}': no masked layer has that path. Did you mean '{near}'?")
+
+
+def set_mask(model: nn.Module, layer: MaskedLayer, mask: Tensor) -> None:
+    """Set the mask of a layer and of all layers that share its weight."""
+    for module in model.modules():
+        if isinstance(module, MaskedLayer) and module.weight is layer.weight:
+            module.set_mask(mask)
+
+
+def move_masks(model: nn.Module, course: Course) -> list[Assignment]:
+    """Compute the mask of every layer whose threshold has risen, and of no other; returns those layers.
+
+    Raises:
+        RegimeError: a weight is not finite; no mask has moved.
+    """
+    moved = [(a, find_layer(model, a.name, course.assignments)) for a in course.moved()]
+    for assignment, layer in moved:
+        if not bool(torch.isfinite(layer.weight).all()):
+            raise RegimeError(
+                f"masks at {assignment.name}: its weight is not finite, so it cannot be ranked. "
+                "Go back to a checkpoint from before training diverged."
+            )
+    for assignment, layer in moved:
+        due = course.due(assignment)
+        set_mask(model, layer, _next_mask(layer, assignment, due))
+        course.reached[assignment.name] = due
+    return [assignment for assignment, _ in moved]
+
+
+@torch.no_grad()
+def _next_mask(layer: MaskedLayer, assignment: Assignment, due: float) -> Tensor:
+    assert assignment.rule is not None
+    weight, mask = layer.weight.detach(), layer.as_filters(layer.mask)
+    if weight.dtype not in (torch.float32, torch.float64):
+        weight = weight.float()
+    proposal = assignment.rule(layer.as_filters(weight), mask, Goal(due, assignment.sparsity))
+    return layer.from_filters(assignment.update(mask, proposal))
+
+
+@torch.no_grad()
+def remask(model: nn.Module, norms: Sequence[Norm], optimizers: Iterable[Optimizer]) -> None:
+    """Zero weights under their masks, norms of dead filters, and the optimizer state of both.
+
+    A zeroed gradient is not enough: momentum, moments and decay move a weight after its gradient is gone.
+    State is any floating tensor of the parameter's shape (momentum_buffer, exp_avg, ...). One `_foreach_mul_` does
+    all of it: a fraction of a percent of a training step.
+
+    Args:
+        model: holds masked layers.
+        norms: BatchNorms to be zeroed (weight, bias, running_mean) in the channels whose filters are dead, together
+            with the biases of those filters, so that such a channel is exactly zero.
+        optimizers: any; parameters they do not hold are skipped.
+    """
+    tensors: list[Tensor] = []
+    factors: list[Tensor] = []
+    states = [optimizer.state for optimizer in optimizers]
+    for tensor, factor in (*_masked_weights(model), *_dead_norms(model, norms)):
+        tensors.append(tensor)
+        factors.append(factor)
+        for state in states:
+            for value in state.get(tensor, {}).values():
+                if isinstance(value, Tensor) and value.shape == tensor.shape and value.is_floating_point():
+                    tensors.append(value)
+                    factors.append(factor.to(value.dtype))
+    if tensors:
+        torch._foreach_mul_(tensors, factors)
+
+
+def _masked_weights(model: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
+    for module in model.modules():
+        if isinstance(module, MaskedLayer):
+            factor = module.multiplier()
+            if factor is not None:
+                yield module.weight, factor
+
+
+def _dead_norms(model: nn.Module, norms: Sequence[Norm]) -> Iterator[tuple[Tensor, Tensor]]:
+    for norm in norms:
+        layers = [layer for path in norm.convolutions if isinstance(layer := model.get_submodule(path), MaskedLayer)]
+        live = [factor for layer in layers if (factor := layer.live_filters()) is not None]
+        for layer in layers:
+            factor = layer.live_filters()
+            if isinstance(layer.bias, Tensor) and factor is not None:
+                yield layer.bias, factor
+        if not live or len(live) < len(layers):
+            continue  # a convolution without a dead filter keeps every channel of the norm alive
+        factor = torch.stack(live).amax(0)
+        module = model.get_submodule(norm.path)
+        for tensor in (module.weight, module.bias, module.running_mean):
+            if isinstance(tensor, Tensor):
+                yield tensor, factor.to(tensor.dtype)
+
+
+def measure(model: nn.Module, course: Course, unmasked: tuple[tuple[str, str], ...]) -> SparsityRecord:
+    """Count all masks of a model."""
+    layers = tuple(_measure_layer(model, course, assignment) for assignment in course.assignments.values())
+    followed = [layer for layer in layers if not layer.reason]
+    due = sum(layer.target * layer.weights for layer in followed)
+    schedules = [a.schedule for a in course.assignments.values() if a.rule is not None]
+    end = max(schedule.end for schedule in schedules)
+    return SparsityRecord(
+        regime=course.regime,
+        epoch=course.epoch,
+        era=(min(schedule.start for schedule in schedules), end),
+        final=course.sparsity,
+        target=due / max(1, sum(layer.weights for layer in followed)),
+        frozen=course.frozen or course.epoch >= end,
+        layers=layers,
+        unmasked=unmasked,
+        parameters=sum(p.numel() for p in model.parameters()),
+    )
+
+
+def _measure_layer(model: nn.Module, course: Course, assignment: Assignment) -> LayerSparsity:
+    layer = find_layer(model, assignment.name, course.assignments)
+    return measure_layer(
+        assignment.name,
+        type(layer).__name__.removeprefix("Masked"),
+        tuple(layer.weight.shape),
+        layer.as_filters(layer.mask),
+        final=assignment.sparsity,
+        target=course.due(assignment) if assignment.rule is not None else 0.0,
+        reason="its mask was set by hand" if assignment.name in course.own else assignment.reason,
+    )

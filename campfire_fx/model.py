@@ -1,0 +1,243 @@
+"""SparseModel: a captured model whose layers obey masks, and the schedule that moves them."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from campfire_fx.attachment import Attachment, after_step, check_attachment
+from campfire_fx.dressing import Dress
+from campfire_fx.errors import RegimeError
+from campfire_fx.masks import find_layer, measure, move_masks, remask, set_mask
+from campfire_fx.passes.bake_masks import baked_copy
+from campfire_fx.passes.insert_masks import Norm
+from campfire_fx.sparsity.course import Course
+from campfire_fx.sparsity.record import SparsityRecord
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+    from campfire_fx.slim import SlimModel
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Training:
+    """What a SparseModel knows beyond the model itself. Copies and pickles leave the attachments behind.
+
+    Attributes:
+        course: what each layer is asked for, and the clock.
+        norms: BatchNorms to be zeroed where their filters are dead; empty for dead_norm="keep".
+        unmasked: (path, reason) of weights that can hold no mask.
+        example: (args, kwargs) that the model was captured with.
+    """
+
+    course: Course
+    norms: tuple[Norm, ...]
+    unmasked: tuple[tuple[str, str], ...]
+    example: tuple[tuple[Any, ...], dict[str, Any]]
+    attachments: list[Attachment] = field(default_factory=list)
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self.course, self.norms, self.unmasked, self.example
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.course, self.norms, self.unmasked, self.example = state
+        self.attachments = []
+
+
+class SparseModel(Dress):
+    """A model in sparse training. Made by `campfire_fx.sparsify`; an fx.GraphModule where the whole was captured.
+
+    It runs as the model given does, with the same parameters under the same names, at no extra cost. Masks move
+    only when an epoch begins (`attach` with steps_per_epoch, or `epoch`); after every optimizer step they are put
+    back on the weights (`attach`, or `step`). Copies (`deepcopy`, pickle) are attached to no optimizer.
+    """
+
+    _training: Training
+
+    def attach(self, optimizer: Optimizer, steps_per_epoch: int | None = None) -> RemovableHandle:
+        """Let the masks ride on `optimizer.step()`; the training loop stays as it is.
+
+        After every step, weights and optimizer state under the masks are zeroed. With `steps_per_epoch` the steps
+        are counted and the schedule moves by itself; without, call `epoch(e)` as each epoch begins. Of several
+        optimizers attach each, and give one of them steps_per_epoch. Attaching again replaces.
+
+        Args:
+            optimizer: built from this model's parameters.
+            steps_per_epoch: optimizer steps in an epoch: len(loader), divided by the accumulation steps if any.
+
+        Returns:
+            A handle; its `remove()` detaches.
+
+        Raises:
+            RegimeError: the optimizer holds none of this model's parameters, the number is not positive, or
+                another optimizer counts already.
+        """
+        training = self._training
+        others = [known for known in training.attachments if known.optimizer() is not optimizer]
+        check_attachment(self, optimizer, steps_per_epoch, others)
+        for known in training.attachments:
+            if known not in others:
+                known.handle.remove()
+        counts = steps_per_epoch is not None
+        if counts:
+            training.course.steps_per_epoch = steps_per_epoch
+        handle = optimizer.register_step_post_hook(after_step(weakref.ref(self), counts))
+        training.attachments = [*others, Attachment(weakref.ref(optimizer), handle, counts)]
+        self._advance()
+        return handle
+
+    def step(self) -> None:
+        """Put the masks back by hand, after an optimizer step, where `attach` does not do it."""
+        known = (attachment.optimizer() for attachment in self._training.attachments)
+        remask(self, self._training.norms, [optimizer for optimizer in known if optimizer is not None])
+
+    def epoch(self, epoch: int) -> None:
+        """Begin an epoch, counted from 0: the masks move to the sparsity that is due in it.
+
+        Raises:
+            RegimeError: the epoch is not a whole number from 0 up, or a weight is not finite.
+        """
+        if type(epoch) is not int or epoch < 0:
+            raise RegimeError(f"epoch: {epoch!r} is not an epoch. Give a whole number, counted from 0.")
+        course = self._training.course
+        course.epoch, course.step = epoch, 0
+        self._advance()
+
+    def finalize(self) -> SparseModel:
+        """Jump to the end of the era: every layer gets its final sparsity now, and masks move no more.
+
+        On a trained model this is one-shot pruning. Returns the model itself.
+
+        Raises:
+            RegimeError: a weight is not finite.
+        """
+        self._training.course.frozen = True
+        self._advance()
+        return self
+
+    def set_mask(self, name: str, mask: Tensor) -> None:
+        """Put a mask of one's own on a layer; from then on the regime leaves that layer alone.
+
+        Args:
+            name: path of a convolution or linear layer.
+            mask: of the weight's shape; True or non-zero = kept. A weight that is kept again starts from 0.
+
+        Raises:
+            RegimeError: no such layer, or another shape.
+        """
+        course = self._training.course
+        layer = find_layer(self, name, course.assignments)
+        if mask.shape != layer.weight.shape:
+            raise RegimeError(
+                f"mask at {name}: its shape is {tuple(mask.shape)}, the weight's is {tuple(layer.weight.shape)}. "
+                "Give one value for each weight."
+            )
+        set_mask(self, layer, mask.to(layer.mask.device) != 0)
+        same = (a for a in course.assignments if find_layer(self, a, ()).weight is layer.weight)
+        course.own.update(same)
+        self.step()
+
+    def sparsity(self) -> SparsityRecord:
+        """Return target and true sparsity, in all and per layer, with what stays dense and why."""
+        return measure(self, self._training.course, self._training.unmasked)
+
+    def report(self) -> Any:
+        """Return the sparsity of every layer as a table; print it with rich or `print`."""
+        from campfire_fx.report import sparsity_report  # slow to load
+
+        return sparsity_report(self.sparsity())
+
+    @property
+    def dependency_graph(self) -> nx.DiGraph:
+        """How channels flow between the layers: see `campfire_fx.dependency_graph`."""
+        from campfire_fx.channels import dependency_graph
+
+        args, kwargs = self._training.example
+        return dependency_graph(self, kwargs or args)
+
+    def shrink(
+        self, residual: str = "union", *, round_to: int = 1, verify: bool = True, optimizer: Optimizer | None = None
+    ) -> SlimModel:
+        """Return the smaller model with the same output; this one stays as it is.
+
+        Masks are taken as they are now: before the era has ended, `finalize` sets the final ones.
+
+        Args:
+            residual: "union" or "gate"; this and the next two as in `campfire_fx.shrink`.
+            round_to: keep a multiple of so many channels.
+            verify: prove that the output is the same.
+            optimizer: of this model; its parameters and state are exchanged for the smaller ones.
+
+        Raises:
+            ShrinkError: equality cannot be proven; nothing is changed.
+        """
+        from campfire_fx.slim import shrink
+
+        if not self.sparsity().frozen:
+            logger.warning("shrink: the pruning era is not over, so masks are not final. finalize() makes them so.")
+        args, kwargs = self._training.example
+        baked = baked_copy(self)
+        slim = shrink(baked, kwargs or args, residual=residual, round_to=round_to, verify=verify, optimizer=optimizer)
+        slim._origin = weakref.ref(self)  # computes the same, and lives longer than the baked copy
+        return slim
+
+    def get_extra_state(self) -> Tensor:
+        """Return what a state_dict holds besides weights and masks: schedule and clock, uint8."""
+        return self._training.course.to_tensor()
+
+    def set_extra_state(self, state: Any) -> None:
+        """Take over a saved schedule and clock."""
+        self._training.course.load(state)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load a dense or a sparse state_dict.
+
+        A sparse one brings masks and schedule, and the run goes on as if never stopped. A dense one leaves both as
+        they are, and its weights are masked.
+
+        Raises:
+            RegimeError: it was saved under another regime; nothing is changed.
+        """
+        result = super().load_state_dict(state_dict, strict, assign)
+        self.step()
+        return result
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, metadata: Any, strict: bool, missing: list[str], *rest: Any
+    ) -> None:
+        key = f"{prefix}_extra_state"
+        if key in state_dict:
+            self.set_extra_state(state_dict[key])  # first: another regime's must change nothing
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, *rest)
+        if key in missing:
+            missing.remove(key)
+
+    def _after_step(self, counts: bool) -> None:
+        self.step()
+        if counts and self._training.course.tick():
+            self._advance()
+
+    def _advance(self) -> None:
+        moved = move_masks(self, self._training.course)
+        if not moved:
+            return
+        self.step()
+        record = self.sparsity()
+        logger.info(
+            "epoch %d: masks of %d layers moved; sparsity %.4f, target %.4f (kernels %.4f, window %.4f of the rest)",
+            record.epoch,
+            len(moved),
+            record.true,
+            record.target,
+            *record.shares,
+        )

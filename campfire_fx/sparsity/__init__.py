@@ -1,0 +1,47 @@
+"""Sparsity regimes as compositions: granularity x score x scope x schedule x update.
+
+Weights are seen as (K, C, P): filters, channels per filter, positions in a kernel. A new method is a file in
+`regimes/` that puts the parts together; a new part is one function or one small frozen record.
+"""
+
+from __future__ import annotations
+
+from campfire_fx.sparsity.granularity import CHANNEL, COLUMN, ELEMENT, FILTER, KERNEL, Granularity, block
+from campfire_fx.sparsity.record import LayerSparsity, SparsityRecord
+from campfire_fx.sparsity.regime import Regime
+from campfire_fx.sparsity.regimes import REGIMES, regime_named
+from campfire_fx.sparsity.schedule import Polynomial, Schedule
+from campfire_fx.sparsity.scope import WITHIN_CHANNEL, WITHIN_FILTER, WITHIN_KERNEL, WITHIN_LAYER, Scope, runs
+from campfire_fx.sparsity.score import l1, l2, largest
+from campfire_fx.sparsity.selection import Cut, Goal, Rule
+from campfire_fx.sparsity.update import monotone
+
+__all__ = [
+    "CHANNEL",
+    "COLUMN",
+    "ELEMENT",
+    "FILTER",
+    "KERNEL",
+    "REGIMES",
+    "WITHIN_CHANNEL",
+    "WITHIN_FILTER",
+    "WITHIN_KERNEL",
+    "WITHIN_LAYER",
+    "Cut",
+    "Goal",
+    "Granularity",
+    "LayerSparsity",
+    "Polynomial",
+    "Regime",
+    "Rule",
+    "Schedule",
+    "Scope",
+    "SparsityRecord",
+    "block",
+    "l1",
+    "l2",
+    "largest",
+    "monotone",
+    "regime_named",
+    "runs",
+]

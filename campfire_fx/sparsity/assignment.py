@@ -1,0 +1,150 @@
+"""Assignment: which rule, schedule and final sparsity each layer gets, or why it stays dense."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from campfire_fx.errors import RegimeError
+from campfire_fx.sparsity.regime import Regime
+from campfire_fx.sparsity.regimes import regime_named
+from campfire_fx.sparsity.schedule import Schedule
+from campfire_fx.sparsity.selection import Rule
+from campfire_fx.sparsity.update import Update, monotone
+
+Override = float | Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerFacts:
+    """What a regime needs to know of a layer: its path, operation ("Conv2d"), weights per kernel, and place."""
+
+    name: str
+    operation: str
+    kernel: int
+    linear: bool
+    stem: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What one layer is asked for; no rule means that it stays dense, and `reason` says why."""
+
+    name: str
+    sparsity: float
+    schedule: Schedule
+    rule: Rule | None
+    update: Update = monotone
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The wishes of `sparsify`, as given: see there."""
+
+    regime: Regime
+    sparsity: float
+    era: tuple[int, int]
+    exponent: float = 3.0
+    prune_1x1: bool = True
+    prune_stem: bool = False
+    prune_fc: bool = True
+    overrides: Mapping[str, Override] = field(default_factory=dict)
+
+
+def assign(layers: Sequence[LayerFacts], settings: Settings) -> tuple[Assignment, ...]:
+    """Give each layer its rule, schedule and final sparsity.
+
+    A pattern of `overrides` is matched against layer paths as file names are (`layer4.*`); of several that match,
+    the last has the last word on each setting. A layer named without a wildcard is pruned whatever the switches say.
+
+    Raises:
+        RegimeError: a number is out of range, a pattern matches no layer, or a setting is unknown.
+    """
+    check_sparsity(settings.sparsity, "sparsify")
+    names = [layer.name for layer in layers]
+    for pattern, wish in settings.overrides.items():
+        if not fnmatch.filter(names, pattern):
+            raise RegimeError(f"overrides '{pattern}': no layer has such a path.{_nearest(pattern, names)}")
+        _check_override(pattern, wish)
+    return tuple(_assign_one(layer, settings) for layer in layers)
+
+
+def check_sparsity(value: object, where: str) -> float:
+    """Return a sparsity that is a number in [0, 1), or raise."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise RegimeError(
+            f"sparsity at {where}: {value!r} is outside [0, 1). Give the fraction of weights to remove: 0.7 is 70 %."
+        )
+    return float(value)
+
+
+def _assign_one(layer: LayerFacts, settings: Settings) -> Assignment:
+    regime, era, exponent = settings.regime, settings.era, settings.exponent
+    chosen: float | None = None
+    named = False
+    for pattern, wish in settings.overrides.items():
+        if not fnmatch.fnmatchcase(layer.name, pattern):
+            continue
+        named = named or pattern == layer.name
+        wishes: Mapping[str, object] = wish if isinstance(wish, Mapping) else {"sparsity": wish}
+        if "regime" in wishes:
+            regime = as_regime(wishes["regime"])
+        era = wishes.get("era", era)  # type: ignore[assignment]
+        exponent = wishes.get("exponent", exponent)  # type: ignore[assignment]
+        chosen = wishes.get("sparsity", chosen)  # type: ignore[assignment]
+    if chosen is None:
+        chosen = settings.sparsity if regime.sparsity is None else regime.sparsity
+    schedule = regime.schedule(*check_era(era, layer.name), exponent)
+    rule, reason = _rule(layer, regime, settings, named)
+    if rule is not None and chosen == 0:
+        rule, reason = None, "sparsity 0 was asked for"
+    return Assignment(layer.name, float(chosen) if rule else 0.0, schedule, rule, regime.update, reason)
+
+
+def _rule(layer: LayerFacts, regime: Regime, settings: Settings, named: bool) -> tuple[Rule | None, str]:
+    if not named:
+        if layer.linear and not settings.prune_fc:
+            return None, "prune_fc is off"
+        if layer.stem and not settings.prune_stem:
+            return None, "it reads the model's input (prune_stem is off)"
+        if not layer.linear and layer.kernel == 1 and not settings.prune_1x1:
+            return None, "prune_1x1 is off"
+    kind = "linear" if layer.linear else "pointwise" if layer.kernel == 1 else "spatial"
+    rule: Rule | None = getattr(regime, kind)
+    what = {"linear": "linear layers", "pointwise": "1x1 convolutions", "spatial": "convolutions"}[kind]
+    return rule, "" if rule else f"regime '{regime.name}' leaves {what} dense"
+
+
+def as_regime(regime: object) -> Regime:
+    """Return a regime given by name or as a composition."""
+    if isinstance(regime, Regime):
+        return regime
+    if isinstance(regime, str):
+        return regime_named(regime)
+    raise RegimeError(f"regime: {regime!r} is neither a name nor a Regime. Give a name, as 'combined'.")
+
+
+def check_era(era: object, where: str) -> tuple[int, int]:
+    """Return an era that is a pair of whole numbers, or raise; whether it is a span is the schedule's to say."""
+    if isinstance(era, Sequence) and len(era) == 2 and all(isinstance(e, int) for e in era):
+        return era[0], era[1]
+    raise RegimeError(f"era at {where}: {era!r} is not a pair of epochs. Give (start, end), counted from 0.")
+
+
+def _check_override(pattern: str, wish: Override) -> None:
+    where = f"overrides '{pattern}'"
+    wishes: Mapping[str, object] = wish if isinstance(wish, Mapping) else {"sparsity": wish}
+    known = ("sparsity", "era", "exponent", "regime")
+    for key in wishes:
+        if key not in known:
+            raise RegimeError(f"{where}: '{key}' is no setting of a layer. The settings are {', '.join(known)}.")
+    if "sparsity" in wishes:
+        check_sparsity(wishes["sparsity"], where)
+
+
+def _nearest(pattern: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(pattern, names, n=1, cutoff=0.0)
+    return f" Did you mean '{near[0]}'?" if near else ""

@@ -1,0 +1,128 @@
+"""The course of a sparse training: what every layer is asked for, and how far it has come."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from campfire_fx.errors import RegimeError
+from campfire_fx.sparsity.assignment import Assignment
+
+_BLOCK = 4096  # bytes; padding keeps the length of the saved form the same as the numbers in it change
+
+
+@dataclass(slots=True)
+class Course:
+    """The assignments of all layers and the clock that moves them; saved in the `state_dict`.
+
+    Attributes:
+        regime: its name.
+        assignments: what each layer is asked for, by path.
+        sparsity: the final sparsity asked for, as reports give it.
+        epoch: the present epoch, from 0.
+        step: optimizer steps taken in this epoch.
+        steps_per_epoch: how many make an epoch; None: the epoch is set by hand. Not saved: it belongs to the loader.
+        frozen: `finalize` was called: every layer is due its final sparsity.
+        reached: the sparsity each layer's mask was last computed for.
+        own: layers whose mask was set by hand; the regime leaves them alone.
+    """
+
+    regime: str
+    assignments: dict[str, Assignment]
+    sparsity: float
+    epoch: int = 0
+    step: int = 0
+    steps_per_epoch: int | None = None
+    frozen: bool = False
+    reached: dict[str, float] = field(default_factory=dict)
+    own: set[str] = field(default_factory=set)
+
+    def due(self, assignment: Assignment) -> float:
+        """Return the sparsity due now for one layer."""
+        return assignment.sparsity * (1.0 if self.frozen else assignment.schedule.fraction(self.epoch))
+
+    def moved(self) -> list[Assignment]:
+        """Return the layers whose threshold has risen since their mask was computed."""
+        ruled = (a for a in self.assignments.values() if a.rule is not None and a.name not in self.own)
+        return [a for a in ruled if self.due(a) > self.reached.get(a.name, 0.0)]
+
+    def tick(self) -> bool:
+        """Count one optimizer step; whether a new epoch has begun."""
+        if self.steps_per_epoch is None:
+            return False
+        self.step += 1
+        if self.step < self.steps_per_epoch:
+            return False
+        self.step = 0
+        self.epoch += 1
+        return True
+
+    def to_tensor(self) -> Tensor:
+        """Return the course as JSON in a uint8 tensor: it fits every format that holds tensors."""
+        layers = {a.name: _layer_state(a) for a in self.assignments.values()}
+        state = {name: getattr(self, name) for name in _PLAIN_FIELDS} | {"own": sorted(self.own), "layers": layers}
+        text = json.dumps(state, sort_keys=True).encode()
+        padded = bytearray(text.ljust(-(-len(text) // _BLOCK) * _BLOCK))
+        return torch.frombuffer(padded, dtype=torch.uint8).clone()
+
+    def load(self, tensor: object) -> None:
+        """Take over a saved course, schedule included.
+
+        Raises:
+            RegimeError: it was saved by another regime or for other layers; nothing is changed.
+        """
+        state = _decode(tensor)
+        self._check(state)
+        for name, layer in state["layers"].items():
+            mine = self.assignments[name]
+            # asdict'ed schedules are frozen records of numbers; `_check` has seen that they are of the same kind
+            schedule = replace(cast(Any, mine.schedule), **layer["schedule"])
+            self.assignments[name] = replace(mine, sparsity=layer["sparsity"], schedule=schedule)
+        for name in _PLAIN_FIELDS:
+            setattr(self, name, state[name])
+        self.own = set(state["own"])
+
+    def _check(self, state: Mapping[str, Any]) -> None:
+        if state["regime"] != self.regime:
+            raise RegimeError(
+                f"state_dict: it was saved under regime '{state['regime']}', this model has '{self.regime}'. "
+                f"Build the model with sparsify(..., regime='{state['regime']}')."
+            )
+        strange = set(state["layers"]) ^ set(self.assignments)
+        if strange:
+            raise RegimeError(
+                f"state_dict at {min(strange)}: the layers it was saved for are not this model's. "
+                "Load it into a model of the same architecture."
+            )
+        for name, layer in state["layers"].items():
+            saved, mine = layer["rule"], _layer_state(self.assignments[name])["rule"]
+            if saved != mine:
+                raise RegimeError(
+                    f"state_dict at {name}: it was saved with the rule {saved or 'dense'}, this model has "
+                    f"{mine or 'dense'}. Build the model with the settings it was saved with."
+                )
+
+
+_PLAIN_FIELDS = ("regime", "sparsity", "epoch", "step", "frozen", "reached")
+
+
+def _layer_state(assignment: Assignment) -> dict[str, Any]:
+    schedule = cast(Any, assignment.schedule)
+    rule = f"{assignment.rule!r} {type(schedule).__name__}" if assignment.rule is not None else ""
+    return {"rule": rule, "sparsity": assignment.sparsity, "schedule": asdict(schedule)}
+
+
+def _decode(tensor: object) -> dict[str, Any]:
+    try:
+        state = json.loads(bytes(cast(Tensor, tensor).to("cpu", torch.uint8).tolist()))
+        return {"own": state["own"], "layers": dict(state["layers"])} | {name: state[name] for name in _PLAIN_FIELDS}
+    except (AttributeError, TypeError, ValueError, KeyError) as error:
+        raise RegimeError(
+            "state_dict: the saved schedule in '_extra_state' cannot be read. "
+            "Load the file that state_dict() of a sparse model gave, or leave that key out."
+        ) from error

@@ -1,0 +1,131 @@
+"""The record of a sparse model: target and true sparsity, per layer and in all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSparsity:
+    """One layer's numbers. Fractions are in [0, 1]; counts are of weights unless they say otherwise.
+
+    Attributes:
+        name: the layer's path.
+        operation: "Conv2d", "Linear", ...
+        shape: of its weight.
+        final: the sparsity it ends with.
+        target: the sparsity due in the present epoch.
+        weights: how many it has.
+        zeros: how many of them are masked.
+        window: the masked fraction inside the kernels that still live (Campfire's window share).
+        kernels: how many kernels it has, (out * in per group).
+        dead_kernels: how many of them are masked whole; over `kernels` it is the CK share.
+        filters: how many output channels it has.
+        dead_filters: how many of them are masked whole.
+        reason: why the regime leaves it alone; "" where it does not.
+    """
+
+    name: str
+    operation: str
+    shape: tuple[int, ...]
+    final: float
+    target: float
+    weights: int
+    zeros: int
+    window: float
+    kernels: int
+    dead_kernels: int
+    filters: int
+    dead_filters: int
+    reason: str
+
+    @property
+    def true(self) -> float:
+        """The masked fraction of the layer."""
+        return self.zeros / self.weights
+
+
+@dataclass(frozen=True, slots=True)
+class SparsityRecord:
+    """A sparse model's state: what was asked, what is there, and what stays dense.
+
+    Attributes:
+        regime: its name.
+        epoch: the present epoch, counted from 0.
+        era: first and last epoch in which masks move, over all layers.
+        final: the sparsity asked for in the end.
+        target: the sparsity due now over the layers that are pruned, weighted by their size.
+        frozen: whether the masks have their final form.
+        layers: every convolution and linear layer of the model that could hold a mask.
+        unmasked: (path, reason) of weights that cannot hold one, so that nothing is left out in silence.
+        parameters: how many parameters the whole model has.
+    """
+
+    regime: str
+    epoch: int
+    era: tuple[int, int]
+    final: float
+    target: float
+    frozen: bool
+    layers: tuple[LayerSparsity, ...]
+    unmasked: tuple[tuple[str, str], ...]
+    parameters: int
+
+    @property
+    def pruned(self) -> tuple[LayerSparsity, ...]:
+        """The layers that are asked to be sparse, or are."""
+        return tuple(layer for layer in self.layers if not layer.reason or layer.zeros)
+
+    @property
+    def zeros(self) -> int:
+        """How many weights are masked."""
+        return sum(layer.zeros for layer in self.layers)
+
+    @property
+    def true(self) -> float:
+        """The masked fraction of the weights of the pruned layers: to be compared with `target`."""
+        return self.zeros / max(1, sum(layer.weights for layer in self.pruned))
+
+    @property
+    def overall(self) -> float:
+        """The masked fraction of all parameters of the model."""
+        return self.zeros / max(1, self.parameters)
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """(kernels, window): over all pruned layers with windows, the dead kernels and the zeros inside the others.
+
+        Combined pruning's two numbers: the sparsity of those layers is 1 - (1 - kernels) * (1 - window).
+        """
+        layers = [layer for layer in self.pruned if layer.kernels < layer.weights]
+        weights = sum(layer.weights for layer in layers)
+        dead = sum(layer.dead_kernels * layer.weights // layer.kernels for layer in layers)
+        inside = sum(layer.zeros for layer in layers) - dead
+        return dead / max(1, weights), inside / max(1, weights - dead)
+
+
+def measure_layer(
+    name: str, operation: str, shape: tuple[int, ...], mask: Tensor, *, final: float, target: float, reason: str
+) -> LayerSparsity:
+    """Count a mask, (K, C, P) bool."""
+    kept_in_kernel = mask.sum(-1)
+    live = kept_in_kernel > 0
+    n_live = int(live.sum())
+    kept = int(kept_in_kernel.sum())
+    return LayerSparsity(
+        name=name,
+        operation=operation,
+        shape=shape,
+        final=final,
+        target=target,
+        weights=mask.numel(),
+        zeros=mask.numel() - kept,
+        window=1 - kept / (n_live * mask.shape[2]) if n_live else 0.0,
+        kernels=live.numel(),
+        dead_kernels=live.numel() - n_live,
+        filters=mask.shape[0],
+        dead_filters=int((~live.any(1)).sum()),
+        reason=reason,
+    )

@@ -1,0 +1,56 @@
+"""Schedules: the fraction of the final sparsity that is due in each epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from campfire_fx.errors import RegimeError
+
+
+class Schedule(Protocol):
+    """A frozen record of numbers: it is saved in the `state_dict` field by field."""
+
+    @property
+    def start(self) -> int:
+        """The last epoch before anything moves."""
+
+    @property
+    def end(self) -> int:
+        """The first epoch from which on nothing moves."""
+
+    def fraction(self, epoch: int) -> float:
+        """Return the part of the final sparsity due in `epoch` (counted from 0), in [0, 1]; never falls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Polynomial:
+    """Raise the sparsity over the era: s(e) = s_f * (1 - (1 - (e - start) / (end - start)) ** exponent).
+
+    0 before the era, s_f from `end` on; an era of no length is a single step. Epochs count from 0, and s(end) is
+    due when epoch `end` begins. Campfire, eq. (1), with an initial sparsity of 0. The exponent could not be read
+    in the paper: 3 is that of Zhu and Gupta's schedule, on which it builds.
+
+    Raises:
+        RegimeError: the era ends before it starts or starts before 0, or the exponent is not positive.
+    """
+
+    start: int
+    end: int
+    exponent: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.start < 0 or self.end < self.start:
+            raise RegimeError(
+                f"era: ({self.start}, {self.end}) is not a span of epochs. Give (start, end) with 0 <= start <= end."
+            )
+        if not self.exponent > 0:
+            raise RegimeError(f"exponent: {self.exponent} is not above 0. Give a positive number; 3 is the default.")
+
+    def fraction(self, epoch: int) -> float:
+        """Return 1 - (1 - (epoch - start) / (end - start)) ** exponent inside the era."""
+        if epoch >= self.end:
+            return 1.0
+        if epoch <= self.start:
+            return 0.0
+        return 1.0 - (1.0 - (epoch - self.start) / (self.end - self.start)) ** self.exponent
