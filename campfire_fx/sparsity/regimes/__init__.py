@@ -41,7 +41,7 @@ def regime_named(name: str) -> Regime:
         return REGIMES[name]()
     if ratio := re.fullmatch(r"(\d+):(\d+)", name):
         return n_of_m(int(ratio[1]), int(ratio[2]))
-    near = difflib.get_close_matches(name, REGIMES, n=1, cutoff=0.0)[0]
+    near = difflib.get_close_matches(name.lower(), REGIMES, n=1, cutoff=0.0)[0]
     raise RegimeError(
         f"regime '{name}': there is none of that name. Did you mean '{near}'? The regimes are {', '.join(REGIMES)}."
     )
