@@ -1,0 +1,152 @@
+"""What the model answers, on which inputs, and whether an exported file answers the same.
+
+`reference_runs` runs the model on the example and, where the model can, on another batch size and another
+spatial size. `difference` is the largest `max|a - b| / max|a|` over the tensors of a run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from campfire_fx.errors import ExportError
+
+TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 8e-2}
+"""Largest relative difference that passes, by the coarsest dtype that the model computes in."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """One call of the model: its arguments, and the tensors that came out, in order."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Runs:
+    """The calls that a file must reproduce; `batch` and `space` are None where the model runs at one size only."""
+
+    example: Run
+    batch: Run | None
+    space: Run | None
+    tolerance: float
+
+    def __iter__(self) -> Iterator[Run]:
+        return (run for run in (self.example, self.batch, self.space) if run is not None)
+
+
+def reference_runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Runs:
+    """Run the model on the example, on one more sample, and on a larger image.
+
+    Raises:
+        ExportError: the model fails on the example, or answers with NaN or infinity.
+    """
+    try:
+        example = _run(model, args, kwargs)
+    except Exception as error:
+        raise ExportError(
+            f"the model does not run on the example inputs: {first_line(error)}. "
+            "Pass example_inputs that its forward takes."
+        ) from error
+    if not _finite(example):
+        raise ExportError(
+            "the model's outputs on the example inputs are not finite, so no file can be compared with them. "
+            "Check its weights and the example for NaN and infinity."
+        )
+    longer = _attempt(model, *_resized((args, kwargs), batch=True, space=False))
+    larger = _attempt(model, *_resized((args, kwargs), batch=True, space=True))
+    return Runs(example, longer, larger, _tolerance(model, example))
+
+
+def difference(candidate: Callable[..., Any], run: Run) -> float:
+    """Return the candidate's distance from the run's outputs, relative to their largest; inf if unlike."""
+    with torch.no_grad():
+        found = pytree.tree_leaves(candidate(*_cloned(run.args), **_cloned(run.kwargs)))
+    if len(found) != len(run.outputs):
+        return math.inf
+    return max((_distance(a, b) for a, b in zip(run.outputs, found, strict=True)), default=0.0)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, without its full stop, or its type where it has none."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
+
+
+def batch_size(inputs: Any) -> int | None:
+    """Return the size of the first axis of the first tensor among the inputs that has axes."""
+    return next(
+        (leaf.shape[0] for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor) and leaf.dim()),
+        None,
+    )
+
+
+def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
+    with torch.no_grad():
+        outputs = model(*_cloned(args), **_cloned(kwargs))
+    return Run(args, kwargs, tuple(pytree.tree_leaves(outputs)))
+
+
+def _attempt(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run | None:
+    """Run the model on inputs that it need not accept."""
+    try:
+        run = _run(model, args, kwargs)
+    except Exception:  # noqa: BLE001 - whatever it is, it means that this size is not for this model
+        return None
+    return run if _finite(run) else None
+
+
+def _cloned(inputs: Any) -> Any:
+    """Copy the tensors, so that a model that writes into its input leaves the run's as it was."""
+    return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, inputs)
+
+
+def _resized(inputs: Any, *, batch: bool, space: bool) -> Any:
+    """Return new random inputs like these, one sample more and, if asked, larger along axes 2 and up."""
+    samples = batch_size(inputs)
+    generator = torch.Generator().manual_seed(0)
+
+    def resize(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        for axis, size in enumerate(leaf.shape):
+            extra = int(batch and size == samples) if axis == 0 else (min(size, 32) if space and axis > 1 else 0)
+            leaf = leaf.index_select(axis, torch.arange(size + extra) % max(size, 1))
+        if not leaf.is_floating_point():
+            return leaf
+        spread = leaf.float().std(correction=0).item() or 1.0
+        noise = torch.randn(leaf.shape, generator=generator) * spread
+        return leaf + noise.to(leaf.dtype)
+
+    return pytree.tree_map(resize, inputs)
+
+
+def _finite(run: Run) -> bool:
+    return all(leaf.isfinite().all() for leaf in run.outputs if isinstance(leaf, Tensor))
+
+
+def _tolerance(model: nn.Module, run: Run) -> float:
+    tensors = (*model.parameters(), *(leaf for leaf in run.outputs if isinstance(leaf, Tensor)))
+    return max((TOLERANCES.get(tensor.dtype, 0.0) for tensor in tensors), default=0.0) or TOLERANCES[torch.float32]
+
+
+def _distance(expected: Any, found: Any) -> float:
+    if not isinstance(expected, Tensor) or not isinstance(found, Tensor):
+        return 0.0 if expected == found else math.inf
+    if expected.shape != found.shape or expected.dtype != found.dtype:
+        return math.inf
+    if expected.numel() == 0:
+        return 0.0
+    gap = (expected.double() - found.double()).abs().max().item()
+    scale = expected.double().abs().max().item()
+    if math.isnan(gap):
+        return math.inf
+    return gap / scale if scale else gap

@@ -1,0 +1,91 @@
+"""`export` and `load`: one call for every format, told apart by the suffix of the path."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from campfire_fx.errors import ExportError
+from campfire_fx.export.agreement import difference
+from campfire_fx.export.files import check_target, staged
+from campfire_fx.export.formats import format_of
+from campfire_fx.export.prepare import prepare
+from campfire_fx.export.record import ExportRecord
+
+_log = logging.getLogger(__name__)
+
+
+def export(model: nn.Module, path: str | os.PathLike[str], example_inputs: Any = None) -> ExportRecord:
+    """Write the model's inference to a file that runs without campfire_fx, in the format that its suffix names.
+
+    `.onnx`: one file for any ONNX runtime. `.pt2`: one file for `torch.export.load`. Both leave the batch
+    size free, and the image size where the model allows. `.safetensors`, and `.pt` or `.pth` (a plain
+    state_dict): the weights, and beside them a `.py` of the same name with the model's code; it needs only
+    torch, and its `load()` returns the model.
+
+    Every file is loaded again and run before it is put in place: on the example and, where the model can, at
+    another batch size and another image size. Its outputs must be the model's to 1e-5 of the largest
+    (float32; 1e-10 in float64, 1e-2 in float16, 8e-2 in bfloat16).
+
+    Args:
+        model: a slim or sparse model, a graph module, or any other. It is left as it is.
+        path: where to write. What `export` wrote there before is replaced.
+        example_inputs: a tensor, a tuple of positional or a dict of keyword arguments. Default: the example that
+            the model carries, else a guess from its first convolution.
+
+    Raises:
+        ExportError: the suffix, the path or the model does not fit, a package is missing, or what was written
+            answers otherwise than the model. Nothing is left behind then, and a file that was there before
+            stays.
+    """
+    target = Path(path)
+    form = format_of(target)
+    beside = form.beside(target)
+    check_target(target, beside)
+    prepared = prepare(model, example_inputs)
+    with staged(target, beside) as stage:
+        written = form.write(prepared, stage)
+        reloaded = form.read(stage)
+        worst = max(difference(reloaded, run) for run in written.runs)
+        if not worst <= prepared.runs.tolerance:
+            raise ExportError(
+                f"the {target.suffix} file answers otherwise than the model: relative difference {worst:.1e}, allowed "
+                f"{prepared.runs.tolerance:.0e}. Check the model for randomness in eval mode, or use another format."
+            )
+    files = (target, *beside)
+    record = ExportRecord(
+        target,
+        target.suffix.lower()[1:],
+        sum(file.stat().st_size for file in files),
+        worst,
+        files,
+        written.free,
+    )
+    _log.info(
+        "Wrote %s: %d bytes, outputs within %.1e of the model's.",
+        record.path,
+        record.bytes,
+        record.difference,
+    )
+    return record
+
+
+def load(path: str | os.PathLike[str]) -> Callable[..., Any]:
+    """Load an exported file: a module on the CPU; for `.onnx` an `OnnxModel`, called in the same way.
+
+    For `.safetensors`, `.pt` and `.pth` the code in the `.py` beside the file is run: load only what you
+    trust.
+
+    Raises:
+        ExportError: there is no such file, or it is not one that `export` writes, or a package is missing.
+    """
+    target = Path(path)
+    form = format_of(target)
+    if not target.is_file():
+        raise ExportError(f"cannot load {target}: there is no such file. Check the path.")
+    return form.read(target)

@@ -1,0 +1,129 @@
+"""One writer and one reader for each format."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from campfire_fx.errors import ExportError
+from campfire_fx.export.agreement import Run, first_line
+from campfire_fx.export.files import is_ours
+from campfire_fx.export.onnx_file import OnnxModel, required, write_onnx
+from campfire_fx.export.prepare import Prepared, as_graph
+from campfire_fx.export.program import exported_program, free_axes
+from campfire_fx.export.safetensors import write_safetensors
+from campfire_fx.export.source import model_source
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Written:
+    """What a writer leaves: the runs that the file must reproduce, and the input axes whose size is free."""
+
+    runs: Iterable[Run]
+    free: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A file format. `code`: a .py of the same name stands beside the file."""
+
+    write: Callable[[Prepared, Path], Written]
+    read: Callable[[Path], Callable[..., Any]]
+    code: bool = False
+
+    def beside(self, path: Path) -> tuple[Path, ...]:
+        """Return the files that stand beside the one at `path`."""
+        return (path.with_suffix(".py"),) if self.code else ()
+
+
+def format_of(path: Path) -> Format:
+    """Return the format that the path's suffix names.
+
+    Raises:
+        ExportError: there is none.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise ExportError(
+            f"unknown format at {path}: the suffix {path.suffix!r} is not one of {', '.join(FORMATS)}. "
+            "Name the file with one of these."
+        )
+    return FORMATS[path.suffix.lower()]
+
+
+def _write_onnx(prepared: Prepared, path: Path) -> Written:
+    required("onnxruntime")
+    required("onnxscript")
+    exported = exported_program(prepared.module, prepared.runs)
+    write_onnx(exported.program, path)
+    return Written(exported.runs, free_axes(exported.program))
+
+
+def _write_program(prepared: Prepared, path: Path) -> Written:
+    exported = exported_program(prepared.module, prepared.runs)
+    exported.program.example_inputs = None  # else the file would hold them too
+    torch.export.save(exported.program, path)
+    return Written(exported.runs, free_axes(exported.program))
+
+
+def _write_tensors(prepared: Prepared, path: Path) -> Written:
+    graph = as_graph(prepared)
+    code = model_source(graph, prepared.name, prepared.runs.example)
+    path.with_suffix(".py").write_text(code, encoding="utf-8")
+    tensors = {name: _compact(tensor) for name, tensor in graph.state_dict().items()}
+    if path.suffix.lower() == ".safetensors":
+        write_safetensors(tensors, path)
+    else:
+        torch.save(tensors, path)
+    return Written(prepared.runs)
+
+
+def _compact(tensor: Tensor) -> Tensor:
+    """Return the tensor in memory of its own size: a view would be saved with all that it looks into."""
+    tensor = tensor.detach().contiguous()
+    whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+    return tensor if whole else tensor.clone()
+
+
+def _read_program(path: Path) -> nn.Module:
+    try:
+        return torch.export.load(path).module()
+    except Exception as error:
+        raise ExportError(f"cannot load {path}: {first_line(error)}. Export it again with this torch.") from error
+
+
+def _read_tensors(path: Path) -> nn.Module:
+    code = path.with_suffix(".py")
+    if not code.is_file() or not is_ours(code):
+        raise ExportError(
+            f"cannot load {path}: there is no model code written by campfire_fx.export at {code}. "
+            "Keep the two files that export writes side by side."
+        )
+    # Run from the text, not imported: an import would cache bytecode by time and size, and hold on to an old file.
+    module = types.ModuleType(path.stem)
+    module.__file__ = str(code)
+    try:
+        exec(compile(code.read_text(encoding="utf-8"), str(code), "exec"), module.__dict__)
+        model = module.load(path)
+    except Exception as error:
+        raise ExportError(
+            f"cannot load {path}: {first_line(error)}. Check that it and {code.name} come from the same export."
+        ) from error
+    assert isinstance(model, nn.Module)
+    return model
+
+
+_TENSORS = Format(_write_tensors, _read_tensors, code=True)
+FORMATS = {
+    ".onnx": Format(_write_onnx, OnnxModel),
+    ".pt2": Format(_write_program, _read_program),
+    ".safetensors": _TENSORS,
+    ".pt": _TENSORS,
+    ".pth": _TENSORS,
+}
+"""The formats by suffix."""

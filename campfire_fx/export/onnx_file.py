@@ -1,0 +1,117 @@
+"""Writing and running .onnx files."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
+
+from campfire_fx.errors import ExportError
+from campfire_fx.export.agreement import first_line
+
+_LARGEST = 2**31 - 1
+_OUTPUTS = "campfire_fx.outputs"
+_AXES = {3: ("length",), 4: ("height", "width"), 5: ("depth", "height", "width")}
+
+
+class OnnxModel:
+    """An .onnx file that is called like the model it was exported from: tensors in, tensors out, on the CPU."""
+
+    def __init__(self, path: Path) -> None:
+        runtime = required("onnxruntime")
+        try:
+            self.session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise ExportError(f"onnxruntime cannot read {path}: {first_line(error)}. Export the file again.") from error
+        self.input_names = [value.name for value in self.session.get_inputs()]
+        self.output_names = [value.name for value in self.session.get_outputs()]
+        text = self.session.get_modelmeta().custom_metadata_map.get(_OUTPUTS)
+        self._structure = pytree.treespec_loads(text) if text else None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the file. Positional tensors fill the inputs in order, keyword tensors by name."""
+        given = [leaf for leaf in pytree.tree_leaves(args) if isinstance(leaf, Tensor)]
+        feeds = dict(zip(self.input_names, given, strict=False))
+        rest = pytree.tree_leaves_with_path(kwargs)
+        feeds.update({_joined(path): leaf for path, leaf in rest if isinstance(leaf, Tensor)})
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in feeds.items()}
+        outputs = [torch.from_numpy(array) for array in self.session.run(None, arrays)]
+        if self._structure is not None and self._structure.num_leaves == len(outputs):
+            return pytree.tree_unflatten(outputs, self._structure)
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+
+def write_onnx(program: ExportedProgram, path: Path) -> None:
+    """Convert an exported program and write it as one file, weights inside.
+
+    Raises:
+        ExportError: a package is missing, the model is too large for one file, or an operation has no ONNX
+        form.
+    """
+    required("onnx")
+    required("onnxscript")
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
+    if weights > _LARGEST:
+        raise ExportError(
+            f"an .onnx file holds at most 2 GB, and this model's weights are {weights:,} bytes. Use .pt2."
+        )
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            converted = torch.onnx.export(program, dynamo=True, verbose=False, external_data=False)
+    except Exception as error:
+        raise ExportError(
+            f"torch.onnx cannot convert this model: {first_line(error)}. Export to .pt2 or .safetensors instead."
+        ) from error
+    assert converted is not None
+    _tidy(converted.model)
+    spec = program.call_spec.out_spec
+    if spec is not None:
+        with contextlib.suppress(NotImplementedError):  # a type of the user's own: the file then returns a tuple
+            converted.model.metadata_props[_OUTPUTS] = pytree.treespec_dumps(spec)
+    converted.save(str(path), external_data=False)
+
+
+def required(package: str) -> Any:
+    """Import a package of the `onnx` extra."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ExportError(
+            f"the package {package} is needed for .onnx files and is not installed. "
+            "Run: pip install 'campfire-fx[onnx]'"
+        ) from error
+
+
+def _tidy(model: Any) -> None:
+    """Name the free axes, and drop the notes on where nodes come from: they name files of this machine."""
+    names: dict[str, str] = {}
+    for value in model.graph.inputs:
+        for axis, size in enumerate(value.shape):
+            if isinstance(size, int):
+                continue
+            name = (
+                "batch" if axis == 0 else dict(enumerate(_AXES.get(len(value.shape), ()), 2)).get(axis, f"axis{axis}")
+            )
+            names.setdefault(size.value, name if name not in names.values() else f"{value.name}_{name}")
+    for node in model.graph:
+        node.metadata_props.clear()
+    values = [*model.graph.inputs, *(output for node in model.graph for output in node.outputs)]
+    for value in values:
+        if value.shape is not None:
+            for axis, size in enumerate(value.shape):
+                if not isinstance(size, int) and size.value is not None:
+                    value.shape[axis] = re.sub(r"\b[su]\d+\b", lambda found: names.get(found[0], found[0]), size.value)
+
+
+def _joined(path: Any) -> str:
+    return "_".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path)

@@ -1,0 +1,200 @@
+"""From the user's model to what can be written: a copy on the CPU, in eval mode, with plain layers.
+
+The model given is never touched: everything here works on a deep copy of it.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from campfire_fx.capture import example_for, trace
+from campfire_fx.errors import CaptureError, ExportError
+from campfire_fx.export.agreement import Runs, first_line, reference_runs
+from campfire_fx.export.layers import Rebuilder, torch_class
+
+_DROPOUTS = frozenset(
+    {
+        "dropout",
+        "dropout1d",
+        "dropout2d",
+        "dropout3d",
+        "alpha_dropout",
+        "feature_alpha_dropout",
+        "stochastic_depth",
+    }
+)
+"""Functions that return their first argument when called with `training=False`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A model ready to be written.
+
+    Attributes:
+        module: a copy on the CPU in eval mode; layers that are subclasses of torch.nn's are torch.nn's own.
+        name: the class name of the model given.
+        runs: what the model answered, before anything was replaced.
+    """
+
+    module: nn.Module
+    name: str
+    runs: Runs
+
+
+def prepare(model: nn.Module, example_inputs: Any = None) -> Prepared:
+    """Copy the model, run it on the example, and put plain layers in place of masked and pruned ones.
+
+    Raises:
+        ExportError: not a model, or it does not run on the example.
+    """
+    if not isinstance(model, nn.Module):
+        raise ExportError(f"cannot export {type(model).__name__}: it is not an nn.Module. Pass the model itself.")
+    args, kwargs = _example(model, example_inputs)
+    twin = _copied(model).cpu().eval()
+    if isinstance(twin, fx.GraphModule):
+        twin = _inference_graph(twin)
+    runs = reference_runs(twin, args, kwargs)  # also refreshes weights that forward hooks compute
+    return Prepared(_plain_layers(twin), type(model).__name__, runs)
+
+
+def as_graph(prepared: Prepared) -> fx.GraphModule:
+    """Return the prepared model as one graph over torch.nn layers, each built anew from its settings.
+
+    Raises:
+        ExportError: the model cannot be captured in one piece, or has a layer that torch.nn does not provide.
+    """
+    example = prepared.runs.example
+    module = prepared.module
+    if not isinstance(module, fx.GraphModule):
+        module = _captured(module, _one_form(module, example.args, example.kwargs))
+    _drop_identities(module.graph)
+    _rebuild(module)
+    module.recompile()
+    return module
+
+
+def _example(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the example on the CPU: the one given, the one that the model carries, or a guess."""
+    carried = getattr(model, "example", None)
+    if example_inputs is None and isinstance(carried, tuple) and [type(part) for part in carried] == [tuple, dict]:
+        args, kwargs = carried
+    else:
+        args, kwargs = example_for(model, example_inputs)
+
+    def move(leaf: Any) -> Any:
+        return leaf.detach().cpu() if isinstance(leaf, Tensor) else leaf
+
+    return pytree.tree_map(move, tuple(args)), pytree.tree_map(move, dict(kwargs))
+
+
+def _captured(module: nn.Module, example: tuple[Any, ...] | dict[str, Any]) -> fx.GraphModule:
+    """Capture an ordinary model as one inference graph."""
+    remedy = "Save its state_dict() with torch.save and keep its own code, or export to .onnx or .pt2."
+    islands = [path for path, part in module.named_modules() if isinstance(part, fx.GraphModule)]
+    if islands:
+        raise ExportError(
+            f"no torch-only code for this model: only parts of it are graphs ({', '.join(islands)}), the rest is "
+            f"Python code of its own. {remedy}"
+        )
+    try:
+        captured = trace(module, example)
+    except CaptureError as error:
+        raise ExportError(f"no torch-only code for this model: {error} {remedy}") from error
+    if not isinstance(captured.module, fx.GraphModule):
+        path, reason = captured.untraced[0] if captured.untraced else ("", "it is not one graph")
+        raise ExportError(
+            f"no torch-only code for this model: {path or 'its forward'} cannot be captured: {reason}. {remedy}"
+        )
+    return _inference_graph(captured.module.eval())
+
+
+def _one_form(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...] | dict[str, Any]:
+    """Return the inputs as positional arguments or, where some have keywords, all by their keyword."""
+    if not kwargs:
+        return args
+    return dict(inspect.signature(model.forward).bind(*args, **kwargs).arguments)
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """Deep-copy the model, tensors with a history (weights that a pruning hook computed) included."""
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:
+        raise ExportError(
+            f"the model cannot be copied: {first_line(error)}. Remove what copy.deepcopy refuses from its attributes."
+        ) from error
+
+
+def _inference_graph(module: fx.GraphModule) -> fx.GraphModule:
+    """Return the eval graph over the modules it uses, as an ordinary GraphModule with its devices on the CPU."""
+    cpu = torch.device("cpu")
+    for node in module.graph.nodes:
+        node.args = pytree.tree_map(lambda leaf: cpu if isinstance(leaf, torch.device) else leaf, node.args)
+        node.kwargs = pytree.tree_map(lambda leaf: cpu if isinstance(leaf, torch.device) else leaf, node.kwargs)
+    return fx.GraphModule(module, module.graph).eval()
+
+
+def _plain_layers(module: nn.Module) -> nn.Module:
+    """Put torch.nn's own layers in place of masked, parametrised and hook-pruned ones."""
+    rebuild = Rebuilder()
+    for path, layer in list(module.named_modules(remove_duplicate=False)):
+        kind = torch_class(layer)
+        if kind is None or (type(layer) is kind and not layer._forward_pre_hooks):
+            continue
+        if not path:
+            return rebuild.layer(layer, "the model")
+        module.set_submodule(path, rebuild.layer(layer, path))
+    return module
+
+
+def _drop_identities(graph: fx.Graph) -> None:
+    """Take functional dropout and stochastic depth out of an inference graph, where they do nothing."""
+    for node in list(graph.nodes):
+        if node.op == "call_function" and getattr(node.target, "__name__", "") in _DROPOUTS:
+            given = node.normalized_arguments(nn.Module(), normalize_to_only_use_kwargs=True)
+            settings = node.kwargs if given is None else given.kwargs
+            if settings.get("training", True) is False:
+                node.replace_all_uses_with(node.args[0] if node.args else node.kwargs["input"])
+                graph.erase_node(node)
+
+
+def _rebuild(module: fx.GraphModule) -> None:
+    """Build every layer that the graph calls from its settings, and register every tensor that it reads."""
+    rebuild = Rebuilder()
+    for node in module.graph.nodes:
+        if node.op == "call_module":
+            layer = module.get_submodule(node.target)
+            module.set_submodule(node.target, rebuild.layer(layer, node.target))
+    for node in module.graph.nodes:
+        if node.op == "get_attr":
+            _register(module, node.target, rebuild)
+
+
+def _register(module: fx.GraphModule, target: str, rebuild: Rebuilder) -> None:
+    """Make a tensor that the graph reads by name a parameter, or a buffer that is saved."""
+    path, _, name = target.rpartition(".")
+    owner = module.get_submodule(path)
+    value = getattr(owner, name)
+    if not isinstance(value, Tensor):
+        raise ExportError(
+            f"no torch-only code at {target}: the forward reads a {type(value).__name__} by name, and only tensors "
+            "can be saved. Make it a tensor, or export to .onnx or .pt2."
+        )
+    if isinstance(value, nn.Parameter):
+        setattr(owner, name, rebuild.parameter(value))
+        return
+    owner.__dict__.pop(name, None)
+    owner._buffers.pop(name, None)
+    owner.register_buffer(name, value.detach())

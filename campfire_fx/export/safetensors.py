@@ -1,0 +1,63 @@
+"""Writing .safetensors: an 8-byte header length, a JSON header, and the bytes of the tensors.
+
+The format is written here rather than through the package of that name, so that exporting takes torch alone.
+Files are the same bytes for the same tensors, and read by that package. Reading is in every generated model
+file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from campfire_fx.errors import ExportError
+
+DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+    torch.complex64: "C64",
+}
+"""The dtypes of the format, by the name it has for them."""
+
+
+def write_safetensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write the tensors, widest dtype first and by name, so that each is aligned to its own size.
+
+    Raises:
+        ExportError: a tensor is of a dtype that the format does not have.
+    """
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in order:
+        tensor = tensors[name]
+        if tensor.dtype not in DTYPES:
+            raise ExportError(
+                f"cannot write {name}: .safetensors has no {tensor.dtype}. Convert the tensor, or export to .pt2."
+            )
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {
+            "dtype": DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little"))
+        file.write(text)
+        for name in order:
+            flat = tensors[name].detach().cpu().contiguous().reshape(-1)
+            file.write(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")

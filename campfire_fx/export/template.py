@@ -1,0 +1,67 @@
+"""The fixed parts of a generated model file."""
+
+from __future__ import annotations
+
+MARK = "# Written by campfire_fx.export"
+"""How every generated file begins; a file that begins otherwise is never overwritten."""
+
+HEADER = (
+    MARK
+    + '''. It needs only torch.
+"""{title}: {parameters} parameters, inference only.
+
+`load()` returns the model with the weights from the .safetensors or .pt file beside this one.
+The names in its state_dict are those of the model it was exported from.
+Example input: {inputs}.
+"""
+'''
+)
+
+LAYERS = '''class Layers(nn.Module):
+    """Keeps the layers, parameters and buffers it is given as attributes."""
+
+    def __init__(self, **layers):
+        super().__init__()
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+'''
+
+LOADER = '''def load(path=None):
+    """Return the model with its weights, on the CPU and in eval mode.
+
+    `path` is a .safetensors, .pt or .pth file; without it, the one beside this file with the same name.
+    """
+    if path is None:
+        files = [Path(__file__).with_suffix(end) for end in (".safetensors", ".pt", ".pth")]
+        path = next((file for file in files if file.exists()), files[0])
+    if Path(path).suffix == ".safetensors":
+        weights = read_safetensors(path)
+    else:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    model = {title}()
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def read_safetensors(path):
+    """Return the tensors of a .safetensors file by name.
+
+    The file holds the length of its header (8 bytes), the header (JSON), and the bytes of the tensors.
+    """
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        raw = bytearray(file.read())
+    data = torch.frombuffer(raw, dtype=torch.uint8) if raw else torch.tensor([], dtype=torch.uint8)
+    tensors = {{}}
+    for name, entry in header.items():
+        if name != "__metadata__":
+            start, end = entry["data_offsets"]
+            values = data[start:end].view(DTYPES[entry["dtype"]])
+            tensors[name] = values.reshape(entry["shape"])
+    return tensors
+
+
+DTYPES = {{
+{dtypes}
+}}
+'''
