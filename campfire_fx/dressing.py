@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar, cast
 
-from torch import nn
+from torch import fx, nn
 
 from campfire_fx.errors import CampfireError
 
@@ -26,7 +26,7 @@ class Dress(nn.Module):
         attributes = copy.deepcopy({name: vars(self)[name] for name in self._worn}, memo)
         with undressed(self) as plain:
             result = copy.deepcopy(plain, memo)
-        return dress(result, over, attributes)
+        return _put_on(result, over, attributes)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         over = type(self).__bases__[0]
@@ -54,8 +54,16 @@ def dress(module: nn.Module, over: type[D], attributes: dict[str, Any]) -> D:
                 f"{type(module).__name__} at {name}: {over.__name__} has a method of that name, which would hide it. "
                 "Rename it in the model, or wrap the model in another module."
             )
+    return _put_on(module, over, attributes)
+
+
+def _put_on(module: nn.Module, over: type[D], attributes: dict[str, Any]) -> D:
     cls = type(module)
-    names = {"_worn": tuple(attributes), "__module__": cls.__module__}
+    names: dict[str, Any] = {"_worn": tuple(attributes), "__module__": cls.__module__}
+    if isinstance(module, fx.GraphModule):
+        # fx gives the class of a graph module a __call__ that goes through _wrapped_call, and makes a new
+        # _wrapped_call on recompile where the class has none of its own; that one would call itself.
+        names["_wrapped_call"] = module._wrapped_call
     module.__class__ = type(f"{over.__name__.removesuffix('Model')}{cls.__name__}", (over, cls), names)
     vars(module).update(attributes)
     return cast(D, module)
@@ -77,4 +85,4 @@ def undressed(module: Dress) -> Iterator[nn.Module]:
 def _rebuild(
     function: Callable[..., nn.Module], arguments: tuple[Any, ...], over: type[Dress], attributes: dict[str, Any]
 ) -> nn.Module:
-    return dress(function(*arguments), over, attributes)
+    return _put_on(function(*arguments), over, attributes)  # its __dict__ may still be to come

@@ -49,9 +49,12 @@ class MaskedLayer(nn.Module):
 
     @torch.no_grad()
     def set_mask(self, mask: Tensor) -> None:
-        """Take a new mask, of the weight's shape, and zero the weight under it."""
+        """Take a new mask, of the weight's shape, and zero the weight and the gradient it has under it."""
         self.mask.copy_(mask)
         self.apply_mask()
+        multiplier = self.multiplier()
+        if self.weight.grad is not None and multiplier is not None:
+            self.weight.grad.mul_(multiplier)
 
     @torch.no_grad()
     def apply_mask(self) -> None:

@@ -90,14 +90,14 @@ def test_a_sparsity_outside_the_range_names_layer_value_and_remedy(value: Any) -
 
 def test_a_pattern_that_matches_nothing_names_the_nearest() -> None:
     with pytest.raises(
-        RegimeError, match="overrides 'layer1.conv2': no layer has such a path. Did you mean 'layer1.conv1'"
+        RegimeError, match=r"overrides 'layer1.conv2': no layer has such a path. Did you mean 'layer1.conv1'"
     ):
         assign(LAYERS, wishes(overrides={"layer1.conv2": 0.5}))
 
 
 def test_an_unknown_setting_is_refused() -> None:
     with pytest.raises(
-        RegimeError, match="overrides 'fc': 'sparse' is no setting of a layer. The settings are sparsity"
+        RegimeError, match=r"overrides 'fc': 'sparse' is no setting of a layer. The settings are sparsity"
     ):
         assign(LAYERS, wishes(overrides={"fc": {"sparse": 0.5}}))
 
@@ -109,7 +109,7 @@ def test_an_override_with_a_backward_era_is_refused() -> None:
 
 @pytest.mark.parametrize("era", [3, (1, 2, 3), (0.5, 2), None, "ab"])
 def test_an_era_that_is_no_pair_of_epochs_is_refused(era: Any) -> None:
-    with pytest.raises(RegimeError, match="is not a pair of epochs. Give"):
+    with pytest.raises(RegimeError, match=r"is not a pair of epochs. Give"):
         check_era(era, "sparsify")
 
 

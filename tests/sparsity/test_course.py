@@ -88,7 +88,7 @@ def test_the_course_of_another_regime_changes_nothing(other: Course, text: str) 
 def test_another_rule_under_the_same_name_is_refused() -> None:
     other = course()
     other.assignments["conv"] = replace(other.assignments["conv"], rule=regime_named("window").spatial)
-    with pytest.raises(RegimeError, match="state_dict at conv: it was saved with the rule Cut.*this model has Window"):
+    with pytest.raises(RegimeError, match=r"state_dict at conv: it was saved with the rule Cut.*this model has Window"):
         course().load(other.to_tensor())
 
 

@@ -221,7 +221,7 @@ def test_settings_that_leave_nothing_are_refused() -> None:
         window(0)
     with pytest.raises(RegimeError, match="a cap of 0 non-zeros leaves nothing"):
         combined(cap=0)
-    with pytest.raises(RegimeError, match="a window fraction of 1.5 is outside"):
+    with pytest.raises(RegimeError, match=r"a window fraction of 1.5 is outside"):
         combined(1.5)
     with pytest.raises(RegimeError, match="regime '4:4': 4 of 4 is not a part"):
         regime_named("4:4")

@@ -1,0 +1,57 @@
+"""Small networks and training loops for the tests of sparse training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+
+
+class Net(nn.Module):
+    """A stem, a residual block with norms, a 1x1, and a classifier; a convolution with and one without bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, padding=1)
+        self.conv1, self.bn1 = nn.Conv2d(6, 8, 3, padding=1, bias=True), nn.BatchNorm2d(8)
+        self.conv2, self.bn2 = nn.Conv2d(8, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.point = nn.Conv2d(6, 12, 1)
+        self.fc = nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        x = F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))) + x)
+        return self.fc(F.relu(self.point(x)).mean((2, 3)))
+
+
+PRUNED = ("conv1", "conv2", "point", "fc")
+IMAGE = torch.zeros(1, 3, 8, 8)
+OPTIMIZERS: dict[str, Callable[[Iterator[nn.Parameter]], Optimizer]] = {
+    "sgd-momentum": lambda p: SGD(p, 0.05, momentum=0.9, weight_decay=1e-3),
+    "nesterov": lambda p: SGD(p, 0.05, momentum=0.9, nesterov=True, weight_decay=1e-3),
+    "adam": lambda p: Adam(p, 1e-2, weight_decay=1e-3),
+    "adamw": lambda p: AdamW(p, 1e-2, amsgrad=True),
+    "rmsprop": lambda p: RMSprop(p, 1e-3, momentum=0.9),
+}
+
+
+def batches(count: int, seed: int = 7) -> list[tuple[Tensor, Tensor]]:
+    """Images and labels, the same for the same seed."""
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        (torch.randn(4, 3, 8, 8, generator=generator), torch.randint(0, 5, (4,), generator=generator))
+        for _ in range(count)
+    ]
+
+
+def train(model: nn.Module, optimizer: Optimizer, data: list[tuple[Tensor, Tensor]]) -> Iterator[int]:
+    """Take one step per batch, handing over after each."""
+    model.train()
+    for index, (x, y) in enumerate(data):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        yield index
