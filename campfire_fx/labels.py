@@ -71,8 +71,8 @@ class LabelForest:
             if not differ.any():
                 return
             pairs = roots[:, differ]
-            # Two pairs may write the same parent; the loser still differs and is joined in the next round.
-            self._parent[pairs.amax(0)] = pairs.amin(0)
+            # Of several pairs that write one parent the smallest wins; the others still differ in the next round.
+            self._parent.scatter_reduce_(0, pairs.amax(0), pairs.amin(0), "amin")
 
     def fix(self, labels: Tensor) -> int:
         """Pin labels for good; returns how many distinct labels were removable before."""
