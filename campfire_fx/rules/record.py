@@ -123,6 +123,7 @@ def _leaves(value: Any) -> list[Any]:
 
 def invoke(node: fx.Node, module: nn.Module | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Execute what a node calls on the arguments given."""
+    args, kwargs = _mutable(args), _mutable(kwargs)
     if module is not None:
         return module(*args, **kwargs)
     if node.op == "call_method":
@@ -131,6 +132,17 @@ def invoke(node: fx.Node, module: nn.Module | None, args: tuple[Any, ...], kwarg
         return getattr(args[0], name)(*args[1:], **kwargs)
     assert callable(node.target)
     return node.target(*args, **kwargs)
+
+
+def _mutable(value: Any) -> Any:
+    """Turn the immutable lists and dicts of a graph into plain ones, as generated code would pass them."""
+    if isinstance(value, list):
+        return [_mutable(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _mutable(item) for key, item in value.items()}
+    if type(value) is tuple:
+        return tuple(_mutable(item) for item in value)
+    return value
 
 
 def meta(value: Labelled | Held) -> Tensor:
