@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
 from campfire_fx.capture import example_for
+from campfire_fx.dressing import Dress, dress
 from campfire_fx.errors import ShrinkError
 from campfire_fx.passes.optimizer_state import carry_over
 from campfire_fx.passes.pipeline import Options, Shrunk, shrink_model
@@ -19,7 +19,7 @@ from campfire_fx.plan import ShrinkPlan, Verification
 _RESIDUALS = ("union", "gate")
 
 
-class SlimModel(nn.Module):
+class SlimModel(Dress):
     """A model that came out of `shrink`: an ordinary module (an fx.GraphModule where the whole was traced).
 
     Attributes:
@@ -31,7 +31,7 @@ class SlimModel(nn.Module):
     plan: ShrinkPlan
     verification: Verification | None
     example: tuple[tuple[Any, ...], dict[str, Any]]
-    _origin: Callable[[], nn.Module | None]
+    _origin: _Origin
 
     def report(self) -> Any:
         """Return what became smaller and faster, and what did not and why; print it with rich or `print`."""
@@ -74,7 +74,7 @@ def shrink(
     _check(residual, round_to)
     args, kwargs = example_for(model, example_inputs)
     keep_auxiliary = optimizer is not None if auxiliary is None else auxiliary
-    shrunk = shrink_model(model, (args, kwargs), Options(residual, round_to, keep_auxiliary), lambda _: None)
+    shrunk = shrink_model(model, kwargs or args, Options(residual, round_to, keep_auxiliary), lambda _: None)
     slim = shrunk.module
     proof = None
     if verify:
@@ -92,12 +92,22 @@ def _check(residual: str, round_to: int) -> None:
         raise ShrinkError(f"round_to={round_to} is not a whole number of channels. Use 1, or 8 for most hardware.")
 
 
+class _Origin:
+    """Remembers the model that was shrunk without keeping it; copies and pickles forget it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model: weakref.ref[nn.Module] | None = weakref.ref(model)
+
+    def __call__(self) -> nn.Module | None:
+        return None if self._model is None else self._model()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_model": None}
+
+
 def _as_slim(
     module: nn.Module, shrunk: Shrunk, proof: Verification | None, example: Any, origin: nn.Module
 ) -> SlimModel:
-    """Make the module an instance of SlimModel as well, by a class of its own (as FSDP2 does)."""
-    module.__class__ = type(type(module).__name__, (SlimModel, type(module)), {})
-    assert isinstance(module, SlimModel)
-    module.plan, module.verification, module.example = shrunk.plan, proof, example
-    module._origin = weakref.ref(origin)  # the report measures both, while the model given is still there
-    return module
+    """Make the module an instance of SlimModel as well."""
+    facts = {"plan": shrunk.plan, "verification": proof, "example": example, "_origin": _Origin(origin)}
+    return dress(module, SlimModel, facts)

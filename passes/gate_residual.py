@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -146,55 +147,60 @@ def _backwards(run: GraphRun, node: fx.Node) -> Iterator[fx.Node]:
 def gate_edit(run: GraphRun, node: fx.Node, live: Liveness) -> Edit:
     """Return the edit that turns a gate into what its two sides have come to be."""
     adds = node.target is gate_add
-    return Edit(
-        run,
-        node,
-        "index_add" if adds else "index_select",
-        "the branch uses fewer channels than its stream",
-        lambda replaced: (_settle_add if adds else _settle_read)(run, node, live, replaced),
-    )
+    *ends, dim = node.args
+    sides = ends if adds else [*ends, node]
+    wide, narrow = (kept_line(run.values[end].labels, live, dim) for end in sides)
+    settle = _settle_add if adds else _settle_read
+
+    def apply(replaced: dict[fx.Node, fx.Node]) -> None:
+        with node.graph.inserting_before(node):
+            new = settle(run, node, _Sides(wide, narrow, dim), live)
+        replace(node, new, replaced)
+
+    action = "index_add" if adds else "index_select"
+    return Edit(run, node, action, "the branch uses fewer channels than its stream", apply)
 
 
-def _settle_read(run: GraphRun, node: fx.Node, live: Liveness, replaced: dict[fx.Node, fx.Node]) -> None:
-    source, dim = node.args
-    stream = kept_line(run.values[source].labels, live, dim)
-    branch = kept_line(run.values[node].labels, live, dim)
-    base = replaced.get(source, source)
-    if torch.equal(stream, branch):
-        replace(node, base, replaced)
-        return
-    with node.graph.inserting_before(node):
-        index = hold(run.module, node.graph, f"{node.name}_index", (stream.cumsum(0) - 1)[branch])
-        new = node.graph.call_function(torch.index_select, (base, dim, index))
-    replace(node, new, replaced)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sides:
+    """Which channels stay in the stream and in the branch, as bool lines along `dim`."""
+
+    wide: Tensor
+    narrow: Tensor
+    dim: int
+
+    def index(self) -> Tensor:
+        """Where the branch's channels lie in the stream, after the removal."""
+        return (self.wide.cumsum(0) - 1)[self.narrow]
 
 
-def _settle_add(run: GraphRun, node: fx.Node, live: Liveness, replaced: dict[fx.Node, fx.Node]) -> None:
-    stream, branch, dim = node.args
-    wide = kept_line(run.values[stream].labels, live, dim)
-    narrow = kept_line(run.values[branch].labels, live, dim)
-    operands = [replaced.get(n, n) for n in (stream, branch)]
-    graph = node.graph
-    with graph.inserting_before(node):
-        if torch.equal(wide, narrow):
-            new = graph.call_function(operator.add, tuple(operands))
-        else:
-            base = _shifted(run, node, operands[0], live, wide, narrow)
-            index = hold(run.module, graph, f"{node.name}_index", (wide.cumsum(0) - 1)[narrow])
-            new = graph.call_function(torch.index_add, (base, dim, index, operands[1]))
-    replace(node, new, replaced)
+def _settle_read(run: GraphRun, node: fx.Node, sides: _Sides, live: Liveness) -> fx.Node:
+    stream: Any = node.args[0]
+    if torch.equal(sides.wide, sides.narrow):
+        return stream
+    index = hold(run.module, node.graph, f"{node.name}_index", sides.index())
+    return node.graph.call_function(torch.index_select, (stream, sides.dim, index))
 
 
-def _shifted(
-    run: GraphRun, node: fx.Node, stream: fx.Node, live: Liveness, wide: Tensor, narrow: Tensor
-) -> fx.Node:
+def _settle_add(run: GraphRun, node: fx.Node, sides: _Sides, live: Liveness) -> fx.Node:
+    stream, branch, _ = node.args
+    if torch.equal(sides.wide, sides.narrow):
+        return node.graph.call_function(operator.add, (stream, branch))
+    base = _shifted(run, node, sides, live)
+    index = hold(run.module, node.graph, f"{node.name}_index", sides.index())
+    return node.graph.call_function(torch.index_add, (base, sides.dim, index, branch))
+
+
+def _shifted(run: GraphRun, node: fx.Node, sides: _Sides, live: Liveness) -> fx.Node:
     """Add the constants of the channels that the branch no longer writes to the stream."""
+    stream: Any = node.args[0]
     gate = next(r for r in live.readers if r.mixer.virtual and r.mixer.calls[0].node is node)
     constant = gate.constant.flatten()
-    shift = torch.where(wide & ~narrow, constant, torch.zeros_like(constant))[wide]
+    gone = sides.wide & ~sides.narrow
+    shift = torch.where(gone, constant, torch.zeros_like(constant))[sides.wide]
     if not shift.any():
         return stream
     shape = [1] * len(run.values[node].shape)
-    shape[gate.mixer.calls[0].channel_dim] = -1
+    shape[sides.dim] = -1
     held = hold(run.module, node.graph, f"{node.name}_shift", shift.view(shape))
     return node.graph.call_function(operator.add, (stream, held))
