@@ -290,7 +290,7 @@ class TestResume:
         resumed.attach(again, steps_per_epoch=3)
         for _ in train(resumed, again, data[stop:]):
             pass
-        assert 0.3 < whole.sparsity().true and whole.sparsity().epoch == 6
+        assert whole.sparsity().true > 0.3 and whole.sparsity().epoch == 6
         assert_same_state(resumed.state_dict(), whole.state_dict())
         assert_same_state(again.state_dict(), optimizer.state_dict())
 
@@ -339,7 +339,7 @@ class TestStateDict:
     def test_one_of_another_regime_changes_nothing(self) -> None:
         model, other = sparse("combined"), sparse("ck").finalize()
         before = copy.deepcopy(model.state_dict())
-        with pytest.raises(RegimeError, match="saved under regime 'ck', this model has 'combined'. Build the model"):
+        with pytest.raises(RegimeError, match=r"saved under regime 'ck', this model has 'combined'. Build the model"):
             model.load_state_dict(other.state_dict())
         assert_same_state(model.state_dict(), before)
 
@@ -483,13 +483,15 @@ class TestRecord:
 
 class TestAttach:
     def test_an_optimizer_of_the_original_is_refused(self) -> None:
-        with pytest.raises(RegimeError, match="attach: the SGD holds no parameter of this sparse model. Build it from"):
+        with pytest.raises(
+            RegimeError, match=r"attach: the SGD holds no parameter of this sparse model. Build it from"
+        ):
             sparse().attach(SGD(Net().parameters(), 0.1))
 
     @pytest.mark.parametrize("steps", [0, -3, 2.5, True])
     def test_steps_that_are_no_count_are_refused(self, steps: Any) -> None:
         model = sparse()
-        with pytest.raises(RegimeError, match="attach: steps_per_epoch=.* is not a count. Give len"):
+        with pytest.raises(RegimeError, match=r"attach: steps_per_epoch=.* is not a count. Give len"):
             model.attach(SGD(model.parameters(), 0.1), steps)
 
     def test_only_one_optimizer_counts(self) -> None:
@@ -516,7 +518,7 @@ class TestAttach:
 
     @pytest.mark.parametrize("epoch", [-1, 1.5, "3", True, None])
     def test_an_epoch_that_is_none_is_refused(self, epoch: Any) -> None:
-        with pytest.raises(RegimeError, match="is not an epoch. Give a whole number, counted from 0"):
+        with pytest.raises(RegimeError, match=r"is not an epoch. Give a whole number, counted from 0"):
             sparse().epoch(epoch)
 
 

@@ -1,0 +1,21 @@
+"""The step benchmark runs and prints one row for each of the three steps."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_quick_run_prints_medians_and_ratios() -> None:
+    command = [sys.executable, "tools/bench_step.py", "--quick"]
+    env = {"PYTHONPATH": str(ROOT), "PATH": ""}
+    output = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
+    rows = re.findall(r"^(dense|campfire_fx|torch\.nn\.utils\.prune) +([\d.]+) +([\d.]+)$", output, re.MULTILINE)
+    assert [name for name, _, _ in rows] == ["dense", "campfire_fx", "torch.nn.utils.prune"]
+    assert all(float(median) > 0 and float(ratio) > 0 for _, median, ratio in rows)
+    assert float(rows[0][2]) == 1
+    assert re.search(r"masks moved \(once an epoch\): \d+ ms", output)

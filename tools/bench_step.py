@@ -1,0 +1,121 @@
+"""Time a training step: dense, masked by campfire_fx, and with the same masks through torch.nn.utils.prune.
+
+    python tools/bench_step.py                      # ResNet-50, batch 16 at 224 px
+    python tools/bench_step.py --quick              # a small network, to see that it runs
+
+The three take turns within every round, so that a machine that slows down slows all of them; each ratio is the
+median of the rounds' own ratios. The optimizer is SGD with momentum and weight decay, as in the paper. Masks are the
+final ones of the era: before it a step costs what the dense one costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import prune
+
+from campfire_fx import sparsify
+from campfire_fx.masked import MaskedLayer
+
+Step = Callable[[], None]
+
+
+def main() -> None:
+    """Parse the command line, time, and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="resnet50", help="a torchvision classifier")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--size", type=int, default=224, help="of the images, in pixels")
+    parser.add_argument("--repeats", type=int, default=9, help="rounds that are timed, after one that is not")
+    parser.add_argument("--regime", default="combined")
+    parser.add_argument("--sparsity", type=float, default=0.7)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="a small network and three rounds")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    if options.quick:
+        options.model, options.batch, options.size, options.repeats = "a small network", 4, 16, 3
+    images = torch.randn(options.batch, 3, options.size, options.size, device=options.device)
+    labels = torch.randint(0, 10, (options.batch,), device=options.device)
+    steps = variants(network(options.model).to(options.device), images, labels, options.regime, options.sparsity)
+    rounds = timed(steps, options.repeats, options.device)
+    title = f"{options.model}, batch {options.batch} at {options.size} px, {options.regime} {options.sparsity:.0%}"
+    print(f"{title}, {options.device}, {options.threads} threads, {options.repeats} rounds")
+    print(f"{'step':24}{'median ms':>12}{'to dense':>10}")
+    for name, times in rounds.items():
+        ratio = statistics.median(one / dense for one, dense in zip(times, rounds["dense"], strict=True))
+        print(f"{name:24}{1e3 * statistics.median(times):12.1f}{ratio:10.4f}")
+    print(f"masks moved (once an epoch): {1e3 * moving(network(options.model), images[:1].cpu(), options):.0f} ms")
+
+
+def network(name: str) -> nn.Module:
+    """Return a torchvision classifier, or the small network of --quick."""
+    if name == "a small network":
+        layers = [nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.BatchNorm2d(32)]
+        return nn.Sequential(*layers, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
+    import torchvision
+
+    return torchvision.models.get_model(name, weights=None)
+
+
+def variants(model: nn.Module, images: Tensor, labels: Tensor, regime: str, sparsity: float) -> dict[str, Step]:
+    """Return a training step of each kind, all with the same weights and the two sparse ones with the same masks."""
+    sparse = sparsify(model, regime, sparsity=sparsity, example_inputs=images[:1]).finalize()
+    pruned = copy.deepcopy(model)
+    for name, layer in sparse.named_modules():
+        if isinstance(layer, MaskedLayer) and layer.multiplier() is not None:
+            prune.custom_from_mask(pruned.get_submodule(name), "weight", layer.mask)
+    networks = {"dense": model, "campfire_fx": sparse, "torch.nn.utils.prune": pruned}
+    optimizers = {
+        name: torch.optim.SGD(one.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4)
+        for name, one in networks.items()
+    }
+    sparse.attach(optimizers["campfire_fx"], steps_per_epoch=1000)
+    return {name: step(one.train(), optimizers[name], images, labels) for name, one in networks.items()}
+
+
+def step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> Step:
+    """Return one step of an ordinary training loop."""
+
+    def run() -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return run
+
+
+def timed(steps: dict[str, Step], repeats: int, device: str) -> dict[str, list[float]]:
+    """Return the seconds of each variant in each round; the order within a round turns."""
+    names = list(steps)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for index in range(repeats + 1):
+        for name in names[index % len(names) :] + names[: index % len(names)]:
+            start = time.perf_counter()
+            steps[name]()
+            if device.startswith("cuda"):
+                torch.cuda.synchronize()
+            if index:  # the first round warms up
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def moving(model: nn.Module, image: Tensor, options: argparse.Namespace) -> float:
+    """Return the seconds that computing all masks takes."""
+    sparse = sparsify(model, options.regime, sparsity=options.sparsity, example_inputs=image)
+    start = time.perf_counter()
+    sparse.finalize()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
