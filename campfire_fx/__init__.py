@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from campfire_fx.api import sparsify as sparsify
-from campfire_fx.capture import trace as trace
-from campfire_fx.channels import dependency_graph as dependency_graph
-from campfire_fx.errors import CampfireError as CampfireError
-from campfire_fx.errors import CaptureError as CaptureError
-from campfire_fx.errors import ExportError as ExportError
-from campfire_fx.errors import RegimeError as RegimeError
-from campfire_fx.errors import ShrinkError as ShrinkError
-from campfire_fx.model import SparseModel as SparseModel
-from campfire_fx.slim import shrink as shrink
-from campfire_fx.version import __version__ as __version__
+from campfire_fx.api import sparsify
+from campfire_fx.capture import trace
+from campfire_fx.channels import dependency_graph
+from campfire_fx.errors import CampfireError, CaptureError, ExportError, RegimeError, ShrinkError, TrainError
+from campfire_fx.export import export, load
+from campfire_fx.model import SparseModel
+from campfire_fx.slim import SlimModel, shrink
+from campfire_fx.version import __version__
+
+__all__ = [
+    "CampfireError",
+    "CaptureError",
+    "ExportError",
+    "RegimeError",
+    "ShrinkError",
+    "SlimModel",
+    "SparseModel",
+    "TrainError",
+    "__version__",
+    "dependency_graph",
+    "export",
+    "load",
+    "shrink",
+    "sparsify",
+    "trace",
+]

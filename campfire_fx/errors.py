@@ -21,3 +21,7 @@ class ShrinkError(CampfireError):
 
 class ExportError(CampfireError):
     """A model could not be written, or a file could not be read back."""
+
+
+class TrainError(CampfireError):
+    """The training command was given data, a setting or a checkpoint that it cannot work with."""

@@ -1,0 +1,66 @@
+"""The command line `campfire-fx`."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated, Any
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from campfire_fx.cli.exporting import export_command
+from campfire_fx.cli.inspecting import inspect_command
+from campfire_fx.cli.shrinking import shrink_command
+from campfire_fx.cli.terminal import console, errors
+from campfire_fx.cli.training import train_command
+from campfire_fx.errors import CampfireError
+from campfire_fx.version import __version__
+
+
+class _Commands(TyperGroup):
+    """Commands whose CampfireErrors end in one line and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CampfireError as error:
+            errors.print(f"Error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    name="campfire-fx", cls=_Commands, rich_markup_mode="rich", no_args_is_help=True, pretty_exceptions_show_locals=False
+)
+app.command("inspect")(inspect_command)
+app.command("train")(train_command)
+app.command("shrink")(shrink_command)
+app.command("export")(export_command)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        console.print(f"campfire-fx {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done, step by step.")] = False,
+    version: Annotated[  # noqa: ARG001  the callback does the work
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Train a CNN structurally sparse, then get back a smaller dense CNN with exactly the same output.
+
+    Each command explains itself: [bold]campfire-fx train --help[/bold].
+    """
+    if verbose:
+        from rich.logging import RichHandler
+
+        logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=errors)])
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,68 @@
+"""`campfire-fx export`: a checkpoint or an exported file in, a file of another format out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from torch import nn
+
+from campfire_fx.cli.terminal import console, example_inputs
+from campfire_fx.errors import ExportError
+from campfire_fx.export import export, load
+from campfire_fx.train.checkpoint import SUFFIX, read, restore
+
+
+def export_command(
+    source: Annotated[Path, typer.Argument(help="A slim .safetensors, .pt or .pt2, or a .ckpt of `train`.")],
+    target: Annotated[Path, typer.Argument(help="The file to write: .onnx, .pt2, .safetensors, .pt.")],
+    example: Annotated[
+        list[str] | None, typer.Option(help="Shape of an input, as 1x3x224x224; once for each. [default: guessed]")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="package.module:factory of a .ckpt whose model is your own code.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")] = False,
+) -> None:
+    """Write a model in the format that the suffix names; the file is loaded again and compared before it is kept.
+
+    A .safetensors or .pt file of `shrink` has its model code beside it, which is run: use files that you trust.
+
+    [bold]Examples[/bold]
+
+      campfire-fx export runs/digits/slim.safetensors slim.onnx --example 1x1x16x16
+
+      campfire-fx export runs/digits/sparse.ckpt sparse.pt2
+    """
+    inputs = example_inputs(example)
+    if source.suffix == SUFFIX:
+        saved = read(source)
+        network = restore(saved, model)
+        inputs = inputs or (torch.randn(saved.shape),)
+    else:
+        network = _load(source)
+    record = export(network, target, inputs)
+    if as_json:
+        facts = dataclasses.asdict(record) | {"path": str(record.path), "files": [str(path) for path in record.files]}
+        print(json.dumps(facts, indent=2))  # noqa: T201  rich would wrap it
+        return
+    files = ", ".join(str(path) for path in record.files)
+    sizes = f" Free sizes: {', '.join(record.free)}." if record.free else ""
+    console.print(
+        f"Wrote {files}: {record.bytes:,} bytes, outputs within {record.difference:.1e} of the model's.{sizes}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _load(source: Path) -> nn.Module:
+    network = load(source)
+    if not isinstance(network, nn.Module):
+        raise ExportError(
+            f"Cannot export {source}: it is an {source.suffix} file, which only runs. Give the model it was made from."
+        )
+    return network

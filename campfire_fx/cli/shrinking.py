@@ -1,0 +1,87 @@
+"""`campfire-fx shrink`: a checkpoint in, a smaller model with the same output out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from torch import nn
+
+from campfire_fx.cli.terminal import console, example_inputs, model_options
+from campfire_fx.cli.training import Residual
+from campfire_fx.export import ExportRecord, export
+from campfire_fx.model import SparseModel
+from campfire_fx.slim import SlimModel, shrink
+from campfire_fx.train.checkpoint import SUFFIX, load_state, read, read_tensors, restore
+from campfire_fx.train.models import build_model
+
+
+def shrink_command(
+    checkpoint: Annotated[Path, typer.Argument(help="A .ckpt of `train`, or any file with a state_dict.")],
+    model: Annotated[
+        str | None, typer.Option(help="The model of a state_dict: a torchvision name, or package.module:factory.")
+    ] = None,
+    option: Annotated[list[str] | None, typer.Option(help="Argument of the model, NAME=VALUE; may be repeated.")] = None,
+    example: Annotated[
+        list[str] | None, typer.Option(help="Shape of an input, as 1x3x224x224; once for each. [default: guessed]")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="File for the slim model, .safetensors, .pt2, .onnx, .pt. [default: beside]")
+    ] = None,
+    residual: Annotated[
+        Residual, typer.Option(help="union: a channel stays while any branch writes it; gate: branches select theirs.")
+    ] = Residual.union,
+    round_to: Annotated[int, typer.Option(help="Keep channel counts multiples of this.", min=1)] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")] = False,
+) -> None:
+    """Remove every channel that zeros in the weights made dead; the output stays the same, and that is proven.
+
+    The zeros may come from `campfire-fx train`, from torch.nn.utils.prune, or from anything else.
+
+    [bold]Examples[/bold]
+
+      campfire-fx shrink runs/digits/sparse.ckpt
+
+      campfire-fx shrink weights.pt --model resnet50 --option num_classes=200 --output slim.onnx
+    """
+    network, shapes = _network(checkpoint, model, model_options(option))
+    inputs = example_inputs(example) or shapes
+    if isinstance(network, SparseModel):
+        slim = network.finalize().shrink(residual.value, round_to=round_to)
+    else:
+        slim = shrink(network, inputs, residual=residual.value, round_to=round_to)
+    written = export(slim, output or checkpoint.with_name(f"{checkpoint.stem}-slim.safetensors"))
+    if as_json:
+        print(json.dumps(_facts(network, slim, written), indent=2))  # noqa: T201  rich would wrap it
+        return
+    console.print(slim.report())
+    console.print(f"Written: {', '.join(str(path) for path in written.files)}", highlight=False, soft_wrap=True)
+
+
+def _network(
+    checkpoint: Path, model: str | None, options: dict[str, Any]
+) -> tuple[nn.Module, tuple[torch.Tensor, ...] | None]:
+    """Build the model of a checkpoint, and an example input where the checkpoint knows its shape."""
+    if checkpoint.suffix == SUFFIX or model is None:
+        saved = read(checkpoint)
+        return restore(saved, model), (torch.randn(saved.shape),)
+    state = read_tensors(checkpoint)
+    network = build_model(model, **options)
+    load_state(network, state, model)
+    return network.eval(), None
+
+
+def _facts(network: nn.Module, slim: SlimModel, written: ExportRecord) -> dict[str, Any]:
+    counts = {name: sum(p.numel() for p in m.parameters()) for name, m in (("before", network), ("after", slim))}
+    return {
+        "parameters": counts,
+        "difference": slim.verification.difference if slim.verification else None,
+        "files": [str(path) for path in written.files],
+        "layers": [dataclasses.asdict(layer) for layer in slim.plan.layers],
+        "repairs": [dataclasses.asdict(repair) for repair in slim.plan.repairs],
+        "pins": [dataclasses.asdict(pin) for pin in slim.plan.pins],
+    }

@@ -1,0 +1,55 @@
+"""What the commands share: where text goes, and how shapes and options are written on a command line."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import typer
+from rich.console import Console
+from torch import Tensor
+
+console = Console()
+"""Reports and results."""
+errors = Console(stderr=True)
+"""Errors and logs, so that results can be piped."""
+
+
+def example_inputs(shapes: Sequence[str] | None) -> tuple[Tensor, ...] | None:
+    """Return one random tensor per shape written as 1x3x224x224, or None where no shape is given."""
+    if not shapes:
+        return None
+    return tuple(torch.randn(_shape(text)) for text in shapes)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", text):
+        raise typer.BadParameter(f"{text!r} is not a shape. Write sizes with an x between them, as 1x3x224x224.")
+    return tuple(int(size) for size in text.split("x"))
+
+
+def model_options(assignments: Sequence[str] | None) -> dict[str, Any]:
+    """Return the arguments written as name=value; values are Python literals, or else text."""
+    result: dict[str, Any] = {}
+    for assignment in assignments or ():
+        name, equals, value = assignment.partition("=")
+        if not equals or not name.isidentifier():
+            raise typer.BadParameter(f"{assignment!r} is not name=value, as num_classes=10.")
+        try:
+            result[name] = ast.literal_eval(value)
+        except (SyntaxError, ValueError):
+            result[name] = value
+    return result
+
+
+def era_span(text: str | None) -> tuple[int, int] | None:
+    """Return a pruning era written as START:END, in epochs counted from 0."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+):(\d+)", text)
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is not an era. Write START:END in epochs, as 8:24.")
+    return int(match[1]), int(match[2])

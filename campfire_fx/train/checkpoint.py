@@ -1,0 +1,133 @@
+"""Checkpoints of the training command: weights, masks and schedule, and what is needed to build the model again."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from campfire_fx.api import sparsify
+from campfire_fx.errors import TrainError
+from campfire_fx.train.models import build_model
+
+SUFFIX = ".ckpt"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """A model at rest.
+
+    Attributes:
+        model: its name, as `build_model` takes it.
+        options: arguments of `build_model`.
+        shape: of an input, (N, C, H, W).
+        sparse: arguments of `sparsify` (regime, sparsity, era); None for a dense model.
+        state: its `state_dict`.
+    """
+
+    model: str
+    options: dict[str, Any]
+    shape: tuple[int, ...]
+    sparse: dict[str, Any] | None
+    state: dict[str, Tensor] = field(repr=False)
+
+
+def save(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a checkpoint whole or not at all; a file that was there is replaced in one step."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    content = {item.name: getattr(checkpoint, item.name) for item in fields(checkpoint)} | {"campfire_fx": _FORMAT}
+    try:
+        torch.save(content, partial)
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:
+        partial.unlink(missing_ok=True)
+        raise TrainError(f"Checkpoint at {path}: it cannot be written ({error}). Give another --output.") from error
+
+
+def read(path: Path) -> Checkpoint:
+    """Read what `save` wrote; nothing in the file is run.
+
+    Raises:
+        TrainError: there is no such file, or it is no checkpoint of the training command.
+    """
+    content = read_tensors(path)
+    if "campfire_fx" not in content:
+        raise TrainError(
+            f"Checkpoint at {path}: it holds a bare state_dict, not a model that `train` saved. Say whose with --model."
+        )
+    facts = {name: content[name] for name in ("model", "options", "sparse", "state")}
+    return Checkpoint(shape=tuple(content["shape"]), **facts)
+
+
+def read_tensors(path: Path) -> dict[str, Any]:
+    """Read a file of tensors and plain values, .safetensors or `torch.save`'s.
+
+    Raises:
+        TrainError: there is no such file, or it holds something else.
+    """
+    if not path.is_file():
+        raise TrainError(f"Checkpoint at {path}: there is no such file. Check the path.")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001  both readers raise errors of many kinds
+        reason = str(error).splitlines()[0]
+        raise TrainError(f"Checkpoint at {path}: it cannot be read ({reason}). Save the state_dict again.") from error
+    if not isinstance(content, dict):
+        raise TrainError(f"Checkpoint at {path}: it holds a {type(content).__name__}. Save the model's state_dict.")
+    return content
+
+
+def restore(checkpoint: Checkpoint, model: str | None = None) -> nn.Module:
+    """Build the model of a checkpoint and load its state: a SparseModel where it was one.
+
+    Args:
+        checkpoint: from `read`.
+        model: the name to build, instead of the checkpoint's.
+
+    Raises:
+        TrainError: the checkpoint names a factory of the user's, whose code is run only if given as `model`; or the
+            state does not fit the model.
+    """
+    name = model or checkpoint.model
+    if model is None and ":" in name:
+        raise TrainError(f"Checkpoint: its model comes from {name}. If you trust that code, give --model {name}.")
+    network = build_model(name, **checkpoint.options)
+    if checkpoint.sparse is not None:
+        network = sparsify(network, example_inputs=torch.zeros(checkpoint.shape), **checkpoint.sparse)
+    load_state(network, checkpoint.state, name)
+    return network.eval()
+
+
+def load_state(network: nn.Module, state: dict[str, Any], name: str) -> None:
+    """Load a state_dict, bare or inside a training script's dict; masks of torch.nn.utils.prune are applied.
+
+    Raises:
+        TrainError: it is not of this model.
+    """
+    for key in ("state_dict", "model_state_dict", "model", "state"):
+        if isinstance(state.get(key), dict):
+            state = state[key]
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    try:
+        network.load_state_dict(_without_prune_masks(state))
+    except RuntimeError as error:
+        reason = " ".join(str(error).splitlines()[1:2]).strip().rstrip(".")
+        raise TrainError(f"State of {name}: it does not fit the model ({reason}). Give the model it is of.") from error
+
+
+def _without_prune_masks(state: dict[str, Any]) -> dict[str, Any]:
+    """Turn every pair X_orig, X_mask, as torch.nn.utils.prune leaves it, into X with zeros in it."""
+    pruned = [key.removesuffix("_orig") for key in state if key.endswith("_orig")]
+    pruned = [key for key in pruned if f"{key}_mask" in state]
+    gone = {f"{key}{suffix}" for key in pruned for suffix in ("_orig", "_mask")}
+    plain = {key: value for key, value in state.items() if key not in gone}
+    return plain | {key: state[f"{key}_orig"] * state[f"{key}_mask"] for key in pruned}

@@ -1,0 +1,131 @@
+"""The main job: dense, sparse, slim and slim-from-scratch by one recipe, exported, reloaded and compared."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from campfire_fx.api import sparsify
+from campfire_fx.errors import TrainError
+from campfire_fx.export import export, load
+from campfire_fx.model import SparseModel
+from campfire_fx.slim import SlimModel
+from campfire_fx.train.checkpoint import SUFFIX, Checkpoint, save
+from campfire_fx.train.data import ImageData
+from campfire_fx.train.loop import fit, predict
+from campfire_fx.train.models import build_model
+from campfire_fx.train.networks import restart
+from campfire_fx.train.outcome import Outcome, Reloaded, Row, measure_row
+from campfire_fx.train.recipe import Recipe
+
+Show = Callable[[Any], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What to train and where to put it.
+
+    Attributes:
+        model: name, as `build_model` takes it.
+        regime, sparsity: as `sparsify` takes them; the era is the recipe's.
+        residual: as `shrink` takes it.
+        seed: of initial weights and of the order and augmentation of images, the same for every network.
+        folder: for checkpoints and exported files.
+    """
+
+    model: str
+    regime: str
+    sparsity: float
+    residual: str
+    seed: int
+    folder: Path
+
+
+def run(settings: Settings, data: ImageData, recipe: Recipe, show: Show) -> Outcome:
+    """Run the whole job. Every network gets the same recipe, seed and images; test images are used once, at the end.
+
+    Args:
+        settings: what to train.
+        data: images in memory.
+        recipe: how to train.
+        show: called with each report as soon as there is one.
+    """
+    began = time.perf_counter()
+    _make_folder(settings.folder)
+    options = {"classes": len(data.classes), "channels": data.shape[0]}
+    torch.manual_seed(settings.seed)
+    dense = build_model(settings.model, **options)
+    example = torch.randn(1, *data.shape)
+    wishes = {"regime": settings.regime, "sparsity": settings.sparsity, "era": recipe.era}
+    sparse = sparsify(dense, example_inputs=example, **wishes)  # a copy: both start from the same weights
+
+    fit(dense, data, recipe, seed=settings.seed, title="dense")
+    fit(sparse, data, recipe, seed=settings.seed, title="sparse")
+    for name, network, sparse_wishes in (("dense", dense, None), ("sparse", sparse, wishes)):
+        checkpoint = Checkpoint(settings.model, options, tuple(example.shape), sparse_wishes, network.state_dict())
+        save(checkpoint, settings.folder / f"{name}{SUFFIX}")
+    show(sparse.report())
+
+    slim = sparse.eval().shrink(settings.residual)
+    show(slim.report())
+    reloaded = _export_and_reload(slim, data, settings.folder)
+    scratch = _from_scratch(slim, settings.seed)
+    fit(scratch, data, recipe, seed=settings.seed, title="slim from scratch")
+
+    networks = {"dense": dense, "sparse": sparse, "slim": slim, "slim from scratch": scratch}
+    rows = tuple(_row(name, network, data, settings.folder) for name, network in networks.items())
+    return _outcome(sparse, slim, rows, reloaded, time.perf_counter() - began)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainError(f"Output folder {folder}: it cannot be made ({error.strerror}). Give --output.") from error
+
+
+def _from_scratch(slim: SlimModel, seed: int) -> nn.Module:
+    """Return the slim architecture with new weights, started as the dense network was."""
+    scratch = copy.deepcopy(slim)
+    torch.manual_seed(seed)
+    return restart(scratch)
+
+
+def _export_and_reload(slim: SlimModel, data: ImageData, folder: Path) -> tuple[Reloaded, ...]:
+    """Export in every format whose packages are there, load each file and compare it on the test images."""
+    names = ["slim.safetensors", "slim.pt2"]
+    if all(importlib.util.find_spec(package) for package in ("onnx", "onnxscript", "onnxruntime")):
+        names.append("slim.onnx")
+    expected = predict(slim, data.test, data)
+    return tuple(_reload(export(slim, folder / name).path, expected, data) for name in names)
+
+
+def _reload(path: Path, expected: torch.Tensor, data: ImageData) -> Reloaded:
+    found = predict(load(path), data.test, data)
+    difference = float((found - expected).abs().max() / expected.abs().max())
+    same = int((found.argmax(1) == expected.argmax(1)).sum())
+    return Reloaded(path.name, path.stat().st_size, difference, same, len(expected))
+
+
+def _row(name: str, network: nn.Module, data: ImageData, folder: Path) -> Row:
+    example = torch.randn(1, *data.shape)
+    network.eval()
+    file = export(network, folder / f"{name.replace(' ', '-')}.safetensors", example).path
+    right = (predict(network, data.test, data).argmax(1) == data.test.targets).sum()
+    return measure_row(name, network, example, int(right), len(data.test), file.stat().st_size)
+
+
+def _outcome(
+    sparse: SparseModel, slim: SlimModel, rows: tuple[Row, ...], reloaded: tuple[Reloaded, ...], seconds: float
+) -> Outcome:
+    record = sparse.sparsity()
+    assert slim.verification is not None  # shrink verifies unless told not to
+    return Outcome(rows, reloaded, record.target, record.true, slim.verification.difference, seconds)

@@ -1,0 +1,92 @@
+"""What the main job found, as records."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from campfire_fx.measure import latency, macs, parameters
+
+LATENCY_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One network of the final table.
+
+    Attributes:
+        name: "dense", "sparse", "slim" or "slim from scratch".
+        right, images: test images classified rightly, of how many.
+        parameters: weights and biases; nonzero: those that are not 0.
+        macs: multiply-accumulates for one image.
+        latency_ms: median time of a batch of LATENCY_BATCH images.
+        bytes: size of its .safetensors file.
+    """
+
+    name: str
+    right: int
+    images: int
+    parameters: int
+    nonzero: int
+    macs: int
+    latency_ms: float
+    bytes: int
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the test images classified rightly, in [0, 1]."""
+        return self.right / self.images
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """An exported file, loaded again: largest relative difference of its outputs, and equal answers of how many."""
+
+    file: str
+    bytes: int
+    difference: float
+    same: int
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The final table and what was proven on the way.
+
+    Attributes:
+        rows: dense, sparse, slim, slim from scratch.
+        reloaded: the exported files.
+        target, sparsity: share of zeros asked of the masked layers, and reached.
+        difference: largest relative difference between the outputs of sparse and slim, measured by `shrink`.
+        seconds: the whole job.
+    """
+
+    rows: tuple[Row, ...]
+    reloaded: tuple[Reloaded, ...]
+    target: float
+    sparsity: float
+    difference: float
+    seconds: float
+
+    def to_json(self) -> str:
+        """Return the outcome as JSON text."""
+        rows = [asdict(row) | {"accuracy": row.accuracy} for row in self.rows]
+        return json.dumps(asdict(self) | {"rows": rows}, indent=2)
+
+
+def measure_row(name: str, network: nn.Module, example: Tensor, right: int, images: int, size: int) -> Row:
+    """Measure one network; `example` is one image, (1, C, H, W)."""
+    batch = torch.randn(LATENCY_BATCH, *example.shape[1:])
+    return Row(
+        name=name,
+        right=right,
+        images=images,
+        parameters=parameters(network),
+        nonzero=sum(int(tensor.count_nonzero()) for tensor in network.parameters()),
+        macs=macs(network, (example,), {}).total,
+        latency_ms=latency(network, (batch,), {}).median_ms,
+        bytes=size,
+    )
