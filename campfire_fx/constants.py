@@ -165,9 +165,9 @@ def _execute(labelling: Labelling, run: GraphRun, node: fx.Node, values: dict[fx
     labels = run.values[node]
     if rule.constant in (Constant.TAINT, Constant.MIX) or not _worth(call, run, node, values):
         return _unknown(labels, dtype)
-    if rule.constant in (Constant.KEEP, Constant.ZERO):
+    if rule.constant is Constant.KEEP or (rule.constant is Constant.ZERO and not _unstacking(rule, call)):
         result = _kept(call, node, values, labels)
-        if rule.constant is Constant.ZERO:
+        if rule.constant is Constant.ZERO and not (rule.keeps is not None and rule.keeps(call)):
             result = fx.node.map_aggregate(
                 result, lambda v: v.masked_fill(v != 0, NAN) if isinstance(v, Tensor) else v
             )
@@ -180,6 +180,11 @@ def _execute(labelling: Labelling, run: GraphRun, node: fx.Node, values: dict[fx
     if _writes_in_place(call) and isinstance(node.args[0], fx.Node):
         values[node.args[0]] = result
     return result
+
+
+def _unstacking(rule: Rule, call: Call) -> bool:
+    """Whether a reduction is to be executed: it sums different channels, not one channel over space."""
+    return rule.name == "reduce" and rule.keeps is not None and rule.keeps(call)
 
 
 def _worth(call: Call, run: GraphRun, node: fx.Node, values: dict[fx.Node, Any]) -> bool:
@@ -233,18 +238,28 @@ _PER_POSITION = ("pass", "element-wise", "per channel")
 
 
 def _evaluate(call: Call, rule: Rule, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
-    small = rule.name in _PER_POSITION
+    if rule.name in _PER_POSITION:
+        try:
+            return _evaluate_as(call, rule, node, values, small=True)
+        except Exception:  # a normalisation that measures its input wants to see all of it
+            pass
+    return _evaluate_as(call, rule, node, values, small=False)
 
+
+def _evaluate_as(call: Call, rule: Rule, node: fx.Node, values: dict[fx.Node, Any], *, small: bool) -> Any:
     def convert(source: fx.Node) -> Any:
         return fx.node.map_aggregate(
-            values[source], lambda v: (collapse(v).clone() if small else v) if isinstance(v, Tensor) else v
+            values[source], lambda v: (collapse(v) if small else v).clone() if isinstance(v, Tensor) else v
         )
 
     args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), convert)
     if small and _writes_in_place(call):
         args = (*_together(args),)
     result = invoke(node, call.module, args, kwargs)
-    if rule.constant is Constant.PRODUCT:
+    if rule.name == "gated halves":
+        first = args[0].chunk(2, call.get(1, "dim", -1))[0]
+        result = result.masked_fill(first == 0, 0.0)
+    elif rule.constant is Constant.PRODUCT:
         zero = torch.stack(_together([(v == 0).double() for v in args if isinstance(v, Tensor)])).amax(0) > 0
         result = result.masked_fill(zero, 0.0)
     elif rule.constant is Constant.AFFINE:

@@ -139,10 +139,11 @@ def _activations(run: GraphRun, node: fx.Node) -> list[Labelled]:
 
 
 def _attribute(root: nn.Module, target: str) -> Any:
+    """Return what a graph reads by name; whole numbers (indices) are plain values, not parameters with channels."""
     value: Any = root
     for part in target.split("."):
         value = getattr(value, part)
-    return Held(value) if isinstance(value, Tensor) else value
+    return Held(value) if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def substitute(values: dict[fx.Node, Any], node: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -181,14 +181,14 @@ class SparseModel(Dress):
         Raises:
             ShrinkError: equality cannot be proven; nothing is changed.
         """
-        from campfire_fx.slim import shrink
+        from campfire_fx.slim import Origin, shrink
 
         if not self.sparsity().frozen:
             logger.warning("shrink: the pruning era is not over, so masks are not final. finalize() makes them so.")
         args, kwargs = self._training.example
         baked = baked_copy(self)
         slim = shrink(baked, kwargs or args, residual=residual, round_to=round_to, verify=verify, optimizer=optimizer)
-        slim._origin = weakref.ref(self)  # computes the same, and lives longer than the baked copy
+        slim._origin = Origin(self)  # computes the same, and lives longer than the baked copy
         return slim
 
     def get_extra_state(self) -> Tensor:

@@ -31,7 +31,7 @@ class SlimModel(Dress):
     plan: ShrinkPlan
     verification: Verification | None
     example: tuple[tuple[Any, ...], dict[str, Any]]
-    _origin: _Origin
+    _origin: Origin
 
     def report(self) -> Any:
         """Return what became smaller and faster, and what did not and why; print it with rich or `print`."""
@@ -92,7 +92,7 @@ def _check(residual: str, round_to: int) -> None:
         raise ShrinkError(f"round_to={round_to} is not a whole number of channels. Use 1, or 8 for most hardware.")
 
 
-class _Origin:
+class Origin:
     """Remembers the model that was shrunk without keeping it; copies and pickles forget it."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -109,5 +109,5 @@ def _as_slim(
     module: nn.Module, shrunk: Shrunk, proof: Verification | None, example: Any, origin: nn.Module
 ) -> SlimModel:
     """Make the module an instance of SlimModel as well."""
-    facts = {"plan": shrunk.plan, "verification": proof, "example": example, "_origin": _Origin(origin)}
+    facts = {"plan": shrunk.plan, "verification": proof, "example": example, "_origin": Origin(origin)}
     return dress(module, SlimModel, facts)

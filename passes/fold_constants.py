@@ -31,11 +31,13 @@ def fold_constant_operands(labelling: Labelling, constants: Constants) -> bool:
 
 
 def _fold_operand(run: GraphRun, node: fx.Node, values: dict[fx.Node, Any]) -> bool:
-    shapes = [run.values[a].shape if _is_activation(run, a) else None for a in node.args]
-    if shapes[0] is None or shapes[0] != shapes[1]:
+    if not all(_is_activation(run, argument) for argument in node.args):
         return False
     for position, operand in enumerate(node.args):
-        assert isinstance(operand, fx.Node)
+        other = node.args[1 - position]
+        assert isinstance(operand, fx.Node) and isinstance(other, fx.Node)
+        if run.values[other].shape != run.values[node].shape:
+            continue
         value = collapse(values[operand])
         if operand.op in ("placeholder", "get_attr") or value.isnan().any() or len(operand.users) > 1:
             continue

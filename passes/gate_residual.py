@@ -60,6 +60,7 @@ def _gate_reader(run: GraphRun, node: fx.Node, reader: Reader, live: Liveness) -
         return False
     with run.graph.inserting_before(node):
         gate = run.graph.call_function(gate_read, (call.source, call.channel_dim))
+    run.values[gate] = source
     node.replace_input_with(call.source, gate)
     return True
 
@@ -99,6 +100,7 @@ def _gate_sum(
     stream = operands[1 - operands.index(branch)]
     with run.graph.inserting_before(node):
         gate = run.graph.call_function(gate_add, (stream, branch, _branch_reader(run, branch, by_node)[1]))
+    run.values[gate], values[gate] = run.values[node], values[node]
     replace(node, gate, {})
     return True
 

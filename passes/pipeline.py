@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from campfire_fx.capture import Captured, trace
 from campfire_fx.channels import require_channels
 from campfire_fx.constants import Constants, find_constants
+from campfire_fx.errors import ShrinkError
 from campfire_fx.labelling import Labelling, label
 from campfire_fx.liveness import Liveness, find_live
 from campfire_fx.passes.bake_reparametrizations import bake_reparametrizations, private_copy
@@ -131,11 +132,20 @@ def decide(labelling: Labelling, constants: Constants, round_to: int) -> tuple[L
         except (Unmovable, Uneven) as stuck:
             dead = stuck.labels[~live.alive[live.roots[stuck.labels.long()]]]
             if not dead.numel():
-                raise
+                raise _stuck(stuck) from None
             where, reason = ("?", "uneven") if isinstance(stuck, Uneven) else (stuck.node.name, stuck.reason)
             pins.append(Pin(where, dead.unique().numel(), reason))
             logger.info("kept %d channels at %s: %s", pins[-1].channels, where, reason)
             extra = torch.cat([extra, dead.double()])
+
+
+def _stuck(stuck: Unmovable | Uneven) -> ShrinkError:
+    where = "?" if isinstance(stuck, Uneven) else stuck.node.name
+    reason = "its channels are uneven" if isinstance(stuck, Uneven) else stuck.reason
+    return ShrinkError(
+        f"Shrinking cannot rewrite {where}: {reason}, although no channel of it goes. Please report this model; "
+        "as a workaround, put the operation into a submodule with a forward hook, which keeps it whole."
+    )
 
 
 def drop_auxiliary_graphs(captured: Captured) -> None:

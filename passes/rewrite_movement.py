@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from campfire_fx.labelling import GraphRun, Labelling, substitute
 from campfire_fx.labels import Labelled, collapse, varies
@@ -174,7 +174,7 @@ def _movement(replay: _Replay, node: fx.Node, expected: Any) -> Any:
         return _reindexed(replay, node, expected)
     if _holds(replay, node, expected, None):
         return expected
-    for rewrite in (_concatenation, _split_sizes, _pad_amounts, _shape_arguments):
+    for rewrite in (_concatenation, _split_sizes, _pad_amounts, _unflattened_sizes, _shape_arguments):
         arguments = rewrite(replay, node, expected)
         if arguments is not None and _holds(replay, node, expected, arguments):
             target, args, kwargs = arguments
@@ -275,8 +275,24 @@ def _pad_amounts(replay: _Replay, node: fx.Node, expected: Any) -> Arguments | N
     return node.target, (source, amounts, *rest), {k: v for k, v in node.kwargs.items() if k != "pad"}
 
 
+def _unflattened_sizes(replay: _Replay, node: fx.Node, expected: Any) -> Arguments | None:
+    """Case 4: a dimension unflattened to sizes written out."""
+    original, module = replay.run.values[node], replay.run.submodule(node)
+    if isinstance(module, nn.Unflatten):
+        dim, count = module.dim, len(module.unflattened_size)
+    elif getattr(node.target, "__name__", node.target) == "unflatten" and len(node.args) == 3:
+        dim, count = node.args[1], len(node.args[2])  # type: ignore[arg-type,assignment]
+    else:
+        return None
+    if not isinstance(dim, int) or not isinstance(expected, Labelled):
+        return None
+    first = dim % (original.labels.ndim - count + 1)
+    sizes = list(expected.shape[first : first + count])
+    return torch.unflatten, (node.args[0], dim, sizes), {}
+
+
 def _shape_arguments(replay: _Replay, node: fx.Node, expected: Any) -> Arguments | None:
-    """Case 4: a shape written out as numbers; those equal to the old size become the new size."""
+    """Case 5: a shape written out as numbers; those equal to the old size become the new size."""
     original = replay.run.values[node]
     if not isinstance(original, Labelled) or not isinstance(expected, Labelled) or node.op == "call_module":
         return None
@@ -294,7 +310,7 @@ def _shape_arguments(replay: _Replay, node: fx.Node, expected: Any) -> Arguments
 
 
 def _reindexed(replay: _Replay, node: fx.Node, expected: Any) -> Any:
-    """Case 5: replace the chain of movements that ends here by one selection of channels."""
+    """Case 6: replace the chain of movements that ends here by one selection of channels."""
     if not isinstance(expected, Labelled):
         return expected if expected is None else Broken()
     broken = {n for n, v in replay.values.items() if isinstance(v, Broken)}

@@ -114,4 +114,4 @@ def _places(places: list[str]) -> str:
     texts = [", ".join(places[:count]) for count in range(1, len(places) + 1)]
     more = [f" and {len(places) - count} more." for count in range(1, len(places))]
     sentences = [text + end for text, end in zip(texts, [*more, "."], strict=True)]
-    return max((each for each in sentences if len(each) <= _LONGEST_PLACES), key=len, default=sentences[0])
+    return next((each for each in reversed(sentences) if len(each) <= _LONGEST_PLACES), sentences[0])

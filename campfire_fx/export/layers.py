@@ -93,6 +93,8 @@ def construction(layer: nn.Module, name: str) -> Construction:
         value = _value(layer, kind, argument, default, name)
         if default is _ABSENT and not keywords and argument not in _SPATIAL:
             positional.append(value)
+        elif argument == "bias" and False in (keywords.get("affine"), keywords.get("elementwise_affine")):
+            continue  # a norm without a scale has no shift either
         elif default is _ABSENT or not _same(value, default):
             keywords[argument] = value
     if (dtype := _dtype(layer)) is not None and "dtype" in inspect.signature(kind).parameters:

@@ -48,7 +48,7 @@ def literal(value: Any, name_of: Callable[[fx.Node], str] | None = None) -> str:
 
 
 def index(value: Any, name_of: Callable[[fx.Node], str] | None = None) -> str:
-    """Return what stands between the brackets of `x[...]`: slices as `a:b`, a tuple without its parentheses."""
+    """Return what stands in `x[...]` or after `return`: slices as `a:b`, a tuple without its parentheses."""
     if isinstance(value, slice):
         parts = ["" if part is None else literal(part, name_of) for part in (value.start, value.stop, value.step)]
         return ":".join(parts if parts[2] else parts[:2])

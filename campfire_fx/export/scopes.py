@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import reduce
 
 from torch import fx
 
@@ -49,7 +50,8 @@ def blocks(graph: fx.Graph) -> Block:
     """Return the graph as nested blocks: the model, and in it every module that is one run of nodes."""
     body = [node for node in graph.nodes if node.op in ("call_module", "call_function", "call_method")]
     homes = _homes(graph, body)
-    root = _Nesting(body, _runs(body, homes), _sizes(graph)).block((), 0, len(body))
+    runs = _runs(body, homes, set(class_names(graph)))
+    root = _Nesting(body, runs, _sizes(graph)).block((), 0, len(body))
     _connect(root)
     root.inputs = [node for node in graph.nodes if node.op == "placeholder"]
     return root
@@ -83,20 +85,15 @@ def _homes(graph: fx.Graph, body: list[fx.Node]) -> dict[fx.Node, Path | None]:
 
 def _home(node: fx.Node) -> Path | None:
     """Read a node's module from the tracer's note, else from what the node calls or reads."""
-    stack = node.meta.get("nn_module_stack")
-    noted = _parts(next(reversed(stack.values()))[0]) if stack else None
+    noted = [_parts(path) for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
     if node.op == "call_module":
         parent = _parts(str(node.target))[:-1]
-        return parent if noted is None else _common(noted, parent)
-    if noted is not None:
-        return noted
+        return _common(noted[-2] if len(noted) > 1 else (), parent) if noted else parent  # the last is itself
+    if noted:
+        return noted[-1]
     owners = [_parts(str(arg.target))[:-1] for arg in node.all_input_nodes if arg.op == "get_attr"]
-    if not owners:
-        return None
-    home = owners[0]
-    for owner in owners[1:]:
-        home = _common(home, owner)
-    return home
+    # A tensor of the model itself says nothing: a rewrite keeps there what it puts in anywhere.
+    return (reduce(_common, owners) or None) if owners else None
 
 
 def _above(home: Path | None, ends: set[Path]) -> Path | None:
@@ -106,14 +103,19 @@ def _above(home: Path | None, ends: set[Path]) -> Path | None:
     return next((home[: size - 1] for size in range(1, len(home) + 1) if home[:size] in ends), home)
 
 
-def _runs(body: list[fx.Node], homes: dict[fx.Node, Path | None]) -> dict[int, list[tuple[Path, int]]]:
-    """Map the index of a first node to the modules whose run starts there: (path, end), outermost first."""
+def _runs(
+    body: list[fx.Node], homes: dict[fx.Node, Path | None], called: set[Path]
+) -> dict[int, list[tuple[Path, int]]]:
+    """Map the index of a first node to the modules whose run starts there: (path, end), outermost first.
+
+    Only `called` modules; any, where tracing noted none.
+    """
     spans: dict[Path, tuple[int, int]] = {}
     for position, node in enumerate(body):
         home = homes[node] or ()
-        for size in range(1, len(home) + 1):
-            first, _ = spans.get(home[:size], (position, position))
-            spans[home[:size]] = (first, position)
+        for path in (home[:size] for size in range(1, len(home) + 1)):
+            if path in called or not called:
+                spans[path] = (spans.get(path, (position, position))[0], position)
     starts: dict[int, list[tuple[Path, int]]] = {}
     for path, (first, last) in sorted(spans.items(), key=lambda item: len(item[0])):
         inside = [homes[node] for node in body[first : last + 1]]

@@ -17,7 +17,7 @@ from typing import Any
 from torch import fx
 
 from campfire_fx.export.expressions import Names, expression
-from campfire_fx.export.literals import literal
+from campfire_fx.export.literals import index
 from campfire_fx.export.scopes import Block, Path
 
 _POOL = ("x", "y", "z", "w", "v", "u")
@@ -63,12 +63,7 @@ def forward(block: Block, result: Any, arguments: list[str], access: Access) -> 
     """
     writer = _Writer(block, access)
     steps = [writer.step(item) for item in block.items if isinstance(item, Block) or not writer.is_free(item)]
-    end = Step(
-        (),
-        tuple(writer.variables(result)),
-        lambda read: f"return {literal(result, writer.names(read))}",
-        depth=0,
-    )
+    end = Step((), tuple(writer.variables(result)), lambda read: f"return {index(result, writer.names(read))}", depth=0)
     return _named(_joined([*steps, end]), dict(zip(block.inputs, arguments, strict=True)), block.sizes)
 
 

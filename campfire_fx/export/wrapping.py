@@ -24,17 +24,17 @@ def wrapped(line: str, indent: int = 0) -> list[str]:
         return [*lines, f"{margin}    {inner}", margin + line[end:]]
     items = _items(inner)
     for position, item in enumerate(items, 1):
-        comma = "," if position < len(items) or _takes_comma(line, start, len(items)) else ""
+        comma = "," if position < len(items) or inner.endswith(",") or _takes_comma(line, start) else ""
         lines += wrapped(item + comma, indent + 4)
     return [*lines, margin + line[end:]]
 
 
-def _takes_comma(line: str, start: int, count: int) -> bool:
-    """Say whether a comma after the last item changes nothing, as it does in an index or in parentheses."""
+def _takes_comma(line: str, start: int) -> bool:
+    """Say whether a comma may follow the last item: in a call or a list, not in an index or in parentheses."""
     after_value = start > 0 and (line[start - 1].isalnum() or line[start - 1] in "_)]")
     if line[start] == "[":
         return not after_value
-    return line[start] == "{" or after_value or count > 1
+    return line[start] == "{" or after_value
 
 
 def _last_pair(line: str) -> tuple[int, int] | None:

@@ -62,7 +62,7 @@ register(
     *(F.batch_norm, torch.batch_norm),
 )
 register(
-    Rule("per channel", per_channel, Constant.TAINT),
+    Rule("per channel", per_channel, Constant.AFFINE),
     *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, F.instance_norm, torch.instance_norm),
 )
 register(Rule("per channel", prelu, Constant.EXECUTE), nn.PReLU, F.prelu, torch.prelu)

@@ -126,4 +126,4 @@ register(
     *dict.fromkeys([*both_forms(_SWALLOWING), *_SWALLOWING_OPERATORS]),
     *(nn.Hardshrink, nn.Threshold, F.hardshrink, F.threshold, F.threshold_),
 )
-register(Rule("gated halves", gate_halves, Constant.EXECUTE), nn.GLU, F.glu)
+register(Rule("gated halves", gate_halves, Constant.PRODUCT), nn.GLU, F.glu)

@@ -48,6 +48,8 @@ def reduce(call: Call) -> Any:
     if not isinstance(value, Labelled) or dims is None:
         return barrier(call, "it reduces over every dimension, or its dimensions are computed")
     labels = call.structure.forest.find(value.labels)
+    if all(varies(labels, dim) for dim in dims):
+        call.structure.unstacked.add(call.node)
     for dim in dims:
         call.structure.forest.join(labels, labels.narrow(dim, 0, 1))
     labels = call.structure.forest.find(labels)
@@ -98,6 +100,19 @@ def normalise(call: Call) -> Any:
     return Labelled(call.structure.forest.find(value.labels))
 
 
+def _no_zeros_counted(call: Call) -> bool:
+    """Whether an average pool averages nothing but the input, so that a uniform channel stays what it is."""
+    padding = call.get(3, "padding", 0)
+    padded = any(padding) if isinstance(padding, (tuple, list)) else bool(padding)
+    plain = call.get(6, "divisor_override", None) is None
+    return plain and (not padded or not call.get(5, "count_include_pad", True))
+
+
+def _unstacks(call: Call) -> bool:
+    """Whether a sum is over stacked branches: its length is written in the model, not given by the image."""
+    return call.node in call.structure.unstacked
+
+
 _KEEPING = [
     *(getattr(nn, f"{p}{n}d") for p in ("MaxPool", "AdaptiveAvgPool", "AdaptiveMaxPool") for n in (1, 2, 3)),
     *(getattr(F, f"{p}{n}d") for p in ("max_pool", "adaptive_avg_pool", "adaptive_max_pool") for n in (1, 2, 3)),
@@ -107,13 +122,16 @@ _KEEPING = [
 _PADDING = [
     *(getattr(nn, f"AvgPool{n}d") for n in (1, 2, 3)),
     *(getattr(F, f"avg_pool{n}d") for n in (1, 2, 3)),
+]
+_POWERS = [
     *(getattr(nn, f"LPPool{n}d") for n in (1, 2, 3)),
     *(getattr(F, f"lp_pool{n}d") for n in (1, 2, 3)),
 ]
 register(Rule("over space", over_space, Constant.KEEP), *dict.fromkeys(_KEEPING))
-register(Rule("over space", over_space, Constant.ZERO), *dict.fromkeys(_PADDING))
+register(Rule("over space", over_space, Constant.ZERO, keeps=_no_zeros_counted), *dict.fromkeys(_PADDING))
+register(Rule("over space", over_space, Constant.ZERO), *dict.fromkeys(_POWERS))
 register(Rule("reduce", reduce, Constant.KEEP), *both_forms(("mean", "amax", "amin", "max", "min")))
-register(Rule("reduce", reduce, Constant.ZERO), *both_forms(("sum", "nansum")))
+register(Rule("reduce", reduce, Constant.ZERO, keeps=_unstacks), *both_forms(("sum", "nansum")))
 register(Rule("reduce", reduce, Constant.TAINT), *both_forms(("var", "std", "logsumexp", "norm", "prod", "median")))
 register(
     Rule("normalise", normalise, Constant.TAINT),

@@ -42,12 +42,15 @@ class Rule:
         flow: from a call on labels to the labels (or plain values) of its output.
         constant: what becomes of constant channels.
         movement: the operation moves whole channels and may be rewritten as an index.
+        keeps: for `Constant.ZERO`, whether a call changes no uniform channel after all (a pool without padding, a
+            sum over stacked branches), so that it can be executed.
     """
 
     name: str
     flow: Callable[[Call], Any]
     constant: Constant
     movement: bool = False
+    keeps: Callable[[Call], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -108,6 +108,7 @@ class Structure:
         biases: bias tensors of mixers: id -> (tensor, label vector).
         sizes: module attributes that count channels: (id of module, name) -> (module, name, label vector).
         pins: what cannot be removed, with the reason.
+        unstacked: nodes that reduce dimensions of fixed length, along which branches or channels lie.
         graph: number of the graph being run.
     """
 
@@ -118,6 +119,7 @@ class Structure:
     biases: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     sizes: dict[tuple[int, str], tuple[nn.Module, str, Tensor]] = field(default_factory=dict)
     pins: list[Pin] = field(default_factory=list)
+    unstacked: set[fx.Node] = field(default_factory=set)
     graph: int = 0
 
     def pin(self, where: str, reason: str, *values: Labelled | Tensor) -> None:
