@@ -1,0 +1,64 @@
+"""Models by name: built with the classes asked for, and refused with a hint."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from campfire_fx.errors import TrainError
+from campfire_fx.train.models import build_model
+from campfire_fx.train.networks import SmallResNet
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of the user's in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    name = f"mynets_{tmp_path.name.replace('-', '_')}"
+    Path(f"{name}.py").write_text(
+        "from torch import nn\n"
+        "def net(classes=3): return nn.Sequential(nn.Conv2d(1, classes, 1))\n"
+        "def number(): return 7\n"
+        "def broken(): raise ValueError('no luck')\n"
+    )
+    return name
+
+
+def test_small_networks_go_before_torchvision() -> None:
+    assert isinstance(build_model("resnet20", classes=4, channels=1), SmallResNet)
+
+
+def test_torchvision_networks_take_classes() -> None:
+    model = build_model("squeezenet1_1", classes=5, channels=3)
+    assert model.eval()(torch.randn(1, 3, 64, 64)).shape == (1, 5)
+
+
+def test_torchvision_detectors_fetch_no_backbone() -> None:
+    assert isinstance(build_model("lraspp_mobilenet_v3_large"), nn.Module)
+
+
+def test_factories_get_what_they_take(module: str) -> None:
+    model = build_model(f"{module}:net", classes=6, channels=1)
+    assert model(torch.randn(1, 1, 4, 4)).shape == (1, 6, 4, 4)
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("resnet5O", r"torchvision has no such model. Did you mean resnet50\?"),
+    ("no_such_module:net", "it cannot be imported"),
+    ("MODULE:other", "it cannot be imported"),
+    ("MODULE:number", "it returned a int, not a torch.nn.Module"),
+    ("MODULE:broken", "calling it failed .ValueError: no luck."),
+])  # fmt: skip
+def test_wrong_names_are_refused(module: str, name: str, text: str) -> None:
+    with pytest.raises(TrainError, match=text):
+        build_model(name.replace("MODULE", module))
+
+
+def test_grey_images_need_a_network_that_takes_them() -> None:
+    with pytest.raises(TrainError, match="takes colour images, the data are grey"):
+        build_model("resnet18", classes=10, channels=1)

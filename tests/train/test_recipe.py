@@ -1,0 +1,36 @@
+"""Recipes: the learning rate rises, then falls to nothing; numbers that make no sense are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from campfire_fx.errors import TrainError
+from campfire_fx.train.recipe import Recipe, recipe_for
+
+
+def test_rate_rises_and_falls() -> None:
+    recipe = Recipe(epochs=1, rate=0.2, warm_up=0.25)
+    found = [recipe.rate_at(share) for share in (0, 0.125, 0.25, 0.625, 1)]
+    assert found == pytest.approx([0, 0.1, 0.2, 0.1, 0])
+
+
+def test_era_leaves_time_before_and_after() -> None:
+    assert recipe_for("digits", epochs=40).era == (8, 24)
+    assert recipe_for("digits", epochs=1).era == (0, 1)
+    assert recipe_for("digits", epochs=40, era=(2, 5)).era == (2, 5)
+
+
+def test_given_numbers_win() -> None:
+    recipe = recipe_for("fashion-mnist", rate=0.5, batch=7)
+    assert (recipe.rate, recipe.batch, recipe.epochs) == (0.5, 7, recipe_for("fashion-mnist").epochs)
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch": 0}, {"rate": 0.0}, {"rate": float("nan")}])
+def test_numbers_must_be_positive(wrong: dict[str, float]) -> None:
+    with pytest.raises(TrainError, match="must be positive"):
+        recipe_for("digits", **wrong)
+
+
+def test_era_must_end_in_time() -> None:
+    with pytest.raises(TrainError, match="ends after the last of 4 epochs"):
+        recipe_for("digits", epochs=4, era=(2, 6))
