@@ -19,7 +19,8 @@ from campfire_fx.labelling import GraphRun, Labelling, make_call
 from campfire_fx.labels import FIXED, Labelled, collapse, lines
 from campfire_fx.rules import Call, Constant, Held, Rule
 from campfire_fx.rules.gates import gate_add
-from campfire_fx.rules.record import invoke
+from campfire_fx.memory import Memory
+from campfire_fx.rules.record import invoke, writes_in_place
 from campfire_fx.rules.structure import MixCall, Mixer
 
 NAN = float("nan")
@@ -59,6 +60,7 @@ def find_constants(labelling: Labelling) -> Constants:
 def _run(labelling: Labelling, run: GraphRun, calls: dict[Any, tuple[Mixer, MixCall]], found: Constants) -> Any:
     dtype = next((p.dtype for p in run.module.parameters() if p.is_floating_point()), torch.float32)
     values: dict[fx.Node, Any] = {}
+    memory = Memory()
     for node in run.graph.nodes:
         labels = run.values.get(node)
         if node.op == "output":
@@ -78,6 +80,7 @@ def _run(labelling: Labelling, run: GraphRun, calls: dict[Any, tuple[Mixer, MixC
             values[node] = labels
         else:
             values[node] = _execute(labelling, run, node, values, dtype)
+            memory.note(run, node, values)
     return values
 
 
@@ -176,10 +179,7 @@ def _execute(labelling: Labelling, run: GraphRun, node: fx.Node, values: dict[fx
         result = _evaluate(call, rule, node, values)
     except Exception:  # whatever cannot be run on NaN proves nothing
         return _unknown(labels, dtype)
-    result = _normal(labels, result, labelling, dtype)
-    if _writes_in_place(call) and isinstance(node.args[0], fx.Node):
-        values[node.args[0]] = result
-    return result
+    return _normal(labels, result, labelling, dtype)
 
 
 def _unstacking(rule: Rule, call: Call) -> bool:
@@ -253,7 +253,7 @@ def _evaluate_as(call: Call, rule: Rule, node: fx.Node, values: dict[fx.Node, An
         )
 
     args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), convert)
-    if small and _writes_in_place(call):
+    if small and writes_in_place(node, call.module):
         args = (*_together(args),)
     result = invoke(node, call.module, args, kwargs)
     if rule.name == "gated halves":
@@ -285,18 +285,6 @@ def _shifts(call: Call, result: Tensor) -> Tensor:
     size = [1, -1] + [1] * (result.ndim - 2)
     value = torch.zeros_like(scale) if shift is None else shift
     return torch.where((scale == 0).view(size), value.detach().view(size), result)
-
-
-def _writes_in_place(call: Call) -> bool:
-    if call.module is not None:
-        return bool(getattr(call.module, "inplace", False))
-    name = call.target if isinstance(call.target, str) else getattr(call.target, "__name__", "")
-    in_operator = getattr(call.target, "__module__", "") == "_operator" and name in _IN_PLACE_OPERATORS
-    method = name.endswith("_") and not name.endswith("__")
-    return method or in_operator or name in ("__iadd__", "__imul__") or bool(call.kwargs.get("inplace", False))
-
-
-_IN_PLACE_OPERATORS = ("iadd", "isub", "imul", "itruediv")
 
 
 def _normal(labels: Any, result: Any, labelling: Labelling, dtype: torch.dtype) -> Any:

@@ -85,14 +85,12 @@ class SparseModel(Dress):
         training = self._training
         others = [known for known in training.attachments if known.optimizer() is not optimizer]
         check_attachment(self, optimizer, steps_per_epoch, others)
-        for known in training.attachments:
-            if known not in others:
-                known.handle.remove()
+        self._detach(optimizer)
         counts = steps_per_epoch is not None
         if counts:
             training.course.steps_per_epoch = steps_per_epoch
         handle = optimizer.register_step_post_hook(after_step(weakref.ref(self), counts))
-        training.attachments = [*others, Attachment(weakref.ref(optimizer), handle, counts)]
+        training.attachments.append(Attachment(weakref.ref(optimizer), handle, counts))
         self._advance()
         return handle
 
@@ -176,7 +174,8 @@ class SparseModel(Dress):
             residual: "union" or "gate"; this and the next two as in `campfire_fx.shrink`.
             round_to: keep a multiple of so many channels.
             verify: prove that the output is the same.
-            optimizer: of this model; its parameters and state are exchanged for the smaller ones.
+            optimizer: of this model; its parameters and state are exchanged for the smaller ones, and it is
+                detached from this model.
 
         Raises:
             ShrinkError: equality cannot be proven; nothing is changed.
@@ -188,6 +187,8 @@ class SparseModel(Dress):
         args, kwargs = self._training.example
         baked = baked_copy(self)
         slim = shrink(baked, kwargs or args, residual=residual, round_to=round_to, verify=verify, optimizer=optimizer)
+        if optimizer is not None:
+            self._detach(optimizer)
         slim._origin = Origin(self)  # computes the same, and lives longer than the baked copy
         return slim
 
@@ -221,6 +222,13 @@ class SparseModel(Dress):
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, *rest)
         if key in missing:
             missing.remove(key)
+
+    def _detach(self, optimizer: Optimizer) -> None:
+        training = self._training
+        for known in training.attachments:
+            if known.optimizer() is optimizer:
+                known.handle.remove()
+        training.attachments = [a for a in training.attachments if a.optimizer() not in (None, optimizer)]
 
     def _after_step(self, counts: bool) -> None:
         self.step()

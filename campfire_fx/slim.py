@@ -99,6 +99,7 @@ class Origin:
         self._model: weakref.ref[nn.Module] | None = weakref.ref(model)
 
     def __call__(self) -> nn.Module | None:
+        """Return the model, while it is alive."""
         return None if self._model is None else self._model()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -62,6 +62,8 @@ def _replace(run: GraphRun, node: fx.Node, position: int, value: Tensor) -> None
         run.module.register_buffer(name, value.clone())
         with graph.inserting_before(node):
             node.update_arg(position, graph.get_attr(name))
+        if node.target is operator.iadd:
+            node.target = operator.add  # never into the buffer
     _erase_unused(graph, operand)
 
 

@@ -27,7 +27,7 @@ from campfire_fx.passes.edit import Edit
 from campfire_fx.passes.gate_residual import gate_edit
 from campfire_fx.passes.reindex import Reindex, find_reindex
 from campfire_fx.rules import Held
-from campfire_fx.rules.record import invoke
+from campfire_fx.rules.record import invoke, writes_in_place
 
 
 class Broken:
@@ -313,6 +313,8 @@ def _reindexed(replay: _Replay, node: fx.Node, expected: Any) -> Any:
     """Case 6: replace the chain of movements that ends here by one selection of channels."""
     if not isinstance(expected, Labelled):
         return expected if expected is None else Broken()
+    if any(writes_in_place(user, replay.run.submodule(user)) for user in node.users):
+        return Broken()  # a selection would be a copy, and the write would be lost
     broken = {n for n, v in replay.values.items() if isinstance(v, Broken)}
     found = find_reindex(replay.run, replay.live, node, broken)
     if found is None:

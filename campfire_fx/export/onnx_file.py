@@ -88,7 +88,7 @@ def required(package: str) -> Any:
     except ImportError as error:
         raise ExportError(
             f"the package {package} is needed for .onnx files and is not installed. "
-            "Run: pip install 'campfire-fx[onnx]'"
+            "Run pip install 'campfire-fx[onnx]'."
         ) from error
 
 

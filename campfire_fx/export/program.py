@@ -28,6 +28,10 @@ class Freedom(Enum):
     NONE = "none"
 
 
+_FIXED = {Freedom.NONE: "sizes", Freedom.BATCH: "image size"}
+"""What a program fixes that the model does not, by the freedom that it has."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Exported:
     """A program, and the runs that it must reproduce: all that its free sizes allow."""
@@ -44,23 +48,23 @@ def exported_program(module: nn.Module, runs: Runs) -> Exported:
     Raises:
         ExportError: torch.export refuses the model, or what it makes answers otherwise.
     """
+    attempts: list[tuple[Freedom, Run, tuple[Run, ...]]] = [(Freedom.NONE, runs.example, (runs.example,))]
+    if runs.batch is not None:  # of two samples at least: torch.export takes an axis of size 1 for a fixed one
+        attempts.insert(0, (Freedom.BATCH, runs.batch, (runs.example, runs.batch)))
+        if runs.space is not None:
+            attempts.insert(0, (Freedom.SPACE, runs.batch, tuple(runs)))
     reason = "the model does not run at another batch size"
-    for freedom, covered in (
-        (Freedom.SPACE, tuple(runs)),
-        (Freedom.BATCH, tuple(runs)[:2]),
-        (Freedom.NONE, (runs.example,)),
-    ):
-        if freedom is not Freedom.NONE and runs.batch is None:
-            continue
+    for freedom, run, covered in attempts:
         try:
-            program = _export(module, runs.example if runs.batch is None else runs.batch, freedom)
+            program = _export(module, run, freedom)
             called = program.module()
-            worst = max(difference(called, run) for run in covered)
+            worst = max(difference(called, each) for each in covered)
         except Exception as error:  # noqa: BLE001 - torch.export raises errors of many kinds
             reason = first_line(error)
             continue
         if worst <= runs.tolerance:
-            _warn(free_axes(program), freedom, reason)
+            if freedom is not attempts[0][0] or freedom is Freedom.NONE:
+                _log.warning("Exported for the example's %s alone: %s.", _FIXED[freedom], reason)
             return Exported(program, covered)
         reason = f"what it makes differs from the model by {worst:.1e}"
     raise ExportError(
@@ -97,11 +101,3 @@ def _export(module: nn.Module, run: Run, freedom: Freedom) -> ExportedProgram:
         warnings.simplefilter("ignore")
         shapes = pytree.tree_map(free, dict(names))
         return torch.export.export(module, run.args, run.kwargs, dynamic_shapes=shapes, strict=False)
-
-
-def _warn(axes: tuple[str, ...], freedom: Freedom, reason: str) -> None:
-    """Say which sizes the file fixes that a user would expect to be free."""
-    if not any(axis.endswith("[0]") for axis in axes):
-        _log.warning("Exported for the example's batch size alone: %s.", reason)
-    elif freedom is Freedom.BATCH:
-        _log.warning("Exported for the example's image size alone, at any batch size: %s.", reason)

@@ -137,6 +137,19 @@ def invoke(node: fx.Node, module: nn.Module | None, args: tuple[Any, ...], kwarg
     return node.target(*args, **kwargs)
 
 
+_IN_PLACE_OPERATORS = ("iadd", "isub", "imul", "itruediv", "ifloordiv", "ipow", "iand", "ior", "setitem")
+
+
+def writes_in_place(node: fx.Node, module: nn.Module | None) -> bool:
+    """Whether a call changes its first argument: by its name, or by being told so."""
+    if module is not None:
+        return bool(getattr(module, "inplace", False))
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    if name.startswith("__"):
+        return name[2:-2] in _IN_PLACE_OPERATORS
+    return name in _IN_PLACE_OPERATORS or name.endswith("_") or bool(node.kwargs.get("inplace", False))
+
+
 def _mutable(value: Any) -> Any:
     """Turn the immutable lists and dicts of a graph into plain ones, as generated code would pass them."""
     if isinstance(value, list):
