@@ -14,7 +14,7 @@ import campfire_fx
 from campfire_fx import CampfireError, RegimeError, SparseModel, sparsify
 from campfire_fx.capture import Captured, Island, trace
 from campfire_fx.sparsity import COLUMN, WITHIN_LAYER, Cut, Regime, l2
-from tests.sparse_nets import IMAGE, PRUNED, Net
+from tests.sparse_training import IMAGE, PRUNED, Net
 
 
 def test_one_call_is_enough() -> None:

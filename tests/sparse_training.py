@@ -1,13 +1,18 @@
-"""Small networks and training loops for the tests of sparse training."""
+"""A small network, its training loop, and what is asserted of it, for the tests of sparse training."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+
+from campfire_fx.api import sparsify
+from campfire_fx.masked import MaskedLayer
+from campfire_fx.model import SparseModel
 
 
 class Net(nn.Module):
@@ -55,3 +60,45 @@ def train(model: nn.Module, optimizer: Optimizer, data: list[tuple[Tensor, Tenso
         F.cross_entropy(model(x), y).backward()
         optimizer.step()
         yield index
+
+
+def sparse(regime: str = "combined", **wishes: Any) -> SparseModel:
+    torch.manual_seed(3)
+    return sparsify(Net(), regime, **({"era": (1, 4), "example_inputs": IMAGE} | wishes))
+
+
+def layer(model: nn.Module, name: str) -> MaskedLayer:
+    found = model.get_submodule(name)
+    assert isinstance(found, MaskedLayer)
+    return found
+
+
+def masks(model: nn.Module) -> dict[str, Tensor]:
+    return {name: buffer.clone() for name, buffer in model.named_buffers() if name.endswith("mask")}
+
+
+def assert_same_state(first: Any, second: Any) -> None:
+    """Two state_dicts, however nested, are equal to the bit."""
+    if isinstance(first, Tensor):
+        assert torch.equal(first, second)
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key in first:
+            assert_same_state(first[key], second[key])
+    elif isinstance(first, list):
+        for one, other in zip(first, second, strict=True):
+            assert_same_state(one, other)
+    else:
+        assert first == second
+
+
+def assert_zero_under_masks(model: nn.Module, optimizer: Optimizer) -> None:
+    """Weights, gradients and optimizer state are zero under every mask."""
+    for module in model.modules():
+        if isinstance(module, MaskedLayer):
+            dead, weight = ~module.mask, module.weight
+            assert weight.grad is not None
+            assert not weight[dead].any() and not weight.grad[dead].any()
+            for name, state in optimizer.state[weight].items():
+                if state.shape == weight.shape:
+                    assert not state[dead].any(), name

@@ -1,0 +1,97 @@
+"""Masks move when an epoch begins, and only then."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from torch.optim import SGD
+
+from campfire_fx.errors import RegimeError
+from tests.sparse_training import (
+    assert_same_state,
+    batches,
+    layer,
+    masks,
+    sparse,
+    train,
+)
+
+
+class TestMasksMove:
+    def test_only_when_an_epoch_begins(self) -> None:
+        model = sparse()
+        optimizer = SGD(model.parameters(), 0.05)
+        model.attach(optimizer, steps_per_epoch=3)
+        moved, before = [], masks(model)
+        for step in train(model, optimizer, batches(21)):
+            if any(not torch.equal(now, before[name]) for name, now in masks(model).items()):
+                moved.append(step + 1)
+            before = masks(model)
+        assert moved == [6, 9, 12]  # epochs 2, 3 and 4 of an era from 1 to 4
+
+    @pytest.mark.parametrize("regime", ["combined", "window", "ck", "unstructured", "inter-epoch"])
+    def test_computing_them_after_every_step_gives_the_same_run(self, regime: str) -> None:
+        """Campfire, Algorithm 2, to the letter, against masks computed when the threshold moves."""
+        letter, ours = sparse(regime), sparse(regime)
+        first, second = (SGD(m.parameters(), 0.05, momentum=0.9, weight_decay=1e-3) for m in (letter, ours))
+        letter.attach(first, steps_per_epoch=3)
+        ours.attach(second, steps_per_epoch=3)
+        for _ in train(letter, first, batches(18)):
+            letter._training.course.reached.clear()  # every threshold counts as moved
+            letter._advance()
+        for _ in train(ours, second, batches(18)):
+            pass
+        assert ours.sparsity().true > 0.6
+        assert_same_state(letter.state_dict(), ours.state_dict())
+        assert_same_state(first.state_dict()["state"], second.state_dict()["state"])
+
+    def test_by_eq_1_in_every_epoch(self) -> None:
+        model = sparse("unstructured", era=(2, 12), sparsity=0.7)
+        for epoch in range(15):
+            model.epoch(epoch)
+            due = 0.7 * (1 - (1 - min(max(epoch - 2, 0), 10) / 10) ** 3)
+            assert model.sparsity().target == pytest.approx(due)
+            assert model.sparsity().true == pytest.approx(due, abs=0.01)
+
+    def test_never_back(self) -> None:
+        model = sparse()
+        model.epoch(4)
+        before = masks(model)
+        model.epoch(0)
+        assert_same_state(masks(model), before)
+
+    def test_finalize_jumps_to_the_end_and_freezes(self) -> None:
+        model = sparse(era=(30, 50))
+        assert model.finalize() is model
+        record = model.sparsity()
+        assert record.frozen and record.true == pytest.approx(0.7, abs=0.02) and record.target == pytest.approx(0.7)
+        before = masks(model)
+        model.epoch(60)
+        assert_same_state(masks(model), before)
+
+    def test_the_same_way_every_time(self) -> None:
+        states = []
+        for _ in range(2):
+            model = sparse()
+            optimizer = SGD(model.parameters(), 0.05, momentum=0.9)
+            model.attach(optimizer, steps_per_epoch=2)
+            for _ in train(model, optimizer, batches(10)):
+                pass
+            states.append(model.state_dict())
+        assert_same_state(*states)
+
+    def test_with_a_line_in_the_log(self, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level(logging.INFO, "campfire_fx.model"):
+            sparse().finalize()
+        assert "masks of 4 layers moved; sparsity 0.7" in caplog.text
+        assert "(kernels 0.3" in caplog.text and "window 0.5" in caplog.text
+
+    def test_weights_that_are_not_finite_stop_it(self) -> None:
+        model = sparse()
+        with torch.no_grad():
+            layer(model, "conv2").weight[0, 0, 0, 0] = torch.nan
+        with pytest.raises(RegimeError, match=r"masks at conv2: its weight is not finite.*Go back to a checkpoint"):
+            model.epoch(4)
+        assert all(bool(mask.all()) for mask in masks(model).values())
