@@ -9,11 +9,11 @@ the image size. Operations that swallow NaN give NaN (their rows say so).
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from campfire_fx.labelling import GraphRun, Labelling, make_call
 from campfire_fx.labels import FIXED, Labelled, collapse, lines
@@ -75,7 +75,7 @@ def _run(labelling: Labelling, run: GraphRun, calls: dict[Any, tuple[Mixer, MixC
                 values[node] = _execute(labelling, run, node, values, dtype)
                 found.inputs[id(mixer.weight)] = [(call, _gated(call, node, values))]
             else:
-                values[node] = _mix(mixer, call, values, labels, found)
+                values[node] = _mix(mixer, _behind_padding(run, call), values, labels, found)
         elif not _has_labels(labels):
             values[node] = labels
         else:
@@ -113,6 +113,25 @@ def _mix(mixer: Mixer, call: MixCall, values: dict[fx.Node, Any], labels: Labell
     size = [1] * len(labels.shape)
     size[call.channel_dim] = out.numel()
     return out.view(size).expand(labels.shape)
+
+
+def _behind_padding(run: GraphRun, call: MixCall) -> MixCall:
+    """Read through zeros padded around the image: a convolution after them is a padded convolution."""
+    source = call.source
+    if source.op not in ("call_module", "call_function") or run.rule(source).name != "pad":
+        return call
+    inner, outer = source.args[0], run.values[source]
+    module = run.submodule(source)
+    mode = source.args[2] if len(source.args) > 2 else source.kwargs.get("mode", "constant")
+    filled = source.args[3] if len(source.args) > 3 else source.kwargs.get("value", 0)
+    zeros = isinstance(module, nn.modules.padding._ConstantPadNd) and module.value == 0  # type: ignore[comparison-overlap]
+    if module is None:
+        zeros = mode == "constant" and filled in (0, None)
+    if not zeros or not isinstance(inner, fx.Node):
+        return call
+    if run.values[inner].shape[call.channel_dim] != outer.shape[call.channel_dim]:
+        return call
+    return replace(call, source=inner, padded=True)
 
 
 def _per_channel(value: Tensor, dim: int) -> Tensor:

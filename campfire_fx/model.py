@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.utils._pytree import tree_map_only
 from torch.utils.hooks import RemovableHandle
 
 from campfire_fx.attachment import Attachment, after_step, check_attachment
@@ -160,8 +161,7 @@ class SparseModel(Dress):
         """How channels flow between the layers: see `campfire_fx.dependency_graph`."""
         from campfire_fx.channels import dependency_graph
 
-        args, kwargs = self._training.example
-        return dependency_graph(self, kwargs or args)
+        return dependency_graph(self, self._example())
 
     def shrink(
         self, residual: str = "union", *, round_to: int = 1, verify: bool = True, optimizer: Optimizer | None = None
@@ -184,9 +184,8 @@ class SparseModel(Dress):
 
         if not self.sparsity().frozen:
             logger.warning("shrink: the pruning era is not over, so masks are not final. finalize() makes them so.")
-        args, kwargs = self._training.example
         baked = baked_copy(self)
-        slim = shrink(baked, kwargs or args, residual=residual, round_to=round_to, verify=verify, optimizer=optimizer)
+        slim = shrink(baked, self._example(), residual=residual, round_to=round_to, verify=verify, optimizer=optimizer)
         if optimizer is not None:
             self._detach(optimizer)
         slim._origin = Origin(self)  # computes the same, and lives longer than the baked copy
@@ -222,6 +221,16 @@ class SparseModel(Dress):
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, *rest)
         if key in missing:
             missing.remove(key)
+
+    def _example(self) -> Any:
+        """Return the example inputs in the form that the model has now: its device, its floating-point dtype."""
+        like = next(self.parameters())
+        args, kwargs = self._training.example
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(like.device, like.dtype if tensor.is_floating_point() else None)
+
+        return tree_map_only(Tensor, moved, kwargs or args)
 
     def _detach(self, optimizer: Optimizer) -> None:
         training = self._training

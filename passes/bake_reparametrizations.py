@@ -28,5 +28,16 @@ def bake_reparametrizations(model: nn.Module) -> None:
             if isinstance(hook, prune.BasePruningMethod):
                 prune.remove(module, hook._tensor_name)
         if parametrize.is_parametrized(module):
-            for name in list(module.parametrizations):  # type: ignore[arg-type]
-                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+            _bake_parametrizations(module)
+
+
+def _bake_parametrizations(module: nn.Module) -> None:
+    """Give a module its class and its plain parameters back.
+
+    torch's own `remove_parametrizations` deletes the property from the class, which the original still uses.
+    """
+    values = {name: getattr(module, name).detach().clone() for name in module.parametrizations}  # type: ignore[union-attr]
+    module.__class__ = parametrize.type_before_parametrizations(module)
+    del module._modules["parametrizations"]
+    for name, value in values.items():
+        module.register_parameter(name, nn.Parameter(value))
