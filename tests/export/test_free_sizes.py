@@ -1,0 +1,99 @@
+"""What .pt2 and .onnx files leave free: the batch always where the model can, the image size where it can."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from campfire_fx.export import OnnxModel, export, load
+from tests.assertions import difference
+from tests.export.nets import IMAGE, build
+
+WARNINGS = "campfire_fx.export.program"
+
+
+class FixedImage(nn.Module):
+    """A linear layer over all positions: one image size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(400, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.conv(x).flatten(1))
+
+
+class FixedBatch(nn.Module):
+    """A batch size written into the code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.conv(x)).view(2, 4, 100).mean(2)
+
+
+def test_batch_and_image_size_are_free_from_an_example_of_one_sample(tmp_path: Path) -> None:
+    model, _ = build("residual")
+    record = export(model, tmp_path / "it.pt2", torch.randn(1, *IMAGE[1:]))
+    assert record.free == ("x[0]", "x[2]", "x[3]")
+    found = load(tmp_path / "it.pt2")
+    for shape in (IMAGE, (1, *IMAGE[1:]), (5, 3, 9, 20)):
+        x = torch.randn(shape)
+        assert difference([model(x)], [found(x)]) <= 1e-5
+
+
+def test_fixed_image_size_keeps_the_batch_free(tmp_path: Path) -> None:
+    record = export(FixedImage().eval(), tmp_path / "it.pt2", torch.randn(IMAGE))
+    assert record.free == ("x[0]",)
+    assert load(tmp_path / "it.pt2")(torch.randn(7, *IMAGE[1:])).shape == (7, 2)
+
+
+def test_fixed_batch_size_is_exported_as_it_is_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = FixedBatch().eval()
+    with caplog.at_level(logging.WARNING, WARNINGS):
+        record = export(model, tmp_path / "it.pt2", torch.randn(IMAGE))
+    assert record.free == ()
+    assert "for the example's sizes alone: the model does not run at another batch size" in caplog.text
+    x = torch.randn(IMAGE)
+    assert torch.equal(load(tmp_path / "it.pt2")(x), model(x))
+
+
+@pytest.fixture(scope="module")
+def onnx_pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
+    model, args = build("pair")
+    path = tmp_path_factory.mktemp("onnx") / "pair.onnx"
+    export(model, path, args)
+    return model, path
+
+
+def test_onnx_is_called_like_the_model(onnx_pair: tuple[nn.Module, Path]) -> None:
+    model, path = onnx_pair
+    found = load(path)
+    assert isinstance(found, OnnxModel)
+    image, depth = torch.randn(5, 3, 10, 14), torch.randn(5, 1, 10, 14)
+    expected, (first, second) = model(image, depth)
+    for outputs in (found(image, depth), found(image, depth=depth), found(depth=depth, image=image)):
+        a, (b, c) = outputs
+        assert difference([expected, first, second], [a, b, c]) <= 1e-5
+
+
+def test_onnx_is_one_file_with_named_axes_and_no_traces_of_the_machine(onnx_pair: tuple[nn.Module, Path]) -> None:
+    _, path = onnx_pair
+    assert sorted(path.parent.iterdir()) == [path]
+    model = onnx.load(path, load_external_data=False)
+    onnx.checker.check_model(model)
+    axes = {
+        value.name: [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        for value in model.graph.input
+    }
+    assert axes == {"image": ["batch", 3, "height", "width"], "depth": ["batch", 1, "height", "width"]}
+    assert __file__.encode() not in path.read_bytes()
+    assert b"site-packages" not in path.read_bytes()
