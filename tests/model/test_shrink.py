@@ -57,6 +57,13 @@ class TestShrink:
         assert not torch.equal(slim.state_dict()["conv1.weight"], before["conv1.weight"])
         assert model.sparsity().epoch == epoch, "the optimizer is detached from the sparse model"
 
+    def test_follows_a_change_of_precision(self) -> None:
+        model = sparse("filter", sparsity=0.5).finalize().double().eval()
+        slim = model.shrink()
+        x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+        assert (slim(x) - model(x)).abs().max() < 1e-12 * model(x).abs().max()
+        assert model.dependency_graph.number_of_nodes() > 5
+
     def test_before_the_end_of_the_era_it_says_so(self, caplog: pytest.LogCaptureFixture) -> None:
         sparse(era=(30, 50)).shrink(verify=False)
         assert "the pruning era is not over" in caplog.text
