@@ -11,8 +11,10 @@ from torch import nn
 from campfire_fx.capture import example_for
 from campfire_fx.dressing import Dress, dress
 from campfire_fx.errors import ShrinkError
+from campfire_fx.passes.locate import first_difference
 from campfire_fx.passes.optimizer_state import carry_over
 from campfire_fx.passes.pipeline import Options, Shrunk, shrink_model
+from campfire_fx.passes.verify import DifferentOutput
 from campfire_fx.passes.verify import verify as verify_equal
 from campfire_fx.plan import ShrinkPlan, Verification
 
@@ -79,7 +81,7 @@ def shrink(
     proof = None
     if verify:
         fixed_size = any(island.specialisations for island in shrunk.captured.islands)
-        proof = verify_equal(model, slim, args, kwargs, resize=not fixed_size)
+        proof = _prove(model, shrunk, args, kwargs, resize=not fixed_size)
     if optimizer is not None:
         carry_over(optimizer, shrunk)
     return _as_slim(slim, shrunk, proof, (args, kwargs), model)
@@ -90,6 +92,17 @@ def _check(residual: str, round_to: int) -> None:
         raise ShrinkError(f'residual="{residual}" is not known. Use "union" or "gate".')
     if not isinstance(round_to, int) or round_to < 1:
         raise ShrinkError(f"round_to={round_to} is not a whole number of channels. Use 1, or 8 for most hardware.")
+
+
+def _prove(
+    model: nn.Module, shrunk: Shrunk, args: tuple[Any, ...], kwargs: dict[str, Any], *, resize: bool
+) -> Verification:
+    """Verify, and where that fails say at which operation the models part."""
+    try:
+        return verify_equal(model, shrunk.module, args, kwargs, resize=resize)
+    except DifferentOutput as error:
+        place = first_difference(model, shrunk, kwargs or args)
+        raise ShrinkError(f"{error} The first node that differs is {place}." if place else str(error)) from None
 
 
 class Origin:

@@ -1,0 +1,67 @@
+"""Find the first operation at which a smaller model departs from the one it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from campfire_fx.capture import trace
+from campfire_fx.labelling import GraphRun, placeholder_values
+from campfire_fx.labels import Labelled
+from campfire_fx.passes.bake_reparametrizations import bake_reparametrizations, private_copy
+from campfire_fx.passes.compact import kept_indices, select
+from campfire_fx.passes.verify import evaluating
+
+if TYPE_CHECKING:
+    from campfire_fx.passes.pipeline import Shrunk
+
+_TOLERANCE = 1e-4
+
+
+def first_difference(model: nn.Module, shrunk: Shrunk, example_inputs: Any) -> str | None:
+    """Return the name of the first node whose live channels differ on the example, or None if all agree.
+
+    Runs both models node by node; for the message of a failed verification, where time does not matter.
+    """
+    working = private_copy(model)
+    bake_reparametrizations(working)
+    original = trace(working, example_inputs)
+    runs = {id(run.graph): run for run in shrunk.labelling.runs}
+    for old, new in zip(original.islands, shrunk.captured.islands, strict=True):
+        run = runs[id(new.module.graph)]
+        args = placeholder_values(new.module.graph, old.args, old.kwargs)
+        with torch.no_grad(), evaluating(old.module), evaluating(new.module):
+            expected = {n.name: v for n, v in _execute(old.module, args)}
+            for node, value in _execute(new.module, args):
+                if node.name in expected and _differs(run, node, expected[node.name], value, shrunk):
+                    return str(node.target) if node.op == "call_module" else node.name
+    return None
+
+
+def _execute(module: fx.GraphModule, args: list[Any]) -> Iterator[tuple[fx.Node, Any]]:
+    """Yield every node with its value, copied before a later operation can write into it."""
+    interpreter = fx.Interpreter(module, garbage_collect_values=False)
+    interpreter.args_iter = iter(args)
+    for node in module.graph.nodes:
+        if node.op == "output":
+            return
+        value = interpreter.run_node(node)
+        interpreter.env[node] = value
+        yield node, value.clone() if isinstance(value, Tensor) else value
+
+
+def _differs(run: GraphRun, node: fx.Node, expected: Any, got: Any, shrunk: Shrunk) -> bool:
+    labels = run.values.get(node)
+    if not isinstance(labels, Labelled) or not isinstance(expected, Tensor) or not isinstance(got, Tensor):
+        return False
+    keep = kept_indices(labels.labels, shrunk.live)
+    if len(keep) != expected.ndim:
+        return False
+    expected = select(expected, keep)
+    if expected.shape != got.shape:
+        return True
+    scale = expected.abs().max().clamp(min=1e-30) if expected.numel() else 1.0
+    return bool(((expected - got).abs() > _TOLERANCE * scale).any())
