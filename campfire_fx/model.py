@@ -222,15 +222,21 @@ class SparseModel(Dress):
         if key in missing:
             missing.remove(key)
 
-    def _example(self) -> Any:
-        """Return the example inputs in the form that the model has now: its device, its floating-point dtype."""
+    @property
+    def example(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """(args, kwargs) that the model was captured with, on its present device and in its present dtype."""
         like = next(self.parameters())
         args, kwargs = self._training.example
 
         def moved(tensor: Tensor) -> Tensor:
             return tensor.to(like.device, like.dtype if tensor.is_floating_point() else None)
 
-        return tree_map_only(Tensor, moved, kwargs or args)
+        return tree_map_only(Tensor, moved, (args, kwargs))
+
+    def _example(self) -> Any:
+        """Return the example inputs as `shrink` takes them."""
+        args, kwargs = self.example
+        return kwargs or args
 
     def _detach(self, optimizer: Optimizer) -> None:
         training = self._training
