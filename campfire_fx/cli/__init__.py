@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -21,7 +20,7 @@ from campfire_fx.version import __version__
 class _Commands(TyperGroup):
     """Commands whose CampfireErrors end in one line and exit code 1."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:  # a click Context, of typer's own click where it brings one
         try:
             return super().invoke(ctx)
         except CampfireError as error:
@@ -30,7 +29,11 @@ class _Commands(TyperGroup):
 
 
 app = typer.Typer(
-    name="campfire-fx", cls=_Commands, rich_markup_mode="rich", no_args_is_help=True, pretty_exceptions_show_locals=False
+    name="campfire-fx",
+    cls=_Commands,
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
 )
 app.command("inspect")(inspect_command)
 app.command("train")(train_command)

@@ -25,7 +25,9 @@ def shrink_command(
     model: Annotated[
         str | None, typer.Option(help="The model of a state_dict: a torchvision name, or package.module:factory.")
     ] = None,
-    option: Annotated[list[str] | None, typer.Option(help="Argument of the model, NAME=VALUE; may be repeated.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="Argument of the model, NAME=VALUE; may be repeated.")
+    ] = None,
     example: Annotated[
         list[str] | None, typer.Option(help="Shape of an input, as 1x3x224x224; once for each. [default: guessed]")
     ] = None,

@@ -78,7 +78,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
 
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  both readers raise errors of many kinds
+    except Exception as error:  # both readers raise errors of many kinds
         reason = str(error).splitlines()[0]
         raise TrainError(f"Checkpoint at {path}: it cannot be read ({reason}). Save the state_dict again.") from error
     if not isinstance(content, dict):

@@ -77,7 +77,7 @@ class Where:
 
 
 _NAMED: dict[str, Callable[[Where], sources.Source]] = {
-    "digits": lambda where: sources.digits(),
+    "digits": lambda _: sources.digits(),
     "fashion-mnist": lambda where: sources.fashion_mnist(where.root, where.download),
     "cifar10": lambda where: sources.cifar10(where.root, where.download),
 }

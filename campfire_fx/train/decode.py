@@ -37,7 +37,7 @@ def decode(root: Path, image_size: int | None = None) -> tuple[Tensor, Tensor, t
     files = [(path, index) for index, name in enumerate(classes) for path in _images(root / name)]
     if not files:
         raise TrainError(f"Images at {root}: none were found. Give a folder that has one folder of images per class.")
-    size = image_size or min(min(_size(files[0][0])), _LARGEST_DEFAULT)
+    size = image_size or min(*_size(files[0][0]), _LARGEST_DEFAULT)
     targets = torch.tensor([index for _, index in files])
     cache = _cache_file(root, files, size)
     if cache.exists():

@@ -20,7 +20,7 @@ from campfire_fx.model import SparseModel
 from campfire_fx.slim import SlimModel
 from campfire_fx.train.checkpoint import SUFFIX, Checkpoint, save
 from campfire_fx.train.data import ImageData
-from campfire_fx.train.loop import fit, predict
+from campfire_fx.train.loop import fit, outputs
 from campfire_fx.train.models import build_model
 from campfire_fx.train.networks import restart
 from campfire_fx.train.outcome import Outcome, Reloaded, Row, measure_row
@@ -64,7 +64,7 @@ def run(settings: Settings, data: ImageData, recipe: Recipe, show: Show) -> Outc
     torch.manual_seed(settings.seed)
     dense = build_model(settings.model, **options)
     example = torch.randn(1, *data.shape)
-    wishes = {"regime": settings.regime, "sparsity": settings.sparsity, "era": recipe.era}
+    wishes: dict[str, Any] = {"regime": settings.regime, "sparsity": settings.sparsity, "era": recipe.era}
     sparse = sparsify(dense, example_inputs=example, **wishes)  # a copy: both start from the same weights
 
     fit(dense, data, recipe, seed=settings.seed, title="dense")
@@ -104,12 +104,12 @@ def _export_and_reload(slim: SlimModel, data: ImageData, folder: Path) -> tuple[
     names = ["slim.safetensors", "slim.pt2"]
     if all(importlib.util.find_spec(package) for package in ("onnx", "onnxscript", "onnxruntime")):
         names.append("slim.onnx")
-    expected = predict(slim, data.test, data)
+    expected = outputs(slim, data.test, data)
     return tuple(_reload(export(slim, folder / name).path, expected, data) for name in names)
 
 
 def _reload(path: Path, expected: torch.Tensor, data: ImageData) -> Reloaded:
-    found = predict(load(path), data.test, data)
+    found = outputs(load(path), data.test, data)
     difference = float((found - expected).abs().max() / expected.abs().max())
     same = int((found.argmax(1) == expected.argmax(1)).sum())
     return Reloaded(path.name, path.stat().st_size, difference, same, len(expected))
@@ -119,7 +119,7 @@ def _row(name: str, network: nn.Module, data: ImageData, folder: Path) -> Row:
     example = torch.randn(1, *data.shape)
     network.eval()
     file = export(network, folder / f"{name.replace(' ', '-')}.safetensors", example).path
-    right = (predict(network, data.test, data).argmax(1) == data.test.targets).sum()
+    right = (outputs(network, data.test, data).argmax(1) == data.test.targets).sum()
     return measure_row(name, network, example, int(right), len(data.test), file.stat().st_size)
 
 

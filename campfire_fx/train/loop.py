@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -67,22 +68,20 @@ def _step(network: nn.Module, optimizer: SGD, images: Tensor, targets: Tensor, r
         group["lr"] = rate
     optimizer.zero_grad()
     loss = F.cross_entropy(network(images), targets)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return float(loss.detach())
 
 
-@torch.no_grad()
 def accuracy(network: nn.Module, split: Split, data: ImageData) -> float:
     """Return the share of a split's images, in [0, 1], whose class the network finds; its mode is left as it was."""
-    return float((predict(network, split, data).argmax(1) == split.targets).double().mean())
+    training = network.training
+    found = outputs(network.eval(), split, data).argmax(1)
+    network.train(training)
+    return float((found == split.targets).double().mean())
 
 
 @torch.no_grad()
-def predict(network: nn.Module, split: Split, data: ImageData) -> Tensor:
-    """Return the outputs (N, classes) in evaluation mode; the network's mode is left as it was."""
-    training = network.training
-    network.eval()
-    outputs = torch.cat([network(images) for images, _ in plain_batches(split, data)])
-    network.train(training)
-    return outputs
+def outputs(network: Callable[[Tensor], Tensor], split: Split, data: ImageData) -> Tensor:
+    """Return the outputs (N, classes) for a whole split, of a network or of an exported file."""
+    return torch.cat([network(images) for images, _ in plain_batches(split, data)])

@@ -74,8 +74,10 @@ def _from_factory(name: str, options: dict[str, Any]) -> nn.Module:
         model = factory(**{key: value for key, value in options.items() if takes_all or key in parameters})
     except CampfireError:
         raise
-    except Exception as error:  # noqa: BLE001  the user's own code may raise anything
+    except Exception as error:  # the user's own code may raise anything
         raise TrainError(f"MODEL {name}: calling it failed ({type(error).__name__}: {error}). Mend it.") from error
     if not isinstance(model, nn.Module):
-        raise TrainError(f"MODEL {name}: it returned a {type(model).__name__}, not a torch.nn.Module. Return the model.")
+        raise TrainError(
+            f"MODEL {name}: it returned a {type(model).__name__}, not a torch.nn.Module. Return the model."
+        )
     return model

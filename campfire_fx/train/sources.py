@@ -115,4 +115,6 @@ def read_idx(path: Path) -> Tensor:
 
 def _need(module: str, package: str) -> None:
     if importlib.util.find_spec(module) is None:
-        raise TrainError(f"This data set needs {package}, which is not installed. Run pip install 'campfire-fx[train]'.")
+        raise TrainError(
+            f"This data set needs {package}, which is not installed. Run pip install 'campfire-fx[train]'."
+        )
