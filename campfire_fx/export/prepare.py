@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import inspect
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, fx, nn
@@ -57,8 +57,8 @@ def prepare(model: nn.Module, example_inputs: Any = None) -> Prepared:
     if not isinstance(model, nn.Module):
         raise ExportError(f"cannot export {type(model).__name__}: it is not an nn.Module. Pass the model itself.")
     args, kwargs = _example(model, example_inputs)
-    twin = _copied(model).cpu().eval()
-    if isinstance(twin, fx.GraphModule):
+    twin = _copied(model)
+    if is_graph(twin):
         twin = _inference_graph(twin)
     runs = reference_runs(twin, args, kwargs)  # also refreshes weights that forward hooks compute
     return Prepared(_plain_layers(twin), type(model).__name__, runs)
@@ -72,7 +72,7 @@ def as_graph(prepared: Prepared) -> fx.GraphModule:
     """
     example = prepared.runs.example
     module = prepared.module
-    if not isinstance(module, fx.GraphModule):
+    if not is_graph(module):
         module = _captured(module, _one_form(module, example.args, example.kwargs))
     _drop_identities(module.graph)
     _rebuild(module)
@@ -96,23 +96,24 @@ def _example(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], di
 
 def _captured(module: nn.Module, example: tuple[Any, ...] | dict[str, Any]) -> fx.GraphModule:
     """Capture an ordinary model as one inference graph."""
-    remedy = "Save its state_dict() with torch.save and keep its own code, or export to .onnx or .pt2."
-    islands = [path for path, part in module.named_modules() if isinstance(part, fx.GraphModule)]
-    if islands:
+    if isinstance(module, fx.GraphModule):
         raise ExportError(
-            f"no torch-only code for this model: only parts of it are graphs ({', '.join(islands)}), the rest is "
-            f"Python code of its own. {remedy}"
+            "no torch-only code for this model: torch.export made it, and it has no layers left. "
+            "Export the model that it was made from, or this one to .onnx or .pt2."
         )
+    remedy = "Keep its own code and save its state_dict() with torch.save, or export to .onnx or .pt2."
     try:
         captured = trace(module, example)
     except CaptureError as error:
         raise ExportError(f"no torch-only code for this model: {error} {remedy}") from error
-    if not isinstance(captured.module, fx.GraphModule):
-        path, reason = captured.untraced[0] if captured.untraced else ("", "it is not one graph")
+    if not is_graph(captured.module):
+        parts = ", ".join(island.path for island in captured.islands)
+        path, reason = captured.untraced[0] if captured.untraced else ("its forward", "it is Python code")
         raise ExportError(
-            f"no torch-only code for this model: {path or 'its forward'} cannot be captured: {reason}. {remedy}"
+            f"no torch-only code for this model: only parts of it could be captured ({parts}), not {path}: "
+            f"{reason.rstrip('.')}. {remedy}"
         )
-    return _inference_graph(captured.module.eval())
+    return _inference_graph(captured.module)
 
 
 def _one_form(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...] | dict[str, Any]:
@@ -123,18 +124,26 @@ def _one_form(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -
 
 
 def _copied(model: nn.Module) -> nn.Module:
-    """Deep-copy the model, tensors with a history (weights that a pruning hook computed) included."""
+    """Copy the model to the CPU and to evaluation, tensors with a history (a pruning hook's) included."""
     memo: dict[int, Any] = {}
     for module in model.modules():
         for value in vars(module).values():
             if isinstance(value, Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
     try:
-        return copy.deepcopy(model, memo)
+        twin = copy.deepcopy(model, memo).cpu()
     except Exception as error:
         raise ExportError(
             f"the model cannot be copied: {first_line(error)}. Remove what copy.deepcopy refuses from its attributes."
         ) from error
+    for module in twin.modules():
+        module.training = False  # not by eval(), which a model may have made its own, or refuse as .pt2 modules do
+    return twin
+
+
+def is_graph(module: nn.Module) -> TypeGuard[fx.GraphModule]:
+    """Say whether the module is a graph over layers, and not one that torch.export made, which is called otherwise."""
+    return isinstance(module, fx.GraphModule) and type(module.graph._codegen) is fx.graph.CodeGen
 
 
 def _inference_graph(module: fx.GraphModule) -> fx.GraphModule:

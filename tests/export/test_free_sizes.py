@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from campfire_fx.errors import ExportError
 from campfire_fx.export import OnnxModel, export, load
 from tests.assertions import difference
 from tests.export.nets import IMAGE, build
@@ -97,3 +98,14 @@ def test_onnx_is_one_file_with_named_axes_and_no_traces_of_the_machine(onnx_pair
     assert axes == {"image": ["batch", 3, "height", "width"], "depth": ["batch", 1, "height", "width"]}
     assert __file__.encode() not in path.read_bytes()
     assert b"site-packages" not in path.read_bytes()
+
+
+def test_an_exported_program_can_be_exported_again_but_has_no_layers_to_write(tmp_path: Path) -> None:
+    model, args = build("residual")
+    export(model, tmp_path / "it.pt2", args)
+    found = load(tmp_path / "it.pt2")
+    assert isinstance(found, nn.Module)
+    export(found, tmp_path / "again.pt2", args)
+    assert difference([model(*args)], [load(tmp_path / "again.pt2")(*args)]) <= 1e-5
+    with pytest.raises(ExportError, match="torch.export made it, and it has no layers left"):
+        export(found, tmp_path / "again.pt", args)

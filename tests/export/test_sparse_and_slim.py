@@ -1,0 +1,64 @@
+"""What this library makes is exported without what it was made with: no masks, no hooks, no classes of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from campfire_fx import shrink, sparsify
+from campfire_fx.export import export, load
+from tests.assertions import Snapshot, assert_untouched
+from tests.export.nets import IMAGE, build
+
+X = torch.randn(IMAGE)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt2"])
+def test_sparse_model_becomes_dense_layers_with_its_zeros(tmp_path: Path, suffix: str) -> None:
+    model, _ = build("residual")
+    sparse = sparsify(model, "combined", sparsity=0.6, example_inputs=X)
+    sparse.finalize()
+    snapshot = Snapshot.of(sparse)
+    record = export(sparse, tmp_path / f"it{suffix}")  # with the example it carries
+    assert_untouched(sparse, snapshot)
+    found = load(record.path)
+    state = found.state_dict()
+    assert set(state) == set(model.state_dict())
+    assert (state["stages.0.up.weight"] == 0).float().mean() > 0.4
+    sparse.eval()
+    assert torch.allclose(found(X), sparse(X), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("residual", ["union", "gate"])
+def test_slim_model_is_written_with_its_small_widths(tmp_path: Path, residual: str) -> None:
+    model, _ = build("residual")
+    with torch.no_grad():
+        model.stem[0].weight[:2] = 0
+        model.stem[1].bias.fill_(-0.1)
+        model.stem[1].running_mean.fill_(0.1)
+        model.stages[0].down.weight[1] = 0
+        model.stages[0].down.bias[1] = 0
+    slim = shrink(model, X, residual=residual)
+    record = export(slim, tmp_path / "slim.safetensors")
+    found = load(record.path)
+    assert {name: tensor.shape for name, tensor in found.state_dict().items()} == {
+        name: tensor.shape for name, tensor in slim.state_dict().items()
+    }
+    assert sum(p.numel() for p in found.parameters()) < sum(p.numel() for p in model.parameters())
+    assert "down=nn.Conv2d(4, 2, kernel_size=1)" in record.path.with_suffix(".py").read_text()
+    assert torch.allclose(found(X), model(X), rtol=0, atol=1e-5)
+
+
+def test_generated_model_can_be_sparsified_and_shrunk_again(tmp_path: Path) -> None:
+    model, _ = build("residual")
+    export(model, tmp_path / "it.pt", X)
+    found = load(tmp_path / "it.pt")
+    assert isinstance(found, nn.Module)
+    sparse = sparsify(found, "filter", sparsity=0.5, example_inputs=X)
+    sparse.finalize()
+    slim = sparse.shrink()
+    sparse.eval()
+    assert torch.allclose(slim.eval()(X), sparse(X), rtol=0, atol=1e-5)
