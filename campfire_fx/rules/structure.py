@@ -11,6 +11,9 @@ from torch import Tensor, fx, nn
 from campfire_fx.labels import FIXED, LabelForest, Labelled, lines
 
 
+_MOST_LABELS = 1 << 18
+
+
 @dataclass(frozen=True, slots=True)
 class Pin:
     """Channels that must be kept: at which node or layer, how many labels, and why."""
@@ -137,7 +140,12 @@ class Structure:
         return self.forest.find(first[:, 0])
 
     def tensor(self, tensor: Tensor) -> Labelled:
-        """Return the labels of a parameter or buffer, one per element, fresh at its first use."""
+        """Return the labels of a parameter or buffer, one per element, fresh at its first use.
+
+        One too large to be a scale, shift or position table is a weight on its way into a computation: it is pinned.
+        """
+        if tensor.numel() > _MOST_LABELS:
+            self.pin_tensor(tensor)
         known = self.tensors.get(id(tensor))
         if known is None:
             fresh = self.forest.fresh(tensor.numel()).view(tensor.shape)
