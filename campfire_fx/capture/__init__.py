@@ -5,4 +5,4 @@ from campfire_fx.capture.example import example_for as example_for
 from campfire_fx.capture.records import Captured as Captured
 from campfire_fx.capture.records import Island as Island
 from campfire_fx.capture.records import Specialisation as Specialisation
-from campfire_fx.capture.whole import trace as trace
+from campfire_fx.capture.entry import trace as trace

@@ -1,36 +1,71 @@
-"""Capture a model: `trace`."""
+"""Capture one module as one DualGraphModule."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+import torch
+from torch import fx, nn
 
+from campfire_fx.capture import graphs
 from campfire_fx.capture.dual import DualGraphModule
-from campfire_fx.capture.example import example_for
-from campfire_fx.capture.records import Captured, Island
-from campfire_fx.capture.tracer import trace_graph
+from campfire_fx.capture.evaluate import Evaluator
+from campfire_fx.capture.records import Island, Specialisation
+from campfire_fx.capture.tracer import ExampleTracer
+from campfire_fx.capture.untouched import RandomStates, training_flags, untouched
+from campfire_fx.errors import CaptureError
 
 
-def trace(model: nn.Module, example_inputs: Any = None) -> Captured:
-    """Capture `model` as graphs over its own modules and parameters. The model given is not altered."""
-    args, kwargs = example_for(model, example_inputs)
-    with mode(model, training=False):
-        graph = trace_graph(model, args, kwargs)
-    module = DualGraphModule(model, graph)
-    return Captured(module, (Island("", module, args, kwargs),), (), args, kwargs)
+def capture_whole(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], path: str = "") -> Island:
+    """Capture `model` in evaluation and in training, over its own modules and parameters.
+
+    The training graph is the one for the flags as they stand if the model is in training (frozen batch norms stay
+    frozen), else the one with every flag set. Raises CaptureError with the line of the code that cannot be captured.
+    """
+    tracer = _trace(model, args, kwargs, training=False)
+    train = _trace(model, args, kwargs, training=None if model.training else True)
+    train_graph = None if graphs.same(tracer.graph, train.graph) else train.graph
+    constants = dict(tracer.constants)
+    specialisations = dict(tracer.specialisations)
+    if train_graph is not None:
+        specialisations.update(train.specialisations)
+        _merge_constants(constants, train_graph, train.constants)
+    module = DualGraphModule(model, tracer.graph, train_graph, constants=constants)
+    return Island(path, module, *detached((args, kwargs)), tuple(specialisations))
 
 
-@contextmanager
-def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Set every `training` flag, without running the model's own `train`, and put all back afterwards."""
-    flags = [(module, module.training) for module in model.modules()]
+def _trace(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, training: bool | None
+) -> ExampleTracer:
+    random_states = RandomStates()
     try:
-        for module, _ in flags:
-            module.training = training
-        yield
+        with untouched(model), training_flags(model, training):
+            tracer = ExampleTracer(model)
+            tracer.run(args, kwargs)
     finally:
-        for module, flag in flags:
-            module.training = flag
+        drew = random_states.restore()
+    if drew:
+        raise CaptureError(
+            f"Random numbers at {type(model).__name__}.forward: it draws them outside of torch operations, and a graph "
+            "would repeat the first draw for ever. Draw them with torch.rand and the like, or trace the model's parts."
+        )
+    return tracer
+
+
+def _merge_constants(into: dict[str, torch.Tensor], graph: fx.Graph, constants: dict[str, torch.Tensor]) -> None:
+    """Add the constants of a second graph, under new names where the first has the name."""
+    names: dict[str, str] = {}
+    for name, tensor in constants.items():
+        known = next((key for key, value in into.items() if value is tensor), None)
+        names[name] = known or f"_constant{len(into)}"
+        into[names[name]] = tensor
+    for node in graph.nodes:
+        if node.op == "get_attr" and node.target in names:
+            node.target = names[str(node.target)]
+
+
+def detached(value: Any) -> Any:
+    """Return nested inputs with every tensor detached."""
+    from campfire_fx.capture.evaluate import map_tensors
+
+    return map_tensors(value, torch.Tensor.detach)

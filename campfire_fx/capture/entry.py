@@ -1,0 +1,18 @@
+"""`trace`: a model and an example in, what could be captured out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from campfire_fx.capture.example import example_for
+from campfire_fx.capture.records import Captured
+from campfire_fx.capture.whole import capture_whole
+
+
+def trace(model: nn.Module, example_inputs: Any = None) -> Captured:
+    """Capture `model` as graphs over its own modules and parameters. The model given is not altered."""
+    args, kwargs = example_for(model, example_inputs)
+    island = capture_whole(model, args, kwargs)
+    return Captured(island.module, (island,), (), island.args, island.kwargs)

@@ -1,0 +1,76 @@
+"""Graphs as values: compare them, and bring them to a form that files can hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx
+
+
+class _Reference:
+    """A node of the same graph, by its place, in a frozen graph."""
+
+    __slots__ = ("index",)
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Reference) and other.index == self.index
+
+    def __hash__(self) -> int:
+        return hash(self.index)
+
+
+Frozen = list[tuple[str, Any, Any, Any, str]]
+
+
+def freeze(graph: fx.Graph) -> Frozen:
+    """Return the nodes of `graph` as (op, target, args, kwargs, name), with references in place of nodes."""
+    order = {node: _Reference(index) for index, node in enumerate(graph.nodes)}
+    return [
+        (node.op, node.target, *fx.map_arg((node.args, node.kwargs), order.__getitem__), node.name)
+        for node in graph.nodes
+    ]
+
+
+def thaw(frozen: Frozen) -> fx.Graph:
+    """Return the graph that `freeze` was given, without `meta`."""
+    graph = fx.Graph()
+    nodes: list[fx.Node] = []
+
+    def resolve(value: Any) -> Any:
+        return nodes[value.index] if isinstance(value, _Reference) else value
+
+    for op, target, args, kwargs, name in frozen:
+        args, kwargs = fx.node.map_aggregate((args, kwargs), resolve)
+        nodes.append(graph.create_node(op, target, args, dict(kwargs), name))
+    return graph
+
+
+def same(graph: fx.Graph, other: fx.Graph) -> bool:
+    """Return whether two graphs do the same, node by node; names do not count."""
+    if len(graph.nodes) != len(other.nodes):
+        return False
+    twin: dict[fx.Node, fx.Node] = {}
+    for node, match in zip(graph.nodes, other.nodes, strict=True):
+        if node.op != match.op or node.target != match.target:
+            return False
+        args, kwargs = fx.map_arg((node.args, node.kwargs), twin.__getitem__)
+        if not _equal(args, match.args) or not _equal(kwargs, match.kwargs):
+            return False
+        twin[node] = match
+    return True
+
+
+def _equal(value: Any, other: Any) -> bool:
+    """Return whether arguments are equal; 1, 1.0 and True are three things."""
+    if isinstance(value, (tuple, list)):
+        same_kind = isinstance(other, (tuple, list)) and len(value) == len(other)
+        return same_kind and all(_equal(a, b) for a, b in zip(value, other, strict=True))
+    if isinstance(value, dict):
+        same_keys = isinstance(other, dict) and list(value) == list(other)
+        return same_keys and all(_equal(value[key], other[key]) for key in value)
+    if isinstance(value, slice) and isinstance(other, slice):
+        return _equal((value.start, value.stop, value.step), (other.start, other.stop, other.step))
+    return value is other or (type(value) is type(other) and value == other)

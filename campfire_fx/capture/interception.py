@@ -1,0 +1,246 @@
+"""What runs in place of Python's and torch's own functions while a model is traced.
+
+Proxies see what is done *to* them. Not what is done around them: `int(size)` must return a real int, `torch.zeros(3)`
+has no proxy in it, `isinstance` looks at the class, `with torch.no_grad()` only sets a flag. Those are replaced where
+the user's code looks them up, and behave as before for whatever is not a proxy.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import math
+import operator
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.utils.checkpoint
+from torch import fx
+
+from campfire_fx.capture.patches import Patches
+from campfire_fx.capture.proxy import ExampleProxy
+from campfire_fx.capture.reach import namespaces
+
+if TYPE_CHECKING:
+    from campfire_fx.capture.tracer import ExampleTracer
+
+# Functions that make tensors from nothing: a node each, else a random tensor would be drawn once and for all.
+_FACTORIES = (
+    "arange bartlett_window blackman_window empty eye full hamming_window hann_window linspace logspace normal ones rand "
+    "randint randn randperm range tensor tril_indices triu_indices zeros"
+).split()
+# Methods of real tensors whose argument parser does not see proxies among sizes and indices.
+_TENSOR_METHODS = "__getitem__ __setitem__ expand repeat reshape view tile new_empty new_full new_ones new_zeros".split()
+_MATH = {id(value): value for name, value in vars(math).items() if callable(value) and not name.startswith("_")}
+_CHECKPOINT_OPTIONS = frozenset(
+    {"use_reentrant", "context_fn", "determinism_check", "debug", "preserve_rng_state", "early_stop"}
+)
+_MISSING = object()
+
+
+class _NumberType(type):
+    """Metaclass of the stand-ins for `int` and `float`: equal to the real class, but a call on a proxy makes a node."""
+
+    real: type
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        if args and isinstance(args[0], ExampleProxy):
+            return args[0].tracer.create_proxy("call_function", cls.real, args, kwargs)
+        return cls.real(*args, **kwargs)
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return _isinstance(instance, cls.real)
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return issubclass(_real(subclass), cls.real)
+
+    def __eq__(cls, other: object) -> bool:
+        return other is cls or other is cls.real
+
+    def __hash__(cls) -> int:
+        return hash(cls.real)
+
+
+def _stand_in(real: type) -> _NumberType:
+    return _NumberType(real.__name__, (real,), {"real": real, "__module__": "builtins"})
+
+
+_INT, _FLOAT = _stand_in(int), _stand_in(float)
+_STAND_INS: dict[type, type] = {int: _INT, float: _FLOAT}
+
+
+def _real(kind: Any) -> Any:
+    if isinstance(kind, tuple):
+        return tuple(_real(item) for item in kind)
+    return kind.real if type(kind) is _NumberType else kind
+
+
+def _isinstance(value: Any, kind: Any) -> bool:
+    return isinstance(value.example if isinstance(value, ExampleProxy) else value, _real(kind))
+
+
+def _type(*args: Any) -> Any:
+    if len(args) != 1:
+        return type(*args)
+    kind = type(args[0].example) if isinstance(args[0], ExampleProxy) else type(args[0])
+    return _STAND_INS.get(kind, kind)
+
+
+def _len(value: Any) -> Any:
+    if isinstance(value, ExampleProxy) and isinstance(value.example, torch.Tensor):
+        return value.tracer.create_proxy("call_function", len, (value,), {})
+    return len(value)
+
+
+def _symbolic(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `function`, made to become a node where an argument is or holds a proxy."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        proxy = find_proxy(args, kwargs)
+        if proxy is None:
+            return function(*args, **kwargs)
+        return proxy.tracer.create_proxy("call_function", function, args, kwargs)
+
+    return call
+
+
+def _uncached(function: Any) -> Callable[..., Any]:
+    """Return an `lru_cache`d function made to bypass its cache for proxies, which must not outlive the trace."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return (function if find_proxy(args, kwargs) is None else function.__wrapped__)(*args, **kwargs)
+
+    return call
+
+
+def _without_checkpoint(checkpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a `checkpoint` that just runs the function for proxies: recomputing saves memory and changes no result."""
+
+    @functools.wraps(checkpoint)
+    def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if find_proxy(args, kwargs) is None:
+            return checkpoint(function, *args, **kwargs)
+        return function(*args, **{key: value for key, value in kwargs.items() if key not in _CHECKPOINT_OPTIONS})
+
+    return call
+
+
+class FunctionCall:
+    """`Function.apply` of one `torch.autograd.Function`, as a target that graphs can name and files can hold."""
+
+    def __init__(self, function: type[torch.autograd.Function]) -> None:
+        self.function = function
+        self.__name__ = f"{function.__name__}_apply"
+        self.__module__ = function.__module__
+
+    def __call__(self, *args: Any) -> Any:
+        return self.function.apply(*args)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FunctionCall) and other.function is self.function
+
+    def __hash__(self) -> int:
+        return hash(self.function)
+
+
+def find_proxy(*values: Any) -> ExampleProxy | None:
+    """Return a proxy among nested tuples, lists, dicts and slices; None if there is none."""
+    for value in values:
+        if isinstance(value, ExampleProxy):
+            return value
+        if isinstance(value, dict):
+            value = tuple(value.values())
+        elif isinstance(value, slice):
+            value = (value.start, value.stop, value.step)
+        if isinstance(value, (tuple, list)):
+            found = find_proxy(*value)
+            if found is not None:
+                return found
+    return None
+
+
+def install(patches: Patches, tracer: ExampleTracer) -> None:
+    """Put everything in place for a trace by `tracer`, until `patches` ends."""
+    replaced = {id(function): _symbolic(function) for function in _MATH.values()}
+    for name, function in list(vars(math).items()):
+        if id(function) in replaced:
+            patches.put(vars(math), name, replaced[id(function)])
+    for name in _FACTORIES:
+        function = getattr(torch, name)
+        replaced[id(function)] = _factory(function, tracer)
+        patches.put(vars(torch), name, replaced[id(function)])
+    checkpoint = torch.utils.checkpoint.checkpoint
+    replaced[id(checkpoint)] = _without_checkpoint(checkpoint)
+    patches.put(vars(torch.utils.checkpoint), "checkpoint", replaced[id(checkpoint)])
+    for name in _TENSOR_METHODS:
+        patches.put(torch.Tensor, name, _tensor_method(name))
+    patches.put(vars(torch), "is_tensor", lambda value: _isinstance(value, torch.Tensor))
+    patches.put(torch.autograd.Function, "apply", _apply())
+    patches.put(torch.autocast, "__enter__", lambda context: tracer.enter_autocast(context))
+    patches.put(torch.autocast, "__exit__", lambda context, *error: tracer.exit_autocast(context))
+    _install_in_namespaces(patches, tracer, replaced)
+
+
+def _install_in_namespaces(patches: Patches, tracer: ExampleTracer, replaced: dict[int, Any]) -> None:
+    """Replace what the user's code knows by a name of its own: builtins, and functions it imported one by one."""
+    built_in: dict[str, Any] = {name: _symbolic(getattr(builtins, name)) for name in ("max", "min", "round", "pow")}
+    built_in.update(int=_INT, float=_FLOAT, isinstance=_isinstance, type=_type, len=_len)
+    for scope, names in namespaces(tracer.root).values():
+        for name in names:
+            value = scope.get(name, _MISSING)
+            if value is _MISSING and name in built_in:
+                patches.put(scope, name, built_in[name])
+            elif id(value) in replaced:
+                patches.put(scope, name, replaced[id(value)])
+            elif isinstance(value, functools._lru_cache_wrapper):
+                patches.put(scope, name, _uncached(value))
+            elif (id(scope), name) in wrapped_functions():
+                patches.put(scope, name, tracer.wrapped(value))
+
+
+def wrapped_functions() -> dict[tuple[int, str], Any]:
+    """Return what `torch.fx.wrap` was told to keep whole: (id of the namespace, name)."""
+    return fx._symbolic_trace._wrapped_fns_to_patch
+
+
+def _factory(function: Callable[..., Any], tracer: ExampleTracer) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not tracer.is_tracing():
+            return function(*args, **kwargs)
+        return tracer.create_proxy("call_function", function, args, kwargs)
+
+    return call
+
+
+def _tensor_method(name: str) -> Callable[..., Any]:
+    method = getattr(torch.Tensor, name)
+
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        proxy = None if isinstance(self, ExampleProxy) else find_proxy(args, kwargs)
+        if proxy is None:
+            return method(self, *args, **kwargs)
+        if name == "__getitem__":
+            return proxy.tracer.create_proxy("call_function", operator.getitem, (self, *args), {})
+        if name == "__setitem__":
+            return proxy.tracer.create_proxy("call_function", operator.setitem, (self, *args), {})
+        return proxy.tracer.create_proxy("call_method", name, (self, *args), kwargs)
+
+    return call
+
+
+def _apply() -> classmethod[Any, Any, Any]:
+    """Return an `autograd.Function.apply` that becomes a node for proxies: its backward is not its forward's."""
+    real = vars(torch.autograd.Function)["apply"]
+
+    def apply(cls: type[torch.autograd.Function], *args: Any, **kwargs: Any) -> Any:
+        proxy = find_proxy(args)
+        if proxy is None:
+            return real.__get__(None, cls)(*args, **kwargs)
+        return proxy.tracer.create_proxy("call_function", FunctionCall(cls), args, kwargs)
+
+    return classmethod(apply)

@@ -1,0 +1,96 @@
+"""Name places for people: the source line that is running, and a graph node as the expression it came from."""
+
+from __future__ import annotations
+
+import operator
+import os
+import sys
+from collections.abc import Iterator
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+from torch import fx
+
+_TORCH = os.path.dirname(torch.__file__) + os.sep
+_HERE = os.path.dirname(__file__) + os.sep
+_INFIX = {
+    operator.add: "+", operator.sub: "-", operator.mul: "*", operator.truediv: "/", operator.floordiv: "//",
+    operator.mod: "%", operator.pow: "**", operator.matmul: "@", operator.eq: "==", operator.ne: "!=",
+    operator.lt: "<", operator.le: "<=", operator.gt: ">", operator.ge: ">=", operator.and_: "&",
+    operator.or_: "|", operator.xor: "^",
+}  # fmt: skip
+_DEPTH = 5
+
+
+def is_library_file(filename: str) -> bool:
+    """Return whether `filename` is torch's, this package's, or generated: no place to send a user to."""
+    return filename.startswith((_TORCH, _HERE, "<"))
+
+
+def user_frame() -> FrameType | None:
+    """Return the innermost running frame that is the user's own code."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and is_library_file(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame
+
+
+def current_line() -> str:
+    """Return `file.py:123` of the user's code that is running."""
+    frame = user_frame()
+    return line(frame.f_code.co_filename, frame.f_lineno) if frame is not None else "unknown line"
+
+
+def line_of(error: BaseException) -> str | None:
+    """Return `file.py:123` of the innermost user code that `error` passed through; None if there is none."""
+    lines = [
+        line(frame.f_code.co_filename, number)
+        for frame, number in _walk(error.__traceback__)
+        if not is_library_file(frame.f_code.co_filename)
+    ]
+    return lines[-1] if lines else None
+
+
+def _walk(traceback: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
+    while traceback is not None:
+        yield traceback.tb_frame, traceback.tb_lineno
+        traceback = traceback.tb_next
+
+
+def line(filename: str, number: int) -> str:
+    return f"{os.path.basename(filename)}:{number}"
+
+
+def expression(value: Any, depth: int = _DEPTH) -> str:
+    """Return `value`, a node or an argument of one, as Python text near to what the user wrote."""
+    if isinstance(value, fx.Node):
+        return _node(value, depth)
+    if isinstance(value, (tuple, list)):
+        inner = ", ".join(expression(item, depth) for item in value)
+        return f"[{inner}]" if isinstance(value, list) else f"({inner})"
+    if isinstance(value, slice):
+        parts = (value.start, value.stop, value.step)
+        text = [("" if part is None else expression(part, depth)) for part in parts]
+        return ":".join(text if value.step is not None else text[:2])
+    return "..." if value is Ellipsis else repr(value)
+
+
+def _node(node: fx.Node, depth: int) -> str:
+    if node.op in ("placeholder", "get_attr"):
+        return str(node.target)
+    if depth == 0:
+        return node.name
+    args = [expression(arg, depth - 1) for arg in node.args]
+    if node.target is getattr and len(args) == 2:
+        return f"{args[0]}.{node.args[1]}"
+    if node.target is operator.getitem:
+        index = args[1][1:-1] if isinstance(node.args[1], tuple) else args[1]
+        return f"{args[0]}[{index}]"
+    if node.op == "call_function" and node.target in _INFIX:
+        return f"({args[0]} {_INFIX[node.target]} {args[1]})"
+    args += [f"{key}={expression(item, depth - 1)}" for key, item in node.kwargs.items()]
+    if node.op == "call_method":
+        return f"{args[0]}.{node.target}({', '.join(args[1:])})"
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+    return f"{name}({', '.join(args)})"

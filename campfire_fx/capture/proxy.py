@@ -1,0 +1,230 @@
+"""Proxies that know their example value: questions on shapes are answered, all else becomes graph nodes."""
+
+from __future__ import annotations
+
+import builtins
+import copy
+import math
+import operator
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import torch
+from torch import fx
+from torch.fx.proxy import Attribute
+
+from campfire_fx.capture.location import current_line, expression
+from campfire_fx.errors import CaptureError
+
+if TYPE_CHECKING:
+    from campfire_fx.capture.tracer import ExampleTracer
+
+_TENSOR_NAMES = frozenset(dir(torch.Tensor))
+_UNPACK = __import__("dis").opmap["UNPACK_SEQUENCE"]
+_EXTENDED = __import__("dis").opmap["EXTENDED_ARG"]
+_VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
+
+
+class ExampleProxy(fx.Proxy):
+    """A value of the traced model. `example` is what it is for the example inputs, tensors without data."""
+
+    tracer: ExampleTracer
+
+    @property
+    def example(self) -> Any:
+        """The example value, computed on first use."""
+        return self.tracer.example(self.node)
+
+    def __getattr__(self, name: str) -> ExampleAttribute:
+        if name.startswith("__"):  # protocols that this value does not follow
+            raise AttributeError(name)
+        if name not in _TENSOR_NAMES and not hasattr(self.example, name):
+            raise AttributeError(f"{type(self.example).__name__!r} object has no attribute {name!r}")
+        return ExampleAttribute(self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _TENSOR_NAMES:
+            raise CaptureError(
+                f"Assignment at {current_line()}: {expression(self.node)}.{name} = ... changes a tensor behind the "
+                "graph's back. Use an operation that returns the new tensor."
+            )
+        object.__setattr__(self, name, value)
+
+    # Questions. Each is answered from the example, and recorded.
+
+    def _ask(self, template: str, answer: Callable[[Any], Any]) -> Any:
+        return self.tracer.answer(self, template, answer)
+
+    def __bool__(self) -> bool:
+        return bool(self._ask("bool({})", bool))
+
+    def __int__(self) -> int:
+        return int(self._ask("int({})", int))
+
+    def __float__(self) -> float:
+        return float(self._ask("float({})", float))
+
+    def __complex__(self) -> complex:
+        return complex(self._ask("complex({})", complex))
+
+    def __index__(self) -> int:
+        # torch's C functions ask while they look for proxies among their arguments; __torch_function__ takes it back.
+        call = sys._getframe(1)
+        with self.tracer.asked_by((id(call), call.f_lasti)):
+            return int(self._ask("int({})", operator.index))
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        import numpy
+
+        return numpy.asarray(self._ask("numpy.asarray({})", _plain))
+
+    def __hash__(self) -> int:
+        example = self.example
+        return object.__hash__(self) if _holds_tensor(example) else hash(self._ask("hash({})", _plain))
+
+    def __str__(self) -> str:
+        return repr(self) if _holds_tensor(self.example) else str(self._ask("str({})", _plain))
+
+    def __format__(self, spec: str) -> str:
+        return repr(self) if _holds_tensor(self.example) else format(self._ask("str({})", _plain), spec)
+
+    def __len__(self) -> int:
+        example = self.example
+        return len(example) if _is_structure(example) else int(self._ask("len({})", len))
+
+    def __contains__(self, item: Any) -> bool:
+        if isinstance(self.example, dict):
+            return item in self.example
+        return any(item is element or bool(item == element) for element in self)
+
+    def __iter__(self) -> Iterator[Any]:
+        count = _unpacked(sys._getframe(1))
+        if count is None:
+            example = self.example
+            if isinstance(example, (dict, *_VIEWS)) or not hasattr(example, "__getitem__"):
+                return iter(self.tracer.unfolded(self))
+            count = len(self)
+        return iter([self[i] for i in range(count)])
+
+    def __reversed__(self) -> Iterator[Any]:
+        return reversed(list(self))
+
+    # Operations that fx leaves out.
+
+    def _call(self, function: Callable[..., Any], *args: Any) -> Any:
+        return self.tracer.create_proxy("call_function", function, args, {})
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._call(operator.setitem, self, index, value)
+
+    def __delitem__(self, index: Any) -> None:
+        self._call(operator.delitem, self, index)
+
+    def __divmod__(self, other: Any) -> Any:
+        return self._call(divmod, self, other)
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return self._call(divmod, other, self)
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return self._call(builtins.round, self, digits)
+
+    def __trunc__(self) -> Any:
+        return self._call(math.trunc, self)
+
+    def __floor__(self) -> Any:
+        return self._call(math.floor, self)
+
+    def __ceil__(self) -> Any:
+        return self._call(math.ceil, self)
+
+    def __copy__(self) -> Any:
+        # A copy of a tensor that is not deep is the same data under another name.
+        return self if _holds_tensor(self.example) else self._call(copy.copy, self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if isinstance(self.example, torch.Tensor):
+            return self.tracer.create_proxy("call_method", "clone", (self,), {})
+        return self._call(copy.deepcopy, self)
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise CaptureError(
+            f"Pickling at {current_line()}: {expression(self.node)} is a value of a model that is being captured. "
+            "Keep files and processes out of forward()."
+        )
+
+    @classmethod
+    def __torch_function__(
+        cls, orig_method: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        proxies: list[ExampleProxy] = []
+        fx.node.map_aggregate((args, kwargs or {}), lambda a: _collect(a, proxies))
+        tracer = proxies[0].tracer
+        call = sys._getframe(1)
+        tracer.take_back((id(call), call.f_lasti))
+        if orig_method is torch._assert and not isinstance(args[0].example, torch.Tensor):
+            assert args[0], args[1]
+            return None
+        return super().__torch_function__(orig_method, types, args, kwargs)
+
+
+class ExampleAttribute(ExampleProxy, Attribute):
+    """An attribute of a proxy; becomes a node only if it is used as a value and not called."""
+
+    def __init__(self, root: ExampleProxy, attr: str) -> None:
+        Attribute.__init__(self, root, attr)
+
+    @property
+    def node(self) -> fx.Node:  # type: ignore[override]
+        """The node that reads the attribute."""
+        node = Attribute.node.fget(self)  # type: ignore[attr-defined]
+        assert isinstance(node, fx.Node)
+        return node
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        root: Any = self.root
+        if self.attr not in _TENSOR_NAMES and isinstance(root.example, (dict, list)):
+            return getattr(root.tracer.unfolded(root), self.attr)(*args, **kwargs)
+        return root.tracer.create_proxy("call_method", self.attr, (root, *args), kwargs)
+
+
+def _collect(value: Any, into: list[ExampleProxy]) -> Any:
+    if isinstance(value, ExampleProxy):
+        into.append(value)
+    return value
+
+
+def _plain(value: Any) -> Any:
+    return value
+
+
+def _holds_tensor(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return any(_holds_tensor(item) for item in value)
+    return isinstance(value, torch.Tensor) or isinstance(value, dict)
+
+
+def _is_structure(value: Any) -> bool:
+    """Return whether the length of `value` is part of how the model is built, and not a size that inputs may change."""
+    return isinstance(value, (torch.Size, dict, str, *_VIEWS)) or hasattr(value, "_fields")
+
+
+def _unpacked(frame: Any) -> int | None:
+    """Return n where `frame` is about to do `a1, ..., an = value`: then the length is known without the example."""
+    code, at = frame.f_code.co_code, frame.f_lasti
+    if code[at] != _UNPACK or (at >= 2 and code[at - 2] == _EXTENDED):
+        return None
+    return int(code[at + 1])
+
+
+def _in_place(function: Callable[[Any, Any], Any]) -> Callable[[ExampleProxy, Any], Any]:
+    def method(self: ExampleProxy, other: Any) -> Any:
+        return self._call(function, self, other)
+
+    return method
+
+
+# fx would turn `x += y` into `x + y`, and lose that other names for x see the change.
+for _name in "iadd isub imul itruediv ifloordiv imod ipow iand ior ixor ilshift irshift imatmul".split():
+    setattr(ExampleProxy, f"__{_name}__", _in_place(getattr(operator, _name)))

@@ -1,0 +1,104 @@
+"""Run code on a model and leave no trace of it: flags, attributes, buffers, random states."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+_TABLES = ("_parameters", "_buffers", "_modules")
+
+
+@contextmanager
+def untouched(model: nn.Module, *, buffers: bool = False) -> Iterator[None]:
+    """Undo what the block does to attributes of the model's modules, and to lists, dicts and objects that they hold.
+
+    `buffers`: also put back what tensors in buffers held (code that only runs on proxies cannot change it).
+    """
+    states = [_state(module) for module in model.modules()]
+    values = [(buffer, buffer.clone()) for buffer in model.buffers()] if buffers else []
+    try:
+        yield
+    finally:
+        for target, content in (pair for state in states for pair in state):
+            _restore(target, content)
+        with torch.no_grad():
+            for buffer, value in values:
+                buffer.copy_(value)
+
+
+def _state(module: nn.Module) -> list[tuple[Any, Any]]:
+    state: list[tuple[Any, Any]] = [(module.__dict__, dict(module.__dict__))]
+    for value in module.__dict__.values():
+        if isinstance(value, (dict, list, set)):
+            if value:
+                state.append((value, type(value)(value) if type(value) in (list, set) else dict(value)))
+            else:
+                state.append((value, ()))
+        elif _is_plain_object(value):
+            state.append((value.__dict__, dict(value.__dict__)))
+    return state
+
+
+def _is_plain_object(value: Any) -> bool:
+    return (
+        hasattr(value, "__dict__")
+        and not isinstance(value, (nn.Module, torch.Tensor, type))
+        and not callable(value)
+        and not type(value).__module__.startswith("torch")
+    )
+
+
+def _restore(target: Any, content: Any) -> None:
+    if isinstance(target, list):
+        if len(target) != len(content) or any(a is not b for a, b in zip(target, content, strict=True)):
+            target[:] = content
+    elif len(target) != len(content) or any(k not in target or target[k] is not v for k, v in _pairs(content)):
+        target.clear()
+        target.update(content)
+
+
+def _pairs(content: Any) -> Any:
+    return content.items() if isinstance(content, dict) else ()
+
+
+@contextmanager
+def training_flags(model: nn.Module, training: bool | None) -> Iterator[None]:
+    """Set every `training` flag, without running the model's own `train()`, and put all back. None: leave them."""
+    flags = [(module, module.training) for module in model.modules()] if training is not None else []
+    try:
+        for module, _ in flags:
+            module.__dict__["training"] = training
+        yield
+    finally:
+        for module, flag in flags:
+            module.__dict__["training"] = flag
+
+
+class RandomStates:
+    """The states of the random generators; `restore()` puts them back and says whether any had moved."""
+
+    def __init__(self) -> None:
+        self._python = random.getstate()
+        self._torch = torch.get_rng_state()
+        self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        self._numpy = sys.modules["numpy"].random.get_state() if "numpy" in sys.modules else None
+
+    def restore(self) -> bool:
+        """Put the states back; return whether code had drawn random numbers since."""
+        moved = self._python != random.getstate() or not torch.equal(self._torch, torch.get_rng_state())
+        random.setstate(self._python)
+        torch.set_rng_state(self._torch)
+        if self._cuda:
+            torch.cuda.set_rng_state_all(self._cuda)
+        if self._numpy is not None:
+            numpy_random = sys.modules["numpy"].random
+            now = numpy_random.get_state()
+            moved = moved or now[2] != self._numpy[2] or (now[1] != self._numpy[1]).any()
+            numpy_random.set_state(self._numpy)
+        return bool(moved)
