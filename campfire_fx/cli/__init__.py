@@ -31,7 +31,8 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     name="campfire-fx",
     cls=_Commands,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
+    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
@@ -56,7 +57,7 @@ def _options(
 ) -> None:
     """Train a CNN structurally sparse, then get back a smaller dense CNN with exactly the same output.
 
-    Each command explains itself: [bold]campfire-fx train --help[/bold].
+    Each command explains itself: `campfire-fx train --help`.
     """
     if verbose:
         from rich.logging import RichHandler

@@ -18,10 +18,14 @@ from campfire_fx.train.checkpoint import SUFFIX, read, restore
 
 
 def export_command(
-    source: Annotated[Path, typer.Argument(help="A slim .safetensors, .pt or .pt2, or a .ckpt of `train`.")],
-    target: Annotated[Path, typer.Argument(help="The file to write: .onnx, .pt2, .safetensors, .pt.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="A slim .safetensors, .pt or .pt2, or a .ckpt of `train`.")
+    ],
+    target: Annotated[
+        Path, typer.Argument(metavar="TARGET", help="The file to write: .onnx, .pt2, .safetensors, .pt.")
+    ],
     example: Annotated[
-        list[str] | None, typer.Option(help="Shape of an input, as 1x3x224x224; once for each. [default: guessed]")
+        list[str] | None, typer.Option(help="Shape of an input, as 1x3x224x224; once for each.", show_default="guessed")
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="package.module:factory of a .ckpt whose model is your own code.")
@@ -32,11 +36,10 @@ def export_command(
 
     A .safetensors or .pt file of `shrink` has its model code beside it, which is run: use files that you trust.
 
-    [bold]Examples[/bold]
+    **Examples**
 
-      campfire-fx export runs/digits/slim.safetensors slim.onnx --example 1x1x16x16
-
-      campfire-fx export runs/digits/sparse.ckpt sparse.pt2
+        campfire-fx export slim.safetensors slim.onnx --example 1x1x16x16
+        campfire-fx export runs/digits/sparse.ckpt sparse.pt2
     """
     inputs = example_inputs(example)
     if source.suffix == SUFFIX:

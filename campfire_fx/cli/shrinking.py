@@ -21,7 +21,9 @@ from campfire_fx.train.models import build_model
 
 
 def shrink_command(
-    checkpoint: Annotated[Path, typer.Argument(help="A .ckpt of `train`, or any file with a state_dict.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="A .ckpt of `train`, or any file with a state_dict.")
+    ],
     model: Annotated[
         str | None, typer.Option(help="The model of a state_dict: a torchvision name, or package.module:factory.")
     ] = None,
@@ -29,10 +31,11 @@ def shrink_command(
         list[str] | None, typer.Option(help="Argument of the model, NAME=VALUE; may be repeated.")
     ] = None,
     example: Annotated[
-        list[str] | None, typer.Option(help="Shape of an input, as 1x3x224x224; once for each. [default: guessed]")
+        list[str] | None, typer.Option(help="Shape of an input, as 1x3x224x224; once for each.", show_default="guessed")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="File for the slim model, .safetensors, .pt2, .onnx, .pt. [default: beside]")
+        Path | None,
+        typer.Option(help="File for the slim model, .safetensors, .pt2, .onnx, .pt.", show_default="beside it"),
     ] = None,
     residual: Annotated[
         Residual, typer.Option(help="union: a channel stays while any branch writes it; gate: branches select theirs.")
@@ -44,11 +47,11 @@ def shrink_command(
 
     The zeros may come from `campfire-fx train`, from torch.nn.utils.prune, or from anything else.
 
-    [bold]Examples[/bold]
+    **Examples**
 
-      campfire-fx shrink runs/digits/sparse.ckpt
-
-      campfire-fx shrink weights.pt --model resnet50 --option num_classes=200 --output slim.onnx
+        campfire-fx shrink runs/digits/sparse.ckpt
+        campfire-fx shrink weights.pt --model resnet50 --output slim.onnx
+        campfire-fx shrink weights.pt --model mynets:small --option width=32
     """
     network, shapes = _network(checkpoint, model, model_options(option))
     inputs = example_inputs(example) or shapes

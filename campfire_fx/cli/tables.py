@@ -11,7 +11,7 @@ from campfire_fx.train.outcome import LATENCY_BATCH, Outcome
 def outcome_table(outcome: Outcome) -> RenderableType:
     """Return dense, sparse, slim and slim-from-scratch, a row each."""
     table = Table(title="One recipe, one seed", title_justify="left")
-    table.add_column("network")
+    table.add_column("network", no_wrap=True)
     for heading in ("accuracy", "parameters", "non-zero", "MACs", f"ms / {LATENCY_BATCH}", "file"):
         table.add_column(heading, justify="right")
     for row in outcome.rows:

@@ -32,20 +32,20 @@ def train_command(
     ] = "resnet8",
     regime: Annotated[str, typer.Option(help="Sparsity regime: combined, window, ck, filter, ...")] = "combined",
     sparsity: Annotated[float, typer.Option(help="Share of the weights of each layer to remove, in [0, 1).")] = 0.7,
-    epochs: Annotated[int | None, typer.Option(help="Epochs for each network. [default: the data set's]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs for each network.", show_default="the data set's")] = None,
     era: Annotated[
-        str | None, typer.Option(help="Pruning era START:END in epochs. [default: a fifth to six tenths]")
+        str | None, typer.Option(help="Pruning era START:END in epochs.", show_default="a fifth to six tenths")
     ] = None,
-    batch: Annotated[int | None, typer.Option(help="Images per step. [default: the data set's]")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate. [default: 0.1]")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Weight decay. [default: the data set's]")] = None,
+    batch: Annotated[int | None, typer.Option(help="Images per step.", show_default="the data set's")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.", show_default="0.1")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Weight decay.", show_default="the data set's")] = None,
     residual: Annotated[Residual, typer.Option(help="How residual streams are shrunk.")] = Residual.union,
     seed: Annotated[int, typer.Option(help="Same seed, same machine: same result.")] = 0,
     image_size: Annotated[int | None, typer.Option(help="Resize images to this side.", min=8)] = None,
     data_root: Annotated[Path, typer.Option(help="Where data sets known by name lie.")] = Path("data"),
     download: Annotated[bool, typer.Option("--download", help="Fetch the data set from its makers.")] = False,
-    output: Annotated[Path | None, typer.Option(help="Folder for what is written. [default: runs/DATA]")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads. [default: one per core]", min=1)] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for what is written.", show_default="runs/DATA")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1, show_default="one per core")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON, and nothing else.")] = False,
 ) -> None:
     """Train dense and sparse, shrink, verify, export, reload, and compare in one table.
@@ -54,13 +54,11 @@ def train_command(
     output is the same; exports the slim network, loads each file back and compares; trains the slim widths from
     scratch, too. Nothing is fetched unless you say --download.
 
-    [bold]Examples[/bold]
+    **Examples**
 
-      campfire-fx train
-
-      campfire-fx train --data fashion-mnist --download --epochs 8
-
-      campfire-fx train --data path/to/images --model resnet20 --sparsity 0.6
+        campfire-fx train
+        campfire-fx train --data fashion-mnist --download --epochs 8
+        campfire-fx train --data path/to/images --model resnet20 --sparsity 0.6
     """
     if threads:
         torch.set_num_threads(threads)

@@ -1,0 +1,80 @@
+"""All commands: help that a newcomer can follow, and one clean line for what goes wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import campfire_fx
+from campfire_fx.errors import CaptureError
+
+COMMANDS = ("inspect", "train", "shrink", "export")
+
+
+def test_the_commands_are_listed(run) -> None:
+    result = run("--help")
+    assert result.exit_code == 0
+    assert all(name in result.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_examples(run, command: str) -> None:
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert f"campfire-fx {command} " in result.stdout.split("Examples")[1] or command == "train"
+    assert "--json" in result.stdout
+
+
+def test_version(run) -> None:
+    assert run("--version").stdout == f"campfire-fx {campfire_fx.__version__}\n"
+
+
+def test_an_error_is_one_line_on_stderr(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "Model at layer1.[0]: " + 40 * "very " + "long. Mend it."
+
+    def broken(*_: object, **__: object) -> None:
+        raise CaptureError(text)
+
+    monkeypatch.setattr("campfire_fx.cli.inspecting.build_model", broken)
+    result = run("inspect", "resnet18")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr == f"Error: {text}\n"
+
+
+@pytest.mark.parametrize(("arguments", "text"), [
+    (["inspect", "resnet18", "--example", "1x3xbig"], "is not a shape"),
+    (["train", "--era", "8-24"], "is not an era"),
+    (["shrink", "x.pt", "--model", "resnet18", "--option", "width"], "is not name=value"),
+    (["train", "--residual", "split"], "split"),
+])  # fmt: skip
+def test_wrong_options_are_usage_errors(run, arguments: list[str], text: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert text in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(("arguments", "text"), [
+    (["inspect", "resnet5O"], "Did you mean resnet50?"),
+    (["shrink", "none.ckpt"], "there is no such file"),
+    (["export", "none.safetensors", "x.onnx"], "there is no such file"),
+    (["train", "--data", "nowhere"], "no such data set or folder"),
+    (["train", "--epochs", "4", "--era", "2:9"], "ends after the last of 4 epochs"),
+    (["train", "--epochs", "1", "--regime", "combind"], "combined"),
+    (["train", "--epochs", "1", "--sparsity", "1.2"], "outside [0, 1)"),
+])  # fmt: skip
+def test_wrong_wishes_end_in_one_line(run, arguments: list[str], text: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    assert text in result.stderr
+
+
+def test_the_command_is_installed() -> None:
+    code = "from campfire_fx.cli import main; main()"
+    result = subprocess.run([sys.executable, "-c", code, "train", "--data", "nowhere"], capture_output=True, check=False)
+    assert result.returncode == 1
+    assert b"Traceback" not in result.stderr

@@ -1,0 +1,68 @@
+"""`shrink` on state_dicts of any origin, `export` on what it wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import prune
+
+import campfire_fx
+from campfire_fx.train.networks import resnet8
+
+MODEL = "campfire_fx.train.networks:resnet8"
+ARGUMENTS = ("--model", MODEL, "--option", "channels=1", "--example", "1x1x16x16")
+
+
+@pytest.fixture
+def pruned(tmp_path: Path) -> nn.Module:
+    """A network with half the filters of one inner convolution pruned, saved with its masks."""
+    network = resnet8(channels=1)
+    prune.ln_structured(network.layer2[0].conv1, "weight", amount=0.5, n=2, dim=0)
+    torch.save({"state_dict": network.state_dict()}, tmp_path / "weights.pt")
+    return network.eval()
+
+
+def test_masks_of_torch_prune_are_removed(run, pruned: nn.Module, tmp_path: Path) -> None:
+    result = run("shrink", "weights.pt", *ARGUMENTS)
+    assert result.exit_code == 0, result.stderr
+    assert "weights-slim.safetensors" in result.stdout
+    slim = campfire_fx.load(tmp_path / "weights-slim.safetensors")
+    assert slim.get_parameter("layer2.0.conv1.weight").shape == (16, 16, 3, 3)
+    x = torch.randn(2, 1, 16, 16)
+    expected = pruned(x)
+    assert float((slim(x) - expected).abs().max() / expected.abs().max()) < 1e-5
+
+
+def test_round_to_keeps_some(run, pruned: nn.Module) -> None:
+    result = run("shrink", "weights.pt", *ARGUMENTS, "--round-to", 12, "--json")
+    facts = json.loads(result.stdout)
+    layer = next(layer for layer in facts["layers"] if layer["name"] == "layer2.0.conv1")
+    assert layer["outputs"] == [32, 24]
+    assert facts["parameters"]["after"] < facts["parameters"]["before"] == sum(p.numel() for p in pruned.parameters())
+
+
+def test_export_tells_what_it_wrote(run, pruned: nn.Module) -> None:
+    run("shrink", "weights.pt", *ARGUMENTS)
+    result = run("export", "weights-slim.safetensors", "slim.onnx", "--example", "1x1x16x16", "--json")
+    assert result.exit_code == 0, result.stderr
+    facts = json.loads(result.stdout)
+    assert facts["format"] == "onnx"
+    assert facts["bytes"] == Path("slim.onnx").stat().st_size
+    assert facts["difference"] < 1e-5
+
+
+def test_an_onnx_file_is_no_source(run, pruned: nn.Module) -> None:
+    run("shrink", "weights.pt", *ARGUMENTS, "--output", "slim.onnx")
+    result = run("export", "slim.onnx", "slim.pt2")
+    assert result.exit_code == 1
+    assert "which only runs" in result.stderr
+
+
+def test_a_bare_state_needs_its_model(run, pruned: nn.Module) -> None:
+    result = run("shrink", "weights.pt")
+    assert result.exit_code == 1
+    assert "Say whose with --model" in result.stderr
