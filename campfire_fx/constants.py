@@ -311,14 +311,13 @@ def _normal(labels: Any, result: Any, labelling: Labelling, dtype: torch.dtype) 
     if isinstance(labels, Labelled):
         if not isinstance(result, Tensor) or not result.is_floating_point():
             return _unknown(labels, dtype)
-        result = result.expand(labels.shape)
+        small = collapse(result.expand(labels.shape))
         roots = labelling.structure.forest.find(labels.labels)
-        for dim in range(result.ndim):
-            if roots.stride(dim) == 0 and result.stride(dim) != 0 and result.shape[dim] > 1:
-                first = result.narrow(dim, 0, 1)
-                same = (result == first).all(dim, keepdim=True)
-                result = first.masked_fill(~same, NAN).expand(labels.shape)
-        return result
+        for dim in range(small.ndim):
+            if roots.stride(dim) == 0 and small.shape[dim] > 1:
+                first = small.narrow(dim, 0, 1)
+                small = first.masked_fill(~(small == first).all(dim, keepdim=True), NAN)
+        return small.expand(labels.shape)
     if isinstance(labels, (tuple, list)):
         return type(labels)(_normal(a, b, labelling, dtype) for a, b in zip(labels, result, strict=True))
     return result

@@ -15,6 +15,7 @@ from torch import Tensor, fx
 from campfire_fx.constants import NAN, Constants
 from campfire_fx.labelling import GraphRun, Labelling
 from campfire_fx.labels import FIXED, Labelled, collapse
+from campfire_fx.rules import Held
 from campfire_fx.rules.structure import Mixer
 
 logger = logging.getLogger(__name__)
@@ -215,6 +216,8 @@ def _node_labels(labelling: Labelling, roots: Tensor) -> list[tuple[GraphRun, fx
     for run in labelling.runs:
         for node in reversed(run.graph.nodes):
             value = run.values.get(node)
+            if isinstance(value, Held):
+                value = labelling.structure.tensors.get(id(value.tensor), (None, None))[1]
             if isinstance(value, Labelled) and value.labels.numel():
                 labels = roots[collapse(value.labels).long()]
                 found.append((run, node, labels.unique()))

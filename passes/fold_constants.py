@@ -69,9 +69,11 @@ def _replace(run: GraphRun, node: fx.Node, position: int, value: Tensor) -> None
 
 def _erase_unused(graph: fx.Graph, node: fx.Node) -> None:
     """Erase a node and what only it used."""
-    if node.users or node.op in ("placeholder", "output"):
-        return
-    sources = node.all_input_nodes
-    graph.erase_node(node)
-    for source in sources:
-        _erase_unused(graph, source)
+    waiting, erased = [node], set[fx.Node]()
+    while waiting:
+        last = waiting.pop()
+        if last in erased or last.users or last.op in ("placeholder", "output"):
+            continue
+        waiting += last.all_input_nodes
+        graph.erase_node(last)
+        erased.add(last)

@@ -104,8 +104,9 @@ def _called(root: nn.Module, node: fx.Node) -> nn.Module | None:
 
 def _norms(calls: list[_Call]) -> Iterator[Norm]:
     """Pair norms with convolutions; a module called several times must qualify in all of its calls."""
-    convolutions = {id(c.module) for c in calls if isinstance(c.module, MaskedLayer) and c.path}
-    convolutions -= {id(c.module) for c in calls if isinstance(c.module, nn.Linear)}
+    layers = [call.module for call in calls if isinstance(call.module, MaskedLayer)]
+    # Not linear layers: their outputs are the last axis, and a norm's channels the second.
+    convolutions = {id(layer) for layer in layers if not isinstance(layer, nn.Linear)}
     for call in calls:
         if len(call.readers) != 1 or not isinstance(call.readers[0], _BatchNorm):
             convolutions.discard(id(call.module))
