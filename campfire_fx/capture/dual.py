@@ -110,6 +110,7 @@ def _share_structure(source: nn.Module, target: nn.Module, leaves: set[int]) -> 
         new._parameters.update(old._parameters)
         new._buffers.update(old._buffers)
         new._non_persistent_buffers_set.update(old._non_persistent_buffers_set)
+        new.__dict__.update({name: value for name, value in old.__dict__.items() if isinstance(value, torch.Tensor)})
         for name, child in old._modules.items():
             if child is None:
                 new._modules[name] = None
