@@ -33,8 +33,6 @@ class Dress(nn.Module):
         attributes = {name: vars(self)[name] for name in self._worn}
         with undressed(self) as plain:
             function, arguments, *rest = cast(tuple[Any, ...], plain.__reduce_ex__(protocol))
-            if rest and isinstance(rest[0], dict):
-                rest[0] = dict(rest[0])  # the live __dict__, which gets its attributes back
         return _rebuild, (function, arguments, over, attributes), *rest
 
 

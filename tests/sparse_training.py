@@ -13,6 +13,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from campfire_fx.api import sparsify
 from campfire_fx.masked import MaskedLayer
 from campfire_fx.model import SparseModel
+from campfire_fx.sparsity import Regime
 
 
 class Net(nn.Module):
@@ -62,7 +63,7 @@ def train(model: nn.Module, optimizer: Optimizer, data: list[tuple[Tensor, Tenso
         yield index
 
 
-def sparse(regime: str = "combined", **wishes: Any) -> SparseModel:
+def sparse(regime: str | Regime = "combined", **wishes: Any) -> SparseModel:
     torch.manual_seed(3)
     return sparsify(Net(), regime, **({"era": (1, 4), "example_inputs": IMAGE} | wishes))
 

@@ -86,6 +86,14 @@ def through_double(layer: nn.Module) -> nn.Module:
     return layer.double().float()
 
 
+def through_overwriting(layer: nn.Module) -> nn.Module:
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
+    try:
+        return layer.double().float()  # each puts another parameter in place
+    finally:
+        torch.__future__.set_overwrite_module_params_on_conversion(False)
+
+
 def through_meta(layer: nn.Module) -> nn.Module:
     state = layer.state_dict()
     empty = layer.to("meta").to_empty(device="cpu")  # another parameter takes the place of the first
@@ -108,7 +116,16 @@ def through_new_parameter(layer: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize(
     "through",
-    [copy.deepcopy, through_pickle, through_save, through_double, through_meta, through_assign, through_new_parameter],
+    [
+        copy.deepcopy,
+        through_pickle,
+        through_save,
+        through_double,
+        through_overwriting,
+        through_meta,
+        through_assign,
+        through_new_parameter,
+    ],
 )
 def test_masks_and_gradient_zeroing_survive(through: Callable[[nn.Module], nn.Module]) -> None:
     layer = masked(LAYERS["conv2d"][0])

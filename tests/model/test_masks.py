@@ -75,6 +75,8 @@ class TestRecord:
         assert record.overall == record.zeros / sum(p.numel() for p in Net().parameters())
         kernels, window = record.shares
         spatial = [row for row in pruned if row.kernels < row.weights]
+        dead = sum(9 * row.dead_kernels for row in spatial)
+        assert kernels == dead / sum(row.weights for row in spatial) > 0
         assert 1 - (1 - kernels) * (1 - window) == pytest.approx(
             sum(row.zeros for row in spatial) / sum(row.weights for row in spatial)
         )

@@ -6,9 +6,11 @@ import logging
 
 import pytest
 import torch
+from torch import Tensor
 from torch.optim import SGD
 
 from campfire_fx.errors import RegimeError
+from campfire_fx.sparsity import Goal, Regime
 from tests.sparse_training import (
     assert_same_state,
     batches,
@@ -46,6 +48,23 @@ class TestMasksMove:
         assert ours.sparsity().true > 0.6
         assert_same_state(letter.state_dict(), ours.state_dict())
         assert_same_state(first.state_dict()["state"], second.state_dict()["state"])
+
+    def test_and_are_not_computed_when_it_does_not(self) -> None:
+        asked: list[float] = []
+
+        def rule(_weight: Tensor, mask: Tensor, goal: Goal) -> Tensor:
+            asked.append(goal.sparsity)
+            return torch.ones_like(mask)  # would bring everything back
+
+        model = sparse(Regime("asking", rule, None, None), era=(1, 3), sparsity=0.8, overrides={"conv2": 0})
+        mask = torch.ones(8, 6, 3, 3)
+        mask[0] = 0
+        layer(model, "conv1").set_mask(mask)
+        for epoch in (0, 1, 2, 2, 3, 4, 9):
+            model.epoch(epoch)
+        model.finalize()
+        assert asked == [0.8 * 0.875, 0.8]
+        assert torch.equal(layer(model, "conv1").mask, mask.bool()), "once zero, always zero, whatever a rule proposes"
 
     def test_by_eq_1_in_every_epoch(self) -> None:
         model = sparse("unstructured", era=(2, 12), sparsity=0.7)

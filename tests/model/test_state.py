@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from campfire_fx.api import sparsify
@@ -104,6 +105,22 @@ class TestStateDict:
         with pytest.raises(RegimeError, match=r"saved under regime 'ck', this model has 'combined'. Build the model"):
             model.load_state_dict(other.state_dict())
         assert_same_state(model.state_dict(), before)
+
+    def test_nor_does_it_change_a_weight_of_the_model_itself(self) -> None:
+        class Own(Net):
+            def __init__(self) -> None:
+                super().__init__()
+                self.scale = nn.Parameter(torch.ones(5))
+
+            def forward(self, x: Tensor) -> Tensor:
+                return super().forward(x) * self.scale
+
+        model = sparsify(Own(), example_inputs=IMAGE)
+        other = sparsify(Own(), "ck", example_inputs=IMAGE)
+        nn.init.zeros_(other.scale)
+        with pytest.raises(RegimeError, match="saved under regime 'ck'"):
+            model.load_state_dict(other.state_dict())
+        assert model.scale.tolist() == [1] * 5
 
     def test_missing_weights_are_still_missing(self) -> None:
         state = Net().state_dict()

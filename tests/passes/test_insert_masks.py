@@ -97,6 +97,14 @@ class Nets:
         def forward(self, x: Tensor) -> Tensor:
             return self.norm(self.norm(self.conv(x)))  # the second call reads the first
 
+    class Linear(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.fc, self.norm = conv(), nn.Linear(64, 4), nn.BatchNorm1d(4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.norm(self.fc(self.stem(x).flatten(2)))  # outputs of fc are the last axis, not the second
+
     class ConvTwice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -113,6 +121,7 @@ def test_a_norm_qualifies_only_if_nothing_else_is_behind_or_beside_it() -> None:
         "SharedNorm": (Norm("norm", ("a", "b")),),
         "NormOfSum": (),
         "NormTwice": (),
+        "Linear": (),
         "ConvTwice": (Norm("first", ("conv",)), Norm("second", ("conv",))),
     }
 
@@ -139,7 +148,7 @@ def test_what_holds_no_mask_is_named_with_its_reason() -> None:
     captured, insertion = inserted(Leftovers())
     assert [f.name for f in insertion.layers] == ["stem", "first"]  # one module under two names is one layer
     reasons = dict(insertion.unmasked)
-    assert reasons["normed"] == "its weight is computed, not a parameter"
+    assert reasons["normed.parametrizations.weight.original1"] == "a function reads it, not a layer"
     assert reasons["tied"] == "it shares the weight of first, and its mask"
     assert reasons["own"] == "a function reads it, not a layer"
     assert reasons["attention.in_proj_weight"] == "it belongs to a MultiheadAttention"
