@@ -56,5 +56,5 @@ def test_modules_are_found_through_the_link() -> None:
 
 
 def test_a_folder_of_tests_mirrors_a_part_of_the_package() -> None:
-    parts = {path.stem for path in (ROOT / "campfire_fx").iterdir()} | {"meta", "project", "zoo", "__pycache__"}
+    parts = {path.stem for path in (ROOT / "campfire_fx").iterdir()} | {"meta", "nets", "project", "zoo", "__pycache__"}
     assert {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()} <= parts

@@ -1,0 +1,17 @@
+"""Small networks, one hazard each, with what must come out of a shrink. `CASES` holds them all by name."""
+
+from __future__ import annotations
+
+from tests.nets import barriers as barriers
+from tests.nets import constants as constants
+from tests.nets import flattening as flattening
+from tests.nets import functional as functional
+from tests.nets import grouping as grouping
+from tests.nets import joins as joins
+from tests.nets import layers as layers
+from tests.nets import movement as movement
+from tests.nets import ports as ports
+from tests.nets import residuals as residuals
+from tests.nets import sharing as sharing
+from tests.nets.case import CASES as CASES
+from tests.nets.case import Case as Case
