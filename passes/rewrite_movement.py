@@ -131,12 +131,19 @@ def _plain(replay: _Replay, node: fx.Node, original: Any) -> Any:
             reason = "it asserts a size that is now smaller"
             replay.edits.append(Edit(replay.run, node, "dropped", reason, lambda _: node.graph.erase_node(node)))
         return None
+    if all(_unchanged(replay, source) for source in node.all_input_nodes):
+        return original
     args, kwargs = substitute(replay.values, node)
     args, kwargs = fx.node.map_aggregate((args, kwargs), lambda v: v.labels if isinstance(v, Labelled) else v)
     value = invoke(node, None, args, kwargs)
     if isinstance(value, Tensor) and not _same(value, original):
         _keep_ancestors(replay, node, "a tensor is made in the size of these channels")
     return value
+
+
+def _unchanged(replay: _Replay, source: fx.Node) -> bool:
+    original, now = replay.run.values[source], replay.values[source]
+    return now is original or (not _labelled(original) and _same(now, original))
 
 
 def _same(first: Any, second: Any) -> bool:

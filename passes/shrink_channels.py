@@ -159,9 +159,9 @@ def _add_bias(
             known.new.data += amount
         done.add(id(bias))
     elif call.module is not None:
-        if id(call.module) not in done:
-            call.module.bias = nn.Parameter(amount.clone(), requires_grad=call.module.weight.requires_grad)  # type: ignore[union-attr,assignment]
-        done.add(id(call.module))
+        made = nn.Parameter(amount.clone(), requires_grad=call.module.weight.requires_grad)  # type: ignore[union-attr,arg-type]
+        call.module.bias = made  # type: ignore[assignment]
+        done.add(id(made))  # the module's other calls find it there
     else:
         _add_after(labelling.runs[call.graph], call, name, amount)
 

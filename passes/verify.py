@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from campfire_fx.errors import ShrinkError
+from campfire_fx.passes.bake_reparametrizations import private_copy
 from campfire_fx.plan import Verification, VerifiedRun
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -58,7 +59,25 @@ def verify(
 
 def _in_double(before: nn.Module, after: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]]) -> float:
     wide = pytree.tree_map(lambda v: v.double() if isinstance(v, Tensor) and v.is_floating_point() else v, inputs)
-    return relative_difference(copy.deepcopy(before).double(), copy.deepcopy(after).double(), *wide)
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with _Doubled():
+            return relative_difference(private_copy(before).double(), private_copy(after).double(), *wide)
+    finally:
+        torch.set_default_dtype(default)
+
+
+class _Doubled(TorchFunctionMode):
+    """Turns every cast to float32 that a model writes out into one to float64, so that it runs there at all."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if function is torch.Tensor.float:
+            return args[0].double()
+        args, kwargs = pytree.tree_map(lambda v: torch.float64 if v is torch.float32 else v, (args, kwargs or {}))
+        return function(*args, **kwargs)
 
 
 def relative_difference(
