@@ -78,6 +78,7 @@ def _run(labelling: Labelling, run: GraphRun, calls: dict[Any, tuple[Mixer, MixC
                 values[node] = _mix(mixer, _behind_padding(run, call), values, labels, found)
         elif not _has_labels(labels):
             values[node] = labels
+            memory.note(run, node, values)
         else:
             values[node] = _execute(labelling, run, node, values, dtype)
             memory.note(run, node, values)

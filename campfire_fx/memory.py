@@ -56,9 +56,10 @@ class Memory:
 
     def _write(self, family: _Family, node: fx.Node, values: dict[fx.Node, Any]) -> None:
         written = values[node]
+        whole = isinstance(written, Tensor) and not family.views
         for member in (*family.same, *family.views):
-            values[member] = fx.node.map_aggregate(
-                values[member],
-                lambda v: v if not isinstance(v, Tensor) else v.new_full((), float("nan")).expand(v.shape)
-                if family.views else written,
-            )  # fmt: skip
+            values[member] = written if whole else fx.node.map_aggregate(values[member], _unknown)
+
+
+def _unknown(value: Any) -> Any:
+    return value.new_full((), float("nan")).expand(value.shape) if isinstance(value, Tensor) else value

@@ -131,6 +131,9 @@ def _plain(replay: _Replay, node: fx.Node, original: Any) -> Any:
             reason = "it asserts a size that is now smaller"
             replay.edits.append(Edit(replay.run, node, "dropped", reason, lambda _: node.graph.erase_node(node)))
         return None
+    reads_activations = any(_labelled(replay.run.values[source]) for source in node.all_input_nodes)
+    if reads_activations and replay.run.rule(node).name != "ask":
+        return original  # a barrier without a result: what it reads is pinned
     if all(_unchanged(replay, source) for source in node.all_input_nodes):
         return original
     args, kwargs = substitute(replay.values, node)
