@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,7 +12,8 @@ import torch
 from torch import fx, nn
 from torch.fx.graph import PythonCode
 
-_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+from campfire_fx.capture.graphs import Frozen, freeze, thaw
+from campfire_fx.capture.structure import share_structure
 
 
 class DualGraphModule(fx.GraphModule):
@@ -20,6 +22,7 @@ class DualGraphModule(fx.GraphModule):
     `train_graph` is None where both modes run the same graph. Parameters, buffers and leaf modules are the ones of
     `root`, under the names they have there; those that no graph reads are kept, so that a `state_dict` of the
     original loads. `constants` are tensors that only the graphs know: they become buffers outside the `state_dict`.
+    `stands_in`: code around this module goes on using attributes and methods of `root`, so keep them.
     """
 
     def __init__(
@@ -29,12 +32,16 @@ class DualGraphModule(fx.GraphModule):
         train_graph: fx.Graph | None = None,
         *,
         constants: dict[str, torch.Tensor] | None = None,
-        class_name: str | None = None,
+        stands_in: bool = False,
     ) -> None:
         # An empty graph first: fx would copy the attributes one by one and lose those that no node names.
-        super().__init__({}, _empty_graph(), class_name or type(root).__name__)
+        super().__init__({}, _empty_graph(), type(root).__name__)
         graphs = (graph,) if train_graph is None else (graph, train_graph)
-        _share_structure(root, self, _leaves(root, graphs))
+        share_structure(root, self, _leaves(root, graphs), keep_classes=stands_in)
+        self._stands_in_for = type(root) if stands_in else None
+        if stands_in:
+            known = self.__dict__.keys() | {"forward"}
+            self.__dict__.update({name: value for name, value in root.__dict__.items() if name not in known})
         for name, value in (constants or {}).items():
             self.register_buffer(name, value, persistent=False)
         self._train_graph = train_graph
@@ -49,6 +56,16 @@ class DualGraphModule(fx.GraphModule):
     def train_graph(self, graph: fx.Graph | None) -> None:
         self._train_graph = graph
         self.recompile()
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            cls = self.__dict__.get("_stands_in_for")
+            if cls is None or name.startswith("__") or not hasattr(cls, name):
+                raise
+        attribute = inspect.getattr_static(cls, name)
+        return attribute.__get__(self, cls) if hasattr(attribute, "__get__") else attribute
 
     def recompile(self) -> PythonCode:
         """Generate the code of both graphs; call it after every edit of either."""
@@ -75,6 +92,12 @@ class DualGraphModule(fx.GraphModule):
         result.graph = result.__dict__["_graph"]
         return result
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the graphs as plain data; `node.meta` is left behind."""
+        state = {key: value for key, value in self.__dict__.items() if key not in ("_graph", "_train_graph")}
+        train_graph = None if self._train_graph is None else freeze(self._train_graph)
+        return _unpickle, (type(self).__name__, state, freeze(self._graph), train_graph)
+
 
 def _dispatch(evaluate: Callable[..., Any], train: Callable[..., Any]) -> Callable[..., Any]:
     """Return a forward that picks by `self.training`, with the signature of the inference code."""
@@ -94,35 +117,16 @@ def _empty_graph() -> fx.Graph:
     return graph
 
 
+def _unpickle(name: str, state: dict[str, Any], graph: Frozen, train_graph: Frozen | None) -> DualGraphModule:
+    module = DualGraphModule.__new__(DualGraphModule)
+    type(module).__name__ = name
+    module.__dict__.update(state)
+    module.__dict__["_train_graph"] = None if train_graph is None else thaw(train_graph)
+    module.graph = thaw(graph)
+    return module
+
+
 def _leaves(root: nn.Module, graphs: Iterable[fx.Graph]) -> set[int]:
     """Ids of the modules that the graphs call as they are."""
     targets = {str(node.target) for graph in graphs for node in graph.nodes if node.op == "call_module"}
     return {id(root.get_submodule(target)) for target in targets}
-
-
-def _share_structure(source: nn.Module, target: nn.Module, leaves: set[int]) -> None:
-    """Give `target` the tensors and children of `source`: same leaf objects, new containers around them."""
-    pending = [(source, target)]
-    made: dict[int, nn.Module] = {}
-    while pending:
-        old, new = pending.pop()
-        new.training = old.training
-        new._parameters.update(old._parameters)
-        new._buffers.update(old._buffers)
-        new._non_persistent_buffers_set.update(old._non_persistent_buffers_set)
-        new.__dict__.update({name: value for name, value in old.__dict__.items() if isinstance(value, torch.Tensor)})
-        for name, child in old._modules.items():
-            if child is None:
-                new._modules[name] = None
-                continue
-            if id(child) not in made:
-                is_container = child._modules and id(child) not in leaves
-                made[id(child)] = _container_like(child) if is_container else child
-                if is_container:
-                    pending.append((child, made[id(child)]))
-            new._modules[name] = made[id(child)]
-
-
-def _container_like(module: nn.Module) -> nn.Module:
-    """Return an empty module; torch's own containers keep their class, so that indexing works."""
-    return type(module)() if type(module) in _CONTAINERS else nn.Module()

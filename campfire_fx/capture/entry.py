@@ -7,12 +7,17 @@ from typing import Any
 from torch import nn
 
 from campfire_fx.capture.example import example_for
+from campfire_fx.capture.islands import capture_islands
 from campfire_fx.capture.records import Captured
 from campfire_fx.capture.whole import capture_whole
+from campfire_fx.errors import CaptureError
 
 
 def trace(model: nn.Module, example_inputs: Any = None) -> Captured:
     """Capture `model` as graphs over its own modules and parameters. The model given is not altered."""
     args, kwargs = example_for(model, example_inputs)
-    island = capture_whole(model, args, kwargs)
+    try:
+        island = capture_whole(model, args, kwargs)
+    except CaptureError as reason:
+        return capture_islands(model, args, kwargs, reason)
     return Captured(island.module, (island,), (), island.args, island.kwargs)

@@ -113,7 +113,7 @@ class Evaluator:
         if node.op == "output":
             return args[0]
         if node.op == "call_module":
-            return self._run_module(self.root.get_submodule(str(node.target)), args, kwargs)
+            return self.run_module(self.root.get_submodule(str(node.target)), args, kwargs)
         about_device = self._device_answer(node, args)
         if about_device is not None:
             return about_device
@@ -133,12 +133,14 @@ class Evaluator:
         assert isinstance(value, torch.Tensor)
         return value
 
-    def _run_module(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+    def run_module(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Return the output of `module`, run in evaluation on inputs and parameters without data."""
+        args, kwargs = map_tensors((args, kwargs), self._as_meta)
         first = args[0] if args else None
         if isinstance(first, torch.Tensor) and _keeps_shape(module, first):
             return first
         shadow = self._shadow(module)
-        return type(module).forward(shadow, *args, **kwargs)
+        return shadow.forward(*args, **kwargs)
 
     def _shadow(self, module: nn.Module) -> nn.Module:
         """Return a stand-in for `module` whose tensors have no data."""
@@ -147,8 +149,8 @@ class Evaluator:
             shadow.__dict__.update(
                 {key: self._as_meta(v) if isinstance(v, torch.Tensor) else v for key, v in module.__dict__.items()}
             )
-            hooks = [key for key in module.__dict__ if key.endswith("_hooks")]
-            shadow.__dict__.update({key: type(module.__dict__[key])() for key in hooks})
+            hooks = {k: v for k, v in module.__dict__.items() if k.endswith("_hooks") and v}
+            shadow.__dict__.update({key: type(value)() for key, value in hooks.items()})
             shadow.__dict__["training"] = False
             for kind in ("_parameters", "_buffers"):
                 tensors = module.__dict__[kind]

@@ -1,28 +1,131 @@
-"""Example inputs: bring them to one form, or guess them."""
+"""Example inputs: bring them to one form, or guess them from the model."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
+from campfire_fx.capture.configuration import Configuration
+from campfire_fx.capture.execute import describe, fits, run
 from campfire_fx.errors import CaptureError
+
+_BATCH = 2  # one would hide what depends on the batch: squeeze(), broadcasting
+_LENGTHS = (1024, 16000, 224, 128, 4096, 32)
+_SIZES = (224, 32, 64, 128, 299, 28, 256, 384, 96, 512)
+_VOLUMES = ((16, 112, 112), (16, 224, 224), (32, 32, 32), (8, 64, 64), (64, 64, 64), (16, 28, 28))
+_REAL_RUNS = 6
 
 
 def example_for(model: nn.Module, example_inputs: Any = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return example inputs as (positional, keyword).
 
-    A tuple or list holds positional arguments, a dict keyword arguments, anything else is the one argument.
+    A tuple holds positional arguments, a dict keyword arguments, anything else is the only argument. None: guess from
+    the first convolution or linear layer and the sizes that the model keeps among its attributes, taking the first
+    guess that it runs on. Raises CaptureError where it runs on none.
     """
     if example_inputs is None:
-        first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-        if first is None:
-            raise CaptureError("No example inputs at the model: none were given. Give example_inputs=...")
-        weight = first.weight
-        return (torch.randn(1, first.in_channels, 224, 224, dtype=weight.dtype, device=weight.device),), {}
-    if isinstance(example_inputs, dict):
-        return (), dict(example_inputs)
+        return _guess(model)
     if isinstance(example_inputs, tuple):
         return tuple(example_inputs), {}
+    if isinstance(example_inputs, dict) and all(isinstance(key, str) for key in example_inputs):
+        if _binds(model, **example_inputs) or not _binds(model, example_inputs):
+            return (), dict(example_inputs)
     return (example_inputs,), {}
+
+
+def _binds(model: nn.Module, *args: Any, **kwargs: Any) -> bool:
+    try:
+        inspect.signature(model.forward).bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
+
+
+def _guess(model: nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    guesses = list(_guesses(model))
+    for args in guesses:
+        if fits(model, args, {}):
+            return args, {}
+    # What needs data to run (boxes, indices) shows only in a real run. Those take time: try few.
+    reason = "it has no convolution and no linear layer to tell what it takes"
+    for args in sorted(guesses, key=_cost)[:_REAL_RUNS]:
+        try:
+            run(model, args, {})
+        except CaptureError as error:
+            reason = str(error.__cause__).strip().partition("\n")[0]
+        else:
+            return args, {}
+    tried = "; ".join(dict.fromkeys(describe(args, {}) for args in guesses[:8]))
+    raise CaptureError(
+        f"No example inputs at {type(model).__name__}: none were given, and none of the guesses runs "
+        f"(tried {tried or 'none'}; last error: {reason}). Give example_inputs=..."
+    )
+
+
+def _cost(args: tuple[Any, ...]) -> tuple[bool, bool]:
+    """Order for real runs: lists of images first, as a single tensor would mostly have passed without data."""
+    return (not isinstance(args[0], list), args[0][0].numel() > 224 * 224 * 3)
+
+
+def _guesses(model: nn.Module) -> Iterator[tuple[Any, ...]]:
+    layer = _first_layer(model)
+    if layer is None:
+        return
+    configuration = Configuration.of(model)
+    for shape in _shapes(layer, configuration):
+        yield from _arguments(model, _tensor(layer, shape))
+
+
+def _first_layer(model: nn.Module) -> Any:
+    convolutions = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+    layers = [m for m in model.modules() if isinstance(m, (*convolutions, nn.Linear, nn.LazyLinear))]
+    return next((m for m in layers if isinstance(m, convolutions)), layers[0] if layers else None)
+
+
+def _shapes(layer: Any, configuration: Configuration) -> Iterator[tuple[int, ...]]:
+    """Yield plausible input shapes, the likeliest first."""
+    if isinstance(layer, nn.Linear):
+        yield from ((_BATCH, layer.in_features), (_BATCH, 16, layer.in_features))
+        yield from ((_BATCH, *sizes) for sizes in _spatial(2, configuration))
+        return
+    dimensions = layer.weight.dim() - 2
+    channels = dict.fromkeys((layer.in_channels, *configuration.channels, 3, 1))
+    for count in channels:
+        for sizes in _spatial(dimensions, configuration):
+            yield (_BATCH, count, *sizes)
+
+
+def _spatial(dimensions: int, configuration: Configuration) -> list[tuple[int, ...]]:
+    if dimensions == 1:
+        return list(dict.fromkeys([*configuration.spatial(1), *((length,) for length in _LENGTHS)]))
+    if dimensions == 2:
+        return list(dict.fromkeys([*configuration.spatial(2), *((size, size) for size in _SIZES)]))
+    return list(dict.fromkeys([*configuration.spatial(3), *_VOLUMES]))
+
+
+def _tensor(layer: Any, shape: tuple[int, ...]) -> torch.Tensor:
+    weight = layer.weight
+    if weight.device.type == "meta":
+        return torch.empty(shape, dtype=weight.dtype, device="meta")
+    generator = torch.Generator().manual_seed(0)  # the same guess each time, and the user's generator left alone
+    return torch.randn(shape, generator=generator).to(device=weight.device, dtype=weight.dtype)
+
+
+def _arguments(model: nn.Module, x: torch.Tensor) -> Iterator[tuple[Any, ...]]:
+    """Yield ways to call forward with tensors such as `x`: one for each required argument, or a list of images."""
+    count = max(_required(model), 1)
+    yield (x,) * count
+    if count == 2:  # a step, a label: one number per sample
+        yield (x, torch.zeros(len(x), dtype=torch.long, device=x.device))
+    if count == 1 and x.dim() == 4:
+        yield ([image.abs().clamp(max=1) for image in x],)
+
+
+def _required(model: nn.Module) -> int:
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(model.forward).parameters.values()
+    return sum(p.kind in kinds and p.default is inspect.Parameter.empty for p in parameters)

@@ -19,8 +19,7 @@ import torch.utils.checkpoint
 from torch import fx
 
 from campfire_fx.capture.patches import Patches
-from campfire_fx.capture.proxy import ExampleProxy
-from campfire_fx.capture.reach import namespaces
+from campfire_fx.capture.proxy import ExampleProxy, find_proxy
 
 if TYPE_CHECKING:
     from campfire_fx.capture.tracer import ExampleTracer
@@ -146,22 +145,6 @@ class FunctionCall:
         return hash(self.function)
 
 
-def find_proxy(*values: Any) -> ExampleProxy | None:
-    """Return a proxy among nested tuples, lists, dicts and slices; None if there is none."""
-    for value in values:
-        if isinstance(value, ExampleProxy):
-            return value
-        if isinstance(value, dict):
-            value = tuple(value.values())
-        elif isinstance(value, slice):
-            value = (value.start, value.stop, value.step)
-        if isinstance(value, (tuple, list)):
-            found = find_proxy(*value)
-            if found is not None:
-                return found
-    return None
-
-
 def install(patches: Patches, tracer: ExampleTracer) -> None:
     """Put everything in place for a trace by `tracer`, until `patches` ends."""
     replaced = {id(function): _symbolic(function) for function in _MATH.values()}
@@ -188,7 +171,7 @@ def _install_in_namespaces(patches: Patches, tracer: ExampleTracer, replaced: di
     """Replace what the user's code knows by a name of its own: builtins, and functions it imported one by one."""
     built_in: dict[str, Any] = {name: _symbolic(getattr(builtins, name)) for name in ("max", "min", "round", "pow")}
     built_in.update(int=_INT, float=_FLOAT, isinstance=_isinstance, type=_type, len=_len)
-    for scope, names in namespaces(tracer.root).values():
+    for scope, names in tracer.survey.namespaces.values():
         for name in names:
             value = scope.get(name, _MISSING)
             if value is _MISSING and name in built_in:

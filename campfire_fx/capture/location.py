@@ -94,3 +94,9 @@ def _node(node: fx.Node, depth: int) -> str:
         return f"{args[0]}.{node.target}({', '.join(args[1:])})"
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
     return f"{name}({', '.join(args)})"
+
+
+def summary(error: BaseException) -> str:
+    """Return the first line of an error's message, or its class where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -158,15 +158,19 @@ class ExampleProxy(fx.Proxy):
     def __torch_function__(
         cls, orig_method: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        proxies: list[ExampleProxy] = []
-        fx.node.map_aggregate((args, kwargs or {}), lambda a: _collect(a, proxies))
-        tracer = proxies[0].tracer
+        kwargs = kwargs or {}
+        proxy = find_proxy(args, kwargs)
+        assert proxy is not None
         call = sys._getframe(1)
-        tracer.take_back((id(call), call.f_lasti))
+        proxy.tracer.take_back((id(call), call.f_lasti))
         if orig_method is torch._assert and not isinstance(args[0].example, torch.Tensor):
             assert args[0], args[1]
             return None
-        return super().__torch_function__(orig_method, types, args, kwargs)
+        if isinstance(orig_method, torch._C.ScriptMethod):
+            return proxy.tracer.create_proxy("call_method", orig_method.name, (orig_method.owner, *args), kwargs)
+        if torch.overrides.is_tensor_method_or_property(orig_method):
+            return proxy.tracer.create_proxy("call_method", orig_method.__name__, args, kwargs)
+        return proxy.tracer.create_proxy("call_function", orig_method, args, kwargs)
 
 
 class ExampleAttribute(ExampleProxy, Attribute):
@@ -189,10 +193,20 @@ class ExampleAttribute(ExampleProxy, Attribute):
         return root.tracer.create_proxy("call_method", self.attr, (root, *args), kwargs)
 
 
-def _collect(value: Any, into: list[ExampleProxy]) -> Any:
-    if isinstance(value, ExampleProxy):
-        into.append(value)
-    return value
+def find_proxy(*values: Any) -> ExampleProxy | None:
+    """Return a proxy among nested tuples, lists, dicts and slices; None if there is none."""
+    for value in values:
+        if isinstance(value, ExampleProxy):
+            return value
+        if isinstance(value, dict):
+            value = tuple(value.values())
+        elif isinstance(value, slice):
+            value = (value.start, value.stop, value.step)
+        if isinstance(value, (tuple, list)):
+            found = find_proxy(*value)
+            if found is not None:
+                return found
+    return None
 
 
 def _plain(value: Any) -> Any:

@@ -13,14 +13,14 @@ from torch import nn
 _NOT_USERS = frozenset(sys.stdlib_module_names) | {"torch", "numpy"}
 
 
-def namespaces(model: nn.Module) -> dict[int, tuple[dict[str, Any], set[str]]]:
-    """Return the namespaces of the user's code that `model` may reach, each with the names looked up there.
+def namespaces(modules: Iterable[nn.Module]) -> dict[int, tuple[dict[str, Any], set[str]]]:
+    """Return the namespaces of the user's code that `modules` may reach, each with the names looked up there.
 
     Walks from the methods of the modules, and of plain objects that they hold, along the names that code mentions.
     """
     found: dict[int, tuple[dict[str, Any], set[str]]] = {}
     seen: set[int] = set()
-    pending = list(_entry_points(model))
+    pending = list(_entry_points(modules))
     while pending:
         function = pending.pop()
         if id(function.__code__) in seen or not _is_users(function):
@@ -42,9 +42,9 @@ def namespaces(model: nn.Module) -> dict[int, tuple[dict[str, Any], set[str]]]:
     return found
 
 
-def _entry_points(model: nn.Module) -> Iterator[FunctionType]:
+def _entry_points(modules: Iterable[nn.Module]) -> Iterator[FunctionType]:
     classes: set[type] = set()
-    for module in model.modules():
+    for module in modules:
         classes.add(type(module))
         for value in module.__dict__.values():
             if isinstance(value, (FunctionType, MethodType, functools.partial)):
@@ -75,7 +75,8 @@ def _methods(cls: type) -> Iterator[FunctionType]:
             for value in vars(parent).values():
                 value = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
                 # Modules are built before they are traced; plain objects may be built on the way.
-                if isinstance(value, FunctionType) and not (value.__name__ == "__init__" and issubclass(cls, nn.Module)):
+                is_construction = issubclass(cls, nn.Module) and getattr(value, "__name__", "") == "__init__"
+                if isinstance(value, FunctionType) and not is_construction:
                     yield value
 
 

@@ -8,7 +8,9 @@ import operator
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import fx
+
+from campfire_fx.capture.survey import Survey
 
 _IN_PLACE = {
     operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul,
@@ -30,17 +32,15 @@ _ASKING_FUNCTIONS = (
 _FRESH = frozenset(set(_IN_PLACE.values()) | {torch.cat, torch.add, torch.mul, torch.sub})
 
 
-def tidy(graph: fx.Graph, root: nn.Module) -> None:
-    """Put `graph`, a trace of `root`, in order. What it computes stays the same, to the bit."""
-    rename_after_changes(graph, root)
+def tidy(graph: fx.Graph, survey: Survey) -> None:
+    """Put `graph`, a trace of the model surveyed, in order. What it computes stays the same, to the bit."""
+    rename_after_changes(graph, survey)
     drop_unused_questions(graph)
-    prefer_plain_operators(graph, root)
+    prefer_plain_operators(graph, survey)
 
 
-def returns_first_argument(node: fx.Node, root: nn.Module | None = None) -> bool:
-    """Return whether `node` changes its first argument in place and returns it."""
-    if node.op == "call_module":
-        return root is not None and getattr(root.get_submodule(str(node.target)), "inplace", False) is True
+def returns_first_argument(node: fx.Node) -> bool:
+    """Return whether `node`, which calls no module, changes its first argument in place and returns it."""
     if node.op == "call_method":
         return str(node.target).endswith("_") and not str(node.target).endswith("__")
     if node.op != "call_function":
@@ -75,7 +75,7 @@ def is_same_tensor(node: fx.Node, other: fx.Node) -> bool:
     return True
 
 
-def rename_after_changes(graph: fx.Graph, root: nn.Module) -> None:
+def rename_after_changes(graph: fx.Graph, survey: Survey) -> None:
     """Let what runs after `y = relu_(x)` and reads x read y.
 
     Both are one tensor, so nothing changes when it runs; but then each node has one value, for whoever analyses.
@@ -91,7 +91,8 @@ def rename_after_changes(graph: fx.Graph, root: nn.Module) -> None:
         if latest and any(need in latest for need in node.all_input_nodes):
             node.args = fx.map_arg(node.args, resolve)
             node.kwargs = fx.map_arg(node.kwargs, resolve)
-        if returns_first_argument(node, root) and node.args and isinstance(node.args[0], fx.Node):
+        changes = returns_first_argument(node) or survey.returns_first_argument(node)
+        if changes and node.args and isinstance(node.args[0], fx.Node):
             latest[node.args[0]] = node
 
 
@@ -105,18 +106,18 @@ def drop_unused_questions(graph: fx.Graph) -> None:
             graph.erase_node(node)
 
 
-def prefer_plain_operators(graph: fx.Graph, root: nn.Module) -> None:
+def prefer_plain_operators(graph: fx.Graph, survey: Survey) -> None:
     """Write `x += y` as `x + y` where x is a fresh result that nothing else reads."""
     for node in graph.nodes:
         if node.op != "call_function" or node.target not in _IN_PLACE:
             continue
         changed = node.args[0]
-        if isinstance(changed, fx.Node) and len(changed.users) == 1 and _is_fresh(changed, root):
+        if isinstance(changed, fx.Node) and len(changed.users) == 1 and _is_fresh(changed, survey):
             node.target = _IN_PLACE[node.target]
 
 
-def _is_fresh(node: fx.Node, root: nn.Module) -> bool:
+def _is_fresh(node: fx.Node, survey: Survey) -> bool:
     """Return whether the result of `node` is surely no view of another tensor."""
     if node.op == "call_module":
-        return any(True for _ in root.get_submodule(str(node.target)).parameters())
+        return any(True for _ in survey.modules[str(node.target)].parameters())
     return node.op == "call_function" and node.target in _FRESH

@@ -13,14 +13,15 @@ from torch.amp import autocast_mode
 
 from campfire_fx.capture import arguments, interception, tidy
 from campfire_fx.capture.evaluate import Evaluator
-from campfire_fx.capture.leaf import is_leaf
-from campfire_fx.capture.location import current_line, expression, line_of
+from campfire_fx.capture.location import current_line, expression, line_of, summary
 from campfire_fx.capture.patches import Patches
-from campfire_fx.capture.proxy import ExampleProxy
+from campfire_fx.capture.proxy import ExampleProxy, find_proxy
 from campfire_fx.capture.records import Specialisation
+from campfire_fx.capture.survey import Survey
 from campfire_fx.errors import CaptureError
 
 _Call = tuple[int, int]
+_PLAIN = frozenset({int, float, bool, str, type(None), type(...), torch.dtype, torch.device})
 
 
 class _Asked(Exception):
@@ -33,9 +34,10 @@ class ExampleTracer(fx.Tracer):
     `constants` are tensors that the graph reads and `root` does not own; `specialisations` the questions answered.
     """
 
-    def __init__(self, root: nn.Module) -> None:
+    def __init__(self, survey: Survey) -> None:
         super().__init__(autowrap_modules=())
-        self.root = root
+        self.survey = survey
+        self.root = root = survey.root
         self.graph = fx.Graph()
         self.specialisations: dict[Specialisation, None] = {}
         self.evaluator = Evaluator(root)
@@ -45,9 +47,8 @@ class ExampleTracer(fx.Tracer):
         self._may_ask = True
         self._asked: dict[_Call, list[Specialisation]] = {}
         self._asking: _Call | None = None
-        self._path = ""
-        self._paths = {id(module): name for name, module in root.named_modules()}
-        self._owned = _owned_tensors(root)
+        self._stack: dict[str, tuple[str, type[nn.Module]]] = {}
+        self._owned = dict(survey.tensors)
         self._reads: dict[str, ExampleProxy] = {}
         self._unfolded: dict[fx.Node, Any] = {}
         self._grad_before: fx.Node | None = None
@@ -67,7 +68,7 @@ class ExampleTracer(fx.Tracer):
                 raise
             except Exception as error:
                 raise CaptureError(_explain(error)) from error
-        tidy.tidy(self.graph, self.root)
+        tidy.tidy(self.graph, self.survey)
         return self.graph
 
     # What the proxies call.
@@ -90,7 +91,7 @@ class ExampleTracer(fx.Tracer):
         except Exception as error:
             raise CaptureError(
                 f"Question at {current_line()}: the answer needs {expression(node)}, which shapes alone do not tell "
-                f"({_first_line(error)}). Move the decision out of the model, or trace its parts."
+                f"({summary(error)}). Move the decision out of the model, or trace its parts."
             ) from error
 
     def answer(self, proxy: ExampleProxy, template: str, answer: Callable[[Any], Any]) -> Any:
@@ -149,12 +150,18 @@ class ExampleTracer(fx.Tracer):
         if kind != "placeholder" and (not torch.is_grad_enabled()) != (self._grad_before is not None):
             self._follow_grad_mode()
         node = self.graph.create_node(kind, target, args, kwargs, name)
-        node.meta["module_path"] = self._path
+        node.meta["nn_module_stack"] = self._stack  # as torch.fx notes it: the modules being called, innermost last
         self.evaluator.created(node, tidy.changes_first_argument(node))
         return node
 
     def create_arg(self, a: Any) -> Any:
         """Return `a` as a graph argument: nodes for proxies, `get_attr` for tensors, calls for types of the user's."""
+        if type(a) in _PLAIN:
+            return a
+        if type(a) is tuple:
+            return tuple([self.create_arg(item) for item in a])
+        if type(a) is list:
+            return [self.create_arg(item) for item in a]
         if isinstance(a, ExampleProxy):
             if a.tracer is not self:
                 raise CaptureError(
@@ -176,14 +183,16 @@ class ExampleTracer(fx.Tracer):
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Keep a leaf module as one node; run the code of any other."""
-        path = self._paths.get(id(m))
-        if path and is_leaf(m):
-            return self.create_proxy("call_module", path, args, kwargs)
-        outer, self._path = self._path, self._path if path is None else path
+        path = self.survey.paths.get(id(m))
+        outer = self._stack
+        if path:
+            self._stack = {**outer, path: (path, type(m))}
         try:
+            if path and id(m) in self.survey.leaves:
+                return self.create_proxy("call_module", path, args, kwargs)
             return forward(*args, **kwargs)
         finally:
-            self._path = outer
+            self._stack = outer
 
     # How names on modules are read and written.
 
@@ -266,7 +275,7 @@ class ExampleTracer(fx.Tracer):
         """Return `function` made to become one node, or what it does where that depends on no question."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            if interception.find_proxy(args, kwargs) is None:
+            if find_proxy(args, kwargs) is None:
                 return function(*args, **kwargs)
             with self._on_trial() as trial:
                 trial.append(function(*args, **kwargs))
@@ -301,29 +310,13 @@ class ExampleTracer(fx.Tracer):
             self._is_evaluating = outer
 
 
-def _owned_tensors(root: nn.Module) -> dict[int, str]:
-    """Return where each tensor of the model is found: parameters, buffers, and plain attributes."""
-    owned: dict[int, str] = {}
-    for path, module in root.named_modules():
-        prefix = f"{path}." if path else ""
-        plain = {name: value for name, value in module.__dict__.items() if isinstance(value, torch.Tensor)}
-        for tensors in (plain, module._buffers, module._parameters):
-            owned.update((id(value), prefix + name) for name, value in tensors.items() if value is not None)
-    return owned
-
-
 def _unwrapped(value: Any) -> Any:
     return tuple(value) if isinstance(value, torch.Size) else value
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _explain(error: Exception) -> str:
     where = line_of(error) or "unknown line"
     return (
-        f"Python code at {where} cannot be captured: {type(error).__name__}: {_first_line(error)}. "
+        f"Python code at {where} cannot be captured: {type(error).__name__}: {summary(error)}. "
         "Write it with torch operations, or trace the parts of the model."
     )

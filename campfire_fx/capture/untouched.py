@@ -4,37 +4,30 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
-_TABLES = ("_parameters", "_buffers", "_modules")
-
 
 @contextmanager
-def untouched(model: nn.Module, *, buffers: bool = False) -> Iterator[None]:
-    """Undo what the block does to attributes of the model's modules, and to lists, dicts and objects that they hold.
-
-    `buffers`: also put back what tensors in buffers held (code that only runs on proxies cannot change it).
-    """
-    states = [_state(module) for module in model.modules()]
-    values = [(buffer, buffer.clone()) for buffer in model.buffers()] if buffers else []
+def untouched(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Undo what the block does to attributes of these modules, and to lists, dicts and objects that they hold."""
+    states = [_state(module) for module in modules]
     try:
         yield
     finally:
         for target, content in (pair for state in states for pair in state):
             _restore(target, content)
-        with torch.no_grad():
-            for buffer, value in values:
-                buffer.copy_(value)
 
 
 def _state(module: nn.Module) -> list[tuple[Any, Any]]:
     state: list[tuple[Any, Any]] = [(module.__dict__, dict(module.__dict__))]
-    for value in module.__dict__.values():
+    for name, value in module.__dict__.items():
+        if name.endswith("_hooks"):
+            continue
         if isinstance(value, (dict, list, set)):
             if value:
                 state.append((value, type(value)(value) if type(value) in (list, set) else dict(value)))

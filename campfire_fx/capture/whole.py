@@ -9,8 +9,9 @@ from torch import fx, nn
 
 from campfire_fx.capture import graphs
 from campfire_fx.capture.dual import DualGraphModule
-from campfire_fx.capture.evaluate import Evaluator
-from campfire_fx.capture.records import Island, Specialisation
+from campfire_fx.capture.evaluate import map_tensors
+from campfire_fx.capture.records import Island
+from campfire_fx.capture.survey import Survey
 from campfire_fx.capture.tracer import ExampleTracer
 from campfire_fx.capture.untouched import RandomStates, training_flags, untouched
 from campfire_fx.errors import CaptureError
@@ -22,31 +23,32 @@ def capture_whole(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
     The training graph is the one for the flags as they stand if the model is in training (frozen batch norms stay
     frozen), else the one with every flag set. Raises CaptureError with the line of the code that cannot be captured.
     """
-    tracer = _trace(model, args, kwargs, training=False)
-    train = _trace(model, args, kwargs, training=None if model.training else True)
+    survey = Survey(model)
+    tracer = _trace(survey, args, kwargs, training=False)
+    train = _trace(survey, args, kwargs, training=None if model.training else True)
     train_graph = None if graphs.same(tracer.graph, train.graph) else train.graph
     constants = dict(tracer.constants)
     specialisations = dict(tracer.specialisations)
     if train_graph is not None:
         specialisations.update(train.specialisations)
         _merge_constants(constants, train_graph, train.constants)
-    module = DualGraphModule(model, tracer.graph, train_graph, constants=constants)
+    module = DualGraphModule(model, tracer.graph, train_graph, constants=constants, stands_in=bool(path))
     return Island(path, module, *detached((args, kwargs)), tuple(specialisations))
 
 
 def _trace(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, training: bool | None
+    survey: Survey, args: tuple[Any, ...], kwargs: dict[str, Any], *, training: bool | None
 ) -> ExampleTracer:
     random_states = RandomStates()
     try:
-        with untouched(model), training_flags(model, training):
-            tracer = ExampleTracer(model)
+        with untouched(survey.python), training_flags(survey.root, training):
+            tracer = ExampleTracer(survey)
             tracer.run(args, kwargs)
     finally:
         drew = random_states.restore()
     if drew:
         raise CaptureError(
-            f"Random numbers at {type(model).__name__}.forward: it draws them outside of torch operations, and a graph "
+            f"Random numbers at {type(survey.root).__name__}.forward: it draws them outside of torch operations, and a graph "
             "would repeat the first draw for ever. Draw them with torch.rand and the like, or trace the model's parts."
         )
     return tracer
@@ -66,6 +68,4 @@ def _merge_constants(into: dict[str, torch.Tensor], graph: fx.Graph, constants: 
 
 def detached(value: Any) -> Any:
     """Return nested inputs with every tensor detached."""
-    from campfire_fx.capture.evaluate import map_tensors
-
     return map_tensors(value, torch.Tensor.detach)

@@ -1,0 +1,93 @@
+"""Which submodules a run of a model calls, with inputs of which shapes, and from where."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from campfire_fx.capture.evaluate import map_tensors
+from campfire_fx.capture.execute import run
+
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class CallRecord:
+    """The calls of one run. Tensors among the inputs are kept without their data."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._calls: dict[int, list[Call]] = {}
+        self._signatures: set[tuple[int, str]] = set()
+        self._used_in_parts: set[int] = set()
+        self._running: list[int] = []
+        self._parents: dict[int, set[int]] = {}
+        for module in model.modules():
+            for child in module.children():
+                self._parents.setdefault(id(child), set()).add(id(module))
+
+    def calls_of(self, module: nn.Module) -> list[Call]:
+        """Return the calls of `module`, one for each shape of inputs."""
+        return self._calls.get(id(module), [])
+
+    def reached(self, module: nn.Module) -> bool:
+        """Return whether `module` or a part of it was called."""
+        return any(id(part) in self._calls for part in module.modules())
+
+    def is_used_in_parts(self, module: nn.Module) -> bool:
+        """Return whether a part of `module` was called while `module` itself was not running."""
+        return id(module) in self._used_in_parts
+
+    def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Note that a call begins."""
+        signature = (id(module), signature_of((args, kwargs)))
+        if signature not in self._signatures:
+            self._signatures.add(signature)
+            self._calls.setdefault(id(module), []).append(map_tensors((args, kwargs), _without_data))
+        self._note_callers(id(module))
+        self._running.append(id(module))
+
+    def leave(self) -> None:
+        """Note that the innermost call ends."""
+        self._running.pop()
+
+    def _note_callers(self, module: int) -> None:
+        pending = [module]
+        while pending:
+            parents = self._parents.get(pending.pop(), set())
+            if not parents.intersection(self._running):
+                pending.extend(parents - self._used_in_parts)
+                self._used_in_parts |= parents
+
+
+def record_calls(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallRecord:
+    """Run `model` on real inputs and return what its submodules were called with. The model stays as it was."""
+    record = CallRecord(model)
+    handles = []
+    for module in model.modules():
+        if module is not model:
+            handles.append(module.register_forward_pre_hook(record.enter, with_kwargs=True))
+            handles.append(module.register_forward_hook(lambda *_: record.leave(), always_call=True))
+    try:
+        run(model, args, kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return record
+
+
+def signature_of(value: Any) -> str:
+    """Return text that two inputs share if code that sees only shapes cannot tell them apart."""
+    if isinstance(value, torch.Tensor):
+        return f"{value.dtype}{tuple(value.shape)}"
+    if isinstance(value, (tuple, list)):
+        return f"{type(value).__name__}[{', '.join(map(signature_of, value))}]"
+    if isinstance(value, dict):
+        return f"{type(value).__name__}{[(key, signature_of(item)) for key, item in value.items()]}"
+    if hasattr(value, "__dict__"):
+        return f"{type(value).__name__}({signature_of(vars(value))})"
+    return repr(value)
+
+
+def _without_data(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")

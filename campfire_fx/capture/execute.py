@@ -1,0 +1,80 @@
+"""Run a model for real, or on tensors without data, and leave it as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from campfire_fx.capture.evaluate import Evaluator, map_tensors
+from campfire_fx.capture.location import line_of, summary
+from campfire_fx.capture.untouched import RandomStates, training_flags, untouched
+from campfire_fx.errors import CaptureError
+
+
+def run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return the model's output in evaluation, without gradients; model, inputs and random states stay as they are.
+
+    Raises CaptureError with the model's own error.
+    """
+    args, kwargs = map_tensors((args, kwargs), lambda tensor: tensor.detach().clone())
+    try:
+        with _as_it_was(model), torch.no_grad():
+            return model(*args, **kwargs)
+    except Exception as error:
+        where = line_of(error)
+        place = f" ({where})" if where else ""
+        raise CaptureError(
+            f"Example inputs at {type(model).__name__}{place}: the model does not run on {describe(args, kwargs)}: "
+            f"{summary(error)}. Give example_inputs=... that it runs on."
+        ) from error
+
+
+def fits(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Return whether the model surely runs on inputs of these shapes; tells in milliseconds, without computing.
+
+    False where it does not, or where that takes data to know.
+    """
+    evaluator = Evaluator(model)
+    random_states = RandomStates()
+    try:
+        with untouched(model.modules()):
+            evaluator.run_module(model, args, kwargs)
+    except Exception:  # noqa: BLE001  (whatever a model may raise)
+        return False
+    finally:
+        random_states.restore()
+    return True
+
+
+@contextmanager
+def _as_it_was(model: nn.Module) -> Iterator[None]:
+    random_states = RandomStates()
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        with untouched(model.modules()), training_flags(model, False):
+            yield
+    finally:
+        random_states.restore()
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
+
+
+def describe(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """Return inputs as text: `(float32 2x3x224x224)`, `(x=[float32 3x64x64])`."""
+    parts = [_describe(arg) for arg in args] + [f"{key}={_describe(value)}" for key, value in kwargs.items()]
+    return f"({', '.join(parts)})"
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {'x'.join(map(str, value.shape)) or 'scalar'}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_describe(item) for item in value)}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key!r}: {_describe(item)}" for key, item in value.items()) + "}"
+    return repr(value)

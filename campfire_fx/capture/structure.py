@@ -1,0 +1,93 @@
+"""New containers around the same leaf modules and the same tensors."""
+
+from __future__ import annotations
+
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import nn
+
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+def share_structure(source: nn.Module, target: nn.Module, leaves: set[int], *, keep_classes: bool) -> None:
+    """Give `target` the tensors and children of `source`: the same leaf objects, new containers around them.
+
+    A module under two names stays one. `keep_classes`: containers keep class and attributes; else they are plain
+    modules, that a file holds without the code of the user.
+    """
+    made: dict[int, nn.Module] = {}
+    pending = [(source, target)]
+    while pending:
+        old, new = pending.pop()
+        new.training = old.training
+        new.__dict__["_version"] = old._version  # the version of the layout, which state_dict() writes
+        new._parameters.update(old._parameters)
+        new._buffers.update(old._buffers)
+        new._non_persistent_buffers_set.update(old._non_persistent_buffers_set)
+        new.__dict__.update({name: v for name, v in old.__dict__.items() if isinstance(v, torch.Tensor)})
+        for name, child in old._modules.items():
+            if child is None:
+                new._modules[name] = None
+                continue
+            if id(child) not in made:
+                is_container = child._modules and id(child) not in leaves
+                made[id(child)] = _container(child, keep_classes) if is_container else child
+                if is_container:
+                    pending.append((child, made[id(child)]))
+            new._modules[name] = made[id(child)]
+
+
+def _container(module: nn.Module, keep_class: bool) -> nn.Module:
+    """Return an empty module; torch's own containers always keep their class, so that indexing works."""
+    if keep_class:
+        return shallow_copy(module)
+    return type(module)() if type(module) in _CONTAINERS else nn.Module()
+
+
+def shallow_copy(module: nn.Module) -> nn.Module:
+    """Return a module of the same class, attributes, tensors, hooks and children, that can be given others of them."""
+    copy = object.__new__(type(module))
+    copy.__dict__.update(module.__dict__)
+    for name, value in module.__dict__.items():
+        if name.endswith("_hooks") or name in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
+            copy.__dict__[name] = value.copy()
+        elif isinstance(value, MethodType) and value.__self__ is module:
+            copy.__dict__[name] = MethodType(value.__func__, copy)
+    return copy
+
+
+def with_replacements(model: nn.Module, replacements: dict[int, nn.Module]) -> nn.Module:
+    """Return `model` with some modules (by identity) replaced, wherever they stand.
+
+    Only the modules that hold a replaced one are copied, without their tensors; the model given stays as it is.
+    """
+    done: dict[int, nn.Module] = dict(replacements)
+
+    def visit(module: nn.Module) -> nn.Module:
+        if id(module) not in done:
+            children = {name: visit(child) for name, child in module._modules.items() if child is not None}
+            changed = {name: child for name, child in children.items() if child is not module._modules[name]}
+            done[id(module)] = module
+            if changed:
+                done[id(module)] = copy = shallow_copy(module)
+                copy._modules.update(changed)
+        return done[id(module)]
+
+    result = visit(model)
+    for module in result.modules():
+        if id(module) in done or not module._modules:
+            continue
+        for name, value in module.__dict__.items():
+            module.__dict__[name] = _replaced(value, done)
+    return result
+
+
+def _replaced(value: Any, done: dict[int, nn.Module]) -> Any:
+    """Return `value` with the modules in it replaced, if it is a module or a list or tuple of some."""
+    if isinstance(value, nn.Module):
+        return done.get(id(value), value)
+    if type(value) in (list, tuple) and any(isinstance(item, nn.Module) for item in value):
+        return type(value)(_replaced(item, done) for item in value)
+    return value

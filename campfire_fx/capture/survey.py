@@ -1,0 +1,47 @@
+"""What tracing needs to know of a model beforehand: computed once, used by every trace of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from campfire_fx.capture.leaf import is_leaf
+from campfire_fx.capture.reach import namespaces
+
+
+class Survey:
+    """The modules of `root`: where they are, which are leaves, where each tensor is found, what code may run."""
+
+    def __init__(self, root: nn.Module) -> None:
+        self.root = root
+        self.modules: dict[str, nn.Module] = dict(root.named_modules())
+        """By path, each module once, under its first path."""
+        self.paths: dict[int, str] = {id(module): path for path, module in self.modules.items()}
+        self.leaves: set[int] = {id(module) for path, module in self.modules.items() if path and is_leaf(module)}
+        self.changers: set[str] = {
+            path for path, module in self.modules.items() if module.__dict__.get("inplace") is True
+        }
+        """Paths of the modules that change their input and return it."""
+        self.tensors: dict[int, str] = dict(self._tensors())
+        self.python: list[nn.Module] = [m for m in self.modules.values() if id(m) not in self.leaves]
+        """The modules whose own Python code is run."""
+        self.namespaces: dict[int, tuple[dict[str, Any], set[str]]] = namespaces(self.python)
+
+    def _tensors(self) -> list[tuple[int, str]]:
+        """Return (identity, name) of parameters, buffers and plain attributes; names of parameters win."""
+        found: list[tuple[int, str]] = []
+        named: list[tuple[int, str]] = []
+        for path, module in self.modules.items():
+            prefix = f"{path}." if path else ""
+            for name, value in module.__dict__.items():
+                if isinstance(value, torch.Tensor):
+                    found.append((id(value), prefix + name))
+            for tensors in (module._buffers, module._parameters):
+                named.extend((id(value), prefix + name) for name, value in tensors.items() if value is not None)
+        return found + named[::-1]
+
+    def returns_first_argument(self, node: fx.Node) -> bool:
+        """Return whether `node` calls a module that changes its first argument in place and returns it."""
+        return node.op == "call_module" and node.target in self.changers
