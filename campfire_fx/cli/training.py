@@ -16,6 +16,9 @@ from campfire_fx.train.data import ImageData, Where, open_data
 from campfire_fx.train.recipe import Recipe, recipe_for
 
 
+_SMALL = 64 * 32 * 32  # pixels in a batch
+
+
 class Residual(str, Enum):
     """How `shrink` treats residual streams."""
 
@@ -45,7 +48,9 @@ def train_command(
     data_root: Annotated[Path, typer.Option(help="Where data sets known by name lie.")] = Path("data"),
     download: Annotated[bool, typer.Option("--download", help="Fetch the data set from its makers.")] = False,
     output: Annotated[Path | None, typer.Option(help="Folder for what is written.", show_default="runs/DATA")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1, show_default="one per core")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads.", min=1, show_default="1 for small images, else one per core")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON, and nothing else.")] = False,
 ) -> None:
     """Train dense and sparse, shrink, verify, export, reload, and compare in one table.
@@ -60,13 +65,13 @@ def train_command(
         campfire-fx train --data fashion-mnist --download --epochs 8
         campfire-fx train --data path/to/images --model resnet20 --sparsity 0.6
     """
-    if threads:
-        torch.set_num_threads(threads)
     numbers = {"batch": batch, "rate": learning_rate, "decay": weight_decay}
     given = {name: value for name, value in numbers.items() if value is not None}
     recipe = recipe_for(data, epochs, era_span(era), **given)
     show = errors if as_json else console
     images = open_data(data, Where(data_root, image_size, download))
+    if threads or _is_small(images, recipe):
+        torch.set_num_threads(threads or 1)
     folder = output or Path("runs") / Path(data).name
     show.print(_plan(images, recipe, model, regime, sparsity))
     settings = job.Settings(model, regime, sparsity, residual.value, seed, folder)
@@ -78,6 +83,12 @@ def train_command(
     console.print(reloaded_table(outcome))
     console.print(outcome_table(outcome))
     console.print(f"Written to {folder}{'/'}: checkpoints, slim.* and results.json.", highlight=False)
+
+
+def _is_small(data: ImageData, recipe: Recipe) -> bool:
+    """Whether a step is so short that a second thread costs more, on a busy machine many times more, than it does."""
+    _, height, width = data.shape
+    return recipe.batch * height * width < _SMALL
 
 
 def _plan(data: ImageData, recipe: Recipe, model: str, regime: str, sparsity: float) -> str:
