@@ -55,7 +55,7 @@ def export(model: nn.Module, path: str | os.PathLike[str], example_inputs: Any =
         if not worst <= prepared.runs.tolerance:
             raise ExportError(
                 f"the {target.suffix} file answers otherwise than the model: relative difference {worst:.1e}, allowed "
-                f"{prepared.runs.tolerance:.0e}. Check the model for randomness in eval mode, or use another format."
+                f"{prepared.runs.tolerance:.0e}. Check the model for randomness and forward hooks."
             )
     files = (target, *beside)
     record = ExportRecord(

@@ -7,6 +7,7 @@ import functools
 import inspect
 import math
 import operator
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -95,6 +96,8 @@ def _name(node: fx.Node) -> str:
     if isinstance(function, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
         if getattr(function, "namespace", "aten") in ("aten", "prims"):
             return f"torch.ops.{function!s}"
+    elif function is OrderedDict:
+        return "OrderedDict"
     elif (name := _public_names().get(id(function))) is not None:
         return name
     origin = getattr(function, "__module__", None) or type(function).__name__

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import inspect
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any, TypeGuard
 
 import torch
@@ -105,13 +106,14 @@ def _captured(module: nn.Module, example: tuple[Any, ...] | dict[str, Any]) -> f
     try:
         captured = trace(module, example)
     except CaptureError as error:
-        raise ExportError(f"no torch-only code for this model: {error} {remedy}") from error
+        reason = shorten(str(error), 200)
+        raise ExportError(f"no torch-only code for this model: {reason} {remedy}") from error
     if not is_graph(captured.module):
         parts = ", ".join(island.path for island in captured.islands)
-        path, reason = captured.untraced[0] if captured.untraced else ("its forward", "it is Python code")
+        path, reason = captured.untraced[0] if captured.untraced else ("", "it is Python code")
         raise ExportError(
-            f"no torch-only code for this model: only parts of it could be captured ({parts}), not {path}: "
-            f"{reason.rstrip('.')}. {remedy}"
+            f"no torch-only code for this model: only parts of it could be captured ({parts}), not "
+            f"{path or 'its forward'}: {shorten(reason, 160).rstrip('.')}. {remedy}"
         )
     return _inference_graph(captured.module)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import reduce
 
-from torch import fx
+from torch import fx, nn
 
 Path = tuple[str, ...]
 
@@ -58,13 +58,8 @@ def blocks(graph: fx.Graph) -> Block:
 
 
 def class_names(graph: fx.Graph) -> dict[Path, str]:
-    """Return the class each module had when it was traced, where tracing noted it."""
-    found: dict[Path, str] = {}
-    for node in graph.nodes:
-        for path, kind in (node.meta.get("nn_module_stack") or {}).values():
-            name = kind if isinstance(kind, str) else kind.__name__
-            found.setdefault(_parts(path), name.rpartition(".")[2])
-    return found
+    """Return the modules whose code the tracer ran, and the class of each."""
+    return {path: kind.rpartition(".")[2] for node in graph.nodes for path, kind in _stack(node)}
 
 
 def tensor_targets(graph: fx.Graph) -> list[str]:
@@ -85,15 +80,23 @@ def _homes(graph: fx.Graph, body: list[fx.Node]) -> dict[fx.Node, Path | None]:
 
 def _home(node: fx.Node) -> Path | None:
     """Read a node's module from the tracer's note, else from what the node calls or reads."""
-    noted = [_parts(path) for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+    noted = _stack(node)
     if node.op == "call_module":
         parent = _parts(str(node.target))[:-1]
-        return _common(noted[-2] if len(noted) > 1 else (), parent) if noted else parent  # the last is itself
+        return _common(noted[-1][0], parent) if noted else parent
     if noted:
-        return noted[-1]
+        return noted[-1][0]
     owners = [_parts(str(arg.target))[:-1] for arg in node.all_input_nodes if arg.op == "get_attr"]
     # A tensor of the model itself says nothing: a rewrite keeps there what it puts in anywhere.
     return (reduce(_common, owners) or None) if owners else None
+
+
+def _stack(node: fx.Node) -> list[tuple[Path, str]]:
+    """Return the modules in whose code the node stands and their classes, innermost last; [] where nothing says."""
+    noted = list((node.meta.get("nn_module_stack") or {}).values())
+    if node.op == "call_module":  # the last is the layer itself
+        noted = noted[:-1] or [("", nn.Module)] * len(noted)
+    return [(_parts(path), kind if isinstance(kind, str) else kind.__name__) for path, kind in noted]
 
 
 def _above(home: Path | None, ends: set[Path]) -> Path | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from campfire_fx import shrink, sparsify
 from campfire_fx.export import export, load
@@ -50,6 +51,17 @@ def test_slim_model_is_written_with_its_small_widths(tmp_path: Path, residual: s
     assert sum(p.numel() for p in found.parameters()) < sum(p.numel() for p in model.parameters())
     assert "down=nn.Conv2d(4, 2, kernel_size=1)" in record.path.with_suffix(".py").read_text()
     assert torch.allclose(found(X), model(X), rtol=0, atol=1e-5)
+
+
+def test_model_pruned_by_torch_is_written_with_plain_weights(tmp_path: Path) -> None:
+    model, _ = build("residual")
+    for layer in (model.stem[0], model.stages[1].up):
+        prune.l1_unstructured(layer, "weight", 0.5)
+    model(X).sum().backward()  # the masked weights now have a history
+    export(model, tmp_path / "it.safetensors", X)
+    found = load(tmp_path / "it.safetensors")
+    assert not any("orig" in name or "mask" in name for name in found.state_dict())
+    assert torch.equal(found(X), model(X))
 
 
 def test_generated_model_can_be_sparsified_and_shrunk_again(tmp_path: Path) -> None:
