@@ -175,7 +175,8 @@ def _norm(draft: Draft, source: int, choice: int, width: int) -> None:
 
 def _activation(draft: Draft, source: int, choice: int, width: int) -> None:
     channels = draft.values[source].channels
-    kinds = (nn.ReLU(), nn.Hardswish(), nn.Sigmoid(), nn.PReLU(channels), nn.PReLU(), nn.GELU(), nn.Dropout(0.3))
+    kinds = (nn.ReLU(), nn.Hardswish(), nn.Sigmoid(), nn.PReLU(channels), nn.PReLU(), nn.GELU(), nn.Dropout(0.3),
+             nn.ReLU(inplace=True))  # fmt: skip
     draft.layer(kinds[choice % len(kinds)], draft.values[source], source)
 
 
