@@ -13,14 +13,19 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.nn import functional as F
 
 META = torch.device("meta")
-# Results have the shape and dtype of the input. Torch's own meta code for these is Python of 0.3 to 1.4 ms a call, most
-# of the time a capture would take.
+# Torch's own meta code for these is Python of 0.3 to 1.4 ms a call, which would be most of the time of a capture. The
+# first two return the shape and dtype of their input, the third those of two inputs broadcast.
 _SHAPE_KEEPERS = (
     nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.SiLU, nn.GELU, nn.Sigmoid, nn.Tanh, nn.LeakyReLU, nn.Mish,
     nn.Dropout, nn.Dropout2d, nn.Dropout3d, nn.Identity,
 )  # fmt: skip
+_SHAPE_KEEPING = frozenset({F.relu, torch.relu, F.silu, F.gelu, F.hardswish, torch.sigmoid, F.sigmoid, F.dropout})
+_BROADCASTING = frozenset(
+    {operator.add, operator.sub, operator.mul, operator.truediv, operator.iadd, torch.add, torch.mul}
+)
 _DEVICE_ANSWERS: dict[str, Callable[[torch.device], Any]] = {
     "device": lambda device: device,
     "is_cuda": lambda device: device.type == "cuda",
@@ -114,9 +119,10 @@ class Evaluator:
             return args[0]
         if node.op == "call_module":
             return self.run_module(self.root.get_submodule(str(node.target)), args, kwargs)
-        about_device = self._device_answer(node, args)
-        if about_device is not None:
-            return about_device
+        known = self._device_answer(node, args) if node.op == "call_method" or node.target is getattr else None
+        known = _known_shape(node, args) if known is None else known
+        if known is not None:
+            return known
         args, kwargs = map_devices(args), map_devices(kwargs)
         # Training-mode functions check batch statistics, which say nothing about shapes.
         if kwargs.get("training") is True:
@@ -190,6 +196,23 @@ def _keeps_shape(module: nn.Module, x: torch.Tensor) -> bool:
         dims = {nn.BatchNorm1d: (2, 3), nn.BatchNorm2d: (4,), nn.BatchNorm3d: (5,)}.get(type(module), ())
         return x.dim() in dims and x.shape[1] == module.num_features
     return False
+
+
+def _known_shape(node: fx.Node, args: Any) -> torch.Tensor | None:
+    """Return the result of some common functions of tensors; None: run the function to know."""
+    if not args or not isinstance(args[0], torch.Tensor) or not args[0].is_floating_point():
+        return None
+    x = args[0]
+    if node.target in _SHAPE_KEEPING:
+        return x
+    if node.target not in _BROADCASTING or len(args) != 2:
+        return None
+    y = args[1]
+    if isinstance(y, (int, float)) or (isinstance(y, torch.Tensor) and y.dtype == x.dtype and y.shape == x.shape):
+        return x
+    if isinstance(y, torch.Tensor) and y.dtype == x.dtype and node.target is not operator.iadd:
+        return torch.empty(torch.broadcast_shapes(x.shape, y.shape), dtype=x.dtype, device=META)
+    return None
 
 
 def map_tensors(value: Any, function: Callable[[torch.Tensor], Any]) -> Any:

@@ -21,6 +21,7 @@ _INFIX = {
     operator.or_: "|", operator.xor: "^",
 }  # fmt: skip
 _DEPTH = 5
+_ITEMS = 4
 
 
 def is_library_file(filename: str) -> bool:
@@ -67,7 +68,7 @@ def expression(value: Any, depth: int = _DEPTH) -> str:
     if isinstance(value, fx.Node):
         return _node(value, depth)
     if isinstance(value, (tuple, list)):
-        inner = ", ".join(expression(item, depth) for item in value)
+        inner = ", ".join([expression(item, depth) for item in value[:_ITEMS]] + ["..."] * (len(value) > _ITEMS))
         return f"[{inner}]" if isinstance(value, list) else f"({inner})"
     if isinstance(value, slice):
         parts = (value.start, value.stop, value.step)

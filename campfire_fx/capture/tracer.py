@@ -71,6 +71,15 @@ class ExampleTracer(fx.Tracer):
         tidy.tidy(self.graph, self.survey)
         return self.graph
 
+    def fits(self) -> bool:
+        """Return whether the traced graph surely runs on inputs of the example's shapes."""
+        output = next(reversed(self.graph.nodes))
+        try:
+            self.evaluator.value(output)
+        except Exception:  # noqa: BLE001  (whatever an operation may raise)
+            return False
+        return True
+
     # What the proxies call.
 
     def proxy(self, node: fx.Node) -> ExampleProxy:

@@ -10,6 +10,7 @@ from torch import fx, nn
 from campfire_fx.capture import graphs
 from campfire_fx.capture.dual import DualGraphModule
 from campfire_fx.capture.evaluate import map_tensors
+from campfire_fx.capture.execute import run
 from campfire_fx.capture.records import Island
 from campfire_fx.capture.survey import Survey
 from campfire_fx.capture.tracer import ExampleTracer
@@ -25,6 +26,8 @@ def capture_whole(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
     """
     survey = Survey(model)
     tracer = _trace(survey, args, kwargs, training=False)
+    if not tracer.fits():
+        run(model, args, kwargs)
     train = _trace(survey, args, kwargs, training=None if model.training else True)
     train_graph = None if graphs.same(tracer.graph, train.graph) else train.graph
     constants = dict(tracer.constants)
