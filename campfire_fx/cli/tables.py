@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 
@@ -10,10 +13,8 @@ from campfire_fx.train.outcome import LATENCY_BATCH, Outcome
 
 def outcome_table(outcome: Outcome) -> RenderableType:
     """Return dense, sparse, slim and slim-from-scratch, a row each."""
-    table = Table(title="One recipe, one seed", title_justify="left")
-    table.add_column("network", no_wrap=True)
-    for heading in ("accuracy", "parameters", "non-zero", "MACs", f"ms / {LATENCY_BATCH}", "file"):
-        table.add_column(heading, justify="right")
+    numbers = ("accuracy", "parameters", "non-zero", "MACs", f"ms / {LATENCY_BATCH}", "file")
+    table = _table("One recipe, one seed", "network", numbers)
     for row in outcome.rows:
         table.add_row(
             row.name,
@@ -36,10 +37,16 @@ def outcome_table(outcome: Outcome) -> RenderableType:
 
 def reloaded_table(outcome: Outcome) -> Table:
     """Return the exported files, each loaded again and compared on the test images."""
-    table = Table(title="Exported, loaded again, compared with the slim model in memory", title_justify="left")
-    table.add_column("file")
-    for heading in ("bytes", "largest relative difference", "same answers"):
-        table.add_column(heading, justify="right")
+    title = "Exported, loaded again, and compared with the slim model in memory on the test images"
+    table = _table(title, "file", ("bytes", "largest relative difference", "same answers"))
     for file in outcome.reloaded:
         table.add_row(file.file, f"{file.bytes:,}", f"{file.difference:.1e}", f"{file.same:,} of {file.images:,}")
+    return table
+
+
+def _table(title: str, name: str, numbers: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(name, no_wrap=True)
+    for heading in numbers:
+        table.add_column(heading, justify="right")
     return table

@@ -15,7 +15,6 @@ from campfire_fx.train import job
 from campfire_fx.train.data import ImageData, Where, open_data
 from campfire_fx.train.recipe import Recipe, recipe_for
 
-
 _SMALL = 64 * 32 * 32  # pixels in a batch
 
 
