@@ -64,9 +64,8 @@ def train_command(
         campfire-fx train --data fashion-mnist --download --epochs 8
         campfire-fx train --data path/to/images --model resnet20 --sparsity 0.6
     """
-    numbers = {"batch": batch, "rate": learning_rate, "decay": weight_decay}
-    given = {name: value for name, value in numbers.items() if value is not None}
-    recipe = recipe_for(data, epochs, era_span(era), **given)
+    span = era_span(era)
+    recipe = recipe_for(data, epochs=epochs, era=span, batch=batch, rate=learning_rate, decay=weight_decay)
     show = errors if as_json else console
     images = open_data(data, Where(data_root, image_size, download))
     if threads or _is_small(images, recipe):

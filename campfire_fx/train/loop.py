@@ -68,7 +68,7 @@ def _step(network: nn.Module, optimizer: SGD, images: Tensor, targets: Tensor, r
         group["lr"] = rate
     optimizer.zero_grad()
     loss = F.cross_entropy(network(images), targets)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     optimizer.step()
     return float(loss.detach())
 

@@ -45,8 +45,16 @@ _RECIPES = {
 _OTHER = Recipe(epochs=12, batch=128)
 
 
-def recipe_for(data: str, epochs: int | None = None, era: tuple[int, int] | None = None, **changes: float) -> Recipe:
-    """Return the recipe of a data set, with other epochs, era or numbers where given.
+def recipe_for(
+    data: str,
+    *,
+    epochs: int | None = None,
+    era: tuple[int, int] | None = None,
+    batch: int | None = None,
+    rate: float | None = None,
+    decay: float | None = None,
+) -> Recipe:
+    """Return the recipe of a data set, with other numbers where given.
 
     The era runs from a fifth to six tenths of the epochs, if not given: it starts on weights that mean something, and
     leaves the sparse network time to settle.
@@ -54,8 +62,14 @@ def recipe_for(data: str, epochs: int | None = None, era: tuple[int, int] | None
     Raises:
         TrainError: a number makes no sense.
     """
-    recipe = replace(_RECIPES.get(data, _OTHER), **changes)
-    recipe = replace(recipe, epochs=recipe.epochs if epochs is None else epochs)
+    usual = _RECIPES.get(data, _OTHER)
+    recipe = replace(
+        usual,
+        epochs=usual.epochs if epochs is None else epochs,
+        batch=usual.batch if batch is None else batch,
+        rate=usual.rate if rate is None else rate,
+        decay=usual.decay if decay is None else decay,
+    )
     if recipe.epochs < 1 or recipe.batch < 1 or not recipe.rate > 0:
         raise TrainError(
             f"Recipe: epochs {recipe.epochs}, batch {recipe.batch} and learning rate {recipe.rate} must be positive."

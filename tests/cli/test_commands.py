@@ -75,6 +75,8 @@ def test_wrong_wishes_end_in_one_line(run, arguments: list[str], text: str) -> N
 
 def test_the_command_is_installed() -> None:
     code = "from campfire_fx.cli import main; main()"
-    result = subprocess.run([sys.executable, "-c", code, "train", "--data", "nowhere"], capture_output=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", code, "train", "--data", "nowhere"], capture_output=True, check=False
+    )
     assert result.returncode == 1
     assert b"Traceback" not in result.stderr
