@@ -68,7 +68,10 @@ def lowest(scores: Tensor, count: int) -> Tensor:
     below = scores < limit
     tied = scores == limit
     room = count - below.sum(1, keepdim=True)
-    return (below | (tied & (tied.cumsum(1) <= room))) & (scores < PROTECTED)
+    crowded = tied.sum(1) > room.squeeze(1)
+    if bool(crowded.any()):  # counting the tied ones is the costly part, and most rows have a single one
+        tied[crowded] &= tied[crowded].cumsum(1) <= room[crowded]
+    return (below | tied) & (scores < PROTECTED)
 
 
 def rank(weight: Tensor, mask: Tensor, granularity: Granularity, score: Score) -> Tensor:
