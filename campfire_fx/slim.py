@@ -17,6 +17,7 @@ from campfire_fx.passes.pipeline import Options, Shrunk, shrink_model
 from campfire_fx.passes.verify import DifferentOutput
 from campfire_fx.passes.verify import verify as verify_equal
 from campfire_fx.plan import ShrinkPlan, Verification
+from campfire_fx.report.progress import progress
 
 _RESIDUALS = ("union", "gate")
 
@@ -76,7 +77,9 @@ def shrink(
     _check(residual, round_to)
     args, kwargs = example_for(model, example_inputs)
     keep_auxiliary = optimizer is not None if auxiliary is None else auxiliary
-    shrunk = shrink_model(model, kwargs or args, Options(residual, round_to, keep_auxiliary), lambda _: None)
+    options = Options(residual, round_to, keep_auxiliary)
+    with progress("Shrinking") as advance:
+        shrunk = shrink_model(model, kwargs or args, options, lambda what: advance(0, what))
     slim = shrunk.module
     proof = None
     if verify:

@@ -218,8 +218,7 @@ def _holds(replay: _Replay, node: fx.Node, expected: Any, arguments: Arguments |
             got = getattr(args[0], name)(*args[1:], **kwargs) if isinstance(name, str) else name(*args, **kwargs)
     except Exception:  # sizes that do not fit are what is being looked for
         return False
-    padding = replay.run.rule(node).name == "pad"
-    return _matches(got, expected, padding)
+    return _matches(got, expected, _fill(replay, node))
 
 
 def _on_labels(replay: _Replay, arguments: Any) -> Any:
@@ -227,16 +226,26 @@ def _on_labels(replay: _Replay, arguments: Any) -> Any:
     return fx.node.map_aggregate(values, lambda v: v.labels if isinstance(v, Labelled) else v)
 
 
-def _matches(got: Any, expected: Any, padding: bool) -> bool:
+def _fill(replay: _Replay, node: fx.Node) -> float | None:
+    """Return the number that a padding writes, or None: in its place labels say whose channel it stands in."""
+    if replay.run.rule(node).name != "pad":
+        return None
+    module = replay.run.submodule(node)
+    given = node.args[3] if len(node.args) > 3 else node.kwargs.get("value")
+    value = getattr(module, "value", 0.0) if module is not None else given
+    return float(value) if isinstance(value, (int, float)) else 0.0
+
+
+def _matches(got: Any, expected: Any, fill: float | None) -> bool:
     if isinstance(expected, Vanished):
         return isinstance(got, Tensor) and got.numel() == 0
     if isinstance(expected, Labelled):
         if not isinstance(got, Tensor) or got.shape != expected.shape:
             return False
         same = got == expected.labels
-        return bool((same | (got == 0)).all() if padding else same.all())
+        return bool(same.all() if fill is None else (same | (got == fill)).all())
     if isinstance(expected, (tuple, list)):
-        return len(got) == len(expected) and all(_matches(a, b, padding) for a, b in zip(got, expected, strict=True))
+        return len(got) == len(expected) and all(_matches(a, b, fill) for a, b in zip(got, expected, strict=True))
     return bool(got == expected)
 
 

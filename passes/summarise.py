@@ -54,5 +54,5 @@ def _reason(reader: Reader, live: Liveness) -> str:
         return ""
     fixed = (reader.outputs[silent] == 0).sum()
     if int(fixed) == int(silent.sum()):
-        return "its outputs are pinned"
-    return f"{int(silent.sum())} empty filters share their channels with other layers"
+        return f"{int(silent.sum())} empty, but pinned"
+    return f"{int(silent.sum())} empty, but shared"

@@ -1,0 +1,154 @@
+"""Measure a model: parameters, bytes, multiply-accumulates and latency."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass(frozen=True, slots=True)
+class MacCount:
+    """Multiply-accumulates (MACs) of one call.
+
+    Attributes:
+        total: of the whole model.
+        per_layer: path of each module that multiplies -> its own MACs.
+        not_counted: name of each other operation that computes -> how often it ran. Their cost is not in `total`.
+    """
+
+    total: int
+    per_layer: dict[str, int]
+    not_counted: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Wall-clock time of one call, in milliseconds: the median and the middle half of `repeats` calls."""
+
+    median_ms: float
+    low_ms: float
+    high_ms: float
+    repeats: int
+
+
+def parameters(model: nn.Module) -> int:
+    """Return how many parameters a model has, shared ones once."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def size_bytes(model: nn.Module) -> int:
+    """Return how many bytes its parameters and buffers take, shared ones once."""
+    tensors = {id(t): t for t in (*model.parameters(), *model.buffers())}
+    return sum(t.numel() * t.element_size() for t in tensors.values())
+
+
+def macs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> MacCount:
+    """Count the multiply-accumulates of one call in evaluation mode, as half of torch's own FLOP count.
+
+    Runs on fake tensors, which compute nothing; a model that needs real values is run for real.
+    """
+    with _evaluating(model), torch.no_grad():
+        try:
+            mode = FakeTensorMode(allow_non_fake_inputs=True)
+            fake = pytree.tree_map(lambda v: mode.from_tensor(v) if isinstance(v, Tensor) else v, (args, kwargs or {}))
+            with mode:
+                return _count(model, *fake)
+        except Exception:  # detection models decide by values
+            return _count(model, args, kwargs or {})
+
+
+def _count(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MacCount:
+    counter = FlopCounterMode(display=False)
+    others = _Others(counter.flop_registry)
+    with others, counter:
+        model(*args, **kwargs)
+    root = type(model).__name__
+    totals = {str(k): sum(v.values()) // 2 for k, v in counter.get_flop_counts().items()}
+    layers = {
+        name.removeprefix(f"{root}."): count
+        for name, count in totals.items()
+        if name.startswith(f"{root}.") and not any(other.startswith(f"{name}.") for other in totals)
+    }
+    return MacCount(counter.get_total_flops() // 2, layers, dict(others.seen))
+
+
+class _Others(TorchDispatchMode):
+    """Counts the operations that a FLOP counter has no formula for, leaving out those that only look at memory."""
+
+    def __init__(self, known: Mapping[Any, Any]) -> None:
+        super().__init__()
+        self._known = known
+        self.seen: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        packet = func._overloadpacket
+        if packet not in self._known and not func.is_view and packet not in _FREE and func.namespace != "prim":
+            self.seen[str(packet).removeprefix("aten.")] += 1
+        return func(*args, **(kwargs or {}))
+
+
+_aten = torch.ops.aten
+_FREE = {_aten.detach, _aten.clone, _aten.empty, _aten.zeros, _aten.ones, _aten.empty_like, _aten._unsafe_view}
+
+
+def latency(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None, *, repeats: int = 20
+) -> Latency:
+    """Time calls of one model in evaluation mode."""
+    return latencies({"": model}, args, kwargs, repeats=repeats)[""]
+
+
+def latencies(
+    models: Mapping[str, nn.Module], args: tuple[Any, ...], kwargs: dict[str, Any] | None = None, *, repeats: int = 20
+) -> dict[str, Latency]:
+    """Time several models on one input, their calls interleaved so that a busy machine slows all of them alike."""
+    times: dict[str, list[float]] = {name: [] for name in models}
+    on_gpu = any(t.is_cuda for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor))
+    with torch.no_grad():
+        for turn in range(repeats + 2):  # the first two calls warm caches and allocators
+            for name, model in models.items():
+                with _evaluating(model):
+                    took = _time_once(model, args, kwargs or {}, on_gpu)
+                if turn >= 2:
+                    times[name].append(took)
+    return {name: _summary(values) for name, values in times.items()}
+
+
+def _time_once(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], on_gpu: bool) -> float:
+    if on_gpu:
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    model(*args, **kwargs)
+    if on_gpu:
+        torch.cuda.synchronize()
+    return (time.perf_counter() - start) * 1e3
+
+
+def _summary(values: list[float]) -> Latency:
+    if len(values) < 2:
+        return Latency(values[0], values[0], values[0], 1)
+    low, median, high = statistics.quantiles(values, n=4)
+    return Latency(median, low, high, len(values))
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    flags = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in flags:
+            module.training = training

@@ -1,0 +1,176 @@
+"""The report of a shrink: what became smaller and faster, measured, and what did not and why."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Group
+from rich.text import Text
+from torch import nn
+
+from campfire_fx.measure import Latency, MacCount, latencies, macs, parameters, size_bytes
+from campfire_fx.plan import LayerChange, ShrinkPlan, Verification
+from campfire_fx.report.numbers import count, percent, shape, size
+from campfire_fx.report.style import STYLES, Report
+from campfire_fx.report.table import Column, FittedTable
+
+_SUMMARY = (Column("", right=False), Column("before"), Column("after"), Column("left", 1))
+_LAYERS = (
+    Column("layer", right=False),
+    Column("operation", 8, right=False),
+    Column("weight before", 3),
+    Column("after", 0),
+    Column("dead in", 4),
+    Column("dead out", 4),
+    Column("parameters", 6),
+    Column("after ", 6),
+    Column("MACs", 7),
+    Column("after  ", 7),
+    Column("note", 2, right=False, wraps=True),
+)
+_MOST_PLACES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """One model, measured: parameters, MACs, median latency (ms) and bytes of one call on the example."""
+
+    parameters: int
+    macs: MacCount
+    latency: Latency
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShrinkReport(Report):
+    """Shows a shrink. `before` is None if the model given is gone.
+
+    Attributes:
+        max_rows: how many layers are listed; the totals count all.
+    """
+
+    plan: ShrinkPlan
+    verification: Verification | None
+    before: Size | None
+    after: Size
+    max_rows: int | None = None
+
+    def __rich__(self) -> Any:
+        return Group(self._layers(), self._summary(), *self._sentences())
+
+    def __str__(self) -> str:
+        return Report.__str__(self)
+
+    def to_json(self) -> str:
+        """Return all numbers as JSON text."""
+        proof = None if self.verification is None else asdict(self.verification)
+        sizes = {"before": None if self.before is None else asdict(self.before), "after": asdict(self.after)}
+        return json.dumps({"plan": json.loads(self.plan.to_json()), "verification": proof, **sizes})
+
+    def _summary(self) -> FittedTable:
+        before, after = self.before, self.after
+        rows = [
+            _compare("parameters", before and before.parameters, after.parameters, count),
+            _compare("MACs", before and before.macs.total, after.macs.total, count),
+            _compare("latency", before and before.latency.median_ms, after.latency.median_ms, "{:.3g} ms".format),
+            _compare("bytes", before and before.bytes, after.bytes, size),
+        ]
+        return FittedTable("Shrunk", _SUMMARY, rows)
+
+    def _layers(self) -> FittedTable:
+        layers = self.plan.layers
+        shown = layers if self.max_rows is None else layers[: self.max_rows]
+        total = ["all layers", "", "", "", *("" for _ in range(6)), ""]
+        total[4] = str(sum(c.dead_inputs for c in layers))
+        total[5] = str(sum(c.dead_outputs for c in layers))
+        total[6] = count(sum(_weights(c.weight_before) for c in layers))
+        total[7] = count(sum(_weights(c.weight_after) for c in layers))
+        before = self.before.macs.per_layer if self.before else {}
+        total[8] = count(sum(before.get(c.name, 0) for c in layers)) if before else ""
+        total[9] = count(sum(self.after.macs.per_layer.get(c.name, 0) for c in layers))
+        rows = [_layer_row(c, before, self.after.macs.per_layer) for c in shown]
+        title = "Layers" if len(shown) == len(layers) else f"Layers (first {len(shown)} of {len(layers)})"
+        return FittedTable(title, _LAYERS, rows, total)
+
+    def _sentences(self) -> list[Text]:
+        texts = [Text(self._proof(), style=STYLES["report.good"] if self.verification else STYLES["report.bad"])]
+        kept = defaultdict(list)
+        for pin in self.plan.pins:
+            kept[pin.reason].append(pin)
+        for reason, pins in kept.items():
+            places = _places([p.node for p in pins])
+            texts.append(Text(f"Kept {sum(p.channels for p in pins)} channels, because of {places}: {reason}."))
+        actions = Counter((r.action, r.reason) for r in self.plan.repairs)
+        for (action, reason), times in actions.items():
+            nodes = _places([r.node for r in self.plan.repairs if (r.action, r.reason) == (action, reason)])
+            texts.append(Text(f"Rewritten {times}x, {action}, at {nodes}: {reason}.", style=STYLES["report.note"]))
+        if self.before is not None and self.after.parameters == self.before.parameters:
+            texts.append(Text("Nothing became smaller: no channel is dead.", style=STYLES["report.bad"]))
+        others = ", ".join(f"{name} {times}x" for name, times in self.after.macs.not_counted.items())
+        texts.append(Text(f"Not counted in MACs: {others or 'nothing'}.", style=STYLES["report.note"]))
+        return texts
+
+    def _proof(self) -> str:
+        if self.verification is None:
+            return "Outputs were not compared (verify=False)."
+        runs = ", ".join(f"{shape(r.shape)} {r.dtype} {r.difference:.1e}" for r in self.verification.runs)
+        return f"Same output: largest relative difference {self.verification.difference:.1e} ({runs})."
+
+
+def shrink_report(slim: Any, before: nn.Module | None, *, repeats: int = 5, max_rows: int | None = None) -> ShrinkReport:
+    """Measure a slim model, and the model it came from where that is still there.
+
+    Args:
+        slim: what `shrink` returned.
+        before: the model it was given, or None.
+        repeats: timed calls of each model, interleaved.
+        max_rows: how many layers to list; None lists all.
+    """
+    args, kwargs = slim.example
+    models = {"after": slim} if before is None else {"before": before, "after": slim}
+    times = latencies(models, args, kwargs, repeats=repeats)
+    sizes = {
+        name: Size(parameters(model), macs(model, args, kwargs), times[name], size_bytes(model))
+        for name, model in models.items()
+    }
+    return ShrinkReport(slim.plan, slim.verification, sizes.get("before"), sizes["after"], max_rows)
+
+
+def _compare(name: str, before: float | None, after: float, form: Any) -> tuple[str, str, str, str]:
+    if before is None:
+        return name, "-", form(after), "-"
+    return name, form(before), form(after), percent(after / before) if before else "-"
+
+
+def _weights(dims: tuple[int, ...]) -> int:
+    total = 1
+    for dim in dims:
+        total *= dim
+    return total
+
+
+def _layer_row(change: LayerChange, before: dict[str, int], after: dict[str, int]) -> tuple[str, ...]:
+    notes = [f"{change.folded} constants folded"] if change.folded else []
+    notes += [f"{change.merged} constants merged"] if change.merged else []
+    notes += [change.reason] if change.reason else []
+    return (
+        change.name,
+        change.operation,
+        shape(change.weight_before),
+        shape(change.weight_after),
+        f"{change.dead_inputs}/{change.inputs[0]}",
+        f"{change.dead_outputs}/{change.outputs[0]}",
+        count(_weights(change.weight_before)),
+        count(_weights(change.weight_after)),
+        count(before[change.name]) if change.name in before else "-",
+        count(after[change.name]) if change.name in after else "-",
+        "; ".join(notes),
+    )
+
+
+def _places(nodes: list[str]) -> str:
+    shown = ", ".join(nodes[:_MOST_PLACES])
+    return shown if len(nodes) <= _MOST_PLACES else f"{shown} and {len(nodes) - _MOST_PLACES} more"

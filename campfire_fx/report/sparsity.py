@@ -1,0 +1,98 @@
+"""The report of a sparse model: per layer what was asked, what is there, and what stays dense and why."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Group
+from rich.text import Text
+
+from campfire_fx.report.numbers import count, percent, shape
+from campfire_fx.report.style import STYLES, Report
+from campfire_fx.report.table import Column, FittedTable
+from campfire_fx.sparsity.record import LayerSparsity, SparsityRecord
+
+_COLUMNS = (
+    Column("layer", right=False),
+    Column("operation", 6, right=False),
+    Column("weight", 4),
+    Column("target", 0),
+    Column("true", 0),
+    Column("zeros in live kernels", 8),
+    Column("dead kernels", 7),
+    Column("dead filters", 3),
+    Column("note", 5, right=False, wraps=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SparsityReport(Report):
+    """Shows a `SparsityRecord`."""
+
+    record: SparsityRecord
+
+    def __rich__(self) -> Any:
+        record = self.record
+        lines = [
+            FittedTable(_title(record), _COLUMNS, [_row(layer) for layer in record.layers], _total(record)),
+            Text(_summary(record)),
+        ]
+        lines += [Text(f"Stays dense: {path}: {reason}", style=STYLES["report.note"]) for path, reason in record.unmasked]
+        return Group(*lines)
+
+    def __str__(self) -> str:
+        return Report.__str__(self)
+
+    def to_json(self) -> str:
+        """Return the record as JSON text."""
+        return json.dumps(asdict(self.record))
+
+
+def sparsity_report(record: SparsityRecord) -> SparsityReport:
+    """Return the report of a record."""
+    return SparsityReport(record)
+
+
+def _title(record: SparsityRecord) -> str:
+    state = "masks frozen" if record.frozen else f"epoch {record.epoch}, era {record.era[0]}-{record.era[1]}"
+    return f"Sparsity, regime {record.regime} ({state})"
+
+
+def _row(layer: LayerSparsity) -> tuple[str, ...]:
+    return (
+        layer.name,
+        layer.operation,
+        shape(layer.shape),
+        percent(layer.target) if not layer.reason else "-",
+        percent(layer.true),
+        percent(layer.window),
+        f"{layer.dead_kernels}/{layer.kernels}",
+        f"{layer.dead_filters}/{layer.filters}",
+        layer.reason,
+    )
+
+
+def _total(record: SparsityRecord) -> tuple[str, ...]:
+    kernels, window = record.shares
+    dead = sum(layer.dead_filters for layer in record.layers)
+    filters = sum(layer.filters for layer in record.layers)
+    return (
+        "all pruned layers",
+        "",
+        "",
+        percent(record.target),
+        percent(record.true),
+        percent(window),
+        percent(kernels),
+        f"{dead}/{filters}",
+        "",
+    )
+
+
+def _summary(record: SparsityRecord) -> str:
+    return (
+        f"{count(record.zeros)} of {count(record.parameters)} parameters are masked: {percent(record.overall)} of the "
+        f"model. Target at the end of the era: {percent(record.final)} of the pruned layers."
+    )

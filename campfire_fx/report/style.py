@@ -1,0 +1,38 @@
+"""How reports look: one table of style names, and what every report can do."""
+
+from __future__ import annotations
+
+from io import StringIO
+from typing import Any
+
+from rich.console import Console
+from rich.theme import Theme
+
+STYLES = {
+    "report.title": "bold",
+    "report.header": "bold cyan",
+    "report.layer": "default",
+    "report.good": "green",
+    "report.bad": "red",
+    "report.note": "dim",
+    "report.total": "bold",
+}
+THEME = Theme(STYLES)
+PLAIN_WIDTH = 120
+
+
+class Report:
+    """Base of reports: rich prints them in colour, `print` and `str` give plain text 120 columns wide."""
+
+    def __rich__(self) -> Any:
+        raise TypeError(f"{type(self).__name__} does not say how it is shown")
+
+    def __str__(self) -> str:
+        return plain(self)
+
+
+def plain(renderable: Any, width: int = PLAIN_WIDTH) -> str:
+    """Render to plain text of a given width, without colours or trailing spaces."""
+    target = StringIO()
+    Console(file=target, width=width, color_system=None, theme=THEME, highlight=False).print(renderable)
+    return "\n".join(line.rstrip() for line in target.getvalue().splitlines())
