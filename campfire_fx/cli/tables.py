@@ -2,51 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.text import Text
 
+from campfire_fx.report.numbers import count, percent, size
+from campfire_fx.report.table import Column, FittedTable
 from campfire_fx.train.outcome import LATENCY_BATCH, Outcome
+
+_NETWORKS = (
+    Column("network", right=False),
+    Column("accuracy"),
+    Column("parameters"),
+    Column("non-zero", 1),
+    Column("MACs"),
+    Column(f"ms / {LATENCY_BATCH} images"),
+    Column("file"),
+)
+_FILES = (Column("file", right=False), Column("bytes", 1), Column("difference"), Column("same answers"))
 
 
 def outcome_table(outcome: Outcome) -> RenderableType:
-    """Return dense, sparse, slim and slim-from-scratch, a row each."""
-    numbers = ("accuracy", "parameters", "non-zero", "MACs", f"ms / {LATENCY_BATCH}", "file")
-    table = _table("One recipe, one seed", "network", numbers)
-    for row in outcome.rows:
-        table.add_row(
+    """Return dense, sparse, slim and slim-from-scratch, a row each, and what the numbers mean."""
+    rows = [
+        (
             row.name,
             f"{row.accuracy:.2%}",
             f"{row.parameters:,}",
             f"{row.nonzero:,}",
-            f"{row.macs / 1e6:.2f} M",
+            count(row.macs),
             f"{row.latency_ms:.2f}",
-            f"{row.bytes / 1024:.0f} KiB",
+            size(row.bytes),
         )
+        for row in outcome.rows
+    ]
     images = outcome.rows[0].images
     notes = (
-        f"Accuracy on {images:,} test images (one is {1 / images:.2%}), looked at once. MACs for one image. Files: "
-        f".safetensors.\nSparse: {outcome.sparsity:.1%} of the weights of its masked layers are zero (target "
-        f"{outcome.target:.1%}). Slim: outputs within {outcome.difference:.1e} of the sparse ones.\n"
+        f"Accuracy on {images:,} test images, looked at once; one is {1 / images:.2%}. MACs: one image."
+        f" File: .safetensors and its code.\n"
+        f"Sparse: {percent(outcome.sparsity)} of the weights of its masked layers are zero (asked: "
+        f"{percent(outcome.target)}). Slim: outputs within {outcome.difference:.1e} of the sparse ones.\n"
         f"Done in {outcome.seconds:.0f} s."
     )
-    return Group(table, notes)
+    return Group(FittedTable("One recipe, one seed", _NETWORKS, rows), Text(notes))
 
 
-def reloaded_table(outcome: Outcome) -> Table:
+def reloaded_table(outcome: Outcome) -> RenderableType:
     """Return the exported files, each loaded again and compared on the test images."""
-    title = "Exported, loaded again, and compared with the slim model in memory on the test images"
-    table = _table(title, "file", ("bytes", "largest relative difference", "same answers"))
-    for file in outcome.reloaded:
-        table.add_row(file.file, f"{file.bytes:,}", f"{file.difference:.1e}", f"{file.same:,} of {file.images:,}")
-    return table
-
-
-def _table(title: str, name: str, numbers: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(name, no_wrap=True)
-    for heading in numbers:
-        table.add_column(heading, justify="right")
-    return table
+    rows = [
+        (file.file, f"{file.bytes:,}", f"{file.difference:.1e}", f"{file.same:,} of {file.images:,}")
+        for file in outcome.reloaded
+    ]
+    return FittedTable("Exported, loaded again, and compared with the slim model on the test images", _FILES, rows)

@@ -16,6 +16,7 @@ from torch import nn
 from campfire_fx.api import sparsify
 from campfire_fx.errors import TrainError
 from campfire_fx.export import export, load
+from campfire_fx.measure import latencies
 from campfire_fx.model import SparseModel
 from campfire_fx.slim import SlimModel
 from campfire_fx.train.checkpoint import SUFFIX, Checkpoint, save
@@ -23,7 +24,7 @@ from campfire_fx.train.data import ImageData
 from campfire_fx.train.loop import fit, outputs
 from campfire_fx.train.models import build_model
 from campfire_fx.train.networks import restart
-from campfire_fx.train.outcome import Outcome, Reloaded, Row, measure_row
+from campfire_fx.train.outcome import LATENCY_BATCH, Outcome, Reloaded, Row, row_of
 from campfire_fx.train.recipe import Recipe
 
 Show = Callable[[Any], None]
@@ -81,7 +82,7 @@ def run(settings: Settings, data: ImageData, recipe: Recipe, show: Show) -> Outc
     fit(scratch, data, recipe, seed=settings.seed, title="slim from scratch")
 
     networks = {"dense": dense, "sparse": sparse, "slim": slim, "slim from scratch": scratch}
-    rows = tuple(_row(name, network, data, settings.folder) for name, network in networks.items())
+    rows = _compare(networks, data, settings.folder)
     return _outcome(sparse, slim, rows, reloaded, time.perf_counter() - began)
 
 
@@ -115,12 +116,16 @@ def _reload(path: Path, expected: torch.Tensor, data: ImageData) -> Reloaded:
     return Reloaded(path.name, path.stat().st_size, difference, same, len(expected))
 
 
-def _row(name: str, network: nn.Module, data: ImageData, folder: Path) -> Row:
-    example = torch.randn(1, *data.shape)
-    network.eval()
-    file = export(network, folder / f"{name.replace(' ', '-')}.safetensors", example).path
-    right = (outputs(network, data.test, data).argmax(1) == data.test.targets).sum()
-    return measure_row(name, network, example, int(right), len(data.test), file.stat().st_size)
+def _compare(networks: dict[str, nn.Module], data: ImageData, folder: Path) -> tuple[Row, ...]:
+    times = latencies(networks, (torch.randn(LATENCY_BATCH, *data.shape),))
+    rows = []
+    for name, network in networks.items():
+        network.eval()
+        example = torch.randn(1, *data.shape)
+        size = export(network, folder / f"{name.replace(' ', '-')}.safetensors", example).bytes
+        right = int((outputs(network, data.test, data).argmax(1) == data.test.targets).sum())
+        rows.append(row_of(network, example, times[name], name=name, right=right, images=len(data.test), size=size))
+    return tuple(rows)
 
 
 def _outcome(

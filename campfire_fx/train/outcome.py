@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-import torch
 from torch import Tensor, nn
 
-from campfire_fx.measure import latency, macs, parameters
+from campfire_fx.measure import Latency, macs, parameters
 
 LATENCY_BATCH = 64
 
@@ -23,7 +22,7 @@ class Row:
         parameters: weights and biases; nonzero: those that are not 0.
         macs: multiply-accumulates for one image.
         latency_ms: median time of a batch of LATENCY_BATCH images.
-        bytes: size of its .safetensors file.
+        bytes: size of its .safetensors file and the code beside it.
     """
 
     name: str
@@ -77,16 +76,17 @@ class Outcome:
         return json.dumps(asdict(self) | {"rows": rows}, indent=2)
 
 
-def measure_row(name: str, network: nn.Module, example: Tensor, right: int, images: int, size: int) -> Row:
-    """Measure one network; `example` is one image, (1, C, H, W)."""
-    batch = torch.randn(LATENCY_BATCH, *example.shape[1:])
+def row_of(
+    network: nn.Module, example: Tensor, latency: Latency, *, name: str, right: int, images: int, size: int
+) -> Row:
+    """Measure one network on `example`, one image (1, C, H, W); what took images or files to find is given."""
     return Row(
         name=name,
         right=right,
         images=images,
         parameters=parameters(network),
         nonzero=sum(int(tensor.count_nonzero()) for tensor in network.parameters()),
-        macs=macs(network, (example,), {}).total,
-        latency_ms=latency(network, (batch,), {}).median_ms,
+        macs=macs(network, (example,)).total,
+        latency_ms=latency.median_ms,
         bytes=size,
     )

@@ -1,0 +1,138 @@
+"""`campfire-fx inspect`: what was captured, how channels flow, and what each layer costs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from enum import Enum
+from typing import Annotated, Any
+
+import networkx as nx
+import typer
+from torch import nn
+
+from campfire_fx.capture import trace
+from campfire_fx.channels import dependency_graph
+from campfire_fx.cli.terminal import console, example_inputs, model_options
+from campfire_fx.measure import MacCount, macs, parameters
+from campfire_fx.report import capture_report, dependency_report
+from campfire_fx.report.dependency import FORMATS
+from campfire_fx.report.numbers import count, shape
+from campfire_fx.report.table import Column, FittedTable
+from campfire_fx.train.models import build_model
+
+Format = Enum("Format", {name: name for name in FORMATS}, type=str)  # type: ignore[misc]
+
+_COLUMNS = (
+    Column("layer", right=False),
+    Column("operation", 3, right=False),
+    Column("in"),
+    Column("out"),
+    Column("weight", 4),
+    Column("parameters"),
+    Column("MACs"),
+    Column("kept because", 2, right=False, wraps=True),
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LayerFacts:
+    """One layer that mixes channels; `pinned` says why its channels have to stay, if they do."""
+
+    name: str
+    operation: str
+    channels_in: int
+    channels_out: int
+    weight: tuple[int, ...]
+    parameters: int
+    macs: int
+    pinned: str | None
+
+
+def inspect_command(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A torchvision name, or package.module:factory.")],
+    example: Annotated[
+        list[str] | None,
+        typer.Option(help="Shape of an input, as 1x3x224x224; once for each.", show_default="guessed"),
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="Argument of the model, NAME=VALUE; may be repeated.")
+    ] = None,
+    form: Annotated[
+        Format | None,
+        typer.Option("--format", help="Print the dependency graph alone, in this form.", show_default="all reports"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all facts as JSON, and nothing else.")] = False,
+) -> None:
+    """Show what a model is made of: its capture, its dependency graph, and a row per layer.
+
+    The dependency graph links each layer to the layers, sums and concatenations that read its channels.
+
+    **Examples**
+
+        campfire-fx inspect resnet18
+        campfire-fx inspect densenet121 --format dot > densenet.dot
+        campfire-fx inspect mynets:small --option width=32 --example 1x3x64x64
+    """
+    network = build_model(model, **model_options(option)).eval()
+    captured = trace(network, example_inputs(example))
+    graph = dependency_graph(captured)
+    if form is not None:
+        print(FORMATS[form.value](graph), end="" if form.value != "tree" else "\n")  # noqa: T201  goes to other programs
+        return
+    cost = macs(network, captured.args, captured.kwargs)
+    layers = layer_facts(network, graph, cost)
+    if as_json:
+        facts = {
+            "model": model,
+            "parameters": parameters(network),
+            "macs": cost.total,
+            "not_counted": cost.not_counted,
+            "capture": json.loads(capture_report(captured).to_json()),
+            "layers": [dataclasses.asdict(layer) for layer in layers],
+            "graph": nx.node_link_data(graph, edges="edges"),
+        }
+        print(json.dumps(facts, indent=2))  # noqa: T201  rich would wrap it
+        return
+    console.print(capture_report(captured))
+    console.print(dependency_report(graph))
+    console.print(_layer_table(layers, network, cost))
+
+
+def layer_facts(network: nn.Module, graph: nx.DiGraph, cost: MacCount) -> tuple[LayerFacts, ...]:
+    """Return the facts of every layer of a dependency graph that has a weight, in the order of the graph."""
+    modules = dict(network.named_modules(remove_duplicate=False))
+    weights = {name: getattr(modules.get(name), "weight", None) for name in graph.nodes}
+    return tuple(
+        LayerFacts(
+            name,
+            data["operation"],
+            data["channels_in"],
+            data["channels_out"],
+            tuple(weights[name].shape),
+            sum(p.numel() for p in modules[name].parameters(recurse=False)),
+            cost.per_layer.get(name, 0),
+            data["pinned"],
+        )
+        for name, data in graph.nodes(data=True)
+        if weights[name] is not None
+    )
+
+
+def _layer_table(layers: tuple[LayerFacts, ...], network: nn.Module, cost: MacCount) -> FittedTable:
+    rows = [_row(layer) for layer in layers]
+    total = ("the whole model", "", "", "", "", count(parameters(network)), count(cost.total), "")
+    return FittedTable("Layers", _COLUMNS, rows, total)
+
+
+def _row(layer: LayerFacts) -> tuple[Any, ...]:
+    return (
+        layer.name,
+        layer.operation,
+        str(layer.channels_in),
+        str(layer.channels_out),
+        shape(layer.weight),
+        count(layer.parameters),
+        count(layer.macs),
+        layer.pinned or "",
+    )
