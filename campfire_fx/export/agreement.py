@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -76,9 +77,9 @@ def difference(candidate: Callable[..., Any], run: Run) -> float:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, without its full stop, or its type where it has none."""
+    """Return an error's type and the start of its text, as part of a sentence."""
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {shorten(lines[0], 160).rstrip('.')}" if lines else type(error).__name__
 
 
 def batch_size(inputs: Any) -> int | None:

@@ -26,7 +26,8 @@ def export(model: nn.Module, path: str | os.PathLike[str], example_inputs: Any =
     `.onnx`: one file for any ONNX runtime. `.pt2`: one file for `torch.export.load`. Both leave the batch
     size free, and the image size where the model allows. `.safetensors`, and `.pt` or `.pth` (a plain
     state_dict): the weights, and beside them a `.py` of the same name with the model's code; it needs only
-    torch, and its `load()` returns the model.
+    torch, and its `load()` returns the model. Of a model that could be captured in parts only (a detector), it
+    holds these parts, and its `load(model)` puts them into a model that its own code has built.
 
     Every file is loaded again and run before it is put in place: on the example and, where the model can, at
     another batch size and another image size. Its outputs must be the model's to 1e-5 of the largest
@@ -50,7 +51,7 @@ def export(model: nn.Module, path: str | os.PathLike[str], example_inputs: Any =
     prepared = prepare(model, example_inputs)
     with staged(target, beside) as stage:
         written = form.write(prepared, stage)
-        reloaded = form.read(stage)
+        reloaded = form.read(stage, written.frame)
         worst = max(difference(reloaded, run) for run in written.runs)
         if not worst <= prepared.runs.tolerance:
             raise ExportError(
@@ -75,17 +76,22 @@ def export(model: nn.Module, path: str | os.PathLike[str], example_inputs: Any =
     return record
 
 
-def load(path: str | os.PathLike[str]) -> Callable[..., Any]:
+def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Callable[..., Any]:
     """Load an exported file: a module on the CPU; for `.onnx` an `OnnxModel`, called in the same way.
 
-    For `.safetensors`, `.pt` and `.pth` the code in the `.py` beside the file is run: load only what you
-    trust.
+    For `.safetensors`, `.pt` and `.pth` the code in the `.py` beside the file is run: load only what you trust.
+
+    Args:
+        path: the file.
+        model: only for a file that holds parts of a model (see `export`): the model, as its own code builds it. The
+            parts and all weights are put into it.
 
     Raises:
-        ExportError: there is no such file, or it is not one that `export` writes, or a package is missing.
+        ExportError: there is no such file, or it is not one that `export` writes, or a package is missing, or the
+            file holds parts and no model is given.
     """
     target = Path(path)
     form = format_of(target)
     if not target.is_file():
         raise ExportError(f"cannot load {target}: there is no such file. Check the path.")
-    return form.read(target)
+    return form.read(target, model)

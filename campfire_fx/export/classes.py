@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from campfire_fx.export.layout import Part, Shape, is_name, is_numbered
+from campfire_fx.export.scopes import Path
 from campfire_fx.export.statements import forward
 from campfire_fx.export.wrapping import wrapped
 
@@ -55,6 +56,10 @@ class Classes:
             given.append("**{" + ", ".join(odd) + "}")
         return f"{self._name(part, BASE)}({', '.join(given)})"
 
+    def part_name(self, path: str, was: str) -> str:
+        """Return a class name for a part of a model, from the class it had, else from where it is."""
+        return self._unused(title(was, _from_path(tuple(path.split(".")))))
+
     def texts(self) -> Iterable[str]:
         """Return the code of each class, those used by others first."""
         for (base, body), each in self._classes.items():
@@ -69,9 +74,7 @@ class Classes:
         result: Any = outputs[0] if len(outputs) == 1 else tuple(outputs)
         body = method("forward", arguments, forward(part.block, result, arguments, part.access))
         if (base, body) not in self._classes:
-            last = next((name for name in reversed(part.path) if is_name(name)), "block")
-            name = title(part.was, "".join(word.capitalize() for word in last.split("_")) or "Block")
-            self._classes[base, body] = _Class(self._unused(name))
+            self._classes[base, body] = _Class(self._unused(title(part.was, _from_path(part.path))))
         self._classes[base, body].places.append(".".join(part.path))
         return self._classes[base, body].name
 
@@ -107,6 +110,11 @@ def title(name: str, otherwise: str) -> str:
     """Return the name of a class of the model, or another where it says nothing or cannot be used."""
     bare = name.lstrip("_")
     return bare if is_name(bare) and bare not in _UNTELLING | _RESERVED else otherwise
+
+
+def _from_path(path: Path) -> str:
+    last = next((name for name in reversed(path) if is_name(name)), "block")
+    return "".join(word.capitalize() for word in last.split("_")) or "Block"
 
 
 def _places(places: list[str]) -> str:

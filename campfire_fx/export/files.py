@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from campfire_fx.errors import ExportError
 from campfire_fx.export.template import MARK
+
+_log = logging.getLogger(__name__)
 
 
 def check_target(target: Path, also: tuple[Path, ...] = ()) -> None:
@@ -24,6 +28,8 @@ def check_target(target: Path, also: tuple[Path, ...] = ()) -> None:
         if file.is_dir():
             raise ExportError(f"cannot write {file}: it is a folder. Name a file.")
     for file in also:
+        if file.suffix == ".py" and file.stem in {*sys.stdlib_module_names, "torch"}:
+            _log.warning("%s hides the module %s from programs in its folder: choose another name.", file, file.stem)
         if file.exists() and not is_ours(file):
             raise ExportError(
                 f"cannot write {file}: a file of that name exists that campfire_fx.export did not write. "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import types
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from campfire_fx.errors import ExportError
 from campfire_fx.export.agreement import Run, first_line
 from campfire_fx.export.files import is_ours
 from campfire_fx.export.onnx_file import OnnxModel, required, write_onnx
-from campfire_fx.export.prepare import Prepared, as_graph
+from campfire_fx.export.prepare import Prepared, as_graphs
 from campfire_fx.export.program import exported_program, free_axes
 from campfire_fx.export.safetensors import write_safetensors
 from campfire_fx.export.source import model_source
@@ -23,10 +25,17 @@ from campfire_fx.export.source import model_source
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Written:
-    """What a writer leaves: the runs that the file must reproduce, and the input axes whose size is free."""
+    """What a writer leaves.
+
+    Attributes:
+        runs: what the file must reproduce.
+        free: the input axes whose size is free.
+        frame: where the file holds parts only, a copy of the model to load them into.
+    """
 
     runs: Iterable[Run]
     free: tuple[str, ...] = ()
+    frame: nn.Module | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +43,7 @@ class Format:
     """A file format. `code`: a .py of the same name stands beside the file."""
 
     write: Callable[[Prepared, Path], Written]
-    read: Callable[[Path], Callable[..., Any]]
+    read: Callable[[Path, nn.Module | None], Callable[..., Any]]
     code: bool = False
 
     def beside(self, path: Path) -> tuple[Path, ...]:
@@ -72,15 +81,15 @@ def _write_program(prepared: Prepared, path: Path) -> Written:
 
 
 def _write_tensors(prepared: Prepared, path: Path) -> Written:
-    graph = as_graph(prepared)
-    code = model_source(graph, prepared.name, prepared.runs.example)
+    graphs = as_graphs(prepared)
+    code = model_source(graphs, prepared.name, prepared.runs.example)
     path.with_suffix(".py").write_text(code, encoding="utf-8")
-    tensors = {name: _compact(tensor) for name, tensor in graph.state_dict().items()}
+    tensors = {name: _compact(tensor) for name, tensor in graphs.module.state_dict().items()}
     if path.suffix.lower() == ".safetensors":
         write_safetensors(tensors, path)
     else:
         torch.save(tensors, path)
-    return Written(prepared.runs)
+    return Written(prepared.runs, frame=None if graphs.is_whole else copy.deepcopy(graphs.module))
 
 
 def _compact(tensor: Tensor) -> Tensor:
@@ -90,14 +99,18 @@ def _compact(tensor: Tensor) -> Tensor:
     return tensor if whole else tensor.clone()
 
 
-def _read_program(path: Path) -> nn.Module:
+def _read_onnx(path: Path, _: nn.Module | None) -> OnnxModel:
+    return OnnxModel(path)
+
+
+def _read_program(path: Path, _: nn.Module | None) -> nn.Module:
     try:
         return torch.export.load(path).module()
     except Exception as error:
         raise ExportError(f"cannot load {path}: {first_line(error)}. Export it again with this torch.") from error
 
 
-def _read_tensors(path: Path) -> nn.Module:
+def _read_tensors(path: Path, frame: nn.Module | None) -> nn.Module:
     code = path.with_suffix(".py")
     if not code.is_file() or not is_ours(code):
         raise ExportError(
@@ -109,18 +122,24 @@ def _read_tensors(path: Path) -> nn.Module:
     module.__file__ = str(code)
     try:
         exec(compile(code.read_text(encoding="utf-8"), str(code), "exec"), module.__dict__)
-        model = module.load(path)
+        needs_frame = "model" in inspect.signature(module.load).parameters
+        model = None if needs_frame and frame is None else module.load(*([frame] if needs_frame else []), path)
     except Exception as error:
         raise ExportError(
             f"cannot load {path}: {first_line(error)}. Check that it and {code.name} come from the same export."
         ) from error
+    if model is None:
+        raise ExportError(
+            f"cannot load {path} by itself: it holds parts of a model whose own code makes the rest. "
+            "Build the model with that code, and pass it as load(path, model=...)."
+        )
     assert isinstance(model, nn.Module)
     return model
 
 
 _TENSORS = Format(_write_tensors, _read_tensors, code=True)
 FORMATS = {
-    ".onnx": Format(_write_onnx, OnnxModel),
+    ".onnx": Format(_write_onnx, _read_onnx),
     ".pt2": Format(_write_program, _read_program),
     ".safetensors": _TENSORS,
     ".pt": _TENSORS,

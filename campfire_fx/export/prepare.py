@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from campfire_fx.capture import example_for, trace
 from campfire_fx.errors import CaptureError, ExportError
-from campfire_fx.export.agreement import Runs, first_line, reference_runs
+from campfire_fx.export.agreement import Run, Runs, first_line, reference_runs
 from campfire_fx.export.layers import Rebuilder, torch_class
 
 _DROPOUTS = frozenset(
@@ -65,20 +65,50 @@ def prepare(model: nn.Module, example_inputs: Any = None) -> Prepared:
     return Prepared(_plain_layers(twin), type(model).__name__, runs)
 
 
-def as_graph(prepared: Prepared) -> fx.GraphModule:
-    """Return the prepared model as one graph over torch.nn layers, each built anew from its settings.
+@dataclass(frozen=True, slots=True, eq=False)
+class Graphs:
+    """A model as graphs over torch.nn layers.
+
+    Attributes:
+        module: runs the model, with the graphs in it.
+        parts: the graphs by their path in the module; only "" where the whole is one.
+    """
+
+    module: nn.Module
+    parts: dict[str, fx.GraphModule]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the model is one graph."""
+        return "" in self.parts
+
+
+def as_graphs(prepared: Prepared) -> Graphs:
+    """Return the prepared model as graphs, each of their layers built anew from its settings.
 
     Raises:
-        ExportError: the model cannot be captured in one piece, or has a layer that torch.nn does not provide.
+        ExportError: no part of the model can be captured, or has a layer that torch.nn does not provide.
     """
-    example = prepared.runs.example
     module = prepared.module
     if not is_graph(module):
-        module = _captured(module, _one_form(module, example.args, example.kwargs))
-    _drop_identities(module.graph)
-    _rebuild(module)
-    module.recompile()
-    return module
+        module = _captured(module, prepared.runs.example)
+    parts = {"": module} if is_graph(module) else _parts(module)
+    rebuild = Rebuilder()
+    for part in parts.values():
+        _drop_identities(part.graph)
+        _rebuild(part, rebuild)
+        part.recompile()
+    return Graphs(module, parts)
+
+
+def _parts(module: nn.Module) -> dict[str, fx.GraphModule]:
+    """Put ordinary graphs over the modules they use in place of the captured parts of a model, and return them."""
+    found: dict[str, fx.GraphModule] = {}
+    for path, part in list(module.named_modules(remove_duplicate=False)):
+        if is_graph(part) and not any(path.startswith(f"{outer}.") for outer in found):
+            found[path] = _inference_graph(part)
+            module.set_submodule(path, found[path])
+    return found
 
 
 def _example(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -95,27 +125,23 @@ def _example(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], di
     return pytree.tree_map(move, tuple(args)), pytree.tree_map(move, dict(kwargs))
 
 
-def _captured(module: nn.Module, example: tuple[Any, ...] | dict[str, Any]) -> fx.GraphModule:
-    """Capture an ordinary model as one inference graph."""
+def _captured(module: nn.Module, example: Run) -> nn.Module:
+    """Capture an ordinary model: as one inference graph, else with graphs in place of the parts that can be one."""
     if isinstance(module, fx.GraphModule):
         raise ExportError(
             "no torch-only code for this model: torch.export made it, and it has no layers left. "
             "Export the model that it was made from, or this one to .onnx or .pt2."
         )
-    remedy = "Keep its own code and save its state_dict() with torch.save, or export to .onnx or .pt2."
     try:
-        captured = trace(module, example)
+        captured = trace(module, _one_form(module, example.args, example.kwargs)).module
     except CaptureError as error:
-        reason = shorten(str(error), 200)
-        raise ExportError(f"no torch-only code for this model: {reason} {remedy}") from error
-    if not is_graph(captured.module):
-        parts = ", ".join(island.path for island in captured.islands)
-        path, reason = captured.untraced[0] if captured.untraced else ("", "it is Python code")
         raise ExportError(
-            f"no torch-only code for this model: only parts of it could be captured ({parts}), not "
-            f"{path or 'its forward'}: {shorten(reason, 160).rstrip('.')}. {remedy}"
-        )
-    return _inference_graph(captured.module)
+            f"no torch-only code for this model: {shorten(str(error), 200)} "
+            "Keep its own code and save its state_dict() with torch.save, or export to .onnx or .pt2."
+        ) from error
+    if is_graph(captured):
+        return _inference_graph(captured)
+    return module if any(map(is_graph, module.modules())) else captured  # a slim model has its parts already
 
 
 def _one_form(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...] | dict[str, Any]:
@@ -154,7 +180,7 @@ def _inference_graph(module: fx.GraphModule) -> fx.GraphModule:
     for node in module.graph.nodes:
         node.args = pytree.tree_map(lambda leaf: cpu if isinstance(leaf, torch.device) else leaf, node.args)
         node.kwargs = pytree.tree_map(lambda leaf: cpu if isinstance(leaf, torch.device) else leaf, node.kwargs)
-    return fx.GraphModule(module, module.graph).eval()
+    return fx.GraphModule(module, module.graph, type(module).__name__).eval()
 
 
 def _plain_layers(module: nn.Module) -> nn.Module:
@@ -181,9 +207,8 @@ def _drop_identities(graph: fx.Graph) -> None:
                 graph.erase_node(node)
 
 
-def _rebuild(module: fx.GraphModule) -> None:
+def _rebuild(module: fx.GraphModule, rebuild: Rebuilder) -> None:
     """Build every layer that the graph calls from its settings, and register every tensor that it reads."""
-    rebuild = Rebuilder()
     for node in module.graph.nodes:
         if node.op == "call_module":
             layer = module.get_submodule(node.target)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 import logging
 import warnings
 from dataclasses import dataclass
@@ -97,7 +99,8 @@ def _export(module: nn.Module, run: Run, freedom: Freedom) -> ExportedProgram:
         return dict.fromkeys((*batch, *space), Dim.AUTO)
 
     names = inspect.signature(module.forward).bind(*run.args, **run.kwargs).arguments
-    with warnings.catch_warnings():
+    quiet = io.StringIO()  # torch.export prints the whole graph where it fails
+    with warnings.catch_warnings(), contextlib.redirect_stderr(quiet), contextlib.redirect_stdout(quiet):
         warnings.simplefilter("ignore")
         shapes = pytree.tree_map(free, dict(names))
         return torch.export.export(module, run.args, run.kwargs, dynamic_shapes=shapes, strict=False)

@@ -12,9 +12,17 @@ from campfire_fx.export.agreement import Run
 from campfire_fx.export.classes import Classes, chain_arguments, method
 from campfire_fx.export.layout import Part, Shape, is_name, is_numbered, layout, ties
 from campfire_fx.export.literals import literal
+from campfire_fx.export.prepare import Graphs
 from campfire_fx.export.safetensors import DTYPES
 from campfire_fx.export.statements import forward
-from campfire_fx.export.template import HEADER, LAYERS, LOADER
+from campfire_fx.export.template import (
+    LAYERS,
+    LOADER,
+    PARTS_HEADER,
+    PARTS_SUMMARY,
+    WHOLE_HEADER,
+    WHOLE_SUMMARY,
+)
 
 _IMPORTS = (
     ("import json", r"\bjson\."),
@@ -29,45 +37,55 @@ _IMPORTS = (
 )
 
 
-def model_source(module: fx.GraphModule, name: str, example: Run) -> str:
+def model_source(graphs: Graphs, name: str, example: Run) -> str:
     """Return the code of the model: the same text for the same model and example shapes.
 
     Raises:
         ExportError: a layer or function of the model is not part of torch.
     """
-    root = layout(module)
     classes = Classes(name)
-    lines = _model(module, root, classes)
-    texts = [*classes.texts(), "\n".join(lines)]
+    models: list[str] = []
+    made: list[str] = []
+    for path, module in graphs.parts.items():
+        title = classes.part_name(path, type(module).__name__) if path else classes.model_name
+        models.append("\n".join(_model(module, title, classes)))
+        made.append(f'    model.set_submodule("{path}", {title}())' if path else f"    model = {title}()")
+    texts = [*classes.texts(), *models, _loader(made, graphs.is_whole)]
     if any(re.search(r"\bLayers\(|\(Layers\)", text) for text in texts):
         texts.insert(0, LAYERS)
-    dtypes = "\n".join(f'    "{code}": {dtype},' for dtype, code in DTYPES.items())
-    texts.append(LOADER.format(title=classes.model_name, dtypes=dtypes))
     code = "\n\n\n".join(text.strip("\n") for text in texts) + "\n"
-    header = HEADER.format(
+    header = (WHOLE_HEADER if graphs.is_whole else PARTS_HEADER).format(
         title=classes.model_name,
-        parameters=f"{sum(parameter.numel() for parameter in module.parameters()):,}",
+        parameters=f"{sum(parameter.numel() for parameter in graphs.module.parameters()):,}",
         inputs=_inputs(example),
     )
     imports = [line for line, used in _IMPORTS if re.search(used, code)]
     return "\n".join([header, *imports, "", "", code])
 
 
-def _model(module: fx.GraphModule, root: Part, classes: Classes) -> list[str]:
-    """Return the lines of the model's own class."""
+def _loader(made: list[str], is_whole: bool) -> str:
+    return LOADER.format(
+        given="" if is_whole else "model, ",
+        summary=WHOLE_SUMMARY if is_whole else PARTS_SUMMARY,
+        make="\n".join(made),
+        dtypes="\n".join(f'    "{code}": {dtype},' for dtype, code in DTYPES.items()),
+    )
+
+
+def _model(module: fx.GraphModule, title: str, classes: Classes) -> list[str]:
+    """Return the lines of the class of a whole model, or of a part that is put into one."""
+    root = layout(module)
     (output,) = (node for node in module.graph.nodes if node.op == "output")
     block = root.block
     assert block is not None
     if root.shape is Shape.CHAIN and (block.inputs[0].target != "input" or output.args[0] is not block.outputs[0]):
         root.shape = Shape.LIST if is_numbered(root.parts) else Shape.NAMED
     base = "nn.Module" if root.shape is Shape.NAMED else root.shape.value
-    lines = [f"class {classes.model_name}({base}):", *_constructor(module, root, classes)]
+    lines = [f"class {title}({base}):", *_constructor(module, root, classes)]
     if root.shape is not Shape.CHAIN:
         names = [str(node.target).lstrip("*") for node in block.inputs]
-        lines += [
-            "",
-            *method("forward", _signature(block.inputs), forward(block, output.args[0], names, root.access)),
-        ]
+        body = forward(block, output.args[0], names, root.access)
+        lines += ["", *method("forward", _signature(block.inputs), body)]
     return lines
 
 

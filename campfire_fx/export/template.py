@@ -5,7 +5,7 @@ from __future__ import annotations
 MARK = "# Written by campfire_fx.export"
 """How every generated file begins; a file that begins otherwise is never overwritten."""
 
-HEADER = (
+WHOLE_HEADER = (
     MARK
     + '''. It needs only torch.
 """{title}: {parameters} parameters, inference only.
@@ -17,6 +17,21 @@ Example input: {inputs}.
 '''
 )
 
+PARTS_HEADER = (
+    MARK
+    + '''. It needs only torch, and the code of the model that it holds parts of.
+"""Parts of {title}: {parameters} parameters in all, inference only.
+
+`load(model)` puts them into a model that its own code has built, with the weights from the
+.safetensors or .pt file beside this one. The names in its state_dict are those of the model it
+was exported from. Example input: {inputs}.
+"""
+'''
+)
+
+WHOLE_SUMMARY = "Return the model with its weights, on the CPU and in eval mode."
+PARTS_SUMMARY = "Put the parts into a model that its own code has built, and its weights; return it in eval mode."
+
 LAYERS = '''class Layers(nn.Module):
     """Keeps the layers, parameters and buffers it is given as attributes."""
 
@@ -26,8 +41,8 @@ LAYERS = '''class Layers(nn.Module):
             setattr(self, name, layer)
 '''
 
-LOADER = '''def load(path=None):
-    """Return the model with its weights, on the CPU and in eval mode.
+LOADER = '''def load({given}path=None):
+    """{summary}
 
     `path` is a .safetensors, .pt or .pth file; without it, the one beside this file with the same name.
     """
@@ -38,7 +53,7 @@ LOADER = '''def load(path=None):
         weights = read_safetensors(path)
     else:
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    model = {title}()
+{make}
     model.load_state_dict(weights)
     return model.eval()
 

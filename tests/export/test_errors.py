@@ -59,6 +59,11 @@ def test_code_of_someone_else_is_never_overwritten(tmp_path: Path) -> None:
     )
 
 
+def test_code_that_would_hide_a_module_of_python_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    export(small(), tmp_path / "signal.pt", X)
+    assert "hides the module signal" in caplog.text
+
+
 def test_folder_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**_: Any) -> None:
         raise PermissionError(13, "Permission denied")
@@ -143,20 +148,9 @@ def test_control_flow_on_data(tmp_path: Path, suffix: str) -> None:
     assert_refused(tmp_path, tmp_path / f"it{suffix}", "torch.export cannot take this model", Branching())
 
 
-class Outer(nn.Module):
-    """Control flow on data around what can be captured, as in a detector."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = small()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.body(x if x.sum() > 0 else -x)
-
-
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_model_that_can_be_captured_in_parts_only(tmp_path: Path, suffix: str) -> None:
-    assert_refused(tmp_path, tmp_path / f"it{suffix}", "no torch-only code for this model", Outer())
+def test_model_of_which_nothing_can_be_captured(tmp_path: Path, suffix: str) -> None:
+    assert_refused(tmp_path, tmp_path / f"it{suffix}", "no torch-only code for this model", Branching())
 
 
 def test_model_that_cannot_be_copied(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from campfire_fx.errors import ExportError
 from campfire_fx.export.safetensors import DTYPES, write_safetensors
-from campfire_fx.export.template import LOADER
+from campfire_fx.export.source import _loader
 
 TENSORS = {str(dtype): torch.randn(3, 2).mul(9).to(dtype) for dtype in DTYPES} | {
     "a.scalar": torch.tensor(7),
@@ -22,9 +22,8 @@ TENSORS = {str(dtype): torch.randn(3, 2).mul(9).to(dtype) for dtype in DTYPES} |
 
 def generated_reader() -> dict[str, object]:
     """Run the loader's text as a generated file would."""
-    dtypes = "\n".join(f'    "{code}": {dtype},' for dtype, code in DTYPES.items())
     scope: dict[str, object] = {}
-    exec("import json\nimport torch\n" + LOADER.format(title="Model", dtypes=dtypes), scope)
+    exec("import json\nimport torch\n" + _loader([], True), scope)
     return scope
 
 
