@@ -26,6 +26,14 @@ _SHAPE_KEEPING = frozenset({F.relu, torch.relu, F.silu, F.gelu, F.hardswish, tor
 _BROADCASTING = frozenset(
     {operator.add, operator.sub, operator.mul, operator.truediv, operator.iadd, torch.add, torch.mul}
 )
+FACTORIES = frozenset(
+    getattr(torch, name)
+    for name in (
+        "arange bartlett_window blackman_window empty eye full hamming_window hann_window linspace logspace ones rand "
+        "randint randn randperm range tensor tril_indices triu_indices zeros"
+    ).split()
+)
+"""Functions that make tensors from nothing."""
 _DEVICE_ANSWERS: dict[str, Callable[[torch.device], Any]] = {
     "device": lambda device: device,
     "is_cuda": lambda device: device.type == "cuda",
@@ -67,6 +75,13 @@ class Evaluator:
 
     def value(self, node: fx.Node) -> Any:
         """Return the value of `node`. Raises what the operations raise: a shape that does not fit, data that is needed."""
+        random_state = torch.get_rng_state()
+        try:
+            return self._value(node)
+        finally:
+            torch.set_rng_state(random_state)
+
+    def _value(self, node: fx.Node) -> Any:
         stack = [node]
         while stack:
             top = stack[-1]
@@ -97,15 +112,12 @@ class Evaluator:
             stack.extend(need for need in top.all_input_nodes if need not in needed)
         values: dict[fx.Node, Any] = {}
         before = torch.get_rng_state()
-        for need in sorted(needed):
+        for need in [other for other in node.graph.nodes if other in needed]:
             args, kwargs = fx.map_arg((need.args, need.kwargs), values.__getitem__)
             if need.op == "get_attr":
                 values[need] = map_tensors(self._attribute(need), torch.clone)
-            elif need.op == "call_method":
-                values[need] = getattr(args[0], str(need.target))(*args[1:], **kwargs)
             else:
-                assert callable(need.target)
-                values[need] = need.target(*args, **kwargs)
+                values[need] = _call(need, args, kwargs)
         if not torch.equal(before, torch.get_rng_state()):
             torch.set_rng_state(before)
             raise LookupError(node.name)
@@ -124,13 +136,15 @@ class Evaluator:
         if known is not None:
             return known
         args, kwargs = map_devices(args), map_devices(kwargs)
-        # Training-mode functions check batch statistics, which say nothing about shapes.
-        if kwargs.get("training") is True:
-            kwargs = {**kwargs, "training": False}
-        if node.op == "call_method":
-            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        assert callable(node.target)
-        result = node.target(*args, **kwargs)
+        if node.target in FACTORIES and "device" not in kwargs:
+            kwargs = {**kwargs, "device": META}
+        try:
+            result = _call(node, args, kwargs)
+        except Exception:
+            if kwargs.get("training") is not True:
+                raise
+            # In training, some check batch statistics, which say nothing about shapes.
+            result = _call(node, args, {**kwargs, "training": False})
         return map_tensors(result, self._as_meta)
 
     def _attribute(self, node: fx.Node) -> torch.Tensor:
@@ -196,6 +210,13 @@ def _keeps_shape(module: nn.Module, x: torch.Tensor) -> bool:
         dims = {nn.BatchNorm1d: (2, 3), nn.BatchNorm2d: (4,), nn.BatchNorm3d: (5,)}.get(type(module), ())
         return x.dim() in dims and x.shape[1] == module.num_features
     return False
+
+
+def _call(node: fx.Node, args: Any, kwargs: Any) -> Any:
+    if node.op == "call_method":
+        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+    assert callable(node.target)
+    return node.target(*args, **kwargs)
 
 
 def _known_shape(node: fx.Node, args: Any) -> torch.Tensor | None:

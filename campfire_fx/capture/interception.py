@@ -18,17 +18,13 @@ import torch
 import torch.utils.checkpoint
 from torch import fx
 
+from campfire_fx.capture.evaluate import FACTORIES
 from campfire_fx.capture.patches import Patches
 from campfire_fx.capture.proxy import ExampleProxy, find_proxy
 
 if TYPE_CHECKING:
     from campfire_fx.capture.tracer import ExampleTracer
 
-# Functions that make tensors from nothing: a node each, else a random tensor would be drawn once and for all.
-_FACTORIES = (
-    "arange bartlett_window blackman_window empty eye full hamming_window hann_window linspace logspace normal ones rand "
-    "randint randn randperm range tensor tril_indices triu_indices zeros"
-).split()
 # Methods of real tensors whose argument parser does not see proxies among sizes and indices.
 _TENSOR_METHODS = "__getitem__ __setitem__ expand repeat reshape view tile new_empty new_full new_ones new_zeros".split()
 _MATH = {id(value): value for name, value in vars(math).items() if callable(value) and not name.startswith("_")}
@@ -38,15 +34,16 @@ _CHECKPOINT_OPTIONS = frozenset(
 _MISSING = object()
 
 
-class _NumberType(type):
-    """Metaclass of the stand-ins for `int` and `float`: equal to the real class, but a call on a proxy makes a node."""
+class _StandIn(type):
+    """Metaclass of stand-ins for `int`, `float`, `torch.Size`: equal to the real class, a call on proxies is a node."""
 
     real: type
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        if args and isinstance(args[0], ExampleProxy):
-            return args[0].tracer.create_proxy("call_function", cls.real, args, kwargs)
-        return cls.real(*args, **kwargs)
+        proxy = find_proxy(args)
+        if proxy is None:
+            return cls.real(*args, **kwargs)
+        return proxy.tracer.create_proxy("call_function", cls.real, args, kwargs)
 
     def __instancecheck__(cls, instance: Any) -> bool:
         return _isinstance(instance, cls.real)
@@ -61,18 +58,18 @@ class _NumberType(type):
         return hash(cls.real)
 
 
-def _stand_in(real: type) -> _NumberType:
-    return _NumberType(real.__name__, (real,), {"real": real, "__module__": "builtins"})
+def _stand_in(real: type) -> _StandIn:
+    return _StandIn(real.__name__, (), {"real": real, "__module__": real.__module__})
 
 
-_INT, _FLOAT = _stand_in(int), _stand_in(float)
+_INT, _FLOAT, _SIZE = _stand_in(int), _stand_in(float), _stand_in(torch.Size)
 _STAND_INS: dict[type, type] = {int: _INT, float: _FLOAT}
 
 
 def _real(kind: Any) -> Any:
     if isinstance(kind, tuple):
         return tuple(_real(item) for item in kind)
-    return kind.real if type(kind) is _NumberType else kind
+    return kind.real if type(kind) is _StandIn else kind
 
 
 def _isinstance(value: Any, kind: Any) -> bool:
@@ -115,6 +112,12 @@ def _uncached(function: Any) -> Callable[..., Any]:
     return call
 
 
+def _unscripted(function: Any) -> Callable[..., Any]:
+    """Return a scripted function made to run its Python source for proxies, which TorchScript does not take."""
+    source = getattr(function, "_torchdynamo_inline", function)
+    return lambda *args, **kwargs: (function if find_proxy(args, kwargs) is None else source)(*args, **kwargs)
+
+
 def _without_checkpoint(checkpoint: Callable[..., Any]) -> Callable[..., Any]:
     """Return a `checkpoint` that just runs the function for proxies: recomputing saves memory and changes no result."""
 
@@ -151,15 +154,16 @@ def install(patches: Patches, tracer: ExampleTracer) -> None:
     for name, function in list(vars(math).items()):
         if id(function) in replaced:
             patches.put(vars(math), name, replaced[id(function)])
-    for name in _FACTORIES:
-        function = getattr(torch, name)
+    for function in (*FACTORIES, torch.normal):
+        # A node each, also without a proxy: else a random tensor would be drawn once and for all.
         replaced[id(function)] = _factory(function, tracer)
-        patches.put(vars(torch), name, replaced[id(function)])
+        patches.put(vars(torch), function.__name__, replaced[id(function)])
     checkpoint = torch.utils.checkpoint.checkpoint
     replaced[id(checkpoint)] = _without_checkpoint(checkpoint)
     patches.put(vars(torch.utils.checkpoint), "checkpoint", replaced[id(checkpoint)])
     for name in _TENSOR_METHODS:
         patches.put(torch.Tensor, name, _tensor_method(name))
+    patches.put(vars(torch), "Size", _SIZE)
     patches.put(vars(torch), "is_tensor", lambda value: _isinstance(value, torch.Tensor))
     patches.put(torch.autograd.Function, "apply", _apply())
     patches.put(torch.autocast, "__enter__", lambda context: tracer.enter_autocast(context))
@@ -178,6 +182,8 @@ def _install_in_namespaces(patches: Patches, tracer: ExampleTracer, replaced: di
                 patches.put(scope, name, built_in[name])
             elif id(value) in replaced:
                 patches.put(scope, name, replaced[id(value)])
+            elif isinstance(value, torch.jit.ScriptFunction):
+                patches.put(scope, name, _unscripted(value))
             elif isinstance(value, functools._lru_cache_wrapper):
                 patches.put(scope, name, _uncached(value))
             elif (id(scope), name) in wrapped_functions():

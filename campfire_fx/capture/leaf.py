@@ -46,7 +46,8 @@ def is_torch_class(cls: type[nn.Module]) -> bool:
 
 
 def _from_torch(thing: object) -> bool:
-    return getattr(thing, "__module__", "").startswith(("torch.nn.", "torch.ao.nn."))
+    module = getattr(thing, "__module__", None) or ""  # code that fx generates has none
+    return module.startswith(("torch.nn.", "torch.ao.nn."))
 
 
 def _overrides(subclass: type, base: type) -> bool:

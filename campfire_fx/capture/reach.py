@@ -65,7 +65,7 @@ def _functions(value: Any) -> Iterable[FunctionType]:
         return _functions(value.__func__)
     if isinstance(value, functools.partial):
         return _functions(value.func)
-    wrapped = getattr(value, "__wrapped__", None) if callable(value) else None
+    wrapped = getattr(value, "__wrapped__", getattr(value, "_torchdynamo_inline", None)) if callable(value) else None
     return (wrapped,) if isinstance(wrapped, FunctionType) else ()
 
 

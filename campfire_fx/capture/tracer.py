@@ -218,7 +218,9 @@ class ExampleTracer(fx.Tracer):
             return self._read(value) if isinstance(value, torch.Tensor) and self.is_tracing() else value
 
         def traced_write(module: nn.Module, name: str, value: Any) -> None:
-            if isinstance(value, ExampleProxy):
+            if id(module) in self.survey.leaves and not isinstance(value, (torch.Tensor, nn.Module)):
+                patches.put(module.__dict__, name, value)
+            elif isinstance(value, ExampleProxy):
                 self._write(module, name, value)
             else:
                 write(module, name, value)

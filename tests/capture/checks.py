@@ -1,0 +1,74 @@
+"""What every capture must hold to, as one assertion."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from campfire_fx.capture import Captured, trace
+from campfire_fx.capture.proxy import ExampleProxy
+
+
+def call(model: nn.Module, inputs: Any) -> Any:
+    """Call a model as example inputs are given."""
+    if isinstance(inputs, dict):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Return whether two outputs are equal to the bit, in type and structure too."""
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return bool(a == b)
+
+
+def captured_whole(model: nn.Module, example: Any, *others: Any) -> Captured:
+    """Trace `model`; check that it was captured whole and runs like the model, in both modes, on other inputs too."""
+    model.eval()
+    attributes = {name: dict(module.__dict__) for name, module in model.named_modules()}
+    state = copy.deepcopy(model.state_dict())
+    captured = trace(model, example)
+    assert captured.whole, captured.untraced
+    assert_untouched(model, attributes, state)
+    for inputs in (example, *others):
+        with torch.no_grad():
+            assert same(call(captured.module, copy.deepcopy(inputs)), call(model, copy.deepcopy(inputs)))
+        assert_trains_alike(captured.module, model, inputs)
+    return captured
+
+
+def assert_untouched(model: nn.Module, attributes: dict[str, dict[str, Any]], state: dict[str, Any]) -> None:
+    """Check that a model has the attributes and values it had, and no proxy anywhere."""
+    for name, module in model.named_modules():
+        assert module.__dict__.keys() == attributes[name].keys()
+        for key, value in module.__dict__.items():
+            assert value is attributes[name][key], f"{name}.{key}"
+            items = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+            assert not any(isinstance(item, ExampleProxy) for item in items), f"{name}.{key}"
+    now = model.state_dict()
+    assert list(now) == list(state)
+    assert all(torch.equal(now[key], state[key]) for key in state)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def assert_trains_alike(module: nn.Module, model: nn.Module, inputs: Any) -> None:
+    """Check that outputs, and the buffers left behind, agree in training."""
+    module, model = copy.deepcopy(module).train(), copy.deepcopy(model).train()
+    results = []
+    for each in (module, model):
+        torch.manual_seed(0)
+        results.append((call(each, copy.deepcopy(inputs)), each.state_dict()))
+    assert same(results[0][0], results[1][0])
+    assert list(results[0][1]) == list(results[1][1])
+    for key, value in results[1][1].items():
+        assert torch.equal(results[0][1][key], value), key
