@@ -1,5 +1,9 @@
 """Reports: facts first, as records; then how they look, with rich in a terminal and as plain text elsewhere."""
 
+from campfire_fx.report.capture import CaptureReport as CaptureReport
+from campfire_fx.report.capture import capture_report as capture_report
+from campfire_fx.report.dependency import DependencyReport as DependencyReport
+from campfire_fx.report.dependency import dependency_report as dependency_report
 from campfire_fx.report.shrink import ShrinkReport as ShrinkReport
 from campfire_fx.report.shrink import shrink_report as shrink_report
 from campfire_fx.report.sparsity import SparsityReport as SparsityReport

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from campfire_fx.report.style import STYLES
+
+
+_GAP = 3  # between columns
+_WRAPPED = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +47,24 @@ class FittedTable:
         shown = list(range(len(self.columns)))
         hidden: list[str] = []
         while True:
-            table = self._table(shown)
-            if Measurement.get(console, options.update(width=10_000), self._table(shown, True)).minimum <= options.max_width:
+            if sum(self._width(i) + _GAP for i in shown) <= options.max_width:
                 break
             last = max(shown, key=lambda i: self.columns[i].drop)
             if self.columns[last].drop == 0:
                 break
             shown.remove(last)
             hidden.append(self.columns[last].header)
-        yield table
+        yield self._table(shown)
         if hidden:
             yield Text(f"Not shown at this width: {', '.join(hidden)}.", style=STYLES["report.note"])
 
-    def _table(self, shown: Sequence[int], strict: bool = False) -> Table:
-        """Build the table of some columns; `strict` keeps wrapping columns at their least useful width."""
+    def _width(self, i: int) -> int:
+        """Return the least width of a column: of its longest cell, or for text that wraps of a few words."""
+        cells = [self.columns[i].header, *(row[i] for row in self.rows), *([self.total[i]] if self.total else [])]
+        longest = max(len(cell) for cell in cells)
+        return min(_WRAPPED, longest) if self.columns[i].wraps else longest
+
+    def _table(self, shown: Sequence[int]) -> Table:
         table = Table(
             title=self.title or None,
             title_style=STYLES["report.title"],
@@ -75,7 +82,7 @@ class FittedTable:
                 self.total[i] if self.total is not None else "",
                 justify="right" if column.right else "left",
                 no_wrap=not column.wraps,
-                min_width=min(24, max((len(r[i]) for r in self.rows), default=0)) if column.wraps else None,
+                min_width=self._width(i),
                 overflow="fold",
             )
         for row in self.rows:

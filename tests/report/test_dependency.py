@@ -1,0 +1,74 @@
+"""The dependency graph as tree, DOT, Mermaid and JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import networkx as nx
+import pytest
+import torch
+
+from campfire_fx.channels import dependency_graph
+from campfire_fx.errors import CampfireError
+from campfire_fx.report import dependency_report
+from campfire_fx.report.dependency import from_json, to_dot, to_json, to_mermaid, write
+from tests.report.small import Small
+
+TREE = """\
+3 convolutions, 1 linear layers, 1 sums, 0 concatenations, 0 barriers; 3 pinned
+├── input  3
+├── stem  Conv2d 3 -> 8  reads input
+│   ├── inner  Conv2d 8 -> 6  reads stem through BatchNorm2d, relu
+│   └── outer  Conv2d 6 -> 8  reads inner through relu
+├── add  add 8 -> 8  coupled stem through BatchNorm2d, relu; coupled outer
+├── head  Linear 8 -> 5  reads add through mean  pinned: its channels reach what is pinned
+└── output    coupled head"""
+
+
+@pytest.fixture(scope="module")
+def graph() -> nx.DiGraph:
+    return dependency_graph(Small(), torch.randn(1, 3, 16, 16))
+
+
+def test_tree(graph: nx.DiGraph) -> None:
+    assert str(dependency_report(graph)) == TREE
+
+
+def test_json_round_trip(graph: nx.DiGraph) -> None:
+    assert nx.utils.graphs_equal(from_json(to_json(graph)), graph)
+
+
+def test_dot_and_mermaid_hold_every_node_and_edge(graph: nx.DiGraph) -> None:
+    dot, mermaid = to_dot(graph), to_mermaid(graph)
+    assert dot.count(" -> \"") == mermaid.count("->|") == graph.number_of_edges()
+    assert dot.count("style=dashed") == mermaid.count("-.->") == 3
+    assert all(f'"{node}" [label=' in dot for node in graph.nodes)
+
+
+def test_depth_does_not_grow_with_the_network() -> None:
+    chain = nx.DiGraph()
+    for i in range(2000):
+        chain.add_node(i, kind="conv", operation="Conv2d", channels_in=4, channels_out=4, pinned=None)
+        if i:
+            chain.add_edge(i - 1, i, kind="reads", channels=4, via=())
+    lines = str(dependency_report(chain)).splitlines()
+    assert len(lines) == 2001
+    assert max(len(line) for line in lines[1:]) < 60
+
+
+def test_shared_layers_make_cycles() -> None:
+    graph = nx.DiGraph()
+    for name in "ab":
+        graph.add_node(name, kind="conv", operation="Conv2d", channels_in=4, channels_out=4, pinned=None)
+    graph.add_edges_from([("a", "b"), ("b", "a")], kind="reads", channels=4, via=())
+    text = str(dependency_report(graph))
+    assert "a  Conv2d 4 -> 4  reads b" in text and "b  Conv2d 4 -> 4  reads a" in text
+
+
+def test_write(graph: nx.DiGraph, tmp_path: Path) -> None:
+    write(graph, tmp_path / "g.dot")
+    assert (tmp_path / "g.dot").read_text() == to_dot(graph)
+    with pytest.raises(CampfireError, match=r"g\.svg: the suffix names no graph format\. Use one of \.txt"):
+        write(graph, tmp_path / "g.svg")
+    with pytest.raises(CampfireError, match="cannot be written"):
+        write(graph, tmp_path / "none" / "g.dot")

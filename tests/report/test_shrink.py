@@ -1,0 +1,62 @@
+"""The shrink report: its numbers add up, and it fits every width without cutting a number."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from campfire_fx.measure import parameters
+from campfire_fx.report import shrink_report
+from campfire_fx.report.style import plain
+from campfire_fx.slim import shrink
+from tests.report.small import damaged
+
+
+@pytest.fixture(scope="module")
+def report():
+    net = damaged()
+    slim = shrink(net, torch.randn(1, 3, 16, 16))
+    return shrink_report(slim, net, repeats=2)
+
+
+def test_totals_are_the_sums_of_the_rows(report) -> None:
+    layers = json.loads(report.to_json())["plan"]["layers"]
+    weights = sum(torch.Size(layer["weight_after"]).numel() for layer in layers)
+    slim_others = 8 + 8 + 4 + 8 + 5  # norm, then the biases
+    assert report.after.parameters == weights + slim_others
+    assert report.before.macs.total == sum(report.before.macs.per_layer.values())
+
+
+def test_says_what_became_smaller(report) -> None:
+    text = str(report)
+    assert "6x8x3x3" in text and "4x8x3x3" in text
+    assert "Same output: largest relative difference" in text
+    assert "Kept 5 channels, because of output: the model's output." in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_fits_the_width_and_cuts_nothing(report, width: int) -> None:
+    text = plain(report, width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert "…" not in text and "\x1b" not in text
+    assert "4x8x3x3" in text
+
+
+def test_narrow_says_what_is_not_shown(report) -> None:
+    assert "Not shown at this width: operation" in plain(report, 60)
+
+
+def test_a_model_that_is_gone_is_not_measured() -> None:
+    slim = shrink(damaged(), torch.randn(1, 3, 16, 16))
+    report = slim.report()
+    assert report.before is None
+    assert report.after.parameters == parameters(slim)
+
+
+def test_nothing_smaller_is_said() -> None:
+    net = damaged()
+    torch.nn.init.normal_(net.inner.weight)
+    slim = shrink(net, torch.randn(1, 3, 16, 16))
+    assert "Nothing became smaller: no channel is dead." in str(shrink_report(slim, net, repeats=2))

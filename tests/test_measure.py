@@ -1,0 +1,51 @@
+"""Parameters, bytes, MACs and latency."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from campfire_fx.measure import latencies, macs, parameters, size_bytes
+from tests.report.small import Small
+
+IMAGE = torch.randn(2, 3, 16, 16)
+
+
+def test_macs_are_those_of_the_formula() -> None:
+    found = macs(Small(), (IMAGE,))
+    places = 2 * 16 * 16
+    expected = {
+        "stem": places * 8 * 3 * 9,
+        "inner": places * 6 * 8 * 9,
+        "outer": places * 8 * 6,
+        "head": 2 * 8 * 5,
+    }
+    assert found.per_layer == expected
+    assert found.total == sum(expected.values())
+    assert any("batch_norm" in name for name in found.not_counted)
+
+
+def test_macs_of_a_model_that_decides_by_values() -> None:
+    class Decides(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.conv(x) if float(x.sum()) < 1e9 else x
+
+    assert macs(Decides(), (IMAGE,)).total == 2 * 16 * 16 * 12
+
+
+def test_shared_parameters_count_once() -> None:
+    layer = nn.Linear(4, 4)
+    model = nn.Sequential(layer, layer)
+    assert parameters(model) == 20
+    assert size_bytes(model) == 80
+
+
+def test_latencies_leave_modes_alone() -> None:
+    models = {"a": Small().train(), "b": Small().eval()}
+    found = latencies(models, (IMAGE,), repeats=3)
+    assert models["a"].training and not models["b"].training
+    assert all(t.repeats == 3 and 0 < t.low_ms <= t.median_ms <= t.high_ms for t in found.values())
