@@ -22,13 +22,13 @@ _LAYERS = (
     Column("layer", right=False),
     Column("operation", 8, right=False),
     Column("weight before", 3),
-    Column("after", 0),
+    Column("weight after", 0),
     Column("dead in", 4),
     Column("dead out", 4),
     Column("parameters", 6),
-    Column("after ", 6),
+    Column("parameters after", 6),
     Column("MACs", 7),
-    Column("after  ", 7),
+    Column("MACs after", 7),
     Column("note", 2, right=False, wraps=True),
 )
 _MOST_PLACES = 4

@@ -1,0 +1,167 @@
+"""The dependency graph for people and other programs: a tree in the terminal, text, DOT, Mermaid and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+from rich.text import Text
+from rich.tree import Tree
+
+from campfire_fx.errors import CampfireError
+from campfire_fx.report.style import STYLES, Report
+
+_ROOT = "\0root"
+_MOST_SOURCES = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DependencyReport(Report):
+    """Shows a dependency graph as a tree: what a layer's channels go to stands below it.
+
+    Branches are indented; where they meet again the tree goes on at the level on which they parted, so depth does
+    not grow with the network. Each layer is shown once, with all that it reads.
+    """
+
+    graph: nx.DiGraph
+
+    def __rich__(self) -> Any:
+        rooted = self.graph.copy()
+        order = {node: i for i, node in enumerate(rooted.nodes)}
+        reached: set[Any] = set()
+        for node in list(rooted.nodes):  # sources, and what is only reached in a cycle of shared layers
+            if node not in reached:
+                rooted.add_edge(_ROOT, node)
+                reached |= {node} | nx.descendants(self.graph, node)
+        below: dict[Any, list[Any]] = {}
+        for node, above in nx.immediate_dominators(rooted, _ROOT).items():
+            if node != _ROOT:
+                below.setdefault(above, []).append(node)
+        for children in below.values():
+            children.sort(key=order.__getitem__)
+        tree = Tree(Text(_headline(self.graph), style=STYLES["report.title"]), guide_style=STYLES["report.note"])
+        self._fill(tree, below)
+        return tree
+
+    def __str__(self) -> str:
+        return Report.__str__(self)
+
+    def _fill(self, tree: Tree, below: dict[Any, list[Any]]) -> None:
+        """Hang every node in its place, without recursion: chains can be a thousand layers long."""
+        waiting = [(tree, node) for node in reversed(below.get(_ROOT, []))]
+        while waiting:
+            level, node = waiting.pop()
+            line = level.add(_line(self.graph, node))
+            *branches, rest = below.get(node, []) or [None]
+            if rest is not None:
+                waiting.append((level, rest))
+            waiting += [(line, branch) for branch in reversed(branches)]
+
+
+def dependency_report(graph: nx.DiGraph) -> DependencyReport:
+    """Return the report of a graph that `dependency_graph` made."""
+    return DependencyReport(graph)
+
+
+def _headline(graph: nx.DiGraph) -> str:
+    kinds = [data["kind"] for _, data in graph.nodes(data=True)]
+    pinned = sum(data["pinned"] is not None for _, data in graph.nodes(data=True))
+    return (
+        f"{kinds.count('conv')} convolutions, {kinds.count('linear')} linear layers, {kinds.count('add')} sums, "
+        f"{kinds.count('concat')} concatenations, {kinds.count('barrier')} barriers; {pinned} pinned"
+    )
+
+
+def _line(graph: nx.DiGraph, node: Any) -> Text:
+    data = graph.nodes[node]
+    text = Text(str(node), style=STYLES["report.total"])
+    channels = f"{data['channels_in']} -> {data['channels_out']}" if data["channels_in"] else str(data["channels_out"])
+    if data["kind"] in ("input", "output"):
+        channels = channels if data["kind"] == "input" else ""
+        text.append(f"  {channels}", style="")
+    else:
+        text.append(f"  {data['operation']} {channels}", style="")
+    sources = [f"{edge['kind']} {source}{_via(edge['via'])}" for source, _, edge in graph.in_edges(node, data=True)]
+    if sources:
+        more = f"; and {len(sources) - _MOST_SOURCES} more" if len(sources) > _MOST_SOURCES else ""
+        text.append(f"  {'; '.join(sources[-_MOST_SOURCES:])}{more}", style=STYLES["report.note"])
+    if data["pinned"] and data["kind"] not in ("input", "output"):
+        text.append(f"  pinned: {data['pinned']}", style=STYLES["report.bad"])
+    return text
+
+
+def _via(operations: tuple[str, ...]) -> str:
+    return f" through {', '.join(operations)}" if operations else ""
+
+
+def to_text(graph: nx.DiGraph) -> str:
+    """Return the tree as plain text."""
+    return str(DependencyReport(graph))
+
+
+def to_dot(graph: nx.DiGraph) -> str:
+    """Return the graph in Graphviz's DOT language; coupled edges are dashed, pinned nodes red."""
+    lines = ["digraph channels {", "  node [shape=box, fontname=Helvetica];"]
+    for node, data in graph.nodes(data=True):
+        label = json.dumps(f"{node}\n{data['operation']} {data['channels_in']} -> {data['channels_out']}")
+        color = ", color=red" if data["pinned"] else ""
+        lines.append(f"  {json.dumps(str(node))} [label={label}{color}];")
+    for source, target, data in graph.edges(data=True):
+        style = ", style=dashed" if data["kind"] == "coupled" else ""
+        lines.append(f"  {json.dumps(str(source))} -> {json.dumps(str(target))} [label=\"{data['channels']}\"{style}];")
+    return "\n".join([*lines, "}", ""])
+
+
+def to_mermaid(graph: nx.DiGraph) -> str:
+    """Return the graph as a Mermaid flow chart; coupled edges are dotted."""
+    names = {node: f"n{i}" for i, node in enumerate(graph.nodes)}
+    lines = ["flowchart TD"]
+    for node, data in graph.nodes(data=True):
+        label = f"{node}<br/>{data['operation']} {data['channels_in']} to {data['channels_out']}".replace('"', "'")
+        lines.append(f'  {names[node]}["{label}"]')
+    for source, target, data in graph.edges(data=True):
+        arrow = "-.->" if data["kind"] == "coupled" else "-->"
+        lines.append(f"  {names[source]} {arrow}|{data['channels']}| {names[target]}")
+    return "\n".join([*lines, ""])
+
+
+def to_json(graph: nx.DiGraph) -> str:
+    """Return the graph as networkx's node-link JSON."""
+    return json.dumps(nx.node_link_data(graph, edges="edges"), indent=2) + "\n"
+
+
+def from_json(text: str) -> nx.DiGraph:
+    """Read a graph that `to_json` wrote."""
+    graph = nx.node_link_graph(json.loads(text), edges="edges")
+    for _, _, data in graph.edges(data=True):
+        data["via"] = tuple(data["via"])
+    return graph
+
+
+FORMATS: dict[str, Callable[[nx.DiGraph], str]] = {
+    "tree": to_text,
+    "dot": to_dot,
+    "mermaid": to_mermaid,
+    "json": to_json,
+}
+_SUFFIXES = {".txt": to_text, ".dot": to_dot, ".gv": to_dot, ".mmd": to_mermaid, ".json": to_json}
+
+
+def write(graph: nx.DiGraph, path: str | Path) -> None:
+    """Write a graph in the format that the path's suffix names: .txt, .dot, .gv, .mmd or .json.
+
+    Raises:
+        CampfireError: the suffix is not known, or the file cannot be written.
+    """
+    path = Path(path)
+    render = _SUFFIXES.get(path.suffix)
+    if render is None:
+        raise CampfireError(f"{path}: the suffix names no graph format. Use one of {', '.join(_SUFFIXES)}.")
+    try:
+        path.write_text(render(graph), encoding="utf-8")
+    except OSError as error:
+        raise CampfireError(f"{path}: it cannot be written ({error.strerror}). Give another path.") from error
