@@ -41,7 +41,7 @@ def insert_masks(captured: Captured) -> Insertion:
     calls = list(_calls(captured))
     called = {id(call.module) for call in calls}
     facts: list[LayerFacts] = []
-    unmasked = list(captured.untraced)
+    unmasked: list[tuple[str, str]] = []
     owner: dict[int, str] = {}
     stems = _stems(captured)
     for path, module in captured.module.named_modules():
@@ -56,7 +56,7 @@ def insert_masks(captured: Captured) -> Insertion:
             unmasked.append((path, f"it shares the weight of {first}, and its mask"))
             continue
         facts.append(_facts(path, layer, stem=id(module) in stems))
-    unmasked += _weights_read_elsewhere(captured)
+    unmasked += [*_weights_read_elsewhere(captured), *_weights_not_traced(captured)]
     return Insertion(tuple(facts), tuple(_norms(calls)), tuple(unmasked))
 
 
@@ -165,3 +165,12 @@ def _weights_read_elsewhere(captured: Captured) -> Iterator[tuple[str, str]]:
                 if id(weight) not in seen:
                     seen.add(id(weight))
                     yield paths[id(weight)], reason
+
+
+def _weights_not_traced(captured: Captured) -> Iterator[tuple[str, str]]:
+    """Parts that stayed Python, if a weight in them got no mask for it."""
+    masked = {id(module.weight) for module in captured.module.modules() if isinstance(module, MaskedLayer)}
+    for path, reason in captured.untraced:
+        part = captured.module.get_submodule(path)
+        if any(p.dim() >= 2 and id(p) not in masked for p in part.parameters()):
+            yield path, reason

@@ -174,6 +174,7 @@ def test_islands_are_masked_under_their_paths() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.body, self.head = Residual(), nn.Sequential(conv(2, 2), nn.BatchNorm2d(2))
+            self.other = nn.Linear(2, 2)
 
         def forward(self, x: Tensor) -> Tensor:
             return self.head(self.body(x)[:, :, None, None])
@@ -185,7 +186,8 @@ def test_islands_are_masked_under_their_paths() -> None:
         module = trace(model.get_submodule(path), (example,)).islands[0].module
         setattr(model, path, module)
         islands.append(Island(path, module, (example,), {}))
-    insertion = insert_masks(Captured(model, tuple(islands), (("other", "it stayed Python"),), (IMAGE,), {}))
+    untraced = (("other", "it stayed Python"), ("body.fc", "no weight of it is left without a mask"))
+    insertion = insert_masks(Captured(model, tuple(islands), untraced, (IMAGE,), {}))
     assert [f.name for f in insertion.layers] == ["body.left", "body.right", "body.point", "body.fc", "head.0"]
     assert [f.name for f in insertion.layers if f.stem] == ["body.left", "body.right"]
     assert Norm("head.1", ("head.0",)) in insertion.norms
