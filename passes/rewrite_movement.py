@@ -146,6 +146,8 @@ def _plain(replay: _Replay, node: fx.Node, original: Any) -> Any:
 
 def _unchanged(replay: _Replay, source: fx.Node) -> bool:
     original, now = replay.run.values[source], replay.values[source]
+    if isinstance(original, Labelled) and isinstance(now, Labelled):
+        return original.shape == now.shape  # a question about an activation is about its shape
     return now is original or (not _labelled(original) and _same(now, original))
 
 
@@ -311,7 +313,7 @@ def _unflattened_sizes(replay: _Replay, node: fx.Node, expected: Any) -> Argumen
 
 
 def _shape_arguments(replay: _Replay, node: fx.Node, expected: Any) -> Arguments | None:
-    """Case 5: a shape written out as numbers; those equal to the old size become the new size."""
+    """Case 5: a shape of numbers written out, or read off a tensor that lost other channels than this one."""
     original = replay.run.values[node]
     if not isinstance(original, Labelled) or not isinstance(expected, Labelled) or node.op == "call_module":
         return None
@@ -322,10 +324,17 @@ def _shape_arguments(replay: _Replay, node: fx.Node, expected: Any) -> Arguments
     if len(sizes) != len(original.shape):
         return None
     new = [
-        now if isinstance(size, int) and size == old else size
+        _size_after(replay, size, old, now)
         for size, old, now in zip(sizes, original.shape, expected.shape, strict=True)
     ]
     return node.target, (node.args[0], tuple(new)) if listed else (node.args[0], *new), dict(node.kwargs)
+
+
+def _size_after(replay: _Replay, size: Any, old: int, now: int) -> Any:
+    """Return one size of a shape: written out anew where it no longer holds, as it is (symbolic) where it does."""
+    if isinstance(size, fx.Node):
+        return now if replay.run.values[size] == old and replay.values[size] != now else size
+    return now if size == old else size
 
 
 def _reindexed(replay: _Replay, node: fx.Node, expected: Any) -> Any:
