@@ -103,7 +103,7 @@ class MaskedLayer(nn.Module):
             return
         if self.weight.requires_grad:
             hook = _zero_masked_gradient(weakref.ref(self))
-            handle = self.weight.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
+            handle = self.weight.register_post_accumulate_grad_hook(hook)
             self._gradient_hook = (weakref.ref(self.weight), handle)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MaskedLayer:
@@ -124,8 +124,7 @@ class MaskedLayer(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        if not self.mask.is_meta:
-            self.apply_mask()
+        self.apply_mask()
 
 
 def _zero_masked_gradient(layer: weakref.ref[MaskedLayer]) -> Callable[[Tensor], None]:

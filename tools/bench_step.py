@@ -73,7 +73,7 @@ def variants(model: nn.Module, images: Tensor, labels: Tensor, regime: str, spar
     pruned = copy.deepcopy(model)
     for name, layer in sparse.named_modules():
         if isinstance(layer, MaskedLayer) and layer.multiplier() is not None:
-            prune.custom_from_mask(pruned.get_submodule(name), "weight", layer.mask)  # type: ignore[no-untyped-call]
+            prune.custom_from_mask(pruned.get_submodule(name), "weight", layer.mask)
     networks = {"dense": model, "campfire_fx": sparse, "torch.nn.utils.prune": pruned}
     optimizers = {
         name: torch.optim.SGD(one.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4)
@@ -88,7 +88,7 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, lab
 
     def run() -> None:
         optimizer.zero_grad()
-        F.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
+        F.cross_entropy(model(images), labels).backward()
         optimizer.step()
 
     return run

@@ -87,3 +87,7 @@ class TestRecord:
         assert row.final == row.target == 0.7
         assert row.true == row.zeros / 432 == pytest.approx(0.7, abs=1 / 48)
         assert row.true == pytest.approx(1 - (1 - row.window) * (1 - row.dead_kernels / row.kernels))
+
+    def test_a_report_tells_it(self) -> None:
+        text = str(sparse().finalize().report())
+        assert "combined" in text and "70.0 %" in text and all(name in text for name in PRUNED)
