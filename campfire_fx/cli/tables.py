@@ -15,7 +15,7 @@ _NETWORKS = (
     Column("parameters"),
     Column("non-zero", 1),
     Column("MACs"),
-    Column(f"ms / {LATENCY_BATCH} images"),
+    Column("latency"),
     Column("file"),
 )
 _FILES = (Column("file", right=False), Column("bytes", 1), Column("difference"), Column("same answers"))
@@ -30,7 +30,7 @@ def outcome_table(outcome: Outcome) -> RenderableType:
             f"{row.parameters:,}",
             f"{row.nonzero:,}",
             count(row.macs),
-            f"{row.latency_ms:.2f}",
+            f"{row.latency_ms:.2f} ms",
             size(row.bytes),
         )
         for row in outcome.rows
@@ -38,7 +38,7 @@ def outcome_table(outcome: Outcome) -> RenderableType:
     images = outcome.rows[0].images
     notes = (
         f"Accuracy on {images:,} test images, looked at once; one is {1 / images:.2%}. MACs: one image."
-        f" File: .safetensors and its code.\n"
+        f" Latency: a batch of {LATENCY_BATCH}. File: .safetensors and its code.\n"
         f"Sparse: {percent(outcome.sparsity)} of the weights of its masked layers are zero (asked: "
         f"{percent(outcome.target)}). Slim: outputs within {outcome.difference:.1e} of the sparse ones.\n"
         f"Done in {outcome.seconds:.0f} s."

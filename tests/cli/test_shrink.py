@@ -23,14 +23,14 @@ def pruned(tmp_path: Path) -> nn.Module:
     network = resnet8(channels=1)
     prune.ln_structured(network.layer2[0].conv1, "weight", amount=0.5, n=2, dim=0)
     torch.save({"state_dict": network.state_dict()}, tmp_path / "weights.pt")
-    return network.eval()
+    return network.eval().requires_grad_(False)
 
 
 def test_masks_of_torch_prune_are_removed(run, pruned: nn.Module, tmp_path: Path) -> None:
     result = run("shrink", "weights.pt", *ARGUMENTS)
     assert result.exit_code == 0, result.stderr
     assert "weights-slim.safetensors" in result.stdout
-    slim = campfire_fx.load(tmp_path / "weights-slim.safetensors")
+    slim = campfire_fx.load(tmp_path / "weights-slim.safetensors").requires_grad_(False)
     assert slim.get_parameter("layer2.0.conv1.weight").shape == (16, 16, 3, 3)
     x = torch.randn(2, 1, 16, 16)
     expected = pruned(x)

@@ -16,22 +16,39 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 MODULES = sorted(module.name for module in pkgutil.walk_packages(campfire_fx.__path__, "campfire_fx."))
 
 
-def checks(function: ast.AST) -> bool:
-    """Whether code asserts, expects an error, or calls a helper whose name promises to assert."""
-    for node in ast.walk(function):
+def checks(code: ast.AST, known: frozenset[str] = frozenset()) -> bool:
+    """Whether code asserts, expects an error, or calls what does: a helper of that name, or one that is `known` to."""
+    for node in ast.walk(code):
         if isinstance(node, ast.Assert):
             return True
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func).rsplit(".", 1)[-1]
-            if name in ("raises", "warns", "fail") or name.lstrip("_").startswith("assert_"):
+            if name in {"raises", "warns", "fail"} | known or name.lstrip("_").startswith("assert_"):
                 return True
+            if any(word.arg == "check" and ast.unparse(word.value) == "True" for word in node.keywords):
+                return True  # subprocess.run
     return False
+
+
+def functions(source: str) -> list[ast.FunctionDef]:
+    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+
+
+def checking_helpers(source: str) -> frozenset[str]:
+    """Names of helpers in a file, its own and those imported from other test files, that check something."""
+    found = {f.name for f in functions(source) if checks(f)}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("tests."):
+            path = ROOT.joinpath(*node.module.split(".")).with_suffix(".py")
+            theirs = {f.name for f in functions(path.read_text()) if checks(f)} if path.exists() else set()
+            found |= theirs & {alias.name for alias in node.names}
+    return frozenset(found)
 
 
 def unchecked(source: str) -> list[str]:
     """Names of the test functions in a file that cannot fail but by accident."""
-    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
-    return [f.name for f in functions if f.name.startswith("test") and not checks(f)]
+    known = checking_helpers(source)
+    return [f.name for f in functions(source) if f.name.startswith("test") and not checks(f, known)]
 
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.relative_to(ROOT).as_posix())
