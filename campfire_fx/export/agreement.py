@@ -6,6 +6,8 @@ spatial size. `difference` is the largest `max|a - b| / max|a|` over the tensors
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -99,7 +101,8 @@ def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run
 def _attempt(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run | None:
     """Run the model on inputs that it need not accept."""
     try:
-        run = _run(model, args, kwargs)
+        with contextlib.redirect_stderr(io.StringIO()):  # torch.fx prints the line of the graph that failed
+            run = _run(model, args, kwargs)
     except Exception:  # noqa: BLE001 - whatever it is, it means that this size is not for this model
         return None
     return run if _finite(run) else None

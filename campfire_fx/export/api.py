@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from campfire_fx.errors import ExportError
-from campfire_fx.export.agreement import difference
+from campfire_fx.export.agreement import difference, first_line
 from campfire_fx.export.files import check_target, staged
 from campfire_fx.export.formats import format_of
 from campfire_fx.export.prepare import prepare
@@ -52,7 +52,12 @@ def export(model: nn.Module, path: str | os.PathLike[str], example_inputs: Any =
     with staged(target, beside) as stage:
         written = form.write(prepared, stage)
         reloaded = form.read(stage, written.frame)
-        worst = max(difference(reloaded, run) for run in written.runs)
+        try:
+            worst = max(difference(reloaded, run) for run in written.runs)
+        except Exception as error:
+            raise ExportError(
+                f"the {target.suffix} file fails where the model runs: {first_line(error)}. Use another format."
+            ) from error
         if not worst <= prepared.runs.tolerance:
             raise ExportError(
                 f"the {target.suffix} file answers otherwise than the model: relative difference {worst:.1e}, allowed "

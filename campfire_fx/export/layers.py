@@ -97,7 +97,8 @@ def construction(layer: nn.Module, name: str) -> Construction:
             continue  # a norm without a scale has no shift either
         elif default is _ABSENT or not _same(value, default):
             keywords[argument] = value
-    if (dtype := _dtype(layer)) is not None and "dtype" in inspect.signature(kind).parameters:
+    takes_dtype = kind in _SIGNATURES or "dtype" in inspect.signature(kind).parameters
+    if takes_dtype and (dtype := _dtype(layer)) is not None:
         keywords["dtype"] = dtype
     return Construction(kind, tuple(positional), keywords)
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from campfire_fx.errors import ExportError
-from campfire_fx.export import export, files, formats, load, onnx_file, safetensors
+from campfire_fx.export import export, files, formats, load, onnx_file, safetensors, source
 from tests.assertions import Snapshot, assert_untouched
 from tests.export.nets import IMAGE, build
 
@@ -116,6 +116,15 @@ def test_file_that_answers_otherwise_is_not_put_in_place(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(formats, "write_safetensors", corrupt)
     assert_refused(tmp_path, tmp_path / "it.safetensors", "answers otherwise than the model: relative difference")
+
+
+def test_file_that_fails_where_the_model_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_padding(*given: Any) -> str:
+        return source.model_source(*given).replace(", padding=1", "")
+
+    monkeypatch.setattr(formats, "model_source", without_padding)
+    model, args = build("residual")
+    assert_refused(tmp_path, tmp_path / "it.pt", r"the \.pt file fails where the model runs: RuntimeError", model, args)
 
 
 @pytest.mark.parametrize("package", ["onnxscript", "onnxruntime"])

@@ -49,7 +49,7 @@ LAYERS = {
     "nn.Dropout2d(p=0.25)": nn.Dropout2d(0.25),
     "nn.Identity()": nn.Identity(3, x=4),
     "nn.Embedding(10, 4, padding_idx=0)": nn.Embedding(10, 4, padding_idx=0),
-    "nn.GRU(3, 4, bias=False)": nn.GRU(3, 4, bias=False),
+    "nn.GRU(3, 4, bias=False, dtype=torch.float64)": nn.GRU(3, 4, bias=False).double(),
     'nn.RNN(3, 4, nonlinearity="relu")': nn.RNN(3, 4, nonlinearity="relu"),
     "nn.LSTM(3, 4, batch_first=True, proj_size=2)": nn.LSTM(3, 4, batch_first=True, proj_size=2),
     "nn.MultiheadAttention(8, 2, bias=False, add_bias_kv=True, kdim=4, vdim=8)": nn.MultiheadAttention(

@@ -13,6 +13,8 @@ from campfire_fx import shrink, sparsify
 from campfire_fx.export import export, load
 from tests.assertions import Snapshot, assert_untouched
 from tests.export.nets import IMAGE, build
+from tests.nets import CASES
+from tests.nets.case import Case
 
 X = torch.randn(IMAGE)
 
@@ -51,6 +53,13 @@ def test_slim_model_is_written_with_its_small_widths(tmp_path: Path, residual: s
     assert sum(p.numel() for p in found.parameters()) < sum(p.numel() for p in model.parameters())
     assert "down=nn.Conv2d(4, 2, kernel_size=1)" in record.path.with_suffix(".py").read_text()
     assert torch.allclose(found(X), model(X), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=str)
+def test_every_repair_that_shrinking_makes_can_be_written(tmp_path: Path, case: Case) -> None:
+    """Selections, index adds, folded constants and cut movements, of each kind of network, in float64."""
+    slim = shrink(case.model(), case.example(), residual="gate", verify=False)
+    assert export(slim, tmp_path / "slim.safetensors").difference <= 1e-12
 
 
 def test_model_pruned_by_torch_is_written_with_plain_weights(tmp_path: Path) -> None:
