@@ -169,6 +169,9 @@ def _labelled(value: Any, structure: Structure, rule: Rule) -> Any:
 
 def _call(run: GraphRun, node: fx.Node, structure: Structure, example: Callable[[fx.Node], Any]) -> Any:
     rule = run.rule(node)
+    asked = _held(run, node) if rule.name == "ask" else []
+    if asked:
+        return _ask_parameter(run, node, structure, asked)
     call = make_call(run, node, structure, example, rule)
     if not call.labelled() and not call.held() and call.module is None:
         return _plain(node, call)
@@ -181,6 +184,24 @@ def _call(run: GraphRun, node: fx.Node, structure: Structure, example: Callable[
             f"The label run failed at {call.where()} ({rule.name}): {error} "
             "Please report this; as a workaround wrap the operation in a module that torch.fx keeps as a leaf."
         ) from error
+
+
+def _held(run: GraphRun, node: fx.Node) -> list[Held]:
+    values = [run.values[source] for source in node.all_input_nodes]
+    return [value for value in values if isinstance(value, Held)]
+
+
+_SHAPELESS = ("dtype", "device", "requires_grad", "layout", "is_cuda")
+
+
+def _ask_parameter(run: GraphRun, node: fx.Node, structure: Structure, asked: list[Held]) -> Any:
+    """Answer a question about a parameter itself; one whose shape is asked for keeps its shape."""
+    if not (node.target is getattr and node.args[1] in _SHAPELESS):
+        for held in asked:
+            structure.pin_tensor(held.tensor)
+    args, kwargs = substitute(run.values, node)
+    args, kwargs = fx.node.map_aggregate((args, kwargs), lambda v: v.tensor if isinstance(v, Held) else v)
+    return invoke(node, None, args, kwargs)
 
 
 def _plain(node: fx.Node, call: Call) -> Any:

@@ -136,6 +136,8 @@ def _plain(replay: _Replay, node: fx.Node, original: Any) -> Any:
         return original  # a barrier without a result: what it reads is pinned
     if all(_unchanged(replay, source) for source in node.all_input_nodes):
         return original
+    if any(isinstance(replay.run.values[source], Held) for source in node.all_input_nodes):
+        return original  # a parameter whose shape is asked for is pinned
     args, kwargs = substitute(replay.values, node)
     args, kwargs = fx.node.map_aggregate((args, kwargs), lambda v: v.labels if isinstance(v, Labelled) else v)
     value = invoke(node, None, args, kwargs)

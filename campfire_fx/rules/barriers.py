@@ -16,6 +16,9 @@ def barrier(call: Call, reason: str) -> Any:
     call.structure.pin(call.where(), reason, *call.labelled())
     for held in call.held():
         call.structure.pin_tensor(held.tensor)
+    if call.module is not None:
+        for tensor in (*call.module.parameters(), *call.module.buffers()):
+            call.structure.pin_tensor(tensor)
     return fix_tensors(call.example(call.node))
 
 
