@@ -117,24 +117,31 @@ def _read_tensors(path: Path, frame: nn.Module | None) -> nn.Module:
             f"cannot load {path}: there is no model code written by campfire_fx.export at {code}. "
             "Keep the two files that export writes side by side."
         )
-    # Run from the text, not imported: an import would cache bytecode by time and size, and hold on to an old file.
-    module = types.ModuleType(path.stem)
-    module.__file__ = str(code)
     try:
-        exec(compile(code.read_text(encoding="utf-8"), str(code), "exec"), module.__dict__)
-        needs_frame = "model" in inspect.signature(module.load).parameters
-        model = None if needs_frame and frame is None else module.load(*([frame] if needs_frame else []), path)
+        loader = _loader(code)
+        if "model" not in inspect.signature(loader).parameters:
+            return loader(path)
+        if frame is not None:
+            return loader(frame, path)
     except Exception as error:
         raise ExportError(
             f"cannot load {path}: {first_line(error)}. Check that it and {code.name} come from the same export."
         ) from error
-    if model is None:
-        raise ExportError(
-            f"cannot load {path} by itself: it holds parts of a model whose own code makes the rest. "
-            "Build the model with that code, and pass it as load(path, model=...)."
-        )
-    assert isinstance(model, nn.Module)
-    return model
+    raise ExportError(
+        f"cannot load {path} by itself: it holds parts of a model whose own code makes the rest. "
+        "Build the model with that code, and pass it as load(path, model=...)."
+    )
+
+
+def _loader(code: Path) -> Callable[..., nn.Module]:
+    """Run a generated file and return its `load`.
+
+    It is run from the text, not imported: an import would cache bytecode by time and size, and hold on to an old file.
+    """
+    module = types.ModuleType(code.stem)
+    module.__file__ = str(code)
+    exec(compile(code.read_text(encoding="utf-8"), str(code), "exec"), module.__dict__)
+    return module.load
 
 
 _TENSORS = Format(_write_tensors, _read_tensors, code=True)
