@@ -6,6 +6,7 @@ import difflib
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from campfire_fx.errors import RegimeError
 from campfire_fx.sparsity.regime import Regime
@@ -58,7 +59,8 @@ def assign(layers: Sequence[LayerFacts], settings: Settings) -> tuple[Assignment
     """Give each layer its rule, schedule and final sparsity.
 
     A pattern of `overrides` is matched against layer paths as file names are (`layer4.*`); of several that match,
-    the last has the last word on each setting. A layer named without a wildcard is pruned whatever the switches say.
+    the last has the last word on each setting. N:M keeps the sparsity it fixes. A layer named without a wildcard is
+    pruned whatever the switches say.
 
     Raises:
         RegimeError: a number is out of range, a pattern matches no layer, or a setting is unknown.
@@ -66,7 +68,7 @@ def assign(layers: Sequence[LayerFacts], settings: Settings) -> tuple[Assignment
     check_sparsity(settings.sparsity, "sparsify")
     names = [layer.name for layer in layers]
     for pattern, wish in settings.overrides.items():
-        if not fnmatch.filter(names, pattern):
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
             raise RegimeError(f"overrides '{pattern}': no layer has such a path.{_nearest(pattern, names)}")
         _check_override(pattern, wish)
     return tuple(_assign_one(layer, settings) for layer in layers)
@@ -82,30 +84,29 @@ def check_sparsity(value: object, where: str) -> float:
 
 
 def _assign_one(layer: LayerFacts, settings: Settings) -> Assignment:
-    regime, era, exponent = settings.regime, settings.era, settings.exponent
-    chosen: float | None = None
-    named = False
+    wishes: dict[str, Any] = {}
     for pattern, wish in settings.overrides.items():
-        if not fnmatch.fnmatchcase(layer.name, pattern):
-            continue
-        named = named or pattern == layer.name
-        wishes: Mapping[str, object] = wish if isinstance(wish, Mapping) else {"sparsity": wish}
-        if "regime" in wishes:
-            regime = as_regime(wishes["regime"])
-        era = wishes.get("era", era)  # type: ignore[assignment]
-        exponent = wishes.get("exponent", exponent)  # type: ignore[assignment]
-        chosen = wishes.get("sparsity", chosen)  # type: ignore[assignment]
-    if chosen is None:
-        chosen = settings.sparsity if regime.sparsity is None else regime.sparsity
-    schedule = regime.schedule(*check_era(era, layer.name), exponent)
-    rule, reason = _rule(layer, regime, settings, named)
-    if rule is not None and chosen == 0:
+        if fnmatch.fnmatchcase(layer.name, pattern):
+            wishes |= _as_wishes(wish)
+    regime = as_regime(wishes.get("regime", settings.regime))
+    era = check_era(wishes.get("era", settings.era), layer.name)
+    try:
+        schedule = regime.schedule(*era, wishes.get("exponent", settings.exponent))
+    except RegimeError as error:
+        raise RegimeError(f"overrides at {layer.name}: {error}") from None
+    sparsity = wishes.get("sparsity", settings.sparsity)
+    rule, reason = _rule(layer, regime, settings)
+    if rule is not None and sparsity == 0:
         rule, reason = None, "sparsity 0 was asked for"
-    return Assignment(layer.name, float(chosen) if rule else 0.0, schedule, rule, regime.update, reason)
+    if rule is None:
+        sparsity = 0.0
+    elif regime.sparsity is not None:
+        sparsity = regime.sparsity
+    return Assignment(layer.name, float(sparsity), schedule, rule, regime.update, reason)
 
 
-def _rule(layer: LayerFacts, regime: Regime, settings: Settings, named: bool) -> tuple[Rule | None, str]:
-    if not named:
+def _rule(layer: LayerFacts, regime: Regime, settings: Settings) -> tuple[Rule | None, str]:
+    if layer.name not in settings.overrides:
         if layer.linear and not settings.prune_fc:
             return None, "prune_fc is off"
         if layer.stem and not settings.prune_stem:
@@ -135,14 +136,17 @@ def check_era(era: object, where: str) -> tuple[int, int]:
 
 
 def _check_override(pattern: str, wish: Override) -> None:
-    where = f"overrides '{pattern}'"
-    wishes: Mapping[str, object] = wish if isinstance(wish, Mapping) else {"sparsity": wish}
+    where, wishes = f"overrides '{pattern}'", _as_wishes(wish)
     known = ("sparsity", "era", "exponent", "regime")
     for key in wishes:
         if key not in known:
             raise RegimeError(f"{where}: '{key}' is no setting of a layer. The settings are {', '.join(known)}.")
     if "sparsity" in wishes:
         check_sparsity(wishes["sparsity"], where)
+
+
+def _as_wishes(wish: Override) -> Mapping[str, Any]:
+    return wish if isinstance(wish, Mapping) else {"sparsity": wish}
 
 
 def _nearest(pattern: str, names: Sequence[str]) -> str:

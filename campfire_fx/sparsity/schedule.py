@@ -44,8 +44,8 @@ class Polynomial:
             raise RegimeError(
                 f"era: ({self.start}, {self.end}) is not a span of epochs. Give (start, end) with 0 <= start <= end."
             )
-        if not self.exponent > 0:
-            raise RegimeError(f"exponent: {self.exponent} is not above 0. Give a positive number; 3 is the default.")
+        if not isinstance(self.exponent, (int, float)) or not self.exponent > 0:
+            raise RegimeError(f"exponent: {self.exponent!r} is not above 0. Give a positive number; 3 is the default.")
 
     def fraction(self, epoch: int) -> float:
         """Return 1 - (1 - (epoch - start) / (end - start)) ** exponent inside the era."""

@@ -102,8 +102,13 @@ def test_an_unknown_setting_is_refused() -> None:
         assign(LAYERS, wishes(overrides={"fc": {"sparse": 0.5}}))
 
 
+def test_the_sparsity_that_a_regime_fixes_is_kept() -> None:
+    layers = assigned(overrides={"*": {"regime": "2:4", "sparsity": 0.7}, "fc": 0})
+    assert (layers["layer1.conv1"].sparsity, layers["fc"].sparsity, layers["fc"].rule) == (0.5, 0.0, None)
+
+
 def test_an_override_with_a_backward_era_is_refused() -> None:
-    with pytest.raises(RegimeError, match=r"era: \(9, 3\) is not a span"):
+    with pytest.raises(RegimeError, match=r"overrides at fc: era: \(9, 3\) is not a span"):
         assign(LAYERS, wishes(overrides={"fc": {"era": (9, 3)}}))
 
 
