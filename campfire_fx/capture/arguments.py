@@ -11,7 +11,6 @@ import torch
 
 from campfire_fx.capture.location import line
 from campfire_fx.capture.records import Specialisation
-from campfire_fx.errors import CaptureError
 
 if TYPE_CHECKING:
     from campfire_fx.capture.proxy import ExampleProxy
@@ -27,13 +26,7 @@ def placeholders(
     structure of lists, tuples and dicts are those of the example.
     """
     signature = inspect.signature(tracer.root.forward)
-    try:
-        bound = signature.bind(*args, **kwargs)
-    except TypeError as error:
-        raise CaptureError(
-            f"Example inputs at {type(tracer.root).__name__}.forward{signature}: {error}. "
-            "Give example_inputs=... as it is called."
-        ) from error
+    bound = signature.bind(*args, **kwargs)
     flat: list[tuple[str, Any]] = []
     for name, value in bound.arguments.items():
         kind = signature.parameters[name].kind

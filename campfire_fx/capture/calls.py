@@ -52,12 +52,14 @@ class CallRecord:
         self._running.pop()
 
     def _note_callers(self, module: int) -> None:
-        pending = [module]
+        """Mark the modules around a called one up to the nearest that runs: none of them made the call."""
+        pending, around = [module], set[int]()
         while pending:
             parents = self._parents.get(pending.pop(), set())
             if not parents.intersection(self._running):
-                pending.extend(parents - self._used_in_parts)
-                self._used_in_parts |= parents
+                pending.extend(parents - around)
+                around |= parents
+        self._used_in_parts |= around
 
 
 def record_calls(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallRecord:

@@ -38,6 +38,9 @@ class DualGraphModule(fx.GraphModule):
         super().__init__({}, _empty_graph(), type(root).__name__)
         graphs = (graph,) if train_graph is None else (graph, train_graph)
         share_structure(root, self, _leaves(root, graphs), keep_classes=stands_in)
+        for name, hooks in root.__dict__.items():
+            if name.startswith(("_forward_", "_backward_")) and hooks:
+                self.__dict__[name] = hooks.copy()
         self._stands_in_for = type(root) if stands_in else None
         if stands_in:
             known = self.__dict__.keys() | {"forward"}

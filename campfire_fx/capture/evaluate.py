@@ -2,7 +2,7 @@
 
 Tensors live on the meta device: shapes and dtypes flow, nothing is computed, nothing of the user's is touched. Two kinds
 of node need more than torch's meta kernels: questions about the device are answered from the real tensors, and leaf
-modules run as shadows (same attributes, meta parameters), in evaluation mode, without hooks.
+modules run as shadows: same attributes, meta parameters, no hooks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FACTORIES = frozenset(
     getattr(torch, name)
     for name in (
         "arange bartlett_window blackman_window empty eye full hamming_window hann_window linspace logspace ones rand "
-        "randint randn randperm range tensor tril_indices triu_indices zeros"
+        "as_tensor randint randn randperm range tensor tril_indices triu_indices zeros"
     ).split()
 )
 """Functions that make tensors from nothing."""
@@ -44,10 +44,14 @@ _DEVICE_MOVES = ("cpu", "cuda", "xpu", "pin_memory")
 
 
 class Evaluator:
-    """Compute and remember the values of nodes, each once, ancestors first."""
+    """Compute and remember the values of nodes, each once, ancestors first.
 
-    def __init__(self, root: nn.Module) -> None:
+    Modules run in evaluation unless `training`: the shapes are the same, and fewer conditions are checked.
+    """
+
+    def __init__(self, root: nn.Module, *, training: bool = False) -> None:
         self.root = root
+        self.training = training
         self.values: dict[fx.Node, Any] = {}
         self.constants: dict[str, torch.Tensor] = {}
         self.device = next((p.device for p in root.parameters()), torch.device("cpu"))
@@ -98,7 +102,7 @@ class Evaluator:
         return self.values[node]
 
     def constant(self, node: fx.Node) -> Any:
-        """Return the true value, data and all, of a node that depends on no input and on no random draw.
+        """Return the true value, data and all, of a node that depends on no input, no random draw, and nothing that training changes.
 
         Raises LookupError where it does depend on one.
         """
@@ -106,7 +110,7 @@ class Evaluator:
         stack = [node]
         while stack:
             top = stack.pop()
-            if top.op in ("placeholder", "call_module"):
+            if top.op in ("placeholder", "call_module") or top in self._mutators or self._is_trained(top):
                 raise LookupError(top.name)
             needed[top] = None
             stack.extend(need for need in top.all_input_nodes if need not in needed)
@@ -123,6 +127,9 @@ class Evaluator:
             raise LookupError(node.name)
         return values[node]
 
+    def _is_trained(self, node: fx.Node) -> bool:
+        return node.op == "get_attr" and self._attribute(node).requires_grad
+
     def _run(self, node: fx.Node) -> Any:
         if node.op == "get_attr":
             return self._as_meta(self._attribute(node))
@@ -135,9 +142,10 @@ class Evaluator:
         known = _known_shape(node, args) if known is None else known
         if known is not None:
             return known
-        args, kwargs = map_devices(args), map_devices(kwargs)
-        if node.target in FACTORIES and "device" not in kwargs:
-            kwargs = {**kwargs, "device": META}
+        if node.target in FACTORIES:
+            args, kwargs = map_devices(args), {**map_devices(kwargs), "device": META}
+        elif any(isinstance(arg, torch.Tensor) for arg in args):
+            args, kwargs = map_devices(args), map_devices(kwargs)
         try:
             result = _call(node, args, kwargs)
         except Exception:
@@ -171,7 +179,7 @@ class Evaluator:
             )
             hooks = {k: v for k, v in module.__dict__.items() if k.endswith("_hooks") and v}
             shadow.__dict__.update({key: type(value)() for key, value in hooks.items()})
-            shadow.__dict__["training"] = False
+            shadow.__dict__["training"] = self.training
             for kind in ("_parameters", "_buffers"):
                 tensors = module.__dict__[kind]
                 shadow.__dict__[kind] = {k: v if v is None else self._as_meta(v) for k, v in tensors.items()}

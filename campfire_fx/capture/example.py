@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import nn
 
 from campfire_fx.capture.configuration import Configuration
 from campfire_fx.capture.execute import describe, fits, run
+from campfire_fx.capture.location import summary
 from campfire_fx.errors import CaptureError
 
 _BATCH = 2  # one would hide what depends on the batch: squeeze(), broadcasting
@@ -30,45 +32,57 @@ def example_for(model: nn.Module, example_inputs: Any = None) -> tuple[tuple[Any
     if example_inputs is None:
         return _guess(model)
     if isinstance(example_inputs, tuple):
-        return tuple(example_inputs), {}
-    if isinstance(example_inputs, dict) and all(isinstance(key, str) for key in example_inputs):
-        if _binds(model, **example_inputs) or not _binds(model, example_inputs):
-            return (), dict(example_inputs)
-    return (example_inputs,), {}
-
-
-def _binds(model: nn.Module, *args: Any, **kwargs: Any) -> bool:
+        args, kwargs = example_inputs, {}
+    elif isinstance(example_inputs, dict) and _is_keywords(model, example_inputs):
+        args, kwargs = (), dict(example_inputs)
+    else:
+        args, kwargs = (example_inputs,), {}
+    signature = inspect.signature(model.forward)
     try:
-        inspect.signature(model.forward).bind(*args, **kwargs)
-    except TypeError:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise CaptureError(
+            f"Example inputs at {type(model).__name__}.forward{signature}: {error}. "
+            "Give example_inputs=... as it is called."
+        ) from error
+    return args, kwargs
+
+
+def _is_keywords(model: nn.Module, example: dict[Any, Any]) -> bool:
+    """Return whether a dict holds the arguments, and is not the one argument itself."""
+    if not all(isinstance(key, str) for key in example):
         return False
+    try:
+        inspect.signature(model.forward).bind(**example)
+    except TypeError:
+        return not fits(model, (example,), {})
     return True
 
 
 def _guess(model: nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]]:
     guesses = list(_guesses(model))
-    for args in guesses:
-        if fits(model, args, {}):
-            return args, {}
-    # What needs data to run (boxes, indices) shows only in a real run. Those take time: try few.
+    fitting = (args for args in guesses if fits(model, args, {}))
+    first = next(fitting, None)
+    if first is not None:
+        # Some heads that only training uses need larger images.
+        in_training = (args for args in itertools.chain((first,), fitting) if fits(model, args, {}, training=True))
+        return next(in_training, first), {}
+    # What needs data to run (boxes, indices) shows only in a real run. Those take time: try few. A detector may take a
+    # batch as well as the list of images that it is made for.
     reason = "it has no convolution and no linear layer to tell what it takes"
-    for args in sorted(guesses, key=_cost)[:_REAL_RUNS]:
+    few = guesses[:_REAL_RUNS]
+    for args in [a for a in few if isinstance(a[0], list)][:2] + [a for a in few if not isinstance(a[0], list)]:
         try:
             run(model, args, {})
         except CaptureError as error:
-            reason = str(error.__cause__).strip().partition("\n")[0]
+            reason = summary(error.__cause__ or error)
         else:
             return args, {}
     tried = "; ".join(dict.fromkeys(describe(args, {}) for args in guesses[:8]))
     raise CaptureError(
         f"No example inputs at {type(model).__name__}: none were given, and none of the guesses runs "
-        f"(tried {tried or 'none'}; last error: {reason}). Give example_inputs=..."
+        f"(tried {tried or 'none'}; error: {reason}). Give example_inputs=..."
     )
-
-
-def _cost(args: tuple[Any, ...]) -> tuple[bool, bool]:
-    """Order for real runs: lists of images first, as a single tensor would mostly have passed without data."""
-    return (not isinstance(args[0], list), args[0][0].numel() > 224 * 224 * 3)
 
 
 def _guesses(model: nn.Module) -> Iterator[tuple[Any, ...]]:

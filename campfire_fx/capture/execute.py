@@ -33,12 +33,12 @@ def run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         ) from error
 
 
-def fits(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+def fits(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, training: bool = False) -> bool:
     """Return whether the model surely runs on inputs of these shapes; tells in milliseconds, without computing.
 
     False where it does not, or where that takes data to know.
     """
-    evaluator = Evaluator(model)
+    evaluator = Evaluator(model, training=training)
     random_states = RandomStates()
     try:
         with untouched(model.modules()):

@@ -62,7 +62,7 @@ def _stand_in(real: type) -> _StandIn:
     return _StandIn(real.__name__, (), {"real": real, "__module__": real.__module__})
 
 
-_INT, _FLOAT, _SIZE = _stand_in(int), _stand_in(float), _stand_in(torch.Size)
+_INT, _FLOAT, _SIZE, _FINFO = (_stand_in(real) for real in (int, float, torch.Size, torch.finfo))
 _STAND_INS: dict[type, type] = {int: _INT, float: _FLOAT}
 
 
@@ -164,8 +164,10 @@ def install(patches: Patches, tracer: ExampleTracer) -> None:
     for name in _TENSOR_METHODS:
         patches.put(torch.Tensor, name, _tensor_method(name))
     patches.put(vars(torch), "Size", _SIZE)
+    patches.put(vars(torch), "finfo", _FINFO)
     patches.put(vars(torch), "is_tensor", lambda value: _isinstance(value, torch.Tensor))
     patches.put(torch.autograd.Function, "apply", _apply())
+    patches.put(torch.autocast, "__init__", _plain_arguments(torch.autocast.__init__))
     patches.put(torch.autocast, "__enter__", lambda context: tracer.enter_autocast(context))
     patches.put(torch.autocast, "__exit__", lambda context, *error: tracer.exit_autocast(context))
     _install_in_namespaces(patches, tracer, replaced)
@@ -200,7 +202,10 @@ def _factory(function: Callable[..., Any], tracer: ExampleTracer) -> Callable[..
     def call(*args: Any, **kwargs: Any) -> Any:
         if not tracer.is_tracing():
             return function(*args, **kwargs)
-        return tracer.create_proxy("call_function", function, args, kwargs)
+        try:
+            return tracer.create_proxy("call_function", function, args, kwargs)
+        except NotImplementedError:  # numpy arrays and the like, which graphs do not hold
+            return function(*args, **kwargs)
 
     return call
 
@@ -218,6 +223,17 @@ def _tensor_method(name: str) -> Callable[..., Any]:
         if name == "__setitem__":
             return proxy.tracer.create_proxy("call_function", operator.setitem, (self, *args), {})
         return proxy.tracer.create_proxy("call_method", name, (self, *args), kwargs)
+
+    return call
+
+
+def _plain_arguments(init: Callable[..., None]) -> Callable[..., None]:
+    """Return a constructor that takes the example values of proxies that stand for no tensor, such as a device type."""
+
+    @functools.wraps(init)
+    def call(self: Any, *args: Any, **kwargs: Any) -> None:
+        args = tuple(arg.example if isinstance(arg, ExampleProxy) else arg for arg in args)
+        init(self, *args, **{k: v.example if isinstance(v, ExampleProxy) else v for k, v in kwargs.items()})
 
     return call
 

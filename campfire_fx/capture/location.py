@@ -80,6 +80,8 @@ def expression(value: Any, depth: int = _DEPTH) -> str:
 def _node(node: fx.Node, depth: int) -> str:
     if node.op in ("placeholder", "get_attr"):
         return str(node.target)
+    if node.op == "call_module":
+        return f"{node.target}(...)"
     if depth == 0:
         return node.name
     args = [expression(arg, depth - 1) for arg in node.args]
@@ -93,8 +95,7 @@ def _node(node: fx.Node, depth: int) -> str:
     args += [f"{key}={expression(item, depth - 1)}" for key, item in node.kwargs.items()]
     if node.op == "call_method":
         return f"{args[0]}.{node.target}({', '.join(args[1:])})"
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-    return f"{name}({', '.join(args)})"
+    return f"{getattr(node.target, '__name__', node.target)}({', '.join(args)})"
 
 
 def summary(error: BaseException) -> str:

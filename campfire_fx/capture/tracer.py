@@ -106,10 +106,7 @@ class ExampleTracer(fx.Tracer):
     def answer(self, proxy: ExampleProxy, template: str, answer: Callable[[Any], Any]) -> Any:
         """Answer a question of Python's about `proxy` from the example, and record it."""
         asked = template.format(expression(proxy.node))
-        value = self.example(proxy.node)
-        if isinstance(value, torch.Tensor) and template != "len({})":
-            value = self._constant(proxy.node, asked)
-        result = answer(value)
+        result = answer(self._value_for(proxy.node, asked, shape_will_do=template == "len({})"))
         if not self._may_ask:
             raise _Asked
         fact = Specialisation(current_line(), asked, _unwrapped(result))
@@ -120,12 +117,20 @@ class ExampleTracer(fx.Tracer):
             self._asked.setdefault(self._asking, []).append(fact)
         return result
 
-    def _constant(self, node: fx.Node, asked: str) -> Any:
+    def _value_for(self, node: fx.Node, asked: str, *, shape_will_do: bool) -> Any:
+        """Return the example value, or the true value where it takes data and no input has part in it."""
+        unknown: CaptureError | None = None
+        try:
+            value = self.example(node)
+            if shape_will_do or not isinstance(value, torch.Tensor):
+                return value
+        except CaptureError as error:
+            unknown = error
         try:
             with self._evaluating():
                 return self.evaluator.constant(node)
         except Exception as error:
-            raise CaptureError(
+            raise unknown or CaptureError(
                 f"Control flow at {current_line()}: {asked} depends on the data of a tensor, so the graph would differ "
                 "from input to input. Move the decision out of the model, or trace its parts."
             ) from error
@@ -218,9 +223,10 @@ class ExampleTracer(fx.Tracer):
             return self._read(value) if isinstance(value, torch.Tensor) and self.is_tracing() else value
 
         def traced_write(module: nn.Module, name: str, value: Any) -> None:
-            if id(module) in self.survey.leaves and not isinstance(value, (torch.Tensor, nn.Module)):
+            if id(module) in self.survey.leaves and self.is_tracing():
+                self._write_to_leaf(module, name, value)
                 patches.put(module.__dict__, name, value)
-            elif isinstance(value, ExampleProxy):
+            elif isinstance(value, ExampleProxy) and name not in module._parameters and name not in module._modules:
                 self._write(module, name, value)
             else:
                 write(module, name, value)
@@ -244,15 +250,18 @@ class ExampleTracer(fx.Tracer):
     def _write(self, module: nn.Module, name: str, value: ExampleProxy) -> None:
         """Assign a proxy to an attribute. A buffer takes the value over; `self.n += 1` has done so already."""
         buffer = module._buffers.get(name)
-        if name in module._parameters or name in module._modules:
-            raise CaptureError(
-                f"Assignment at {current_line()}: forward() replaces parameter or module {name!r} by a computed value. "
-                "Compute it under another name."
-            )
         if buffer is None:
             module.__dict__[name] = value
         elif not tidy.is_same_tensor(value.node, self._read(buffer).node):
             self.create_proxy("call_method", "copy_", (self._read(buffer), value), {})
+
+    def _write_to_leaf(self, leaf: nn.Module, name: str, value: Any) -> None:
+        """Refuse a change of what a leaf computes: it would be gone when the leaf runs. Notes of the user's may pass."""
+        if hasattr(leaf, name) and getattr(leaf, name) is not value:
+            raise CaptureError(
+                f"Assignment at {current_line()}: forward() changes {name!r} of {self.survey.paths[id(leaf)]}. "
+                "Compute with torch.nn.functional instead, or set it once before."
+            )
 
     # Contexts.
 

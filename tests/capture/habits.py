@@ -483,3 +483,113 @@ class Late(Base):
 
     def forward(self, x: Tensor, scale: float = 1.0, y: Tensor | None = None, *, z: Tensor) -> Tensor:
         return self.conv(x) * scale + (0 if y is None else y.mean()) + z.mean()
+
+
+class PoolOfSize(Base):
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        pooled = F.avg_pool2d(x, x.size()[2:]) + F.avg_pool2d(x, kernel_size=x.shape[-2])[..., :1, :1]
+        swapped = torch.cat(x.chunk(2, 1)[::-1], 1) + torch.stack(x.unbind(1), 1) + torch.cat(x.split(1, 1), dim=1)
+        return swapped * pooled + x[:, [3, 2, 1, 0]] + x[..., None].squeeze(-1)
+
+
+class DropPath(nn.Module):
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.p == 0.0 or not self.training:
+            return x
+        shape = (x.shape[0],) + (1,) * (x.ndim - 1)
+        mask = x.new_empty(shape).bernoulli_(1 - self.p)
+        mask.div_(1 - self.p)
+        return x * mask
+
+
+class ZooBlocks(Base):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleDict({"a": conv(4, 4), "b": nn.Sequential(conv(4, 4), DropPath(0.5))})
+        self.scales = nn.ParameterList([nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1) * 2)])
+        self.table = nn.ParameterDict({"t": nn.Parameter(torch.ones(4, 1, 1))})
+        self.forward_block = self.blocks["a"].forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        for scale, (name, block) in zip(self.scales, self.blocks.items()):
+            x = x + block(x) * scale if name == "a" else block(x) * scale
+        eps = torch.finfo(x.dtype).eps
+        x = x / (x.norm(dim=1, keepdim=True) + eps) + self.table["t"].type_as(x)
+        return self.forward_block(x) / np.sqrt(x.shape[1]) * math.prod(x.shape[2:])
+
+
+class Autocast(Base):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(device_type=x.device.type, enabled=False):
+            y = self.norm(self.conv(x.float()))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            z = self.conv(x)
+            with torch.autocast("cpu", enabled=False):
+                z = self.conv(x + z.float().mean())
+        return y + z
+
+
+class Loop(Base):
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        h = x.shape[2]
+        while h > 4:
+            x, h = F.max_pool2d(x, 2), h // 2
+        if all(size % 2 == 0 for size in x.shape[-2:]) or max(x.shape[-2:]) > 100 or x.shape[1] in (7, 9):
+            x = x * 2
+        return x[torch.arange(x.shape[0]).flip(0)]
+
+
+class Answer(NamedTuple):
+    logits: Tensor
+    extra: dict[str, Tensor]
+
+
+class Decorated(Base):
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Answer:
+        y = self.conv.forward(x)
+        return Answer(logits=y, extra={"k": self._scaled(x, *[2, 3])})
+
+    def _scaled(self, x: Tensor, *factors: int) -> Tensor:
+        return functools.reduce(lambda a, b: a * b, factors, x)
+
+
+class Legacy(Base):
+    def forward(self, x: Tensor) -> Tensor:
+        size = torch.as_tensor(x.shape[2:])
+        weights = torch.as_tensor(np.ones(4, dtype=np.float32)).view(1, 4, 1, 1)
+        batch, *_ = x.size()
+        x = self.conv(x) * weights
+        index = torch.LongTensor([0, 1])
+        return x[index].sum() + x.view(batch, -1).sum(1) * size.sum()
+
+
+class Unregistered(Base):
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = [conv(4, 4)]
+        self.order = [self.norm, nn.ReLU()]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.hidden[0](self.conv(x))
+        for layer in self.order:
+            x = layer(x)
+        return nn.Hardswish()(x)
+
+
+class Wrapper(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.DataParallel(ZooStyle())
+        layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True, dropout=0.0)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.encoder(self.inner(x).flatten(2).mT)

@@ -15,7 +15,7 @@ X, OTHER = torch.randn(2, 3, 10, 10), torch.randn(3, 3, 12, 14)
 FREE = (
     "BranchOnSize Unpack SamePadding IntOfSize SetItems Fold Outputs Recurrent Copies Factories RandomOperations OwnDropout "
     "StoresState CountsCalls InPlace Views Checkpointed OwnFunctions CachedHelpers Strings Arithmetic Dimensions "
-    "Scripting NoGradient PlainTensors Shared Hooked Wrapped ZooStyle Parametrised"
+    "Scripting NoGradient PlainTensors Shared Hooked Wrapped ZooStyle Parametrised PoolOfSize ZooBlocks Autocast Decorated Legacy Unregistered Wrapper"
 ).split()
 
 
@@ -23,6 +23,12 @@ FREE = (
 def test_habit_at_any_size(name: str) -> None:
     model = getattr(habits, name)()
     captured_whole(model, X, OTHER)
+
+
+def test_a_loop_over_a_size_is_unrolled_as_on_the_example() -> None:
+    captured = captured_whole(habits.Loop(), X, torch.randn(1, 3, 11, 11))
+    facts = [fact.expression for fact in captured.islands[0].specialisations]
+    assert "bool((conv(...).shape[2] > 4))" in facts and "bool(((conv(...).shape[2] // 2) > 4))" in facts
 
 
 def test_only_the_arguments_given_become_placeholders() -> None:
