@@ -16,7 +16,7 @@ from campfire_fx.passes.optimizer_state import carry_over
 from campfire_fx.passes.pipeline import Options, Shrunk, shrink_model
 from campfire_fx.passes.verify import DifferentOutput
 from campfire_fx.passes.verify import verify as verify_equal
-from campfire_fx.plan import ShrinkPlan, Verification
+from campfire_fx.plan import ShrinkPlan, Verification, VerifiedRun
 from campfire_fx.report.progress import progress
 
 _RESIDUALS = ("union", "gate")
@@ -83,8 +83,7 @@ def shrink(
     slim = shrunk.module
     proof = None
     if verify:
-        fixed_size = any(island.specialisations for island in shrunk.captured.islands)
-        proof = _prove(model, shrunk, args, kwargs, resize=not fixed_size)
+        proof = _prove(model, shrunk, kwargs or args)
     if optimizer is not None:
         carry_over(optimizer, shrunk)
     return _as_slim(slim, shrunk, proof, (args, kwargs), model)
@@ -97,15 +96,23 @@ def _check(residual: str, round_to: int) -> None:
         raise ShrinkError(f"round_to={round_to} is not a whole number of channels. Use 1, or 8 for most hardware.")
 
 
-def _prove(
-    model: nn.Module, shrunk: Shrunk, args: tuple[Any, ...], kwargs: dict[str, Any], *, resize: bool
-) -> Verification:
-    """Verify, and where that fails say at which operation the models part."""
-    try:
-        return verify_equal(model, shrunk.module, args, kwargs, resize=resize)
-    except DifferentOutput as error:
-        place = first_difference(model, shrunk, kwargs or args)
-        raise ShrinkError(f"{error} The first node that differs is {place}." if place else str(error)) from None
+def _prove(model: nn.Module, shrunk: Shrunk, example_inputs: Any) -> Verification:
+    """Verify every captured part, and where that fails say at which operation the models part.
+
+    A model captured in parts is compared part by part: what lies between may choose by value (a detector keeps its
+    best boxes), and there the last bit decides.
+    """
+    runs: list[VerifiedRun] = []
+    for island in shrunk.captured.islands:
+        before = model.get_submodule(island.path)
+        try:
+            fixed_size = bool(island.specialisations)
+            proof = verify_equal(before, island.module, island.args, island.kwargs, resize=not fixed_size)
+        except DifferentOutput as error:
+            place = first_difference(model, shrunk, example_inputs)
+            raise ShrinkError(f"{error} The first node that differs is {place}." if place else str(error)) from None
+        runs += proof.runs
+    return Verification(max(run.difference for run in runs), tuple(runs))
 
 
 class Origin:
