@@ -35,7 +35,7 @@ class Memory:
     def note(self, run: GraphRun, node: fx.Node, values: dict[fx.Node, Any]) -> None:
         """Enter a node that was just executed; after a write in place, bring its family up to date.
 
-        A family without views takes the new value; with views, everything in it counts as unknown.
+        A family without views takes the new value; with views, every other name in it counts as unknown.
         """
         target: Any = node.args[0] if node.args else None
         if not isinstance(target, fx.Node) or target not in values:
@@ -43,11 +43,11 @@ class Memory:
         module = run.submodule(node)
         name = type(module).__name__ if module is not None else getattr(node.target, "__name__", str(node.target))
         family = self.families.setdefault(target, _Family([target]))
-        if writes_in_place(node, module):
+        if name in _SAME:  # a dropout in place too: in evaluation mode it writes nothing
             family.same.append(node)
             self.families[node] = family
+        elif writes_in_place(node, module):
             self._write(family, node, values)
-        elif name in _SAME:
             family.same.append(node)
             self.families[node] = family
         elif run.rule(node).movement and name not in _COPIES:
