@@ -17,9 +17,9 @@ from torch import Tensor, fx, nn
 
 from campfire_fx.labelling import GraphRun, Labelling, make_call
 from campfire_fx.labels import FIXED, Labelled, collapse, lines
+from campfire_fx.memory import Memory
 from campfire_fx.rules import Call, Constant, Held, Rule
 from campfire_fx.rules.gates import gate_add
-from campfire_fx.memory import Memory
 from campfire_fx.rules.record import invoke, writes_in_place
 from campfire_fx.rules.structure import MixCall, Mixer
 
@@ -189,15 +189,13 @@ def _execute(labelling: Labelling, run: GraphRun, node: fx.Node, values: dict[fx
     if rule.constant in (Constant.TAINT, Constant.MIX) or not _worth(call, run, node, values):
         return _unknown(labels, dtype)
     if rule.constant is Constant.KEEP or (rule.constant is Constant.ZERO and not _unstacking(rule, call)):
-        result = _kept(call, node, values, labels)
+        result = _kept(call, values, labels)
         if rule.constant is Constant.ZERO and not (rule.keeps is not None and rule.keeps(call)):
-            result = fx.node.map_aggregate(
-                result, lambda v: v.masked_fill(v != 0, NAN) if isinstance(v, Tensor) else v
-            )
+            result = fx.node.map_aggregate(result, lambda v: v.masked_fill(v != 0, NAN) if isinstance(v, Tensor) else v)
         return result
     try:
         result = _evaluate(call, rule, node, values)
-    except Exception:  # whatever cannot be run on NaN proves nothing
+    except Exception:  # noqa: BLE001  whatever cannot be run on NaN proves nothing
         return _unknown(labels, dtype)
     return _normal(labels, result, labelling, dtype)
 
@@ -226,7 +224,7 @@ def _makes_zeros(call: Call) -> bool:
     return call.target in (torch.zeros_like, torch.ones_like, "pad") or getattr(call.target, "__name__", "") == "pad"
 
 
-def _kept(call: Call, node: fx.Node, values: dict[fx.Node, Any], labels: Any) -> Any:
+def _kept(call: Call, values: dict[fx.Node, Any], labels: Any) -> Any:
     """Look each output position up by its label: a channel keeps the value it had."""
     source = call.operand(0, "input")
     incoming = call.labelled()
@@ -261,7 +259,7 @@ def _evaluate(call: Call, rule: Rule, node: fx.Node, values: dict[fx.Node, Any])
     if rule.name in _PER_POSITION:
         try:
             return _evaluate_as(call, rule, node, values, small=True)
-        except Exception:  # a normalisation that measures its input wants to see all of it
+        except Exception:  # noqa: BLE001  a normalisation that measures its input wants to see all of it
             pass
     return _evaluate_as(call, rule, node, values, small=False)
 

@@ -27,6 +27,7 @@ class Labelled:
 
     @property
     def shape(self) -> torch.Size:
+        """Shape of the tensor described."""
         return self.labels.shape
 
 

@@ -230,7 +230,7 @@ def _fill(live: Liveness, tensors: list[tuple[GraphRun, fx.Node, Tensor]]) -> bo
     for run, node, labels in tensors:
         if live.alive[labels].any():
             continue
-        if all(user in vanished or _can_skip(run, user) for user in node.users):
+        if all(user in vanished or _can_skip(user) for user in node.users):
             vanished.add(node)
             continue
         live.alive[labels[0]] = True
@@ -238,7 +238,7 @@ def _fill(live: Liveness, tensors: list[tuple[GraphRun, fx.Node, Tensor]]) -> bo
     return False
 
 
-def _can_skip(run: GraphRun, user: fx.Node) -> bool:
+def _can_skip(user: fx.Node) -> bool:
     """Whether an operation still makes sense when one of its operands is gone: a concatenation does."""
     return user.op == "call_function" and user.target in CONCATENATIONS
 

@@ -62,7 +62,10 @@ def compact(labels: Tensor, live: Liveness) -> Tensor:
     """Return roots of labels without the dead ones; float64, stretched where `labels` is."""
     small = collapse(labels)
     cut = select(live.roots[small.long()].double(), kept_indices(small, live))
-    shape = [full if few == 1 and full > 1 else now for full, few, now in zip(labels.shape, small.shape, cut.shape)]
+    shape = [
+        full if few == 1 and full > 1 else now
+        for full, few, now in zip(labels.shape, small.shape, cut.shape, strict=True)
+    ]
     return cut.expand([0 if cut.numel() == 0 and 0 in cut.shape and s == 0 else s for s in shape])
 
 

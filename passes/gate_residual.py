@@ -91,9 +91,7 @@ def _gate_sum(
         return False
     if node.target is operator.iadd and len(operands[0].users) > 1:
         return False  # what is written in place is read again elsewhere
-    best = max(
-        ((_gain(run, branch, values, by_node, live), branch) for branch in operands), key=lambda pair: pair[0]
-    )
+    best = max(((_gain(run, branch, values, by_node, live), branch) for branch in operands), key=lambda pair: pair[0])
     if best[0] <= 0:
         return False
     branch = best[1]
@@ -124,9 +122,7 @@ def _gain(
     return saved - MACS_PER_MOVE * moved
 
 
-def _branch_reader(
-    run: GraphRun, branch: fx.Node, by_node: dict[Any, Reader]
-) -> tuple[Reader | None, int, fx.Node]:
+def _branch_reader(run: GraphRun, branch: fx.Node, by_node: dict[Any, Reader]) -> tuple[Reader | None, int, fx.Node]:
     """Return the layer at the end of a branch, through what only passes its channels on, and its channel dimension."""
     node = branch
     for node in _backwards(run, branch):
@@ -176,7 +172,7 @@ class _Sides:
         return (self.wide.cumsum(0) - 1)[self.narrow]
 
 
-def _settle_read(run: GraphRun, node: fx.Node, sides: _Sides, live: Liveness) -> fx.Node:
+def _settle_read(run: GraphRun, node: fx.Node, sides: _Sides, _live: Liveness) -> fx.Node:
     stream: Any = node.args[0]
     if torch.equal(sides.wide, sides.narrow):
         return stream

@@ -60,4 +60,3 @@ def _exchange(
             for key, value in state.items()
         }
     return new
-

@@ -70,7 +70,7 @@ def find_reindex(run: GraphRun, live: Liveness, node: fx.Node, broken: set[fx.No
         start += count
     try:
         moved = _execute(run, chain, dict(numbers))[node]
-    except Exception:  # a chain that cannot be run on numbers is not a selection
+    except Exception:  # noqa: BLE001  a chain that cannot be run on numbers is not a selection
         return None
     if not isinstance(moved, Tensor):
         return None
@@ -89,9 +89,10 @@ def _chain(run: GraphRun, node: fx.Node, broken: set[fx.Node]) -> tuple[list[fx.
             if source in broken and source not in chain:
                 chain.add(source)
                 waiting.append(source)
-            elif source not in broken and isinstance(run.values[source], (Labelled, tuple, list)):
-                if source not in sources:
-                    sources.append(source)
+            elif source in broken or source in sources:
+                continue
+            elif isinstance(run.values[source], (Labelled, tuple, list)):
+                sources.append(source)
     order = {n: i for i, n in enumerate(run.graph.nodes)}
     return sorted(chain, key=order.__getitem__), sources
 

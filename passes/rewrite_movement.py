@@ -163,9 +163,10 @@ def _check_numbers(replay: _Replay, node: fx.Node) -> None:
     """An operation that computes with a channel count would compute something else afterwards."""
     for source in node.all_input_nodes:
         original = replay.run.values[source]
-        if not _labelled(original) and not isinstance(original, (Held, torch.device, torch.dtype)):
-            if not _same(replay.values[source], original):
-                _keep_ancestors(replay, source, f"{node.name} computes with their number")
+        if _labelled(original) or isinstance(original, (Held, torch.device, torch.dtype)):
+            continue
+        if not _same(replay.values[source], original):
+            _keep_ancestors(replay, source, f"{node.name} computes with their number")
 
 
 def _keep_ancestors(replay: _Replay, node: fx.Node, reason: str) -> None:
@@ -220,7 +221,7 @@ def _holds(replay: _Replay, node: fx.Node, expected: Any, arguments: Arguments |
             args, kwargs = _on_labels(replay, tuple(rest))
             name = "reshape" if target == "view" else target
             got = getattr(args[0], name)(*args[1:], **kwargs) if isinstance(name, str) else name(*args, **kwargs)
-    except Exception:  # sizes that do not fit are what is being looked for
+    except Exception:  # noqa: BLE001  sizes that do not fit are what is being looked for
         return False
     return _matches(got, expected, _fill(replay, node))
 
@@ -253,7 +254,7 @@ def _matches(got: Any, expected: Any, fill: float | None) -> bool:
     return bool(got == expected)
 
 
-def _concatenation(replay: _Replay, node: fx.Node, expected: Any) -> Arguments | None:
+def _concatenation(replay: _Replay, node: fx.Node, _expected: Any) -> Arguments | None:
     """Case 1: operands of a concatenation vanished."""
     if node.target not in CONCATENATIONS or not isinstance(node.args[0], (tuple, list)):
         return None

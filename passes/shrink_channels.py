@@ -65,7 +65,7 @@ def shrink_channels(labelling: Labelling, live: Liveness) -> Cuts:
     for module, name, labels in structure.sizes.values():
         setattr(module, name, int(live.keeps(labels).sum()))
     for reader in readers:
-        _set_groups(labelling, cuts, reader)
+        _set_groups(cuts, reader)
     return cuts
 
 
@@ -148,9 +148,7 @@ def _add_folds(labelling: Labelling, cuts: Cuts, reader: Reader, live: Liveness)
         _add_bias(labelling, cuts, call, mixer.name, amount, done)
 
 
-def _add_bias(
-    labelling: Labelling, cuts: Cuts, call: MixCall, name: str, amount: Tensor, done: set[int]
-) -> None:
+def _add_bias(labelling: Labelling, cuts: Cuts, call: MixCall, name: str, amount: Tensor, done: set[int]) -> None:
     """Add to the bias that a call uses, once per bias; make one where there is none."""
     bias = bias_of(call)
     if bias is not None:
@@ -190,7 +188,7 @@ def _replace(root: nn.Module, cuts: Cuts) -> None:
                     held[name] = cuts.tensors[id(tensor)].new  # type: ignore[assignment]
 
 
-def _set_groups(labelling: Labelling, cuts: Cuts, reader: Reader) -> None:
+def _set_groups(cuts: Cuts, reader: Reader) -> None:
     """Tell every call of a grouped weight how many groups are left."""
     cut = cuts.tensors.get(id(reader.mixer.weight))
     if cut is None or cut.grouped is None:

@@ -32,8 +32,10 @@ def verify(
     from a fault.
 
     Args:
-        before, after: the models; both are run in evaluation mode and left as they were.
-        args, kwargs: example inputs; their float tensors are replaced by random numbers of the same shape.
+        before: the larger model; both are run in evaluation mode and left as they were.
+        after: the smaller one.
+        args: positional example inputs; float tensors are replaced by random numbers of the same shape.
+        kwargs: keyword example inputs, likewise.
         resize: also compare at another batch and image size, where `before` can be run there.
 
     Raises:
@@ -80,9 +82,7 @@ class _Doubled(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-def relative_difference(
-    before: nn.Module, after: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> float:
+def relative_difference(before: nn.Module, after: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
     """Return max |a - b| / max |a| over all output tensors of two models in evaluation mode.
 
     Raises:
@@ -140,7 +140,7 @@ def _inputs(
         other = _random((args, kwargs), generator, lambda shape, step=step: _other_size(shape, step))
         try:
             _run(model, *other)
-        except Exception:  # whatever a model says about sizes that it cannot take
+        except Exception:  # noqa: BLE001  whatever a model says about sizes that it cannot take
             continue
         yield other
         return

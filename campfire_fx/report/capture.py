@@ -50,7 +50,8 @@ class CaptureReport(Report):
                 "nodes": len(island.module.graph.nodes),
                 "training_graph": island.module.train_graph is not None,
                 "specialisations": [
-                    {"where": s.where, "expression": s.expression, "value": str(s.value)} for s in island.specialisations
+                    {"where": s.where, "expression": s.expression, "value": str(s.value)}
+                    for s in island.specialisations
                 ],
             }
             for island in self.captured.islands

@@ -112,7 +112,7 @@ def to_dot(graph: nx.DiGraph) -> str:
         lines.append(f"  {json.dumps(str(node))} [label={label}{color}];")
     for source, target, data in graph.edges(data=True):
         style = ", style=dashed" if data["kind"] == "coupled" else ""
-        lines.append(f"  {json.dumps(str(source))} -> {json.dumps(str(target))} [label=\"{data['channels']}\"{style}];")
+        lines.append(f'  {json.dumps(str(source))} -> {json.dumps(str(target))} [label="{data["channels"]}"{style}];')
     return "\n".join([*lines, "}", ""])
 
 

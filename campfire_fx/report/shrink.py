@@ -120,7 +120,9 @@ class ShrinkReport(Report):
         return f"Same output: largest relative difference {self.verification.difference:.1e} ({runs})."
 
 
-def shrink_report(slim: Any, before: nn.Module | None, *, repeats: int = 5, max_rows: int | None = None) -> ShrinkReport:
+def shrink_report(
+    slim: Any, before: nn.Module | None, *, repeats: int = 5, max_rows: int | None = None
+) -> ShrinkReport:
     """Measure a slim model, and the model it came from where that is still there.
 
     Args:

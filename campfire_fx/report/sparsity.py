@@ -39,7 +39,9 @@ class SparsityReport(Report):
             FittedTable(_title(record), _COLUMNS, [_row(layer) for layer in record.layers], _total(record)),
             Text(_summary(record)),
         ]
-        lines += [Text(f"Stays dense: {path}: {reason}", style=STYLES["report.note"]) for path, reason in record.unmasked]
+        lines += [
+            Text(f"Stays dense: {path}: {reason}", style=STYLES["report.note"]) for path, reason in record.unmasked
+        ]
         return Group(*lines)
 
     def __str__(self) -> str:

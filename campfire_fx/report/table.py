@@ -12,7 +12,6 @@ from rich.text import Text
 
 from campfire_fx.report.style import STYLES
 
-
 _GAP = 3  # between columns
 _WRAPPED = 24
 

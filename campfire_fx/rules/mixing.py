@@ -43,9 +43,7 @@ def mix(call: Call) -> Any:
     structure = call.structure
     mixer = structure.mixer(found.weight, found.operation, found.layout)
     structure.forest.join(mixer.inputs, structure.channels(found.value, found.channel_dim))
-    mixer.calls.append(
-        MixCall(structure.graph, call.node, found.source, found.channel_dim, found.padded, call.module)
-    )
+    mixer.calls.append(MixCall(structure.graph, call.node, found.source, found.channel_dim, found.padded, call.module))
     if found.bias is not None:  # a bias shared by several weights joins their outputs
         known = structure.biases.setdefault(id(found.bias), (found.bias, mixer.outputs))
         structure.forest.join(known[1], mixer.outputs)

@@ -108,7 +108,7 @@ _SWALLOWING_OPERATORS = (operator.pow, operator.floordiv, operator.mod, operator
 
 def both_forms(names: tuple[str, ...]) -> list[Any]:
     """Return the torch functions and the method names for operations that exist as both."""
-    functions = [getattr(torch, name) for name in names if hasattr(torch, name)]
+    functions = [getattr(torch, name) for name in names if callable(getattr(torch, name, None))]
     return [*dict.fromkeys(functions), *(name for name in names if hasattr(Tensor, name))]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ def _resized(call: Call, value: Labelled, output: Tensor) -> Labelled:
 def _space(call: Call, ndim: int) -> int:
     """Return how many trailing dimensions are space: told by the operation's name, or all but two (resizing)."""
     name = type(call.module).__name__ if call.module is not None else getattr(call.target, "__name__", "")
-    digits = [int(c) for c, after in zip(name, name[1:], strict=False) if c in "123" and after == "d"]
+    digits = [int(c) for c, after in itertools.pairwise(name) if c in "123" and after == "d"]
     return digits[0] if digits else ndim - 2
 
 
@@ -135,6 +136,17 @@ register(Rule("reduce", reduce, Constant.ZERO, keeps=_unstacks), *both_forms(("s
 register(Rule("reduce", reduce, Constant.TAINT), *both_forms(("var", "std", "logsumexp", "norm", "prod", "median")))
 register(
     Rule("normalise", normalise, Constant.TAINT),
-    *(nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm, nn.Softmax, nn.LogSoftmax, nn.Softmin, F.softmax, F.log_softmax, F.softmin, F.normalize),
+    *(
+        nn.LayerNorm,
+        nn.GroupNorm,
+        nn.LocalResponseNorm,
+        nn.Softmax,
+        nn.LogSoftmax,
+        nn.Softmin,
+        F.softmax,
+        F.log_softmax,
+        F.softmin,
+        F.normalize,
+    ),
     *both_forms(("softmax", "log_softmax", "cumsum", "cumprod")),
 )

@@ -61,6 +61,7 @@ class Held:
 
     @property
     def shape(self) -> torch.Size:
+        """Shape of the tensor."""
         return self.tensor.shape
 
 

@@ -10,7 +10,6 @@ from torch import Tensor, fx, nn
 
 from campfire_fx.labels import FIXED, LabelForest, Labelled, lines
 
-
 _MOST_LABELS = 1 << 18
 
 

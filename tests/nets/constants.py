@@ -186,6 +186,15 @@ class DeadGate(nn.Module):
         return self.c(torch.sigmoid(self.excite(F.relu(self.squeeze(x.mean((2, 3), keepdim=True))))) * x)
 
 
+@case(
+    X,
+    kill={"a": (0,), "excite": tuple(range(1, 8))},
+    kept={"a.weight": (7, 3, 3, 3), "squeeze.weight": None, "excite.weight": None},
+)
+class DeadGateOfTheLiving(DeadGate):
+    """An excitation that is constant for all channels that live: what it is for a dead one does not count."""
+
+
 @case(X, damage=lambda net: zero(net.norm.weight, 1, 2), kept={"a.weight": (6, 3, 3, 3), "b.weight": (5, 6, 1, 1)})
 def ScaleOfZero() -> nn.Module:
     """A norm with a scale of zero: its channel is its shift, and the filter before it is of no use."""

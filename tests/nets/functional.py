@@ -112,3 +112,23 @@ class ComputedWeight(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         weight = (self.left @ self.right)[:, :, None, None]
         return self.c(self.b(F.conv2d(self.a(x), weight)))
+
+
+@case(
+    X,
+    kill={"a": (0, 1)},
+    kept={"a.weight": (6, 3, 3, 3), "weight": (6,), "running_var": (6,), "b.weight": (5, 6, 1, 1)},
+)
+class FrozenNorm(nn.Module):
+    """A norm frozen into buffers and written with reshapes and arithmetic, as detectors have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = conv(3, 8), conv(8, 5, 1)
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            self.register_buffer(name, torch.rand(8) + 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.weight.reshape(1, -1, 1, 1) * (self.running_var.reshape(1, -1, 1, 1) + 1e-5).rsqrt()
+        x = self.a(x) * scale + (self.bias.reshape(1, -1, 1, 1) - self.running_mean.reshape(1, -1, 1, 1) * scale)
+        return self.b(F.relu(x))

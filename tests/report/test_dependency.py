@@ -40,7 +40,7 @@ def test_json_round_trip(graph: nx.DiGraph) -> None:
 
 def test_dot_and_mermaid_hold_every_node_and_edge(graph: nx.DiGraph) -> None:
     dot, mermaid = to_dot(graph), to_mermaid(graph)
-    assert dot.count(" -> \"") == mermaid.count("->|") == graph.number_of_edges()
+    assert dot.count(' -> "') == mermaid.count("->|") == graph.number_of_edges()
     assert dot.count("style=dashed") == mermaid.count("-.->") == 3
     assert all(f'"{node}" [label=' in dot for node in graph.nodes)
 
