@@ -11,7 +11,7 @@ import torch
 import typer
 from torch import nn
 
-from campfire_fx.cli.terminal import console, example_inputs
+from campfire_fx.cli.terminal import console, errors, example_inputs
 from campfire_fx.errors import ExportError
 from campfire_fx.export import export, load
 from campfire_fx.train.checkpoint import SUFFIX, read, restore
@@ -48,7 +48,8 @@ def export_command(
         inputs = inputs or (torch.randn(saved.shape),)
     else:
         network = _load(source)
-    record = export(network, target, inputs)
+    with errors.status("Exporting"):
+        record = export(network, target, inputs)
     if as_json:
         facts = dataclasses.asdict(record) | {"path": str(record.path), "files": [str(path) for path in record.files]}
         print(json.dumps(facts, indent=2))  # noqa: T201  rich would wrap it

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import networkx as nx
 import typer
-from torch import nn
+from torch import Tensor, nn
 
 from campfire_fx.capture import trace
 from campfire_fx.channels import dependency_graph
-from campfire_fx.cli.terminal import console, example_inputs, model_options
+from campfire_fx.cli.terminal import console, errors, example_inputs, model_options
 from campfire_fx.measure import MacCount, macs, parameters
 from campfire_fx.report import capture_report, dependency_report
 from campfire_fx.report.dependency import FORMATS
@@ -75,8 +75,10 @@ def inspect_command(
         campfire-fx inspect mynets:small --option width=32 --example 1x3x64x64
     """
     network = build_model(model, **model_options(option)).eval()
-    captured = trace(network, example_inputs(example))
-    graph = dependency_graph(captured)
+    inputs = example_inputs(example)
+    with errors.status(f"Tracing {model}"):
+        captured = trace(network, inputs)
+        graph = dependency_graph(captured)
     if form is not None:
         print(FORMATS[form.value](graph), end="" if form.value != "tree" else "\n")  # noqa: T201  goes to other programs
         return
@@ -102,7 +104,8 @@ def inspect_command(
 def layer_facts(network: nn.Module, graph: nx.DiGraph, cost: MacCount) -> tuple[LayerFacts, ...]:
     """Return the facts of every layer of a dependency graph that has a weight, in the order of the graph."""
     modules = dict(network.named_modules(remove_duplicate=False))
-    weights = {name: getattr(modules.get(name), "weight", None) for name in graph.nodes}
+    held = {name: getattr(module, "weight", None) for name, module in modules.items()}
+    weights = {name: weight for name, weight in held.items() if isinstance(weight, Tensor)}
     return tuple(
         LayerFacts(
             name,
@@ -115,7 +118,7 @@ def layer_facts(network: nn.Module, graph: nx.DiGraph, cost: MacCount) -> tuple[
             data["pinned"],
         )
         for name, data in graph.nodes(data=True)
-        if weights[name] is not None
+        if name in weights
     )
 
 

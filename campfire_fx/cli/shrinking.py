@@ -11,7 +11,7 @@ import torch
 import typer
 from torch import nn
 
-from campfire_fx.cli.terminal import console, example_inputs, model_options
+from campfire_fx.cli.terminal import console, errors, example_inputs, model_options
 from campfire_fx.cli.training import Residual
 from campfire_fx.export import ExportRecord, export
 from campfire_fx.model import SparseModel
@@ -55,11 +55,13 @@ def shrink_command(
     """
     network, shapes = _network(checkpoint, model, model_options(option))
     inputs = example_inputs(example) or shapes
-    if isinstance(network, SparseModel):
-        slim = network.finalize().shrink(residual.value, round_to=round_to)
-    else:
-        slim = shrink(network, inputs, residual=residual.value, round_to=round_to)
-    written = export(slim, output or checkpoint.with_name(f"{checkpoint.stem}-slim.safetensors"))
+    with errors.status("Shrinking, and comparing outputs"):
+        if isinstance(network, SparseModel):
+            slim = network.finalize().shrink(residual.value, round_to=round_to)
+        else:
+            slim = shrink(network, inputs, residual=residual.value, round_to=round_to)
+    with errors.status("Exporting"):
+        written = export(slim, output or checkpoint.with_name(f"{checkpoint.stem}-slim.safetensors"))
     if as_json:
         print(json.dumps(_facts(network, slim, written), indent=2))  # noqa: T201  rich would wrap it
         return

@@ -18,6 +18,7 @@ from campfire_fx.errors import TrainError
 from campfire_fx.export import export, load
 from campfire_fx.measure import latencies
 from campfire_fx.model import SparseModel
+from campfire_fx.report.progress import progress
 from campfire_fx.slim import SlimModel
 from campfire_fx.train.checkpoint import SUFFIX, Checkpoint, save
 from campfire_fx.train.data import ImageData
@@ -106,7 +107,13 @@ def _export_and_reload(slim: SlimModel, data: ImageData, folder: Path) -> tuple[
     if all(importlib.util.find_spec(package) for package in ("onnx", "onnxscript", "onnxruntime")):
         names.append("slim.onnx")
     expected = outputs(slim, data.test, data)
-    return tuple(_reload(export(slim, folder / name).path, expected, data) for name in names)
+    found = []
+    with progress("Exporting", total=len(names)) as advance:
+        for name in names:
+            advance(0, name)
+            found.append(_reload(export(slim, folder / name).path, expected, data))
+            advance(1)
+    return tuple(found)
 
 
 def _reload(path: Path, expected: torch.Tensor, data: ImageData) -> Reloaded:
