@@ -26,6 +26,7 @@ class Family:
         other: shape at another size, or the same where the model takes no other.
         options: for torchvision's factory.
         inputs: how many tensors of that shape the model takes.
+        linears: linear layers get zeros too: where convolutions alone cannot get smaller.
         parts: wraps a model that chooses among its own results (a detector) into one that gives them all.
     """
 
@@ -34,6 +35,7 @@ class Family:
     other: tuple[int, ...] = (3, 96, 96)
     options: tuple[tuple[str, Any], ...] = (("weights", None),)
     inputs: int = 1
+    linears: bool = False
     parts: Callable[[nn.Module], nn.Module] | None = None
 
 
@@ -79,8 +81,10 @@ FAMILIES = (
     Family("fcn_*", options=_DETECTOR),
     Family("lraspp_*", options=_DETECTOR),
     Family("raft_*", (3, 128, 128), (3, 128, 160), inputs=2),
-    Family("mvit_*", (3, 16, 224, 224), (3, 16, 224, 224)),
-    Family("swin3d_*", (3, 4, 64, 64), (3, 6, 96, 96)),
+    Family("mvit_*", (3, 16, 224, 224), (3, 16, 224, 224), linears=True),
+    Family("swin3d_*", (3, 4, 64, 64), (3, 6, 96, 96), linears=True),
+    Family("swin_*", linears=True),
+    Family("convnext_*", linears=True),
     Family("s3d", (3, 16, 224, 224), (3, 16, 224, 224)),
     Family("mc3_*", (3, 4, 48, 48), (3, 6, 64, 64)),
     Family("r3d_*", (3, 4, 48, 48), (3, 6, 64, 64)),
@@ -90,8 +94,8 @@ FAMILIES = (
     Family("quantized_*", options=(("weights", None), ("quantize", False))),
     Family("googlenet", options=_PLAIN),
     Family("inception_v3", (3, 96, 96), (3, 128, 128), _PLAIN),
-    Family("vit_*", (3, 224, 224), (3, 224, 224)),
-    Family("maxvit_*", (3, 224, 224), (3, 224, 224)),
+    Family("vit_*", (3, 224, 224), (3, 224, 224), linears=True),
+    Family("maxvit_*", (3, 224, 224), (3, 224, 224), linears=True),
     Family("*"),
 )
 
@@ -126,7 +130,7 @@ def specimen(name: str, *, dtype: torch.dtype = torch.float32, seed: int = 0, sa
     kind = family(name)
     torch.manual_seed(seed)
     model = torchvision.models.get_model(name, **dict(kind.options)).to(dtype).eval()
-    random_zeros(randomise(model, seed), seed)
+    random_zeros(randomise(model, seed), seed, linears=kind.linears)
     example, another = _inputs(kind, kind.shape, 1, dtype, seed), _inputs(kind, kind.other, 2, dtype, seed + 1)
     if sane:
         calibrate(model, *example, seed=seed)
