@@ -12,6 +12,7 @@ from campfire_fx.errors import ShrinkError
 from campfire_fx.labelling import GraphRun, Labelling, label
 from campfire_fx.labels import Labelled, collapse
 from campfire_fx.rules import Constant
+from campfire_fx.rules.record import map_nested
 from campfire_fx.rules.structure import Mixer
 
 
@@ -141,7 +142,7 @@ class _Builder:
 
 def _activations(value: Any) -> list[Labelled]:
     found: list[Any] = []
-    fx.node.map_aggregate(value, found.append)
+    map_nested(value, found.append)
     return [v for v in found if isinstance(v, Labelled)]
 
 

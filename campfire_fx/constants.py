@@ -20,7 +20,7 @@ from campfire_fx.labels import FIXED, Labelled, collapse, lines
 from campfire_fx.memory import Memory
 from campfire_fx.rules import Call, Constant, Held, Rule
 from campfire_fx.rules.gates import gate_add
-from campfire_fx.rules.record import invoke, writes_in_place
+from campfire_fx.rules.record import invoke, map_nested, map_nodes, writes_in_place
 from campfire_fx.rules.structure import MixCall, Mixer
 
 NAN = float("nan")
@@ -75,6 +75,7 @@ def _run(labelling: Labelling, run: GraphRun, calls: dict[Any, tuple[Mixer, MixC
                 values[node] = _execute(labelling, run, node, values, dtype)
                 found.inputs[id(mixer.weight)] = [(call, _gated(call, node, values))]
             else:
+                assert isinstance(labels, Labelled)
                 values[node] = _mix(mixer, _behind_padding(run, call), values, labels, found)
         elif not _has_labels(labels):
             values[node] = labels
@@ -87,13 +88,13 @@ def _run(labelling: Labelling, run: GraphRun, calls: dict[Any, tuple[Mixer, MixC
 
 def _has_labels(value: Any) -> bool:
     found: list[Any] = []
-    fx.node.map_aggregate(value, found.append)
+    map_nested(value, found.append)
     return any(isinstance(v, Labelled) for v in found)
 
 
 def _unknown(labels: Any, dtype: torch.dtype) -> Any:
     """Return NaN in the shape of every labelled tensor."""
-    return fx.node.map_aggregate(
+    return map_nested(
         labels, lambda v: torch.full((), NAN, dtype=dtype).expand(v.shape) if isinstance(v, Labelled) else v
     )
 
@@ -125,10 +126,10 @@ def _behind_padding(run: GraphRun, call: MixCall) -> MixCall:
     module = run.submodule(source)
     mode = source.args[2] if len(source.args) > 2 else source.kwargs.get("mode", "constant")
     filled = source.args[3] if len(source.args) > 3 else source.kwargs.get("value", 0)
-    zeros = isinstance(module, nn.modules.padding._ConstantPadNd) and module.value == 0  # type: ignore[comparison-overlap]
-    if module is None:
-        zeros = mode == "constant" and filled in (0, None)
-    if not zeros or not isinstance(inner, fx.Node):
+    if module is not None:
+        mode = "constant" if isinstance(module, nn.modules.padding._ConstantPadNd) else "other"
+        filled = getattr(module, "value", 0)
+    if mode != "constant" or filled not in (0, None) or not isinstance(inner, fx.Node):
         return call
     if run.values[inner].shape[call.channel_dim] != outer.shape[call.channel_dim]:
         return call
@@ -191,7 +192,7 @@ def _execute(labelling: Labelling, run: GraphRun, node: fx.Node, values: dict[fx
     if rule.constant is Constant.KEEP or (rule.constant is Constant.ZERO and not _unstacking(rule, call)):
         result = _kept(call, values, labels)
         if rule.constant is Constant.ZERO and not (rule.keeps is not None and rule.keeps(call)):
-            result = fx.node.map_aggregate(result, lambda v: v.masked_fill(v != 0, NAN) if isinstance(v, Tensor) else v)
+            result = map_nested(result, lambda v: v.masked_fill(v != 0, NAN) if isinstance(v, Tensor) else v)
         return result
     try:
         result = _evaluate(call, rule, node, values)
@@ -213,7 +214,7 @@ def _worth(call: Call, run: GraphRun, node: fx.Node, values: dict[fx.Node, Any])
         if isinstance(plain, (int, float)) and not isinstance(plain, bool) and not run.rule(node).movement:
             return False
         found: list[Any] = []
-        fx.node.map_aggregate(values[source], found.append)
+        map_nested(values[source], found.append)
         moving = _has_labels(plain)
         known |= any(isinstance(v, Tensor) and not bool(collapse(v).isnan().all()) for v in found if moving)
     vanishing = call.module is not None and run.rule(node).constant is Constant.AFFINE
@@ -242,7 +243,7 @@ def _kept(call: Call, values: dict[fx.Node, Any], labels: Any) -> Any:
         found = torch.where(known[spot] == small, table[spot], NAN)
         return found.expand(output.shape)
 
-    return fx.node.map_aggregate(labels, lambda v: at(v) if isinstance(v, Labelled) else v)
+    return map_nested(labels, lambda v: at(v) if isinstance(v, Labelled) else v)
 
 
 def _agreed(value: Tensor, place: Tensor, count: int) -> Tensor:
@@ -266,11 +267,11 @@ def _evaluate(call: Call, rule: Rule, node: fx.Node, values: dict[fx.Node, Any])
 
 def _evaluate_as(call: Call, rule: Rule, node: fx.Node, values: dict[fx.Node, Any], *, small: bool) -> Any:
     def convert(source: fx.Node) -> Any:
-        return fx.node.map_aggregate(
+        return map_nested(
             values[source], lambda v: (collapse(v) if small else v).clone() if isinstance(v, Tensor) else v
         )
 
-    args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), convert)
+    args, kwargs = map_nodes((node.args, dict(node.kwargs)), convert)
     if small and writes_in_place(node, call.module):
         args = (*_together(args),)
     result = invoke(node, call.module, args, kwargs)
@@ -293,6 +294,8 @@ def _together(args: Any) -> list[Any]:
 
 def _shifts(call: Call, result: Tensor) -> Tensor:
     """Where the scale of a normalisation is zero, its output is its shift."""
+    scale: Any
+    shift: Any
     if call.module is not None:
         scale, shift = call.module.weight, call.module.bias
     else:

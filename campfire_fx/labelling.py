@@ -20,7 +20,7 @@ from campfire_fx.errors import ShrinkError
 from campfire_fx.labels import Labelled
 from campfire_fx.rules import Call, Constant, Held, Rule, known_class, lookup
 from campfire_fx.rules.barriers import BARRIER, fix_tensors
-from campfire_fx.rules.record import invoke
+from campfire_fx.rules.record import invoke, map_nested, map_nodes
 from campfire_fx.rules.structure import Structure, fixed
 
 
@@ -81,7 +81,7 @@ def label(captured: Captured, *, training: bool = True) -> Labelling:
     runs: list[GraphRun] = []
     for island in captured.islands:
         args = placeholder_values(island.module.graph, island.args, island.kwargs)
-        graphs = [(island.module.graph, False)]
+        graphs: list[tuple[fx.Graph, bool]] = [(island.module.graph, False)]
         if training and island.module.train_graph is not None:
             graphs.append((island.module.train_graph, True))
         for graph, is_training in graphs:
@@ -96,7 +96,8 @@ def label(captured: Captured, *, training: bool = True) -> Labelling:
 
 def placeholder_values(graph: fx.Graph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
     """Return the example value of each placeholder of a graph, in order."""
-    values, position = [], 0
+    values: list[Any] = []
+    position = 0
     for node in graph.find_nodes(op="placeholder"):
         name = str(node.target)
         if name.startswith("**"):
@@ -134,7 +135,7 @@ def _run(run: GraphRun, structure: Structure) -> None:
 
 def _activations(run: GraphRun, node: fx.Node) -> list[Labelled]:
     found: list[Labelled] = []
-    fx.node.map_arg(node.args, lambda n: fx.node.map_aggregate(run.values[n], found.append))
+    map_nodes(node.args, lambda n: map_nested(run.values[n], found.append))
     return [v for v in found if isinstance(v, Labelled)]
 
 
@@ -148,7 +149,7 @@ def _attribute(root: nn.Module, target: str) -> Any:
 
 def substitute(values: dict[fx.Node, Any], node: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return a node's arguments with other nodes replaced by their values."""
-    args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), lambda n: values[n])
+    args, kwargs = map_nodes((node.args, dict(node.kwargs)), lambda n: values[n])
     return tuple(args), dict(kwargs)
 
 
@@ -158,7 +159,7 @@ def make_call(
     """Return the call of a node on the labels found so far."""
     args, kwargs = substitute(run.values, node)
     if rule.constant is not Constant.MIX and rule is not BARRIER:
-        args, kwargs = fx.node.map_aggregate((args, kwargs), lambda v: _labelled(v, structure, rule))
+        args, kwargs = map_nested((args, kwargs), lambda v: _labelled(v, structure, rule))
     return Call(node, target_of(run.module, node), run.submodule(node), args, kwargs, structure, example)
 
 
@@ -200,7 +201,7 @@ def _ask_parameter(run: GraphRun, node: fx.Node, structure: Structure, asked: li
         for held in asked:
             structure.pin_tensor(held.tensor)
     args, kwargs = substitute(run.values, node)
-    args, kwargs = fx.node.map_aggregate((args, kwargs), lambda v: v.tensor if isinstance(v, Held) else v)
+    args, kwargs = map_nested((args, kwargs), lambda v: v.tensor if isinstance(v, Held) else v)
     return invoke(node, None, args, kwargs)
 
 
@@ -258,7 +259,7 @@ class ExampleValues:
         given = iter(self._run.args)
         for node in self._run.graph.nodes:
             if node.op == "placeholder":
-                values[node] = fx.node.map_aggregate(next(given), convert)
+                values[node] = map_nested(next(given), convert)
             elif node.op == "get_attr":
                 held = _attribute(self._run.module, str(node.target))
                 values[node] = held.tensor if isinstance(held, Held) else held

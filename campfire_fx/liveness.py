@@ -227,7 +227,7 @@ def _node_labels(labelling: Labelling, roots: Tensor) -> list[tuple[GraphRun, fx
 def _fill(live: Liveness, tensors: list[tuple[GraphRun, fx.Node, Tensor]]) -> bool:
     """Keep one channel of a tensor that would vanish, unless all that reads it vanishes or can do without it."""
     vanished: set[fx.Node] = set()
-    for run, node, labels in tensors:
+    for _run, node, labels in tensors:
         if live.alive[labels].any():
             continue
         if all(user in vanished or _can_skip(user) for user in node.users):

@@ -88,7 +88,7 @@ class _Others(TorchDispatchMode):
     """Counts the operations that a FLOP counter has no formula for, leaving out those that only look at memory."""
 
     def __init__(self, known: Mapping[Any, Any]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._known = known
         self.seen: Counter[str] = Counter()
 

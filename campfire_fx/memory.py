@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from campfire_fx.labelling import GraphRun
-from campfire_fx.rules.record import writes_in_place
+from campfire_fx.rules.record import map_nested, writes_in_place
 
 # These may return their input itself.
 _SAME = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout", "Identity", "dropout",
@@ -58,7 +58,7 @@ class Memory:
         written = values[node]
         whole = isinstance(written, Tensor) and not family.views
         for member in (*family.same, *family.views):
-            values[member] = written if whole else fx.node.map_aggregate(values[member], _unknown)
+            values[member] = written if whole else map_nested(values[member], _unknown)
 
 
 def _unknown(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from campfire_fx.rules.structure import Pin
 
@@ -73,14 +74,16 @@ class ShrinkPlan:
         """Read a plan that `to_json` wrote."""
         data = json.loads(text)
         pairs = ("weight_before", "weight_after", "inputs", "outputs")
-        layers = tuple(
-            LayerChange(**{k: tuple(v) if k in pairs else v for k, v in layer.items()}) for layer in data["layers"]
-        )
+        layers = tuple(_layer({k: tuple(v) if k in pairs else v for k, v in layer.items()}) for layer in data["layers"])
         keep = {
             name: tuple(None if axis is None else tuple(axis) for axis in axes) for name, axes in data["keep"].items()
         }
         repairs = tuple(Repair(**repair) for repair in data["repairs"])
         return ShrinkPlan(layers, repairs, tuple(Pin(**pin) for pin in data["pins"]), keep)
+
+
+def _layer(facts: dict[str, Any]) -> LayerChange:
+    return LayerChange(**facts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from campfire_fx.labels import Labelled, collapse
 from campfire_fx.liveness import Liveness
+from campfire_fx.rules.record import map_nested
 
 
 class Vanished:
@@ -79,4 +80,4 @@ def compact_value(value: Any, live: Liveness) -> Any:
             return Vanished()
         return Labelled(compact(item.labels, live))
 
-    return fx.node.map_aggregate(value, one)
+    return map_nested(value, one)

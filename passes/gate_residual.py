@@ -145,7 +145,8 @@ def _backwards(run: GraphRun, node: fx.Node) -> Iterator[fx.Node]:
 def gate_edit(run: GraphRun, node: fx.Node, live: Liveness) -> Edit:
     """Return the edit that turns a gate into what its two sides have come to be."""
     adds = node.target is gate_add
-    *ends, dim = node.args
+    arguments: Any = node.args
+    *ends, dim = arguments
     sides = ends if adds else [*ends, node]
     wide, narrow = (kept_line(run.values[end].labels, live, dim) for end in sides)
     settle = _settle_add if adds else _settle_read

@@ -19,9 +19,10 @@ from campfire_fx.liveness import Liveness, find_live
 from campfire_fx.passes.bake_reparametrizations import bake_reparametrizations, private_copy
 from campfire_fx.passes.compact import Uneven
 from campfire_fx.passes.drop_unused import drop_dead_nodes, drop_unused, used_paths
+from campfire_fx.passes.edit import Edit
 from campfire_fx.passes.fold_constants import fold_constant_operands
 from campfire_fx.passes.gate_residual import gate_residuals
-from campfire_fx.passes.rewrite_movement import Edit, Unmovable, plan_rewrites
+from campfire_fx.passes.rewrite_movement import Unmovable, plan_rewrites
 from campfire_fx.passes.shrink_channels import Cuts, shrink_channels
 from campfire_fx.passes.summarise import summarise
 from campfire_fx.plan import ShrinkPlan
@@ -73,7 +74,7 @@ def shrink_model(model: nn.Module, example_inputs: Any, options: Options, progre
     """Capture a private copy of a model and shrink it; the model given is not touched."""
     progress("copying the model")
     working = private_copy(model)
-    copies = list(zip(model.parameters(), working.parameters(), strict=True))
+    copies: list[tuple[Tensor, Tensor]] = list(zip(model.parameters(), working.parameters(), strict=True))
     bake_reparametrizations(working)
     progress("capturing the graph")
     shrunk = shrink_captured(trace(working, example_inputs), options, progress)

@@ -13,7 +13,7 @@ from campfire_fx.labels import Labelled
 from campfire_fx.liveness import Liveness
 from campfire_fx.passes.compact import kept_line
 from campfire_fx.passes.edit import hold, replace
-from campfire_fx.rules.record import invoke
+from campfire_fx.rules.record import invoke, map_nodes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,7 +102,7 @@ def _execute(run: GraphRun, chain: list[fx.Node], values: dict[fx.Node, Any]) ->
         return values[source] if source in values else run.values[source]
 
     for node in chain:
-        args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), value)
+        args, kwargs = map_nodes((node.args, dict(node.kwargs)), value)
         values[node] = invoke(node, run.submodule(node), tuple(args), dict(kwargs))
     return values
 

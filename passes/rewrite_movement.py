@@ -27,7 +27,7 @@ from campfire_fx.passes.edit import Edit
 from campfire_fx.passes.gate_residual import gate_edit
 from campfire_fx.passes.reindex import Reindex, find_reindex
 from campfire_fx.rules import Held
-from campfire_fx.rules.record import invoke, writes_in_place
+from campfire_fx.rules.record import invoke, map_nested, map_nodes, writes_in_place
 
 
 class Broken:
@@ -100,7 +100,7 @@ def _step(replay: _Replay, node: fx.Node) -> None:
 
 def _labelled(value: Any) -> list[Labelled]:
     found: list[Any] = []
-    fx.node.map_aggregate(value, found.append)
+    map_nested(value, found.append)
     return [v for v in found if isinstance(v, Labelled)]
 
 
@@ -139,7 +139,7 @@ def _plain(replay: _Replay, node: fx.Node, original: Any) -> Any:
     if any(isinstance(replay.run.values[source], Held) for source in node.all_input_nodes):
         return original  # a parameter whose shape is asked for is pinned
     args, kwargs = substitute(replay.values, node)
-    args, kwargs = fx.node.map_aggregate((args, kwargs), lambda v: v.labels if isinstance(v, Labelled) else v)
+    args, kwargs = map_nested((args, kwargs), lambda v: v.labels if isinstance(v, Labelled) else v)
     value = invoke(node, None, args, kwargs)
     if isinstance(value, Tensor) and not _same(value, original):
         _keep_ancestors(replay, node, "a tensor is made in the size of these channels")
@@ -205,7 +205,7 @@ def _call_edit(run: GraphRun, node: fx.Node, target: Any, args: tuple[Any, ...],
     def apply(replaced: dict[fx.Node, fx.Node]) -> None:
         node.op = "call_method" if isinstance(target, str) else "call_function"
         node.target = target
-        node.args, node.kwargs = fx.node.map_arg((args, kwargs), lambda n: replaced.get(n, n))
+        node.args, node.kwargs = map_nodes((args, kwargs), lambda n: replaced.get(n, n))
 
     return Edit(run, node, "sizes rewritten", "its sizes are written out and channels went", apply)
 
@@ -227,8 +227,8 @@ def _holds(replay: _Replay, node: fx.Node, expected: Any, arguments: Arguments |
 
 
 def _on_labels(replay: _Replay, arguments: Any) -> Any:
-    values = fx.node.map_arg(arguments, lambda n: replay.values[n])
-    return fx.node.map_aggregate(values, lambda v: v.labels if isinstance(v, Labelled) else v)
+    values = map_nodes(arguments, lambda n: replay.values[n])
+    return map_nested(values, lambda v: v.labels if isinstance(v, Labelled) else v)
 
 
 def _fill(replay: _Replay, node: fx.Node) -> float | None:
@@ -258,7 +258,8 @@ def _concatenation(replay: _Replay, node: fx.Node, _expected: Any) -> Arguments 
     """Case 1: operands of a concatenation vanished."""
     if node.target not in CONCATENATIONS or not isinstance(node.args[0], (tuple, list)):
         return None
-    left = [a for a in node.args[0] if not isinstance(replay.values[a], Vanished)]
+    operands: Any = node.args[0]
+    left = [a for a in operands if not isinstance(replay.values[a], Vanished)]
     return node.target, (left, *node.args[1:]), dict(node.kwargs)
 
 
@@ -284,7 +285,8 @@ def _pad_amounts(replay: _Replay, node: fx.Node, expected: Any) -> Arguments | N
         return None
     module = replay.run.submodule(node)
     source: Any = node.args[0]
-    amounts = list(module.padding if module is not None else node.args[1] if len(node.args) > 1 else node.kwargs["pad"])  # type: ignore[arg-type,union-attr]
+    given: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("pad")
+    amounts = list(given if module is None else module.padding)  # type: ignore[arg-type]
     incoming, original = replay.run.values[source], replay.run.values[node]
     for i in range(len(amounts) // 2):
         dim = original.labels.ndim - 1 - i

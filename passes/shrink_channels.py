@@ -62,8 +62,8 @@ def shrink_channels(labelling: Labelling, live: Liveness) -> Cuts:
         for reader in readers:
             _add_folds(labelling, cuts, reader, live)
     _replace(labelling.captured.module, cuts)
-    for module, name, labels in structure.sizes.values():
-        setattr(module, name, int(live.keeps(labels).sum()))
+    for module, name, counted in structure.sizes.values():
+        setattr(module, name, int(live.keeps(counted).sum()))
     for reader in readers:
         _set_groups(cuts, reader)
     return cuts
@@ -157,8 +157,8 @@ def _add_bias(labelling: Labelling, cuts: Cuts, call: MixCall, name: str, amount
             known.new.data += amount
         done.add(id(bias))
     elif call.module is not None:
-        made = nn.Parameter(amount.clone(), requires_grad=call.module.weight.requires_grad)  # type: ignore[union-attr,arg-type]
-        call.module.bias = made  # type: ignore[assignment]
+        made = nn.Parameter(amount.clone())
+        call.module.register_parameter("bias", made)
         done.add(id(made))  # the module's other calls find it there
     else:
         _add_after(labelling.runs[call.graph], call, name, amount)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from campfire_fx.labelling import Labelling
 from campfire_fx.liveness import Liveness, Reader
-from campfire_fx.passes.rewrite_movement import Edit
+from campfire_fx.passes.edit import Edit
 from campfire_fx.passes.shrink_channels import Cuts
 from campfire_fx.plan import LayerChange, Repair, ShrinkPlan
 from campfire_fx.rules.structure import Pin

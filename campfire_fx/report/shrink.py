@@ -73,10 +73,12 @@ class ShrinkReport(Report):
     def _summary(self) -> FittedTable:
         before, after = self.before, self.after
         rows = [
-            _compare("parameters", before and before.parameters, after.parameters, count),
-            _compare("MACs", before and before.macs.total, after.macs.total, count),
-            _compare("latency", before and before.latency.median_ms, after.latency.median_ms, "{:.3g} ms".format),
-            _compare("bytes", before and before.bytes, after.bytes, size),
+            _compare("parameters", before.parameters if before else None, after.parameters, count),
+            _compare("MACs", before.macs.total if before else None, after.macs.total, count),
+            _compare(
+                "latency", before.latency.median_ms if before else None, after.latency.median_ms, "{:.3g} ms".format
+            ),
+            _compare("bytes", before.bytes if before else None, after.bytes, size),
         ]
         return FittedTable("Shrunk", _SUMMARY, rows)
 

@@ -35,7 +35,7 @@ class SparsityReport(Report):
 
     def __rich__(self) -> Any:
         record = self.record
-        lines = [
+        lines: list[Any] = [
             FittedTable(_title(record), _COLUMNS, [_row(layer) for layer in record.layers], _total(record)),
             Text(_summary(record)),
         ]

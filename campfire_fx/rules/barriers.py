@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import fx
 
-from campfire_fx.rules.record import Call, Constant, Rule
+from campfire_fx.rules.record import Call, Constant, Rule, map_nested
 from campfire_fx.rules.structure import fixed
 
 
@@ -24,7 +23,7 @@ def barrier(call: Call, reason: str) -> Any:
 
 def fix_tensors(value: Any) -> Any:
     """Replace every tensor in a value, however nested, by fixed labels of its shape."""
-    return fx.node.map_aggregate(value, lambda v: fixed(v.shape) if isinstance(v, torch.Tensor) else v)
+    return map_nested(value, lambda v: fixed(v.shape) if isinstance(v, torch.Tensor) else v)
 
 
 def unknown(call: Call) -> Any:

@@ -42,4 +42,4 @@ def contract(call: Call) -> Any:
     return fixed(shape)
 
 
-register(Rule("contract", contract, Constant.TAINT), torch.bmm, "bmm", "__rmatmul__")
+register(Rule("contract", contract, Constant.TAINT), torch.bmm, "bmm")

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from campfire_fx.labels import Labelled, collapse, varies
 from campfire_fx.rules.barriers import barrier
 from campfire_fx.rules.pointwise import both_forms
-from campfire_fx.rules.record import Call, Constant, Rule, register
+from campfire_fx.rules.record import Call, Constant, Rule, map_nested, register
 
 
 def move(call: Call) -> Any:
@@ -25,7 +25,7 @@ def move(call: Call) -> Any:
 
 def relabel(call: Call, output: Any) -> Any:
     """Wrap moved label tensors, however nested, in their normal form."""
-    return fx.node.map_aggregate(output, lambda v: call.structure.stretch(v) if isinstance(v, Tensor) else v)
+    return map_nested(output, lambda v: call.structure.stretch(v) if isinstance(v, Tensor) else v)
 
 
 def _moves_only_data(call: Call) -> bool:
@@ -68,7 +68,7 @@ def _narrow_like(labels: Tensor, everyone: list[Tensor], dim: int) -> Tensor:
 def pad(call: Call) -> Any:
     """Pad labels: over space a channel keeps its label; on a channel axis the zeros get fresh labels of their own."""
     value = call.get(0, "input")
-    amounts = call.get(1, "pad") if call.module is None else call.module.padding  # type: ignore[union-attr]
+    amounts: Any = call.get(1, "pad") if call.module is None else call.module.padding
     mode = call.get(2, "mode", "constant") if call.module is None else _mode(call.module)
     if not isinstance(value, Labelled) or not _plain(amounts):
         return barrier(call, "its amounts are computed")

@@ -124,6 +124,6 @@ register(
 register(
     Rule("element-wise", elementwise, Constant.TAINT),
     *dict.fromkeys([*both_forms(_SWALLOWING), *_SWALLOWING_OPERATORS]),
-    *(nn.Hardshrink, nn.Threshold, F.hardshrink, F.threshold, F.threshold_),
+    *(nn.Hardshrink, nn.Threshold, F.hardshrink, F.threshold),
 )
 register(Rule("gated halves", gate_halves, Constant.PRODUCT), nn.GLU, F.glu)

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from campfire_fx.labels import Labelled, varies
 from campfire_fx.rules.barriers import barrier
 from campfire_fx.rules.pointwise import both_forms, join_all
-from campfire_fx.rules.record import Call, Constant, Rule, meta, register
+from campfire_fx.rules.record import Call, Constant, Rule, map_nested, meta, register
 
 
 def over_space(call: Call) -> Any:
@@ -21,7 +21,7 @@ def over_space(call: Call) -> Any:
     if not isinstance(value, Labelled) or len(call.labelled()) != 1:
         return barrier(call, "its input is not one activation")
     output = call.run(meta)
-    return fx.node.map_aggregate(output, lambda v: _resized(call, value, v) if isinstance(v, Tensor) else v)
+    return map_nested(output, lambda v: _resized(call, value, v) if isinstance(v, Tensor) else v)
 
 
 def _resized(call: Call, value: Labelled, output: Tensor) -> Labelled:
@@ -58,7 +58,7 @@ def reduce(call: Call) -> Any:
         labels = labels.narrow(dim, 0, 1)
     output = call.run(meta)
     result = Labelled(labels if labels.ndim == _ndim(output) else _without(labels, dims))
-    return fx.node.map_aggregate(output, lambda v: result if isinstance(v, Tensor) else v)
+    return map_nested(output, lambda v: result if isinstance(v, Tensor) else v)
 
 
 def _ndim(output: Any) -> int:

@@ -104,7 +104,7 @@ class Call:
 
     def run(self, convert: Callable[[Labelled | Held], Any]) -> Any:
         """Execute the operation with every labelled or held tensor converted."""
-        args, kwargs = fx.node.map_aggregate(
+        args, kwargs = map_nested(
             (self.args, self.kwargs), lambda v: convert(v) if isinstance(v, (Labelled, Held)) else v
         )
         return invoke(self.node, self.module, args, kwargs)
@@ -119,9 +119,14 @@ class Call:
         return str(self.node.target) if self.module is not None else self.node.name
 
 
+# fx types these for arguments of nodes; analyses put anything in their place.
+map_nested: Callable[[Any, Callable[[Any], Any]], Any] = fx.node.map_aggregate
+map_nodes: Callable[[Any, Callable[[fx.Node], Any]], Any] = fx.node.map_arg
+
+
 def _leaves(value: Any) -> list[Any]:
     found: list[Any] = []
-    fx.node.map_aggregate(value, found.append)
+    map_nested(value, found.append)
     return found
 
 
