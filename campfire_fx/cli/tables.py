@@ -37,7 +37,7 @@ def outcome_table(outcome: Outcome) -> RenderableType:
     ]
     images = outcome.rows[0].images
     notes = (
-        f"Accuracy on {images:,} test images, looked at once; one is {1 / images:.2%}. MACs: one image."
+        f"Accuracy on {images:,} test images, used for this table alone; one is {1 / images:.2%}. MACs: one image."
         f" Latency: a batch of {LATENCY_BATCH}. File: .safetensors and its code.\n"
         f"Sparse: {percent(outcome.sparsity)} of the weights of its masked layers are zero (asked: "
         f"{percent(outcome.target)}). Slim: outputs within {outcome.difference:.1e} of the sparse ones.\n"

@@ -22,7 +22,7 @@ from campfire_fx.report.progress import progress
 from campfire_fx.slim import SlimModel
 from campfire_fx.train.checkpoint import SUFFIX, Checkpoint, save
 from campfire_fx.train.data import ImageData
-from campfire_fx.train.loop import fit, outputs
+from campfire_fx.train.loop import Epoch, fit, outputs
 from campfire_fx.train.models import build_model
 from campfire_fx.train.networks import restart
 from campfire_fx.train.outcome import LATENCY_BATCH, Outcome, Reloaded, Row, row_of
@@ -69,18 +69,19 @@ def run(settings: Settings, data: ImageData, recipe: Recipe, show: Show) -> Outc
     wishes: dict[str, Any] = {"regime": settings.regime, "sparsity": settings.sparsity, "era": recipe.era}
     sparse = sparsify(dense, example_inputs=example, **wishes)  # a copy: both start from the same weights
 
-    fit(dense, data, recipe, seed=settings.seed, title="dense")
-    fit(sparse, data, recipe, seed=settings.seed, title="sparse")
-    for name, network, sparse_wishes in (("dense", dense, None), ("sparse", sparse, wishes)):
-        checkpoint = Checkpoint(settings.model, options, tuple(example.shape), sparse_wishes, network.state_dict())
-        save(checkpoint, settings.folder / f"{name}{SUFFIX}")
+    for name, network in (("dense", dense), ("sparse", sparse)):
+        show(_told(name, fit(network, data, recipe, seed=settings.seed, title=name)))
+        saved = Checkpoint(
+            settings.model, options, tuple(example.shape), wishes if network is sparse else None, network.state_dict()
+        )
+        save(saved, settings.folder / f"{name}{SUFFIX}")
     show(sparse.report())
 
     slim = sparse.eval().shrink(settings.residual)
     show(slim.report())
     reloaded = _export_and_reload(slim, data, settings.folder)
     scratch = _from_scratch(slim, settings.seed)
-    fit(scratch, data, recipe, seed=settings.seed, title="slim from scratch")
+    show(_told("slim from scratch", fit(scratch, data, recipe, seed=settings.seed, title="slim from scratch")))
 
     networks = {"dense": dense, "sparse": sparse, "slim": slim, "slim from scratch": scratch}
     rows = _compare(networks, data, settings.folder)
@@ -92,6 +93,11 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TrainError(f"Output folder {folder}: it cannot be made ({error.strerror}). Give --output.") from error
+
+
+def _told(name: str, epochs: tuple[Epoch, ...]) -> str:
+    last, seconds = epochs[-1], sum(epoch.seconds for epoch in epochs)
+    return f"Trained {name} in {seconds:.0f} s: loss {last.loss:.4f}, {last.valid:.1%} of the validation images right."
 
 
 def _from_scratch(slim: SlimModel, seed: int) -> nn.Module:
