@@ -92,9 +92,7 @@ class Evaluator:
             if top in self.values:
                 stack.pop()
                 continue
-            missing = [
-                need for need in (*top.all_input_nodes, *self._after.get(top, ())) if need not in self.values
-            ]
+            missing = [need for need in (*top.all_input_nodes, *self._after.get(top, ())) if need not in self.values]
             if missing:
                 stack.extend(missing)
             else:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from campfire_fx.capture.tracer import ExampleTracer
 
 # Methods of real tensors whose argument parser does not see proxies among sizes and indices.
-_TENSOR_METHODS = "__getitem__ __setitem__ expand repeat reshape view tile new_empty new_full new_ones new_zeros".split()
+_TENSOR_METHODS = (
+    "__getitem__ __setitem__ expand repeat reshape view tile new_empty new_full new_ones new_zeros".split()
+)
 _MATH = {id(value): value for name, value in vars(math).items() if callable(value) and not name.startswith("_")}
 _CHECKPOINT_OPTIONS = frozenset(
     {"use_reentrant", "context_fn", "determinism_check", "debug", "preserve_rng_state", "early_stop"}
@@ -58,8 +60,15 @@ class _StandIn(type):
         return hash(cls.real)
 
 
-def _stand_in(real: type) -> _StandIn:
-    return _StandIn(real.__name__, (), {"real": real, "__module__": real.__module__})
+class _VariableStandIn(_StandIn):
+    """Metaclass of the stand-in for `torch.autograd.Variable`, which has been the tensor itself since torch 0.4."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        return cls.real(*args, **kwargs) if find_proxy(args) is None else args[0]
+
+
+def _stand_in(real: type, meta: type[_StandIn] = _StandIn) -> _StandIn:
+    return meta(real.__name__, (), {"real": real, "__module__": real.__module__})
 
 
 _INT, _FLOAT, _SIZE, _FINFO = (_stand_in(real) for real in (int, float, torch.Size, torch.finfo))
@@ -69,7 +78,7 @@ _STAND_INS: dict[type, type] = {int: _INT, float: _FLOAT}
 def _real(kind: Any) -> Any:
     if isinstance(kind, tuple):
         return tuple(_real(item) for item in kind)
-    return kind.real if type(kind) is _StandIn else kind
+    return kind.real if isinstance(type(kind), type) and issubclass(type(kind), _StandIn) else kind
 
 
 def _isinstance(value: Any, kind: Any) -> bool:
@@ -165,6 +174,8 @@ def install(patches: Patches, tracer: ExampleTracer) -> None:
         patches.put(torch.Tensor, name, _tensor_method(name))
     patches.put(vars(torch), "Size", _SIZE)
     patches.put(vars(torch), "finfo", _FINFO)
+    replaced[id(torch.autograd.Variable)] = variable = _stand_in(torch.autograd.Variable, _VariableStandIn)
+    patches.put(vars(torch.autograd), "Variable", variable)
     patches.put(vars(torch), "is_tensor", lambda value: _isinstance(value, torch.Tensor))
     patches.put(torch.autograd.Function, "apply", _apply())
     patches.put(torch.autocast, "__init__", _plain_arguments(torch.autocast.__init__))

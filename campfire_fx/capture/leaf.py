@@ -36,7 +36,7 @@ def _inside_torch(module: nn.Module) -> bool:
     return isinstance(module, _CONTAINERS) or is_torch_class(type(module))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def is_torch_class(cls: type[nn.Module]) -> bool:
     """Return whether instances of `cls` compute what a class of torch.nn, that `cls` is or inherits from, computes."""
     if issubclass(cls, _CONTAINERS) or cls.forward is nn.Module.forward or not _from_torch(cls.forward):

@@ -77,17 +77,17 @@ class ExampleProxy(fx.Proxy):
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         import numpy
 
-        return numpy.asarray(self._ask("numpy.asarray({})", _plain))
+        return numpy.asarray(self._ask("numpy.asarray({})", _itself))
 
     def __hash__(self) -> int:
         example = self.example
-        return object.__hash__(self) if _holds_tensor(example) else hash(self._ask("hash({})", _plain))
+        return object.__hash__(self) if _holds_tensor(example) else hash(self._ask("hash({})", _itself))
 
     def __str__(self) -> str:
-        return repr(self) if _holds_tensor(self.example) else str(self._ask("str({})", _plain))
+        return repr(self) if _holds_tensor(self.example) else str(self._ask("str({})", _itself))
 
     def __format__(self, spec: str) -> str:
-        return repr(self) if _holds_tensor(self.example) else format(self._ask("str({})", _plain), spec)
+        return repr(self) if _holds_tensor(self.example) else format(self._ask("str({})", _itself), spec)
 
     def __len__(self) -> int:
         example = self.example
@@ -209,7 +209,7 @@ def find_proxy(*values: Any) -> ExampleProxy | None:
     return None
 
 
-def _plain(value: Any) -> Any:
+def _itself(value: Any) -> Any:
     return value
 
 
@@ -232,13 +232,35 @@ def _unpacked(frame: Any) -> int | None:
     return int(code[at + 1])
 
 
-def _in_place(function: Callable[[Any, Any], Any]) -> Callable[[ExampleProxy, Any], Any]:
+def _in_place(changing: Callable[[Any, Any], Any], plain: Callable[[Any, Any], Any]) -> Callable[..., Any]:
     def method(self: ExampleProxy, other: Any) -> Any:
-        return self._call(function, self, other)
+        # A size is a number: `h *= 2` gives the name h another, and leaves other names for the first alone.
+        is_tensor = _is_surely_tensor(self.node) or isinstance(self.example, (torch.Tensor, list))
+        return self._call(changing if is_tensor else plain, self, other)
 
     return method
 
 
+def _is_surely_tensor(node: fx.Node) -> bool:
+    """Return whether `node` is a tensor by its operation alone; False where only the example can tell."""
+    while True:
+        if node.op == "call_module":
+            return True
+        if node.op == "call_function" and node.target not in ARITHMETIC:
+            return (getattr(node.target, "__module__", None) or "").startswith("torch.nn.functional")
+        if node.op != "call_function" or not isinstance(node.args[0], fx.Node):
+            return False
+        node = node.args[0]
+
+
 # fx would turn `x += y` into `x + y`, and lose that other names for x see the change.
-for _name in "iadd isub imul itruediv ifloordiv imod ipow iand ior ixor ilshift irshift imatmul".split():
-    setattr(ExampleProxy, f"__{_name}__", _in_place(getattr(operator, _name)))
+IN_PLACE = {
+    operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul,
+    operator.itruediv: operator.truediv, operator.ifloordiv: operator.floordiv, operator.imod: operator.mod,
+    operator.ipow: operator.pow, operator.iand: operator.and_, operator.ior: operator.or_,
+    operator.ixor: operator.xor, operator.ilshift: operator.lshift, operator.irshift: operator.rshift,
+    operator.imatmul: operator.matmul,
+}  # fmt: skip
+ARITHMETIC = frozenset(IN_PLACE) | frozenset(IN_PLACE.values())
+for _changing, _plain in IN_PLACE.items():
+    setattr(ExampleProxy, f"__{_changing.__name__}__", _in_place(_changing, _plain))

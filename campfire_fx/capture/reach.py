@@ -70,7 +70,8 @@ def _functions(value: Any) -> Iterable[FunctionType]:
 
 
 def _methods(cls: type) -> Iterator[FunctionType]:
-    for parent in cls.__mro__:
+    # Subclasses too: which of them a class hands out is decided as the code runs.
+    for parent in {*cls.__mro__, *cls.__subclasses__()}:
         if _is_users(parent):
             for value in vars(parent).values():
                 value = value.fget if isinstance(value, property) else getattr(value, "__func__", value)

@@ -10,15 +10,9 @@ from typing import Any
 import torch
 from torch import fx
 
+from campfire_fx.capture.proxy import IN_PLACE
 from campfire_fx.capture.survey import Survey
 
-_IN_PLACE = {
-    operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul,
-    operator.itruediv: operator.truediv, operator.ifloordiv: operator.floordiv, operator.imod: operator.mod,
-    operator.ipow: operator.pow, operator.iand: operator.and_, operator.ior: operator.or_,
-    operator.ixor: operator.xor, operator.ilshift: operator.lshift, operator.irshift: operator.rshift,
-    operator.imatmul: operator.matmul,
-}  # fmt: skip
 # Methods of lists and dicts that change them.
 _CHANGES = frozenset("append extend insert update setdefault pop popitem clear remove sort reverse".split())
 _ITEMS = (operator.setitem, operator.delitem)
@@ -28,8 +22,8 @@ _ASKING_FUNCTIONS = (
     | {getattr(builtins, name) for name in "len int float max min round pow divmod abs".split()}
     | {value for name, value in vars(operator).items() if callable(value) and not name.startswith("_")}
     | {value for name, value in vars(math).items() if callable(value) and not name.startswith("_")}
-) - {*_IN_PLACE, *_ITEMS}
-_FRESH = frozenset(set(_IN_PLACE.values()) | {torch.cat, torch.add, torch.mul, torch.sub})
+) - {*IN_PLACE, *_ITEMS}
+_FRESH = frozenset(set(IN_PLACE.values()) | {torch.cat, torch.add, torch.mul, torch.sub})
 
 
 def tidy(graph: fx.Graph, survey: Survey) -> None:
@@ -47,7 +41,7 @@ def returns_first_argument(node: fx.Node) -> bool:
         return False
     name = getattr(node.target, "__name__", "")
     return (
-        node.target in _IN_PLACE
+        node.target in IN_PLACE
         or node.kwargs.get("inplace") is True
         or (name.endswith("_") and not name.endswith("__") and _from_torch(node.target))
     )
@@ -109,11 +103,11 @@ def drop_unused_questions(graph: fx.Graph) -> None:
 def prefer_plain_operators(graph: fx.Graph, survey: Survey) -> None:
     """Write `x += y` as `x + y` where x is a fresh result that nothing else reads."""
     for node in graph.nodes:
-        if node.op != "call_function" or node.target not in _IN_PLACE:
+        if node.op != "call_function" or node.target not in IN_PLACE:
             continue
         changed = node.args[0]
         if isinstance(changed, fx.Node) and len(changed.users) == 1 and _is_fresh(changed, survey):
-            node.target = _IN_PLACE[node.target]
+            node.target = IN_PLACE[node.target]
 
 
 def _is_fresh(node: fx.Node, survey: Survey) -> bool:

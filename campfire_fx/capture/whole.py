@@ -39,9 +39,7 @@ def capture_whole(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
     return Island(path, module, *detached((args, kwargs)), tuple(specialisations))
 
 
-def _trace(
-    survey: Survey, args: tuple[Any, ...], kwargs: dict[str, Any], *, training: bool | None
-) -> ExampleTracer:
+def _trace(survey: Survey, args: tuple[Any, ...], kwargs: dict[str, Any], *, training: bool | None) -> ExampleTracer:
     random_states = RandomStates()
     try:
         with untouched(survey.python), training_flags(survey.root, training):

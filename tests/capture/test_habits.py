@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from torch import nn
 
 from tests.capture import habits
 from tests.capture.checks import captured_whole
@@ -14,7 +11,7 @@ from tests.capture.checks import captured_whole
 X, OTHER = torch.randn(2, 3, 10, 10), torch.randn(3, 3, 12, 14)
 FREE = (
     "BranchOnSize Unpack SamePadding IntOfSize SetItems Fold Outputs Recurrent Copies Factories RandomOperations OwnDropout "
-    "StoresState CountsCalls InPlace Views Checkpointed OwnFunctions CachedHelpers Strings Arithmetic Dimensions "
+    "StoresState CountsCalls InPlace SizesInPlace Views Checkpointed OwnFunctions CachedHelpers Strings Arithmetic Dimensions "
     "Scripting NoGradient PlainTensors Shared Hooked Wrapped ZooStyle Parametrised PoolOfSize ZooBlocks Autocast Decorated Legacy Unregistered Wrapper"
 ).split()
 

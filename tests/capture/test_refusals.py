@@ -166,9 +166,7 @@ def test_an_example_that_does_not_match_the_signature(example: Any) -> None:
 
 def test_a_lazy_layer() -> None:
     model = nn.Sequential(nn.LazyConv2d(4, 3), nn.ReLU())
-    assert refusal(model) == (
-        "Lazy layer at 0: it has no weights yet. Run the model once before it is captured."
-    )
+    assert refusal(model) == ("Lazy layer at 0: it has no weights yet. Run the model once before it is captured.")
 
 
 class Base2(Base):
