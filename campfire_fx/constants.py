@@ -215,7 +215,7 @@ def _worth(call: Call, run: GraphRun, node: fx.Node, values: dict[fx.Node, Any])
             return False
         found: list[Any] = []
         map_nested(values[source], found.append)
-        moving = _has_labels(plain)
+        moving = _has_labels(plain) or isinstance(plain, Held)
         known |= any(isinstance(v, Tensor) and not bool(collapse(v).isnan().all()) for v in found if moving)
     vanishing = call.module is not None and run.rule(node).constant is Constant.AFFINE
     return known or vanishing or run.rule(node).constant in (Constant.PRODUCT, Constant.AFFINE) or _makes_zeros(call)

@@ -164,8 +164,11 @@ def make_call(
 
 
 def _labelled(value: Any, structure: Structure, rule: Rule) -> Any:
-    keeps = rule.constant is Constant.AFFINE or rule.name == "per channel"
-    return structure.tensor(value.tensor) if isinstance(value, Held) and not keeps else value
+    if not isinstance(value, Held) or rule.constant is Constant.AFFINE or rule.name == "per channel":
+        return value
+    if value.tensor.numel() == 1:
+        structure.pin_tensor(value.tensor)  # a single number, which every channel reads
+    return structure.tensor(value.tensor)
 
 
 def _call(run: GraphRun, node: fx.Node, structure: Structure, example: Callable[[fx.Node], Any]) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,6 +13,8 @@ from torch import Tensor, fx
 from campfire_fx.constants import Constants
 from campfire_fx.labelling import GraphRun, Labelling
 from campfire_fx.labels import Labelled, collapse
+from campfire_fx.liveness import Liveness, find_live
+from campfire_fx.passes.edit import hold
 
 _BROADCASTING = (operator.add, operator.iadd, operator.sub, operator.mul, torch.add, torch.sub, torch.mul)
 
@@ -21,16 +25,27 @@ def fold_constant_operands(labelling: Labelling, constants: Constants) -> bool:
     Only where the other operand has the full shape, so that broadcasting gives the same result at any image size.
     """
     changed = False
+    living = functools.cache(lambda: find_live(labelling, constants))
     for run, values in zip(labelling.runs, constants.values, strict=True):
         if run.module.train_graph is not None:
             continue  # in training a dead branch still gives its normalisation's shift
+        fed = _fed(run.graph)
         for node in list(run.graph.nodes):
-            if node.target in _BROADCASTING and len(node.args) == 2 and not node.kwargs:
-                changed |= _fold_operand(run, node, values)
+            if node.target in _BROADCASTING and len(node.args) == 2 and fed.issuperset(node.args):
+                changed |= _fold_operand(run, node, values, living)
     return changed
 
 
-def _fold_operand(run: GraphRun, node: fx.Node, values: dict[fx.Node, Any]) -> bool:
+def _fed(graph: fx.Graph) -> set[Any]:
+    """Return the nodes that read an input; arithmetic on parameters alone is left to the parameters' owner."""
+    fed: set[Any] = set()
+    for node in graph.nodes:
+        if node.op == "placeholder" or not fed.isdisjoint(node.all_input_nodes):
+            fed.add(node)
+    return fed
+
+
+def _fold_operand(run: GraphRun, node: fx.Node, values: dict[fx.Node, Any], living: Callable[[], Liveness]) -> bool:
     if not all(_is_activation(run, argument) for argument in node.args):
         return False
     for position, operand in enumerate(node.args):
@@ -38,12 +53,24 @@ def _fold_operand(run: GraphRun, node: fx.Node, values: dict[fx.Node, Any]) -> b
         assert isinstance(operand, fx.Node) and isinstance(other, fx.Node)
         if run.values[other].shape != run.values[node].shape:
             continue
-        value = collapse(values[operand])
-        if operand.op in ("placeholder", "get_attr") or value.isnan().any() or len(operand.users) > 1:
+        if operand.op in ("placeholder", "get_attr") or len(operand.users) > 1:
+            continue
+        value = _constant(run, operand, collapse(values[operand]), living)
+        if value is None:
             continue
         _replace(run, node, position, value)
         return True
     return False
+
+
+def _constant(run: GraphRun, operand: fx.Node, value: Tensor, living: Callable[[], Liveness]) -> Tensor | None:
+    """Return the value of an operand that is constant in every channel that lives, or None; the others count as 0."""
+    unknown = value.isnan()
+    if not unknown.any():
+        return value
+    if unknown.all() or (unknown & living().keeps(run.values[operand].labels)).any():
+        return None
+    return value.nan_to_num(nan=0.0)
 
 
 def _is_activation(run: GraphRun, argument: Any) -> bool:
@@ -58,10 +85,8 @@ def _replace(run: GraphRun, node: fx.Node, position: int, value: Tensor) -> None
         node.replace_all_uses_with(other)
         graph.erase_node(node)
     else:
-        name = f"{operand.name}_constant"
-        run.module.register_buffer(name, value.clone())
         with graph.inserting_before(node):
-            node.update_arg(position, graph.get_attr(name))
+            node.update_arg(position, hold(run.module, graph, f"{operand.name}_constant", value.clone()))
         if node.target is operator.iadd:
             node.target = operator.add  # never into the buffer
     _erase_unused(graph, operand)

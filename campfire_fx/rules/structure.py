@@ -142,9 +142,8 @@ class Structure:
         """Return the labels of a parameter or buffer, one per element, fresh at its first use.
 
         One too large to be a scale, shift or position table is a weight on its way into a computation: it is pinned.
-        So is a single number, which every channel reads.
         """
-        if tensor.numel() == 1 or tensor.numel() > _MOST_LABELS:
+        if tensor.numel() > _MOST_LABELS:
             self.pin_tensor(tensor)
         known = self.tensors.get(id(tensor))
         if known is None:
