@@ -31,7 +31,8 @@ def fold_constant_operands(labelling: Labelling, constants: Constants) -> bool:
             continue  # in training a dead branch still gives its normalisation's shift
         fed = _fed(run.graph)
         for node in list(run.graph.nodes):
-            if node.target in _BROADCASTING and len(node.args) == 2 and fed.issuperset(node.args):
+            plain = node.target in _BROADCASTING and len(node.args) == 2 and not node.kwargs
+            if plain and fed.issuperset(node.args):
                 changed |= _fold_operand(run, node, values, living)
     return changed
 
