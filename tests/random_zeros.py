@@ -32,7 +32,10 @@ def randomise(model: nn.Module, seed: int = 0, *, positive: bool = False, biases
             if isinstance(module, _NORMS):
                 _randomise_norm(module, generator, positive)
         for parameter in model.parameters() if biases else ():
-            if id(parameter) not in norms and id(parameter) not in weights and parameter.is_floating_point():
+            if id(parameter) in weights:
+                if _is_uniform(parameter):  # a head that begins at zero
+                    parameter.copy_(_normal(parameter, generator) / parameter[0].numel() ** 0.5)
+            elif id(parameter) not in norms and parameter.is_floating_point():
                 _make_visible(parameter, generator)
     return model
 
@@ -41,14 +44,17 @@ def _is_plain(module: nn.Module) -> bool:
     return isinstance(module._parameters.get("weight"), nn.Parameter)
 
 
+def _is_uniform(parameter: Tensor) -> bool:
+    return parameter.numel() > 1 and bool((parameter == parameter.flatten()[0]).all())
+
+
 def _make_visible(parameter: Tensor, generator: torch.Generator) -> None:
     """Draw anew what was made uniform (biases of 0, slopes of 0.25, layer scales of 1e-6); leave the rest."""
-    uniform = parameter.numel() > 1 and bool((parameter == parameter.flatten()[0]).all())
-    if uniform or parameter.ndim <= 1:
+    if _is_uniform(parameter) or parameter.ndim <= 1:
         parameter.copy_(_uniform(parameter, 0.2, 1.0, generator) * _signs(parameter, generator))
 
 
-def _randomise_norm(norm: nn.Module, generator: torch.Generator, positive: bool) -> None:
+def _randomise_norm(norm: Any, generator: torch.Generator, positive: bool) -> None:
     mean, var = getattr(norm, "running_mean", None), getattr(norm, "running_var", None)
     if mean is not None and var is not None:
         mean.copy_(_normal(mean, generator) * 0.5)
@@ -75,16 +81,16 @@ def _signs(like: Tensor, generator: torch.Generator) -> Tensor:
     return (torch.randint(0, 4, like.shape, generator=generator).clamp(max=1) * 2 - 1).to(like)
 
 
-def filter_mask(layer: nn.Module, dead: Tensor) -> Tensor:
+def filter_mask(layer: Any, dead: Tensor) -> Tensor:
     """Return a mask (True = kept) of the weight's shape that drops the filters where `dead`, bool (outputs,)."""
-    weight: Any = layer.weight
+    weight: Tensor = layer.weight
     if not isinstance(layer, _ConvTransposeNd):
         return (~dead).view(-1, *[1] * (weight.ndim - 1)).expand(weight.shape)
     per_group = (~dead).view(layer.groups, 1, -1).expand(-1, weight.shape[0] // layer.groups, -1).flatten(0, 1)
     return per_group.view(*per_group.shape, *[1] * (weight.ndim - 2)).expand(weight.shape)
 
 
-def zero_filters(layer: nn.Module, dead: list[int] | tuple[int, ...]) -> None:
+def zero_filters(layer: Any, dead: list[int] | tuple[int, ...]) -> None:
     """Set whole filters (the weights that make one output channel) of one layer to zero; the bias stays."""
     outputs = getattr(layer, "out_channels", None) or layer.out_features
     index = torch.zeros(outputs, dtype=torch.bool)
@@ -180,5 +186,5 @@ def _calibrating(model: nn.Module, generator: torch.Generator) -> Iterator[None]
 
 def outputs_of(model: nn.Module) -> int:
     """Count the output channels of all layers without bias: as many biases folding may have to make."""
-    layers = [m for m in model.modules() if isinstance(m, (_ConvNd, nn.Linear)) and m.bias is None]
+    layers: list[Any] = [m for m in model.modules() if isinstance(m, (_ConvNd, nn.Linear)) and m.bias is None]
     return sum(int(getattr(layer, "out_channels", None) or layer.out_features) for layer in layers)

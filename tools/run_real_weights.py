@@ -70,7 +70,7 @@ def measure(network: Network, regime: str, dead_norm: str) -> Row:
     from campfire_fx import sparsify
     from tests.assertions import difference, outputs, parameters
 
-    found: dict[str, float] = {}
+    found: dict[torch.dtype, float] = {}
     for dtype in (torch.float32, torch.float64):
         model = network.load().to(dtype).eval()
         example = network.inputs(network.shape, dtype)
@@ -78,9 +78,11 @@ def measure(network: Network, regime: str, dead_norm: str) -> Row:
         sparse.finalize()
         slim = sparse.shrink(verify=False)
         pairs = [(outputs(sparse, x), outputs(slim, x)) for x in (example, network.inputs(network.other, dtype))]
-        found[str(dtype).removeprefix("torch.")] = max(difference(*pair) for pair in pairs)
+        found[dtype] = max(difference(*pair) for pair in pairs)
     sizes = parameters(model), parameters(slim)
-    return Row(network.name, regime, dead_norm, *sizes, sparse.sparsity().true, **found)
+    return Row(
+        network.name, regime, dead_norm, *sizes, sparse.sparsity().true, found[torch.float32], found[torch.float64]
+    )
 
 
 def table(rows: list[Row]) -> Table:

@@ -84,7 +84,11 @@ def _crepe(size: str) -> nn.Module:
 def _mtcnn(net: str) -> nn.Module:
     package = "facenet_pytorch.models"
     nothing: dict[str, Any] = {"detect_face": None, "extract_face": None}
-    stand_ins = {"facenet_pytorch": {}, package: {"__path__": []}, f"{package}.utils": {"__path__": []}}
+    stand_ins: dict[str, dict[str, Any]] = {
+        "facenet_pytorch": {},
+        package: {"__path__": []},
+        f"{package}.utils": {"__path__": []},
+    }
     path = folder("facenet_pytorch") / "models" / "mtcnn.py"
     source = load_file(f"{package}.mtcnn", path, {**stand_ins, f"{package}.utils.detect_face": nothing})
     model: nn.Module = getattr(source, net)()
