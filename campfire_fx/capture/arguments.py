@@ -1,4 +1,4 @@
-"""Inputs and outputs: placeholders for the arguments given, structures of proxies, and structures rebuilt in the graph."""
+"""Inputs and outputs: placeholders for the arguments given, structures of proxies, structures rebuilt in the graph."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import fx
 
 from campfire_fx.capture.location import line
 from campfire_fx.capture.records import Specialisation
 
 if TYPE_CHECKING:
-    from campfire_fx.capture.proxy import ExampleProxy
     from campfire_fx.capture.tracer import ExampleTracer
 
 
@@ -49,13 +49,13 @@ def placeholders(
     return bound.args, bound.kwargs
 
 
-def _placeholder(tracer: ExampleTracer, name: str, value: Any) -> ExampleProxy:
+def _placeholder(tracer: ExampleTracer, name: str, value: Any) -> fx.Proxy:
     proxy = tracer.create_proxy("placeholder", name, (), {})
     tracer.evaluator.give(proxy.node, value)
     return proxy
 
 
-def _given(tracer: ExampleTracer, proxy: ExampleProxy, value: Any) -> Any:
+def _given(tracer: ExampleTracer, proxy: fx.Proxy, value: Any) -> Any:
     """Return what the model's code gets to see of an argument."""
     if isinstance(value, (list, tuple, dict)) or _is_fixed(value):
         for expression, part in _fixed(str(proxy.node.target), value):
@@ -103,8 +103,8 @@ def unfold(proxy: Any, value: Any) -> Any:
     return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
 
 
-def rebuild(tracer: ExampleTracer, value: dict[Any, Any]) -> Any:
-    """Return a node that makes a dict of the class that `value` has."""
+def rebuild(tracer: ExampleTracer, value: Any) -> Any:
+    """Return a node that makes a dict of the class that `value`, a dict, has."""
     if dataclasses.is_dataclass(value):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         return tracer.create_node("call_function", type(value), (), tracer.create_arg(fields))

@@ -84,7 +84,7 @@ class DualGraphModule(fx.GraphModule):
         finally:
             self._graph = graph
         code = super().recompile()
-        type(self).forward = _dispatch(type(self).forward, train_forward)  # type: ignore[method-assign]
+        type(self).forward = _dispatch(type(self).forward, train_forward)
         return code
 
     def __deepcopy__(self, memo: dict[int, Any]) -> DualGraphModule:

@@ -1,8 +1,8 @@
 """Example values of graph nodes, computed only when asked for, on tensors without data.
 
-Tensors live on the meta device: shapes and dtypes flow, nothing is computed, nothing of the user's is touched. Two kinds
-of node need more than torch's meta kernels: questions about the device are answered from the real tensors, and leaf
-modules run as shadows: same attributes, meta parameters, no hooks.
+Tensors live on the meta device: shapes and dtypes flow, nothing is computed, nothing of the user's is touched. Two
+kinds of node need more than torch's meta kernels: questions about the device are answered from the real tensors, and
+leaf modules run as shadows: same attributes, meta parameters, no hooks.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Evaluator:
             self._mutators.setdefault(node.args[0], []).append(node)
 
     def value(self, node: fx.Node) -> Any:
-        """Return the value of `node`. Raises what the operations raise: a shape that does not fit, data that is needed."""
+        """Return the value of `node`. Raises what operations raise: a shape that does not fit, data that is needed."""
         random_state = torch.get_rng_state()
         try:
             return self._value(node)
@@ -100,9 +100,9 @@ class Evaluator:
         return self.values[node]
 
     def constant(self, node: fx.Node) -> Any:
-        """Return the true value, data and all, of a node that depends on no input, no random draw, and nothing that training changes.
+        """Return the true value, data and all, of a node that no input, random draw or training changes.
 
-        Raises LookupError where it does depend on one.
+        Raises LookupError where one does.
         """
         needed: dict[fx.Node, None] = {}
         stack = [node]

@@ -27,7 +27,7 @@ Frozen = list[tuple[str, Any, Any, Any, str]]
 
 def freeze(graph: fx.Graph) -> Frozen:
     """Return the nodes of `graph` as (op, target, args, kwargs, name), with references in place of nodes."""
-    order = {node: _Reference(index) for index, node in enumerate(graph.nodes)}
+    order: dict[fx.Node, Any] = {node: _Reference(index) for index, node in enumerate(graph.nodes)}
     return [
         (node.op, node.target, *fx.map_arg((node.args, node.kwargs), order.__getitem__), node.name)
         for node in graph.nodes

@@ -148,6 +148,7 @@ class FunctionCall:
         self.__module__ = function.__module__
 
     def __call__(self, *args: Any) -> Any:
+        """Apply the function."""
         return self.function.apply(*args)
 
     def __eq__(self, other: object) -> bool:
@@ -179,8 +180,8 @@ def install(patches: Patches, tracer: ExampleTracer) -> None:
     patches.put(vars(torch), "is_tensor", lambda value: _isinstance(value, torch.Tensor))
     patches.put(torch.autograd.Function, "apply", _apply())
     patches.put(torch.autocast, "__init__", _plain_arguments(torch.autocast.__init__))
-    patches.put(torch.autocast, "__enter__", lambda context: tracer.enter_autocast(context))
-    patches.put(torch.autocast, "__exit__", lambda context, *error: tracer.exit_autocast(context))
+    patches.put(torch.autocast, "__enter__", lambda self: tracer.enter_autocast(self))  # noqa: PLW0108  binds self
+    patches.put(torch.autocast, "__exit__", lambda self, *_error: tracer.exit_autocast(self))
     _install_in_namespaces(patches, tracer, replaced)
 
 

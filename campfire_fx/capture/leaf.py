@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,18 +28,23 @@ def is_leaf(module: nn.Module) -> bool:
     """
     if isinstance(module, torch.jit.ScriptModule):
         return True
-    if "forward" in module.__dict__ or is_parametrized(module) or not is_torch_class(type(module)):
+    if "forward" in module.__dict__ or is_parametrized(module) or not is_torch_class(module):
         return False
     return not module._modules or all(_inside_torch(child) for child in module.modules())
 
 
 def _inside_torch(module: nn.Module) -> bool:
-    return isinstance(module, _CONTAINERS) or is_torch_class(type(module))
+    return isinstance(module, _CONTAINERS) or is_torch_class(module)
+
+
+def is_torch_class(module: nn.Module) -> bool:
+    """Return whether `module` computes what a class of torch.nn, that its class is or inherits from, computes."""
+    cls: Any = type(module)
+    return _is_torch_class(cls)
 
 
 @functools.cache
-def is_torch_class(cls: type[nn.Module]) -> bool:
-    """Return whether instances of `cls` compute what a class of torch.nn, that `cls` is or inherits from, computes."""
+def _is_torch_class(cls: type[nn.Module]) -> bool:
     if issubclass(cls, _CONTAINERS) or cls.forward is nn.Module.forward or not _from_torch(cls.forward):
         return False
     first = next(i for i, c in enumerate(cls.__mro__) if _from_torch(c))

@@ -6,14 +6,15 @@ import operator
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
 import torch
 from torch import fx
 
-_TORCH = os.path.dirname(torch.__file__) + os.sep
-_HERE = os.path.dirname(__file__) + os.sep
+_TORCH = f"{Path(torch.__file__).parent}{os.sep}"
+_HERE = f"{Path(__file__).parent}{os.sep}"
 _INFIX = {
     operator.add: "+", operator.sub: "-", operator.mul: "*", operator.truediv: "/", operator.floordiv: "//",
     operator.mod: "%", operator.pow: "**", operator.matmul: "@", operator.eq: "==", operator.ne: "!=",
@@ -60,7 +61,8 @@ def _walk(traceback: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
 
 
 def line(filename: str, number: int) -> str:
-    return f"{os.path.basename(filename)}:{number}"
+    """Return `file.py:123`."""
+    return f"{Path(filename).name}:{number}"
 
 
 def expression(value: Any, depth: int = _DEPTH) -> str:

@@ -9,7 +9,7 @@ _ABSENT = object()
 
 
 class Patches:
-    """Replace entries of dicts (module globals) and attributes of classes; leaving the block puts all back, last first."""
+    """Replace entries of dicts (module globals) and attributes of classes; leaving the block puts all back."""
 
     def __init__(self) -> None:
         self._undo: list[tuple[Any, str, Any]] = []

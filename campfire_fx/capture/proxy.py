@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _TENSOR_NAMES = frozenset(dir(torch.Tensor))
 _UNPACK = __import__("dis").opmap["UNPACK_SEQUENCE"]
 _EXTENDED = __import__("dis").opmap["EXTENDED_ARG"]
-_VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
+_VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 
 
 class ExampleProxy(fx.Proxy):
@@ -75,9 +75,9 @@ class ExampleProxy(fx.Proxy):
             return int(self._ask("int({})", operator.index))
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
-        import numpy
+        import numpy as np
 
-        return numpy.asarray(self._ask("numpy.asarray({})", _itself))
+        return np.asarray(self._ask("numpy.asarray({})", _itself))
 
     def __hash__(self) -> int:
         example = self.example
@@ -105,7 +105,7 @@ class ExampleProxy(fx.Proxy):
             if isinstance(example, (dict, *_VIEWS)) or not hasattr(example, "__getitem__"):
                 return iter(self.tracer.unfolded(self))
             count = len(self)
-        return iter([self[i] for i in range(count)])
+        return iter([self[i] for i in range(count)])  # type: ignore[index]  # fx makes __getitem__
 
     def __reversed__(self) -> Iterator[Any]:
         return reversed(list(self))
@@ -156,9 +156,9 @@ class ExampleProxy(fx.Proxy):
 
     @classmethod
     def __torch_function__(
-        cls, orig_method: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        cls, orig_method: Any, types: Any, args: tuple[Any, ...] | None = None, kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
+        args, kwargs = args or (), kwargs or {}
         proxy = find_proxy(args, kwargs)
         assert proxy is not None
         call = sys._getframe(1)
@@ -187,6 +187,7 @@ class ExampleAttribute(ExampleProxy, Attribute):
         return node
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the method that the attribute is."""
         root: Any = self.root
         if self.attr not in _TENSOR_NAMES and isinstance(root.example, (dict, list)):
             return getattr(root.tracer.unfolded(root), self.attr)(*args, **kwargs)
@@ -216,7 +217,7 @@ def _itself(value: Any) -> Any:
 def _holds_tensor(value: Any) -> bool:
     if isinstance(value, (tuple, list)):
         return any(_holds_tensor(item) for item in value)
-    return isinstance(value, torch.Tensor) or isinstance(value, dict)
+    return isinstance(value, (torch.Tensor, dict))
 
 
 def _is_structure(value: Any) -> bool:

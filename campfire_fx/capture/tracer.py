@@ -163,7 +163,7 @@ class ExampleTracer(fx.Tracer):
         """Append a node, after the change of grad mode that the code made since the last one."""
         if kind != "placeholder" and (not torch.is_grad_enabled()) != (self._grad_before is not None):
             self._follow_grad_mode()
-        node = self.graph.create_node(kind, target, args, kwargs, name)
+        node = self.graph.create_node(kind, target, args, kwargs, name, type_expr)
         node.meta["nn_module_stack"] = self._stack  # as torch.fx notes it: the modules being called, innermost last
         self.evaluator.created(node, tidy.changes_first_argument(node))
         return node
@@ -256,7 +256,7 @@ class ExampleTracer(fx.Tracer):
             self.create_proxy("call_method", "copy_", (self._read(buffer), value), {})
 
     def _write_to_leaf(self, leaf: nn.Module, name: str, value: Any) -> None:
-        """Refuse a change of what a leaf computes: it would be gone when the leaf runs. Notes of the user's may pass."""
+        """Refuse a change of what a leaf computes: it would be gone when the leaf runs. New names may pass."""
         if hasattr(leaf, name) and getattr(leaf, name) is not value:
             raise CaptureError(
                 f"Assignment at {current_line()}: forward() changes {name!r} of {self.survey.paths[id(leaf)]}. "
@@ -311,7 +311,7 @@ class ExampleTracer(fx.Tracer):
         result: list[Any] = []
         try:
             yield result
-        except Exception:
+        except Exception:  # noqa: BLE001  (whatever a function may raise on proxies)
             result.clear()
             for node in reversed(self.graph.nodes):
                 if node is last:

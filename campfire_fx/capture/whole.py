@@ -36,7 +36,8 @@ def capture_whole(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
         specialisations.update(train.specialisations)
         _merge_constants(constants, train_graph, train.constants)
     module = DualGraphModule(model, tracer.graph, train_graph, constants=constants, stands_in=bool(path))
-    return Island(path, module, *detached((args, kwargs)), tuple(specialisations))
+    args, kwargs = detached((args, kwargs))
+    return Island(path, module, args, kwargs, tuple(specialisations))
 
 
 def _trace(survey: Survey, args: tuple[Any, ...], kwargs: dict[str, Any], *, training: bool | None) -> ExampleTracer:
@@ -49,8 +50,8 @@ def _trace(survey: Survey, args: tuple[Any, ...], kwargs: dict[str, Any], *, tra
         drew = random_states.restore()
     if drew:
         raise CaptureError(
-            f"Random numbers at {type(survey.root).__name__}.forward: it draws them outside of torch operations, and a graph "
-            "would repeat the first draw for ever. Draw them with torch.rand and the like, or trace the model's parts."
+            f"Random numbers at {type(survey.root).__name__}.forward: it draws them outside of torch operations, and a "
+            "graph would repeat the first draw for ever. Draw them with torch.rand and the like, or trace its parts."
         )
     return tracer
 

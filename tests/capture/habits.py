@@ -533,7 +533,7 @@ class ZooBlocks(Base):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
-        for scale, (name, block) in zip(self.scales, self.blocks.items()):
+        for scale, (name, block) in zip(self.scales, self.blocks.items()):  # noqa: B905
             x = x + block(x) * scale if name == "a" else block(x) * scale
         eps = torch.finfo(x.dtype).eps
         x = x / (x.norm(dim=1, keepdim=True) + eps) + self.table["t"].type_as(x)

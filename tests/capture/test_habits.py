@@ -10,9 +10,10 @@ from tests.capture.checks import captured_whole
 
 X, OTHER = torch.randn(2, 3, 10, 10), torch.randn(3, 3, 12, 14)
 FREE = (
-    "BranchOnSize Unpack SamePadding IntOfSize SetItems Fold Outputs Recurrent Copies Factories RandomOperations OwnDropout "
-    "StoresState CountsCalls InPlace SizesInPlace Views Checkpointed OwnFunctions CachedHelpers Strings Arithmetic Dimensions "
-    "Scripting NoGradient PlainTensors Shared Hooked Wrapped ZooStyle Parametrised PoolOfSize ZooBlocks Autocast Decorated Legacy Unregistered Wrapper"
+    "BranchOnSize Unpack SamePadding IntOfSize SetItems Fold Outputs Recurrent Copies Factories RandomOperations "
+    "OwnDropout StoresState CountsCalls InPlace SizesInPlace Views Checkpointed OwnFunctions CachedHelpers Strings "
+    "Arithmetic Dimensions Scripting NoGradient PlainTensors Shared Hooked Wrapped ZooStyle Parametrised PoolOfSize "
+    "ZooBlocks Autocast Decorated Legacy Unregistered Wrapper"
 ).split()
 
 
