@@ -59,7 +59,7 @@ def _given(tracer: ExampleTracer, proxy: fx.Proxy, value: Any) -> Any:
     """Return what the model's code gets to see of an argument."""
     if isinstance(value, (list, tuple, dict)) or _is_fixed(value):
         for expression, part in _fixed(str(proxy.node.target), value):
-            tracer.specialisations[Specialisation(_definition(tracer.root), expression, part)] = None
+            tracer.questions.facts[Specialisation(_definition(tracer.root), expression, part)] = None
     return unfold(proxy, value)
 
 

@@ -20,7 +20,9 @@ class CallRecord:
         self._calls: dict[int, list[Call]] = {}
         self._signatures: set[tuple[int, str]] = set()
         self._used_in_parts: set[int] = set()
-        self._running: list[int] = []
+        self._running: list[tuple[int, list[tuple[torch.Tensor, int]]]] = []
+        self._outputs: dict[int, list[Any]] = {}
+        self._no_leaves: set[int] = set()
         self._parents: dict[int, set[int]] = {}
         for module in model.modules():
             for child in module.children():
@@ -38,6 +40,14 @@ class CallRecord:
         """Return whether a part of `module` was called while `module` itself was not running."""
         return id(module) in self._used_in_parts
 
+    def outputs_of(self, module: nn.Module) -> list[Any]:
+        """Return what each call of `module` gave, tensors without their data."""
+        return self._outputs.get(id(module), [])
+
+    def may_be_leaf(self, module: nn.Module) -> bool:
+        """Return whether `module`, seen from outside, is an operation: tensors out, and no tensor given is changed."""
+        return id(module) in self._outputs and id(module) not in self._no_leaves
+
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Note that a call begins."""
         signature = (id(module), signature_of((args, kwargs)))
@@ -45,18 +55,22 @@ class CallRecord:
             self._signatures.add(signature)
             self._calls.setdefault(id(module), []).append(map_tensors((args, kwargs), _without_data))
         self._note_callers(id(module))
-        self._running.append(id(module))
+        self._running.append((id(module), [(t, t._version) for t in _tensors((args, kwargs))]))
 
-    def leave(self) -> None:
+    def leave(self, output: Any) -> None:
         """Note that the innermost call ends."""
-        self._running.pop()
+        module, versions = self._running.pop()
+        self._outputs.setdefault(module, []).append(map_tensors(output, _without_data))
+        if not _is_of_tensors(output) or any(tensor._version != version for tensor, version in versions):
+            self._no_leaves.add(module)
 
     def _note_callers(self, module: int) -> None:
         """Mark the modules around a called one up to the nearest that runs: none of them made the call."""
         pending, around = [module], set[int]()
+        running = {caller for caller, _ in self._running}
         while pending:
             parents = self._parents.get(pending.pop(), set())
-            if not parents.intersection(self._running):
+            if not parents.intersection(running):
                 pending.extend(parents - around)
                 around |= parents
         self._used_in_parts |= around
@@ -69,13 +83,27 @@ def record_calls(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     for module in model.modules():
         if module is not model:
             handles.append(module.register_forward_pre_hook(record.enter, with_kwargs=True))
-            handles.append(module.register_forward_hook(lambda *_: record.leave(), always_call=True))
+            handles.append(module.register_forward_hook(lambda *call: record.leave(call[-1]), always_call=True))
     try:
         run(model, args, kwargs)
     finally:
         for handle in handles:
             handle.remove()
     return record
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    found: list[torch.Tensor] = []
+    map_tensors(value, found.append)
+    return found
+
+
+def _is_of_tensors(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return all(map(_is_of_tensors, value))
+    if isinstance(value, dict):
+        return all(map(_is_of_tensors, value.values()))
+    return value is None or isinstance(value, torch.Tensor)
 
 
 def signature_of(value: Any) -> str:

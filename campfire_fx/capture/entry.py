@@ -4,24 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from campfire_fx.capture.example import example_for
 from campfire_fx.capture.islands import capture_islands
 from campfire_fx.capture.records import Captured
-from campfire_fx.capture.whole import capture_whole
+from campfire_fx.capture.survey import Survey
+from campfire_fx.capture.whole import trace_graphs
 from campfire_fx.errors import CaptureError
 
 
+@torch.inference_mode(mode=False)  # whose tensors could never be trained
 def trace(model: nn.Module, example_inputs: Any = None) -> Captured:
-    """Capture `model` as graphs over its own modules and parameters. The model given is not altered."""
+    """Capture `model` as graphs over its own modules and parameters. The model given is not altered.
+
+    A submodule whose code cannot be followed stays as it is, a leaf of the graph around it; where that is the model
+    itself, its largest parts are captured. `Captured.untraced` names what stays Python, with the line that did it.
+    Raises CaptureError where nothing can be captured, or the model does not run on the example.
+    """
     _refuse_lazy_layers(model)
     args, kwargs = example_for(model, example_inputs)
     try:
-        island = capture_whole(model, args, kwargs)
+        traced = trace_graphs(Survey(model), args, kwargs)
     except CaptureError as reason:
         return capture_islands(model, args, kwargs, reason)
+    island = traced.island(model, args, kwargs)
     return Captured(island.module, (island,), (), island.args, island.kwargs)
 
 

@@ -180,8 +180,8 @@ def install(patches: Patches, tracer: ExampleTracer) -> None:
     patches.put(vars(torch), "is_tensor", lambda value: _isinstance(value, torch.Tensor))
     patches.put(torch.autograd.Function, "apply", _apply())
     patches.put(torch.autocast, "__init__", _plain_arguments(torch.autocast.__init__))
-    patches.put(torch.autocast, "__enter__", lambda self: tracer.enter_autocast(self))  # noqa: PLW0108  binds self
-    patches.put(torch.autocast, "__exit__", lambda self, *_error: tracer.exit_autocast(self))
+    patches.put(torch.autocast, "__enter__", lambda self: tracer.contexts.enter_autocast(self))  # noqa: PLW0108  binds self
+    patches.put(torch.autocast, "__exit__", lambda self, *_error: tracer.contexts.exit_autocast(self))
     _install_in_namespaces(patches, tracer, replaced)
 
 
@@ -212,7 +212,7 @@ def wrapped_functions() -> dict[tuple[int, str], Any]:
 def _factory(function: Callable[..., Any], tracer: ExampleTracer) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if not tracer.is_tracing():
+        if not tracer.questions.is_tracing():
             return function(*args, **kwargs)
         try:
             return tracer.create_proxy("call_function", function, args, kwargs)

@@ -1,4 +1,8 @@
-"""Capture the parts of a model that can be captured, where the whole cannot."""
+"""Capture what can be captured of a model that cannot be captured as it is.
+
+A submodule whose code no trace can follow is left as it is: a leaf of the graph around it. Where the model's own code
+cannot be followed, its largest parts that can be are captured one by one.
+"""
 
 from __future__ import annotations
 
@@ -7,40 +11,49 @@ from typing import Any
 import torch
 from torch import nn
 
-from campfire_fx.capture import graphs
 from campfire_fx.capture.calls import Call, CallRecord, record_calls
 from campfire_fx.capture.evaluate import map_tensors
 from campfire_fx.capture.leaf import is_leaf
 from campfire_fx.capture.records import Captured, Island
 from campfire_fx.capture.structure import with_replacements
-from campfire_fx.capture.whole import capture_whole, detached
+from campfire_fx.capture.survey import Survey
+from campfire_fx.capture.tracer import FailedInside
+from campfire_fx.capture.whole import Traced, detached, trace_graphs
 from campfire_fx.errors import CaptureError
 
 _SHAPES_TRIED = 8
+_MOST_OPAQUE = 64  # each costs a trace of what is around it
 
 
 def capture_islands(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], reason: CaptureError) -> Captured:
-    """Run `model` on the example, and capture the largest submodules that hold weights and can be captured.
+    """Run `model` on the example, and capture it around its opaque submodules, else the largest parts that can be.
 
     What comes back is the model's structure with the islands in place; all else is shared with the model given.
     `reason`: why the whole could not be captured; raised if no part can.
     """
-    search = _Search(record_calls(model, args, kwargs))
-    search.skip("", model, str(reason))
+    search = _Search(model, record_calls(model, args, kwargs))
+    try:
+        search.capture("", model, [(args, kwargs)], reason)
+    except CaptureError as error:
+        search.skip("", model, str(error))
     if not search.islands:
         raise reason
-    module = with_replacements(model, {id(model.get_submodule(i.path)): i.module for i in search.islands})
+    module: nn.Module = search.islands[0].module
+    if search.islands[0].path:
+        module = search.with_islands(model, search.islands)
     return Captured(module, tuple(search.islands), tuple(search.untraced), *detached((args, kwargs)))
 
 
 class _Search:
     """A walk from the whole to its parts; `islands` and `untraced` are what it found."""
 
-    def __init__(self, record: CallRecord) -> None:
+    def __init__(self, model: nn.Module, record: CallRecord) -> None:
         self.islands: list[Island] = []
         self.untraced: list[tuple[str, str]] = []
+        self._model = model
         self._record = record
         self._seen: set[int] = set()
+        self._opaque: dict[int, str] = {}
 
     def visit(self, path: str, module: nn.Module) -> None:
         """Capture `module`, or go on to its parts."""
@@ -53,42 +66,74 @@ class _Search:
             self.skip(path, module, None)  # a container, or used through a method of its own
         elif is_leaf(module):
             self.untraced.append((path, "called by code that cannot be captured; stays as it is"))
+        elif id(module) in self._opaque:
+            self.skip(path, module, self._opaque[id(module)])
         elif self._record.is_used_in_parts(module):
             self.skip(path, module, "code outside of it calls parts of it")
         else:
+            device = next(module.parameters()).device
             try:
-                self.islands.append(self._capture(path, module))
+                self.capture(path, module, [made_up(c, device) for c in self._record.calls_of(module)[:_SHAPES_TRIED]])
             except CaptureError as error:
                 self.skip(path, module, str(error))
 
     def skip(self, path: str, module: nn.Module, reason: str | None) -> None:
         """Note why `module` stays Python, and visit its parts."""
+        self._seen.add(id(module))
         if reason is not None:
             self.untraced.append((path, reason))
         for name, child in module.named_children():
             self.visit(f"{path}.{name}" if path else name, child)
 
-    def _capture(self, path: str, module: nn.Module) -> Island:
-        """Capture `module` so that it is right for every call it got on the example."""
-        calls = self._record.calls_of(module)
-        device = next(module.parameters()).device
-        island = capture_whole(module, *made_up(calls[0], device), path)
-        if island.specialisations:
-            for call in calls[1:_SHAPES_TRIED]:
-                other = capture_whole(module, *made_up(call, device), path)
-                if not _alike(island, other):
-                    raise CaptureError(
-                        f"Calls of {path}: its Python code takes another way on the second input than on the first. "
-                        "Move the decision out of the model, or trace its parts."
-                    )
-        return island
+    def capture(self, path: str, module: nn.Module, calls: list[Call], failed: CaptureError | None = None) -> None:
+        """Capture `module` so that it is right for every call it got on the example.
 
+        `failed`: the error of a first try. Raises CaptureError where the module's own code cannot be followed.
+        """
+        traced, survey = self._trace(module, calls[0], failed)
+        if traced.specialisations and not all(traced.same(trace_graphs(survey, *call)) for call in calls[1:]):
+            raise CaptureError(
+                f"Calls of {path}: its Python code takes another way on the second input than on the first. "
+                "Move the decision out of the model, or trace its parts."
+            )
+        place = len(self.islands)
+        for inner in survey.opaque:
+            opaque = module.get_submodule(inner)
+            self.skip(f"{path}.{inner}" if path else inner, opaque, self._opaque[id(opaque)])
+        root = self.with_islands(module, self.islands[place:])
+        self.islands.insert(place, traced.island(root, *calls[0], path, survey.opaque))
 
-def _alike(island: Island, other: Island) -> bool:
-    pair = island.module.train_graph, other.module.train_graph
-    if not graphs.same(island.module.graph, other.module.graph) or (pair[0] is None) != (pair[1] is None):
-        return False
-    return pair[0] is None or pair[1] is None or graphs.same(pair[0], pair[1])
+    def _trace(self, module: nn.Module, call: Call, failed: CaptureError | None) -> tuple[Traced, Survey]:
+        """Trace `module`; each time that fails inside a submodule, once more with that submodule as a leaf."""
+        for _ in range(_MOST_OPAQUE):
+            if failed is not None:
+                self._give_up_on(module, failed)
+            survey = Survey(module, self._opaque_in(module))
+            try:
+                return trace_graphs(survey, *call), survey
+            except CaptureError as error:
+                failed = error
+        assert failed is not None
+        raise failed
+
+    def _give_up_on(self, root: nn.Module, failed: CaptureError) -> None:
+        """Note the submodule in which tracing failed as opaque. Raises the error where it cannot be a leaf."""
+        part = root.get_submodule(failed.path) if isinstance(failed, FailedInside) else root
+        if part is root or id(part) in self._opaque or not self._record.may_be_leaf(part):
+            raise failed
+        self._opaque[id(part)] = str(failed)
+
+    def _opaque_in(self, root: nn.Module) -> dict[str, list[Any]]:
+        """Return the outermost opaque submodules of `root`, by path, and what their calls gave."""
+        found: dict[str, list[Any]] = {}
+        for path, module in root.named_modules():
+            if path and id(module) in self._opaque and not any(path.startswith(f"{outer}.") for outer in found):
+                found[path] = self._record.outputs_of(module)
+        return found
+
+    def with_islands(self, root: nn.Module, islands: list[Island]) -> nn.Module:
+        """Return `root`, a part of the model, with islands in place."""
+        return with_replacements(root, {id(self._model.get_submodule(i.path)): i.module for i in islands})
 
 
 def made_up(call: Call, device: torch.device) -> Call:

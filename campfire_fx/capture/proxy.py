@@ -34,7 +34,7 @@ class ExampleProxy(fx.Proxy):
     @property
     def example(self) -> Any:
         """The example value, computed on first use."""
-        return self.tracer.example(self.node)
+        return self.tracer.questions.example(self.node)
 
     def __getattr__(self, name: str) -> ExampleAttribute:
         if name.startswith("__"):  # protocols that this value does not follow
@@ -54,7 +54,7 @@ class ExampleProxy(fx.Proxy):
     # Questions. Each is answered from the example, and recorded.
 
     def _ask(self, template: str, answer: Callable[[Any], Any]) -> Any:
-        return self.tracer.answer(self, template, answer)
+        return self.tracer.questions.answer(self.node, template, answer)
 
     def __bool__(self) -> bool:
         return bool(self._ask("bool({})", bool))
@@ -71,7 +71,7 @@ class ExampleProxy(fx.Proxy):
     def __index__(self) -> int:
         # torch's C functions ask while they look for proxies among their arguments; __torch_function__ takes it back.
         call = sys._getframe(1)
-        with self.tracer.asked_by((id(call), call.f_lasti)):
+        with self.tracer.questions.asked_by((id(call), call.f_lasti)):
             return int(self._ask("int({})", operator.index))
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
@@ -162,7 +162,7 @@ class ExampleProxy(fx.Proxy):
         proxy = find_proxy(args, kwargs)
         assert proxy is not None
         call = sys._getframe(1)
-        proxy.tracer.take_back((id(call), call.f_lasti))
+        proxy.tracer.questions.take_back((id(call), call.f_lasti))
         if orig_method is torch._assert and not isinstance(args[0].example, torch.Tensor):
             assert args[0], args[1]
             return None

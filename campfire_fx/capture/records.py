@@ -38,6 +38,8 @@ class Island:
     kwargs: dict[str, Any]
     """Example keyword inputs of this part, detached."""
     specialisations: tuple[Specialisation, ...] = ()
+    opaque: tuple[str, ...] = ()
+    """Paths, in `module`, of the leaves whose own code could not be followed; islands may lie in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +49,13 @@ class Captured:
     module: nn.Module
     """Computes what the model given computes. Where the whole was captured, `islands[0].module`."""
     islands: tuple[Island, ...]
+    """Each before those that lie in its opaque leaves."""
     untraced: tuple[tuple[str, str], ...]
-    """(path, reason) of each weight-holding module outside every island."""
+    """(path, reason) of each module that stays Python: opaque leaves of a graph, and what holds weights outside."""
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
     @property
     def whole(self) -> bool:
-        """Whether the model was captured as one graph."""
-        return len(self.islands) == 1 and self.islands[0].path == ""
+        """Whether the model was captured as one graph, though there may be opaque leaves in it."""
+        return self.islands[0].path == ""

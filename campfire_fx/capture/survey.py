@@ -12,16 +12,24 @@ from campfire_fx.capture.reach import namespaces
 
 
 class Survey:
-    """The modules of `root`: where they are, which are leaves, where each tensor is found, what code may run."""
+    """The modules of `root`: where they are, which are leaves, where each tensor is found, what code may run.
 
-    def __init__(self, root: nn.Module) -> None:
+    `opaque`: leaves whose code no trace can follow, by path, each with what its calls gave in a real run.
+    """
+
+    def __init__(self, root: nn.Module, opaque: dict[str, list[Any]] | None = None) -> None:
         self.root = root
+        self.opaque = opaque or {}
         self.modules: dict[str, nn.Module] = dict(root.named_modules())
         """By path, each module once, under its first path."""
         self.paths: dict[int, str] = {id(module): path for path, module in self.modules.items()}
-        self.leaves: set[int] = {id(module) for path, module in self.modules.items() if path and is_leaf(module)}
+        self.leaves: set[int] = {
+            id(module) for path, module in self.modules.items() if path and (path in self.opaque or is_leaf(module))
+        }
         self.changers: set[str] = {
-            path for path, module in self.modules.items() if module.__dict__.get("inplace") is True
+            path
+            for path, module in self.modules.items()
+            if module.__dict__.get("inplace") is True and path not in self.opaque
         }
         """Paths of the modules that change their input and return it."""
         self.tensors: dict[int, str] = dict(self._tensors())

@@ -113,5 +113,6 @@ def prefer_plain_operators(graph: fx.Graph, survey: Survey) -> None:
 def _is_fresh(node: fx.Node, survey: Survey) -> bool:
     """Return whether the result of `node` is surely no view of another tensor."""
     if node.op == "call_module":
-        return any(True for _ in survey.modules[str(node.target)].parameters())
+        path = str(node.target)
+        return path not in survey.opaque and any(True for _ in survey.modules[path].parameters())
     return node.op == "call_function" and node.target in _FRESH

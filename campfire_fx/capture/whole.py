@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,33 +13,59 @@ from campfire_fx.capture import graphs
 from campfire_fx.capture.dual import DualGraphModule
 from campfire_fx.capture.evaluate import map_tensors
 from campfire_fx.capture.execute import run
-from campfire_fx.capture.records import Island
+from campfire_fx.capture.records import Island, Specialisation
 from campfire_fx.capture.survey import Survey
 from campfire_fx.capture.tracer import ExampleTracer
 from campfire_fx.capture.untouched import RandomStates, training_flags, untouched
 from campfire_fx.errors import CaptureError
 
 
-def capture_whole(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], path: str = "") -> Island:
-    """Capture `model` in evaluation and in training, over its own modules and parameters.
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """What tracing a module gave: its graphs, and what they read and depend on."""
+
+    graph: fx.Graph
+    train_graph: fx.Graph | None
+    """None where training runs the same graph."""
+    constants: dict[str, torch.Tensor]
+    specialisations: tuple[Specialisation, ...]
+
+    def same(self, other: Traced) -> bool:
+        """Return whether both do the same in both modes."""
+        if not graphs.same(self.graph, other.graph):
+            return False
+        if self.train_graph is None or other.train_graph is None:
+            return self.train_graph is other.train_graph
+        return graphs.same(self.train_graph, other.train_graph)
+
+    def island(
+        self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], path: str = "", opaque: Iterable[str] = ()
+    ) -> Island:
+        """Return the graphs as one module over the modules and parameters of `root`."""
+        module = DualGraphModule(root, self.graph, self.train_graph, constants=self.constants, stands_in=bool(path))
+        args, kwargs = detached((args, kwargs))
+        return Island(path, module, args, kwargs, self.specialisations, tuple(opaque))
+
+
+def trace_graphs(survey: Survey, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
+    """Trace the model surveyed in evaluation and, where its code looks at the mode, in training.
 
     The training graph is the one for the flags as they stand if the model is in training (frozen batch norms stay
     frozen), else the one with every flag set. Raises CaptureError with the line of the code that cannot be captured.
     """
-    survey = Survey(model)
     tracer = _trace(survey, args, kwargs, training=False)
     if not tracer.fits():
-        run(model, args, kwargs)
-    train = _trace(survey, args, kwargs, training=None if model.training else True)
-    train_graph = None if graphs.same(tracer.graph, train.graph) else train.graph
+        run(survey.root, args, kwargs)
+    train_graph = None
     constants = dict(tracer.constants)
-    specialisations = dict(tracer.specialisations)
-    if train_graph is not None:
-        specialisations.update(train.specialisations)
-        _merge_constants(constants, train_graph, train.constants)
-    module = DualGraphModule(model, tracer.graph, train_graph, constants=constants, stands_in=bool(path))
-    args, kwargs = detached((args, kwargs))
-    return Island(path, module, args, kwargs, tuple(specialisations))
+    facts = dict(tracer.questions.facts)
+    if tracer.access.asks_mode:
+        train = _trace(survey, args, kwargs, training=None if survey.root.training else True)
+        if not graphs.same(tracer.graph, train.graph):
+            train_graph = train.graph
+            facts.update(train.questions.facts)
+            _merge_constants(constants, train_graph, train.constants)
+    return Traced(tracer.graph, train_graph, constants, tuple(facts))
 
 
 def _trace(survey: Survey, args: tuple[Any, ...], kwargs: dict[str, Any], *, training: bool | None) -> ExampleTracer:

@@ -1,0 +1,53 @@
+"""Contexts that a model's code enters while it is traced: gradients off, autocast on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx
+from torch.amp import autocast_mode
+
+from campfire_fx.capture.location import current_line
+from campfire_fx.errors import CaptureError
+
+if TYPE_CHECKING:
+    from campfire_fx.capture.tracer import ExampleTracer
+
+
+class Contexts:
+    """Writes into the graph of `tracer` where a context begins and ends."""
+
+    def __init__(self, tracer: ExampleTracer) -> None:
+        self._tracer = tracer
+        self._grad_before: fx.Node | None = None
+        self._autocasts: dict[int, Any] = {}
+
+    def follow_grad_mode(self) -> None:
+        """Record the change of grad mode, if there was one, that the code made since the last node."""
+        if (not torch.is_grad_enabled()) == (self._grad_before is not None):
+            return
+        if torch.is_inference_mode_enabled():
+            raise CaptureError(
+                f"torch.inference_mode() at {current_line()}: a part of the model cannot be trained, and its tensors "
+                "cannot be mixed with others. Use torch.no_grad()."
+            )
+        graph, set_grad = self._tracer.graph, torch._C._set_grad_enabled
+        if self._grad_before is None:
+            self._grad_before = graph.call_function(torch.is_grad_enabled)
+            graph.call_function(set_grad, (False,))
+        else:
+            graph.call_function(set_grad, (self._grad_before,))
+            self._grad_before = None
+
+    def enter_autocast(self, context: Any) -> Any:
+        """Record the entry into `with torch.autocast(...)`."""
+        state = (context.device, context.fast_dtype, context._enabled, context._cache_enabled)
+        enter = autocast_mode._enter_autocast
+        self._autocasts[id(context)] = self._tracer.create_proxy("call_function", enter, state, {})
+        return context
+
+    def exit_autocast(self, context: Any) -> None:
+        """Record the way out."""
+        entered = self._autocasts.pop(id(context))
+        self._tracer.create_proxy("call_function", autocast_mode._exit_autocast, (entered,), {})

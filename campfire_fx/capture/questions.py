@@ -1,0 +1,113 @@
+"""What Python asks of traced values: answers from the example, and a record of each."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import fx
+
+from campfire_fx.capture.evaluate import Evaluator
+from campfire_fx.capture.location import current_line, expression, summary
+from campfire_fx.capture.records import Specialisation
+from campfire_fx.errors import CaptureError
+
+_Call = tuple[int, int]
+
+
+class Asked(Exception):
+    """A question came while running what must not ask."""
+
+
+class Questions:
+    """Answers of one trace. `facts` are the questions that the graph depends on, in the order asked."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self.facts: dict[Specialisation, None] = {}
+        self._evaluator = evaluator
+        self._thread = threading.get_ident()
+        self._is_evaluating = False
+        self._is_silent = False
+        self._asked: dict[_Call, list[Specialisation]] = {}
+        self._asking: _Call | None = None
+
+    def is_tracing(self) -> bool:
+        """Return whether the code that runs now is the model's, and not an evaluation or another thread."""
+        return not self._is_evaluating and threading.get_ident() == self._thread
+
+    def example(self, node: fx.Node) -> Any:
+        """Return the example value of a node. Raises CaptureError where it depends on tensor data, or does not fit."""
+        if node in self._evaluator.values:
+            return self._evaluator.values[node]
+        try:
+            with self._evaluating():
+                return self._evaluator.value(node)
+        except Exception as error:
+            raise CaptureError(
+                f"Question at {current_line()}: the answer needs {expression(node)}, which shapes alone do not tell "
+                f"({summary(error)}). Move the decision out of the model, or trace its parts."
+            ) from error
+
+    def answer(self, node: fx.Node, template: str, answer: Callable[[Any], Any]) -> Any:
+        """Answer a question of Python's about the value of `node` from the example, and record it."""
+        asked = template.format(expression(node))
+        result = answer(self._value(node, asked, shape_will_do=template == "len({})"))
+        if self._is_silent:
+            raise Asked
+        fact = Specialisation(current_line(), asked, tuple(result) if isinstance(result, torch.Size) else result)
+        if fact not in self.facts and self._asking is not None:
+            self._asked.setdefault(self._asking, []).append(fact)
+        self.facts[fact] = None
+        return result
+
+    def _value(self, node: fx.Node, asked: str, *, shape_will_do: bool) -> Any:
+        """Return the example value, or the true value where it takes data and no input has part in it."""
+        unknown: CaptureError | None = None
+        try:
+            value = self.example(node)
+            if shape_will_do or not isinstance(value, torch.Tensor):
+                return value
+        except CaptureError as error:
+            unknown = error
+        try:
+            with self._evaluating():
+                return self._evaluator.constant(node)
+        except Exception as error:
+            raise unknown or CaptureError(
+                f"Control flow at {current_line()}: {asked} depends on the data of a tensor, so the graph would differ "
+                "from input to input. Move the decision out of the model, or trace its parts."
+            ) from error
+
+    @contextmanager
+    def asked_by(self, call: _Call) -> Iterator[None]:
+        """Note that the questions in this block come from one call in the running code, which `take_back` may undo."""
+        self._asking = call
+        try:
+            yield
+        finally:
+            self._asking = None
+
+    def take_back(self, call: _Call) -> None:
+        """Drop the questions of a call that then became a node: it keeps the size symbolic."""
+        for fact in self._asked.pop(call, ()):
+            self.facts.pop(fact, None)
+
+    @contextmanager
+    def silence(self) -> Iterator[None]:
+        """Raise `Asked` at any question in this block."""
+        outer, self._is_silent = self._is_silent, True
+        try:
+            yield
+        finally:
+            self._is_silent = outer
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        outer, self._is_evaluating = self._is_evaluating, True
+        try:
+            yield
+        finally:
+            self._is_evaluating = outer
