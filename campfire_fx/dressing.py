@@ -45,6 +45,10 @@ def dress(module: nn.Module, over: type[D], attributes: dict[str, Any]) -> D:
     Raises:
         CampfireError: a submodule or tensor of the module has the name of one of `over`'s methods.
     """
+    if isinstance(module, Dress):  # a part of a model that was dressed before, and put together anew
+        for name in module._worn:
+            vars(module).pop(name)
+        module.__class__ = type(module).__bases__[1]
     own = {name for cls in over.__mro__[: over.__mro__.index(Dress)] for name in vars(cls) if not name.startswith("_")}
     for name in (*module._modules, *module._parameters, *module._buffers):
         if name in own:
