@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from rounds import Contender, in_turns
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
@@ -95,18 +96,14 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, lab
 
 
 def timed(steps: dict[str, Step], repeats: int, device: str) -> dict[str, list[float]]:
-    """Return the seconds of each variant in each round; the order within a round turns."""
-    names = list(steps)
-    times: dict[str, list[float]] = {name: [] for name in names}
-    for index in range(repeats + 1):
-        for name in names[index % len(names) :] + names[: index % len(names)]:
-            start = time.perf_counter()
-            steps[name]()
-            if device.startswith("cuda"):
-                torch.cuda.synchronize()
-            if index:  # the first round warms up
-                times[name].append(time.perf_counter() - start)
-    return times
+    """Return the seconds of each variant in each round."""
+    contenders = {name: Contender(_stepping(step)) for name, step in steps.items()}
+    wait = torch.cuda.synchronize if device.startswith("cuda") else (lambda: None)
+    return in_turns(contenders, repeats, synchronise=wait)
+
+
+def _stepping(step: Step) -> Callable[[object], None]:
+    return lambda _: step()
 
 
 def moving(model: nn.Module, image: Tensor, options: argparse.Namespace) -> float:
