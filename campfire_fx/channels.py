@@ -103,7 +103,7 @@ class _Builder:
         name = mixer.name
         reason = self._pinned.get(name)
         if reason is None and not self._forest.find(mixer.outputs).any():
-            reason = "its channels reach what is pinned"
+            reason = "its channels reach the output, or another pin"
         self._add(name, kind, mixer.operation, mixer.inputs.numel(), mixer.outputs.numel(), reason)
         depthwise = mixer.layout.groups > 1 and mixer.layout.groups == mixer.inputs.numel()
         self._link(node, name, "coupled" if depthwise else "reads")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
+
+from campfire_fx.passes.verify import evaluating
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +55,33 @@ def size_bytes(model: nn.Module) -> int:
     return sum(t.numel() * t.element_size() for t in tensors.values())
 
 
+def one_sample(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Cut example inputs to a batch of one, so that what a call costs is told as people know it.
+
+    They stay as they are where it is not plain that the first dimension is a batch: tensors inside lists, as detectors
+    take them, tensors of different first sizes, or a model that does not run on one sample.
+    """
+    inputs = (*args, *kwargs.values())
+    tensors = [value for value in inputs if isinstance(value, Tensor)]
+    if len(tensors) < len(inputs) or len({value.shape[:1] for value in tensors}) != 1 or tensors[0].ndim < 2:
+        return args, kwargs
+    cut = tuple(value[:1] for value in args), {name: value[:1] for name, value in kwargs.items()}
+    try:
+        with evaluating(model), torch.no_grad():
+            model(*cut[0], **cut[1])
+    except Exception:  # noqa: BLE001  whatever a model says about a size that it cannot take
+        return args, kwargs
+    return cut
+
+
 def macs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> MacCount:
     """Count the multiply-accumulates of one call in evaluation mode, as half of torch's own FLOP count.
 
     Runs on fake tensors, which compute nothing; a model that needs real values is run for real.
     """
-    with _evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         try:
             mode = FakeTensorMode(allow_non_fake_inputs=True)
             fake = pytree.tree_map(lambda v: mode.from_tensor(v) if isinstance(v, Tensor) else v, (args, kwargs or {}))
@@ -119,7 +141,7 @@ def latencies(
     with torch.no_grad():
         for turn in range(repeats + 2):  # the first two calls warm caches and allocators
             for name, model in models.items():
-                with _evaluating(model):
+                with evaluating(model):
                     took = _time_once(model, args, kwargs or {}, on_gpu)
                 if turn >= 2:
                     times[name].append(took)
@@ -141,14 +163,3 @@ def _summary(values: list[float]) -> Latency:
         return Latency(values[0], values[0], values[0], 1)
     low, median, high = statistics.quantiles(values, n=4)
     return Latency(median, low, high, len(values))
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    flags = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in flags:
-            module.training = training

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from campfire_fx.measure import latencies, macs, parameters, size_bytes
+from campfire_fx.measure import latencies, macs, one_sample, parameters, size_bytes
 from tests.report.small import Small
 
 IMAGE = torch.randn(2, 3, 16, 16)
@@ -49,3 +49,19 @@ def test_latencies_leave_modes_alone() -> None:
     found = latencies(models, (IMAGE,), repeats=3)
     assert models["a"].training and not models["b"].training
     assert all(t.repeats == 3 and 0 < t.low_ms <= t.median_ms <= t.high_ms for t in found.values())
+
+
+def test_costs_are_of_one_sample_where_there_is_a_batch() -> None:
+    batch = torch.randn(3, 3, 16, 16)
+    (cut,), kwargs = one_sample(Small(), (batch,), {})
+    assert torch.equal(cut, batch[:1])
+    assert kwargs == {}
+    assert macs(Small(), (cut,)).total * 3 == macs(Small(), (batch,)).total
+
+
+def test_inputs_without_a_plain_batch_stay() -> None:
+    images = [torch.randn(3, 8, 8), torch.randn(3, 8, 8)]
+    unbatched = torch.randn(3, 16, 16)  # its first dimension is channels: the model runs on no single one
+    assert one_sample(nn.Identity(), (images,), {}) == ((images,), {})
+    assert one_sample(nn.Conv2d(3, 4, 3), (unbatched,), {})[0][0] is unbatched
+    assert one_sample(nn.Identity(), (), {}) == ((), {})

@@ -15,7 +15,7 @@ find_python() {
 
 # Install the project, editable, with the extras given; nothing is done while pyproject.toml stays the same.
 environment() {
-  local extras=$1 python stamp quiet=--quiet
+  local extras=$1 python stamp told=-qq
   if [ ! -x .venv/bin/python ]; then
     python=$(find_python)
     echo "Making .venv with $("$python" --version)"
@@ -24,8 +24,8 @@ environment() {
   stamp=.venv/installed-$extras-$(cksum <pyproject.toml | tr ' ' '-')
   if [ ! -e "$stamp" ]; then
     echo "Installing campfire-fx[$extras] into .venv (a few minutes the first time: PyTorch is large)"
-    [ ! -t 1 ] || quiet=--progress-bar=on  # on a terminal, pip's own bars show how far it is
-    .venv/bin/python -m pip install "$quiet" --disable-pip-version-check --editable ".[$extras]"
+    [ ! -t 1 ] || told=--progress-bar=on  # on a terminal, pip's own bars show how far it is
+    .venv/bin/python -m pip install "$told" --disable-pip-version-check --editable ".[$extras]"
     touch "$stamp"
   fi
 }

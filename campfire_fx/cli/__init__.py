@@ -18,14 +18,15 @@ from campfire_fx.version import __version__
 
 
 class _Commands(TyperGroup):
-    """Commands whose CampfireErrors end in one line and exit code 1."""
+    """Commands whose CampfireErrors end in one line and exit code 2, as wrong options do."""
 
     def invoke(self, ctx: Any) -> Any:  # a click Context, of typer's own click where it brings one
         try:
             return super().invoke(ctx)
         except CampfireError as error:
-            errors.print(f"Error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
-            raise typer.Exit(1) from None
+            told = str(error).replace("example_inputs=...", "--example")  # what it is called here
+            errors.print(f"Error: {told}", style="bold red", soft_wrap=True)
+            raise typer.Exit(2) from None
 
 
 app = typer.Typer(
@@ -44,7 +45,7 @@ app.command("export")(export_command)
 
 def _print_version(asked: bool) -> None:
     if asked:
-        console.print(f"campfire-fx {__version__}", highlight=False)
+        console.print(f"campfire-fx {__version__}")
         raise typer.Exit
 
 

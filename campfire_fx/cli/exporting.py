@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +10,10 @@ import torch
 import typer
 from torch import nn
 
-from campfire_fx.cli.terminal import console, errors, example_inputs
+from campfire_fx.cli.terminal import example_inputs, show, show_json
 from campfire_fx.errors import ExportError
 from campfire_fx.export import export, load
+from campfire_fx.report.progress import progress
 from campfire_fx.train.checkpoint import SUFFIX, read, restore
 
 
@@ -48,19 +48,15 @@ def export_command(
         inputs = inputs or (torch.randn(saved.shape),)
     else:
         network = _load(source)
-    with errors.status("Exporting"):
+    with progress("Exporting"):
         record = export(network, target, inputs)
     if as_json:
         facts = dataclasses.asdict(record) | {"path": str(record.path), "files": [str(path) for path in record.files]}
-        print(json.dumps(facts, indent=2))  # noqa: T201  rich would wrap it
+        show_json(facts)
         return
     files = ", ".join(str(path) for path in record.files)
     sizes = f" Free sizes: {', '.join(record.free)}." if record.free else ""
-    console.print(
-        f"Wrote {files}: {record.bytes:,} bytes, outputs within {record.difference:.1e} of the model's.{sizes}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    show(f"Wrote {files}: {record.bytes:,} bytes, outputs within {record.difference:.1e} of the model's.{sizes}")
 
 
 def _load(source: Path) -> nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Any
 
 import networkx as nx
@@ -13,11 +14,12 @@ from torch import Tensor, nn
 
 from campfire_fx.capture import trace
 from campfire_fx.channels import dependency_graph
-from campfire_fx.cli.terminal import console, errors, example_inputs, model_options
-from campfire_fx.measure import MacCount, macs, parameters
+from campfire_fx.cli.terminal import example_inputs, model_options, show, show_json
+from campfire_fx.measure import MacCount, macs, one_sample, parameters
 from campfire_fx.report import capture_report, dependency_report
-from campfire_fx.report.dependency import FORMATS
-from campfire_fx.report.numbers import count, shape
+from campfire_fx.report.dependency import FORMATS, write
+from campfire_fx.report.numbers import cost_note, count, input_shapes, shape
+from campfire_fx.report.progress import progress
 from campfire_fx.report.table import Column, FittedTable
 from campfire_fx.train.models import build_model
 
@@ -62,6 +64,10 @@ def inspect_command(
         Format | None,
         typer.Option("--format", help="Print the dependency graph alone, in this form.", show_default="all reports"),
     ] = None,
+    graph_file: Annotated[
+        Path | None,
+        typer.Option("--graph", help="Also write the dependency graph: .dot, .mmd, .json, .txt.", show_default="no"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all facts as JSON, and nothing else.")] = False,
 ) -> None:
     """Show what a model is made of: its capture, its dependency graph, and a row per layer.
@@ -71,34 +77,41 @@ def inspect_command(
     **Examples**
 
         campfire-fx inspect resnet18
-        campfire-fx inspect densenet121 --format dot > densenet.dot
+        campfire-fx inspect densenet121 --graph densenet.dot
         campfire-fx inspect mynets:small --option width=32 --example 1x3x64x64
     """
     network = build_model(model, **model_options(option)).eval()
     inputs = example_inputs(example)
-    with errors.status(f"Tracing {model}"):
+    with progress(f"Inspecting {model}"):
         captured = trace(network, inputs)
         graph = dependency_graph(captured)
+        args, kwargs = one_sample(network, captured.args, captured.kwargs)
+        cost = macs(network, args, kwargs)
+    if graph_file is not None:
+        write(graph, graph_file)
+    layers, inputs_shown = layer_facts(network, graph, cost), input_shapes(args, kwargs)
     if form is not None:
-        print(FORMATS[form.value](graph), end="" if form.value != "tree" else "\n")  # noqa: T201  goes to other programs
-        return
-    cost = macs(network, captured.args, captured.kwargs)
-    layers = layer_facts(network, graph, cost)
-    if as_json:
-        facts = {
-            "model": model,
-            "parameters": parameters(network),
-            "macs": cost.total,
-            "not_counted": cost.not_counted,
-            "capture": json.loads(capture_report(captured).to_json()),
-            "layers": [dataclasses.asdict(layer) for layer in layers],
-            "graph": nx.node_link_data(graph, edges="edges"),
-        }
-        print(json.dumps(facts, indent=2))  # noqa: T201  rich would wrap it
-        return
-    console.print(capture_report(captured))
-    console.print(dependency_report(graph))
-    console.print(_layer_table(layers, network, cost))
+        print(FORMATS[form.value](graph).rstrip("\n"))  # noqa: T201  goes to other programs
+    elif as_json:
+        show_json(
+            {
+                "model": model,
+                "parameters": parameters(network),
+                "macs": cost.total,
+                "inputs": inputs_shown,
+                "not_counted": cost.not_counted,
+                "capture": json.loads(capture_report(captured).to_json()),
+                "layers": [dataclasses.asdict(layer) for layer in layers],
+                "graph": nx.node_link_data(graph, edges="edges"),
+            }
+        )
+    else:
+        show(capture_report(captured))
+        show(dependency_report(graph))
+        show(_layer_table(layers, network, cost))
+        show(cost_note(inputs_shown, cost))
+        if graph_file is not None:
+            show(f"Wrote {graph_file}.")
 
 
 def layer_facts(network: nn.Module, graph: nx.DiGraph, cost: MacCount) -> tuple[LayerFacts, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,10 +10,11 @@ import torch
 import typer
 from torch import nn
 
-from campfire_fx.cli.terminal import console, errors, example_inputs, model_options
+from campfire_fx.cli.terminal import example_inputs, model_options, show, show_json
 from campfire_fx.cli.training import Residual
 from campfire_fx.export import ExportRecord, export
 from campfire_fx.model import SparseModel
+from campfire_fx.report.progress import progress
 from campfire_fx.slim import SlimModel, shrink
 from campfire_fx.train.checkpoint import SUFFIX, load_state, read, read_tensors, restore
 from campfire_fx.train.models import build_model
@@ -55,18 +55,17 @@ def shrink_command(
     """
     network, shapes = _network(checkpoint, model, model_options(option))
     inputs = example_inputs(example) or shapes
-    with errors.status("Shrinking, and comparing outputs"):
-        if isinstance(network, SparseModel):
-            slim = network.finalize().shrink(residual.value, round_to=round_to)
-        else:
-            slim = shrink(network, inputs, residual=residual.value, round_to=round_to)
-    with errors.status("Exporting"):
+    if isinstance(network, SparseModel):
+        slim = network.finalize().shrink(residual.value, round_to=round_to)
+    else:
+        slim = shrink(network, inputs, residual=residual.value, round_to=round_to)
+    with progress("Exporting"):
         written = export(slim, output or checkpoint.with_name(f"{checkpoint.stem}-slim.safetensors"))
     if as_json:
-        print(json.dumps(_facts(network, slim, written), indent=2))  # noqa: T201  rich would wrap it
+        show_json(_facts(network, slim, written))
         return
-    console.print(slim.report())
-    console.print(f"Written: {', '.join(str(path) for path in written.files)}", highlight=False, soft_wrap=True)
+    show(slim.report())
+    show(f"Written: {', '.join(str(path) for path in written.files)}")
 
 
 def _network(

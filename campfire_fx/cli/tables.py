@@ -26,7 +26,7 @@ def outcome_table(outcome: Outcome) -> RenderableType:
     rows = [
         (
             row.name,
-            f"{row.accuracy:.2%}",
+            percent(row.accuracy, 2),
             f"{row.parameters:,}",
             f"{row.nonzero:,}",
             count(row.macs),
@@ -37,8 +37,8 @@ def outcome_table(outcome: Outcome) -> RenderableType:
     ]
     images = outcome.rows[0].images
     notes = (
-        f"Accuracy on {images:,} test images, used for this table alone; one is {1 / images:.2%}. MACs: one image."
-        f" Latency: a batch of {LATENCY_BATCH}. File: .safetensors and its code.\n"
+        f"Accuracy on {images:,} test images, used for this table alone; one is {percent(1 / images, 2)}."
+        f" MACs: one image. Latency: a batch of {LATENCY_BATCH}. File: .safetensors and its code.\n"
         f"Sparse: {percent(outcome.sparsity)} of the weights of its masked layers are zero (asked: "
         f"{percent(outcome.target)}). Slim: outputs within {outcome.difference:.1e} of the sparse ones.\n"
         f"Done in {outcome.seconds:.0f} s."

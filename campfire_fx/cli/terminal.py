@@ -1,8 +1,9 @@
-"""What the commands share: where text goes, and how shapes and options are written on a command line."""
+"""What the commands share: how reports are shown, and how shapes and options are written on a command line."""
 
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -12,10 +13,27 @@ import typer
 from rich.console import Console
 from torch import Tensor
 
-console = Console()
+from campfire_fx.report.style import columns, plain
+
+# Names may hold brackets and colons; rich would take them for styles and emoji.
+console = Console(markup=False, emoji=False, highlight=False)
 """Reports and results."""
-errors = Console(stderr=True)
+errors = Console(stderr=True, markup=False, emoji=False, highlight=False)
 """Errors and logs, so that results can be piped."""
+
+
+def show(content: Any, on: Console = console) -> None:
+    """Show a report or a sentence: with colours on a terminal, elsewhere as plain text without trailing spaces."""
+    if on.is_terminal:
+        on.print(content)
+    else:
+        on.file.write(f"{content if isinstance(content, str) else plain(content, columns())}\n")
+        on.file.flush()
+
+
+def show_json(facts: Any) -> None:
+    """Print facts as JSON on standard output, for other programs."""
+    print(json.dumps(facts, indent=2))  # noqa: T201  rich would wrap it
 
 
 def example_inputs(shapes: Sequence[str] | None) -> tuple[Tensor, ...] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,8 @@ import torch
 import typer
 
 from campfire_fx.cli.tables import outcome_table, reloaded_table
-from campfire_fx.cli.terminal import console, era_span, errors
+from campfire_fx.cli.terminal import console, era_span, errors, show
+from campfire_fx.report.numbers import percent
 from campfire_fx.train import job
 from campfire_fx.train.data import ImageData, Where, open_data
 from campfire_fx.train.recipe import Recipe, recipe_for
@@ -32,7 +34,10 @@ def train_command(
     model: Annotated[
         str, typer.Option(help="resnet8, resnet14, resnet20, a torchvision name, or package.module:factory.")
     ] = "resnet8",
-    regime: Annotated[str, typer.Option(help="Sparsity regime: combined, window, ck, filter, ...")] = "combined",
+    regime: Annotated[
+        str,
+        typer.Option(help="combined, window, ck, inter-epoch, filter, fine-fc, block-fc, unstructured, or N:M as 2:4."),
+    ] = "combined",
     sparsity: Annotated[float, typer.Option(help="Share of the weights of each layer to remove, in [0, 1).")] = 0.7,
     epochs: Annotated[int | None, typer.Option(help="Epochs for each network.", show_default="the data set's")] = None,
     era: Annotated[
@@ -66,21 +71,21 @@ def train_command(
     """
     span = era_span(era)
     recipe = recipe_for(data, epochs=epochs, era=span, batch=batch, rate=learning_rate, decay=weight_decay)
-    show = errors if as_json else console
+    tell = partial(show, on=errors if as_json else console)
     images = open_data(data, Where(data_root, image_size, download))
     if threads or _is_small(images, recipe):
         torch.set_num_threads(threads or 1)
     folder = output or Path("runs") / Path(data).name
-    show.print(_plan(images, recipe, model, regime, sparsity))
+    tell(_plan(images, recipe, model, regime, sparsity))
     settings = job.Settings(model, regime, sparsity, residual.value, seed, folder)
-    outcome = job.run(settings, images, recipe, show.print)
+    outcome = job.run(settings, images, recipe, tell)
     (folder / "results.json").write_text(outcome.to_json() + "\n", encoding="utf-8")
     if as_json:
         print(outcome.to_json())  # noqa: T201  rich would wrap it
         return
-    console.print(reloaded_table(outcome))
-    console.print(outcome_table(outcome))
-    console.print(f"Written to {folder}{'/'}: checkpoints, slim.* and results.json.", highlight=False)
+    show(reloaded_table(outcome))
+    show(outcome_table(outcome))
+    show(f"Written to {folder}/: dense.ckpt, sparse.ckpt, slim.*, the other networks' .safetensors, and results.json.")
 
 
 def _is_small(data: ImageData, recipe: Recipe) -> bool:
@@ -94,6 +99,6 @@ def _plan(data: ImageData, recipe: Recipe, model: str, regime: str, sparsity: fl
     return (
         f"{data.name}: {len(data.train):,} training, {len(data.valid):,} validation and {len(data.test):,} test images"
         f" of {channels} x {height} x {width}, {len(data.classes)} classes.\n"
-        f"{model}, {recipe.epochs} epochs of batches of {recipe.batch}; {regime} to {sparsity:.0%}"
+        f"{model}, {recipe.epochs} epochs of batches of {recipe.batch}; {regime} to {percent(sparsity)}"
         f" in epochs {recipe.era[0]} to {recipe.era[1]}."
     )

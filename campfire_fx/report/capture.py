@@ -16,9 +16,9 @@ from campfire_fx.report.table import Column, FittedTable
 _COLUMNS = (
     Column("captured", right=False),
     Column("nodes"),
-    Column("leaf modules", 2),
-    Column("training graph", 3, right=False),
-    Column("decided by the example", 1),
+    Column("leaf\nmodules", 2),
+    Column("training\ngraph", 3, right=False),
+    Column("decided by\nthe example", 1),
 )
 _QUESTIONS = (Column("line", right=False), Column("question", right=False, wraps=True), Column("answer", right=False))
 
@@ -38,9 +38,6 @@ class CaptureReport(Report):
         note = STYLES["report.note"]
         parts += [Text(f"Not captured: {path}: {reason}", style=note) for path, reason in self.captured.untraced]
         return Group(*parts)
-
-    def __str__(self) -> str:
-        return Report.__str__(self)
 
     def to_json(self) -> str:
         """Return the facts as JSON text."""

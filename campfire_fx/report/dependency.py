@@ -13,10 +13,14 @@ from rich.text import Text
 from rich.tree import Tree
 
 from campfire_fx.errors import CampfireError
+from campfire_fx.report.numbers import plural
 from campfire_fx.report.style import STYLES, Report
 
 _ROOT = "\0root"
 _MOST_SOURCES = 3
+_NOUNS = {
+    "conv": "convolution", "linear": "linear layer", "add": "sum", "concat": "concatenation", "barrier": "barrier",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,9 +51,6 @@ class DependencyReport(Report):
         self._fill(tree, below)
         return tree
 
-    def __str__(self) -> str:
-        return Report.__str__(self)
-
     def _fill(self, tree: Tree, below: dict[Any, list[Any]]) -> None:
         """Hang every node in its place, without recursion: chains can be a thousand layers long."""
         waiting = [(tree, node) for node in reversed(below.get(_ROOT, []))]
@@ -70,20 +71,17 @@ def dependency_report(graph: nx.DiGraph) -> DependencyReport:
 def _headline(graph: nx.DiGraph) -> str:
     kinds = [data["kind"] for _, data in graph.nodes(data=True)]
     pinned = sum(data["pinned"] is not None for _, data in graph.nodes(data=True))
-    return (
-        f"{kinds.count('conv')} convolutions, {kinds.count('linear')} linear layers, {kinds.count('add')} sums, "
-        f"{kinds.count('concat')} concatenations, {kinds.count('barrier')} barriers; {pinned} pinned"
-    )
+    found = [plural(kinds.count(kind), noun) for kind, noun in _NOUNS.items()]
+    return f"Channels: {', '.join(found)}; {pinned} pinned"
 
 
 def _line(graph: nx.DiGraph, node: Any) -> Text:
     data = graph.nodes[node]
     text = Text(str(node), style=STYLES["report.total"])
     channels = f"{data['channels_in']} -> {data['channels_out']}" if data["channels_in"] else str(data["channels_out"])
-    if data["kind"] in ("input", "output"):
-        channels = channels if data["kind"] == "input" else ""
+    if data["kind"] == "input":
         text.append(f"  {channels}", style="")
-    else:
+    elif data["kind"] != "output":
         text.append(f"  {data['operation']} {channels}", style="")
     sources = [f"{edge['kind']} {source}{_via(edge['via'])}" for source, _, edge in graph.in_edges(node, data=True)]
     if sources:

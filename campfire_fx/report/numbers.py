@@ -1,6 +1,15 @@
-"""Numbers as people read them."""
+"""Numbers as people read them, and what they were measured on."""
 
 from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from campfire_fx.measure import MacCount
 
 
 def count(value: float) -> str:
@@ -19,11 +28,36 @@ def size(value: float) -> str:
     return f"{value:.0f} B"
 
 
-def percent(value: float) -> str:
+def percent(value: float, places: int = 1) -> str:
     """Return a fraction as "70.0 %"."""
-    return f"{100 * value:.1f} %"
+    return f"{100 * value:.{places}f} %"
 
 
 def shape(dims: tuple[int, ...]) -> str:
     """Return (64, 3, 7, 7) as "64x3x7x7"."""
     return "x".join(str(d) for d in dims)
+
+
+def plural(number: int, noun: str) -> str:
+    """Return "1 sum" or "2 sums"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def input_shapes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes of all tensors of a call."""
+    return tuple(tuple(leaf.shape) for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
+
+
+def cost_note(inputs: tuple[tuple[int, ...], ...], cost: MacCount) -> str:
+    """Return what MACs were measured on, and which operations they leave out."""
+    shapes = ", ".join(shape(dims) for dims in inputs) or "no tensors"
+    others: Counter[str] = Counter()
+    for name, times in cost.not_counted.items():
+        others[_common(name)] += times
+    listed = ", ".join(f"{name} {times}x" for name, times in others.items()) or "nothing"
+    return f"Measured on one call with {shapes}. Not counted in MACs: {listed}."
+
+
+def _common(operation: str) -> str:
+    """Return torch's name of an operation without the marks of its inner variants: batch_norm, max_pool2d."""
+    return re.sub(r"^_?(native_)?|_?legit(_no_training)?|_with_indices$|_$", "", operation)

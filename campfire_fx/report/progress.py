@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -16,7 +16,8 @@ DELAY_SECONDS = 2.0
 def progress(title: str, total: int | None = None, *, console: Console | None = None) -> Iterator[Callable[..., None]]:
     """Show how far some work has come, on standard error.
 
-    Yields a function that is called after each step: `advance(1)`, or `advance(0, "what is done now")`.
+    Yields a function that is called after each step: `advance(1)`, or `advance(0, "what is done now")`. The bar comes
+    up by itself, so work of one long step, which calls it never, is seen too.
 
     Args:
         title: what is being done.
@@ -24,22 +25,25 @@ def progress(title: str, total: int | None = None, *, console: Console | None = 
         console: where to show it; default: standard error.
     """
     console = console or Console(stderr=True)
-    columns = [TextColumn("{task.description}"), BarColumn(bar_width=None)]
+    columns = [TextColumn("{task.description}", markup=False), BarColumn(bar_width=None)]
     if total is not None:
         columns += [MofNCompleteColumn(), TimeRemainingColumn()]
     bar = Progress(*columns, console=console, transient=True)
     task = bar.add_task(title, total=total)
-    began, shown = time.monotonic(), False
+    timer = threading.Timer(DELAY_SECONDS, bar.start)
+    timer.daemon = True
 
     def advance(steps: int = 1, now: str | None = None) -> None:
-        nonlocal shown
-        if not shown and console.is_terminal and time.monotonic() - began > DELAY_SECONDS:
-            bar.start()
-            shown = True
         bar.update(task, advance=steps, description=title if now is None else f"{title}: {now}")
 
+    if not console.is_terminal:
+        yield advance
+        return
+    timer.start()
     try:
         yield advance
     finally:
-        if shown:
+        timer.cancel()
+        timer.join()  # the bar may be coming up this moment
+        if bar.live.is_started:
             bar.stop()

@@ -11,9 +11,9 @@ from rich.console import Group
 from rich.text import Text
 from torch import nn
 
-from campfire_fx.measure import Latency, MacCount, latencies, macs, parameters, size_bytes
+from campfire_fx.measure import Latency, MacCount, latencies, macs, one_sample, parameters, size_bytes
 from campfire_fx.plan import LayerChange, ShrinkPlan, Verification
-from campfire_fx.report.numbers import count, percent, shape, size
+from campfire_fx.report.numbers import cost_note, count, input_shapes, percent, shape, size
 from campfire_fx.report.style import STYLES, Report
 from campfire_fx.report.table import Column, FittedTable
 
@@ -21,14 +21,14 @@ _SUMMARY = (Column("", right=False), Column("before"), Column("after"), Column("
 _LAYERS = (
     Column("layer", right=False),
     Column("operation", 8, right=False),
-    Column("weight before", 3),
-    Column("weight after", 0),
-    Column("dead in", 4),
-    Column("dead out", 4),
-    Column("parameters", 6),
-    Column("parameters after", 6),
-    Column("MACs", 7),
-    Column("MACs after", 7),
+    Column("shape\nbefore", 3),
+    Column("shape\nafter", 0),
+    Column("dead\nin", 4),
+    Column("dead\nout", 4),
+    Column("weights\nbefore", 6),
+    Column("weights\nafter", 6),
+    Column("MACs\nbefore", 7),
+    Column("MACs\nafter", 7),
     Column("note", 2, right=False, wraps=True),
 )
 _MOST_PLACES = 4
@@ -49,6 +49,7 @@ class ShrinkReport(Report):
     """Shows a shrink. `before` is None if the model given is gone.
 
     Attributes:
+        inputs: shapes of the tensors of the call that was measured.
         max_rows: how many layers are listed; the totals count all.
     """
 
@@ -56,19 +57,18 @@ class ShrinkReport(Report):
     verification: Verification | None
     before: Size | None
     after: Size
+    inputs: tuple[tuple[int, ...], ...]
     max_rows: int | None = None
 
     def __rich__(self) -> Any:
         return Group(self._layers(), self._summary(), *self._sentences())
 
-    def __str__(self) -> str:
-        return Report.__str__(self)
-
     def to_json(self) -> str:
         """Return all numbers as JSON text."""
         proof = None if self.verification is None else asdict(self.verification)
         sizes = {"before": None if self.before is None else asdict(self.before), "after": asdict(self.after)}
-        return json.dumps({"plan": json.loads(self.plan.to_json()), "verification": proof, **sizes})
+        plan = json.loads(self.plan.to_json())
+        return json.dumps({"plan": plan, "verification": proof, "inputs": self.inputs, **sizes})
 
     def _summary(self) -> FittedTable:
         before, after = self.before, self.after
@@ -111,8 +111,7 @@ class ShrinkReport(Report):
             texts.append(Text(f"Rewritten {times}x, {action}, at {nodes}: {reason}.", style=STYLES["report.note"]))
         if self.before is not None and self.after.parameters == self.before.parameters:
             texts.append(Text("Nothing became smaller: no channel is dead.", style=STYLES["report.bad"]))
-        others = ", ".join(f"{name} {times}x" for name, times in self.after.macs.not_counted.items())
-        texts.append(Text(f"Not counted in MACs: {others or 'nothing'}.", style=STYLES["report.note"]))
+        texts.append(Text(cost_note(self.inputs, self.after.macs), style=STYLES["report.note"]))
         return texts
 
     def _proof(self) -> str:
@@ -133,14 +132,15 @@ def shrink_report(
         repeats: timed calls of each model, interleaved.
         max_rows: how many layers to list; None lists all.
     """
-    args, kwargs = slim.example
+    args, kwargs = one_sample(slim, *slim.example)
     models = {"after": slim} if before is None else {"before": before, "after": slim}
     times = latencies(models, args, kwargs, repeats=repeats)
     sizes = {
         name: Size(parameters(model), macs(model, args, kwargs), times[name], size_bytes(model))
         for name, model in models.items()
     }
-    return ShrinkReport(slim.plan, slim.verification, sizes.get("before"), sizes["after"], max_rows)
+    inputs = input_shapes(args, kwargs)
+    return ShrinkReport(slim.plan, slim.verification, sizes.get("before"), sizes["after"], inputs, max_rows)
 
 
 def _compare(name: str, before: float | None, after: float, form: Any) -> tuple[str, str, str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,10 +21,9 @@ _COLUMNS = (
     Column("weight", 4),
     Column("target", 0),
     Column("true", 0),
-    Column("zeros in live kernels", 8),
-    Column("dead kernels", 7),
-    Column("dead filters", 3),
-    Column("note", 5, right=False, wraps=True),
+    Column("zeros in\nlive kernels", 8),
+    Column("dead\nkernels", 7),
+    Column("dead\nfilters", 3),
 )
 
 
@@ -39,13 +39,9 @@ class SparsityReport(Report):
             FittedTable(_title(record), _COLUMNS, [_row(layer) for layer in record.layers], _total(record)),
             Text(_summary(record)),
         ]
-        lines += [
-            Text(f"Stays dense: {path}: {reason}", style=STYLES["report.note"]) for path, reason in record.unmasked
-        ]
-        return Group(*lines)
-
-    def __str__(self) -> str:
-        return Report.__str__(self)
+        dense = [(layer.name, layer.reason) for layer in record.layers if layer.reason]
+        told = [*_grouped("Left dense", dense), *_grouped("No mask of its own", record.unmasked)]
+        return Group(*lines, *(Text(sentence, style=STYLES["report.note"]) for sentence in told))
 
     def to_json(self) -> str:
         """Return the record as JSON text."""
@@ -72,7 +68,6 @@ def _row(layer: LayerSparsity) -> tuple[str, ...]:
         percent(layer.window),
         f"{layer.dead_kernels}/{layer.kernels}",
         f"{layer.dead_filters}/{layer.filters}",
-        layer.reason,
     )
 
 
@@ -89,7 +84,6 @@ def _total(record: SparsityRecord) -> tuple[str, ...]:
         percent(window),
         percent(kernels),
         f"{dead}/{filters}",
-        "",
     )
 
 
@@ -98,3 +92,11 @@ def _summary(record: SparsityRecord) -> str:
         f"{count(record.zeros)} of {count(record.parameters)} parameters are masked: {percent(record.overall)} of the "
         f"model. Target at the end of the era: {percent(record.final)} of the pruned layers."
     )
+
+
+def _grouped(what: str, found: Iterable[tuple[str, str]]) -> list[str]:
+    """Return a sentence for each reason, with every (path, reason) it holds for."""
+    paths: dict[str, list[str]] = {}
+    for path, reason in found:
+        paths.setdefault(reason.rstrip("."), []).append(path or "the whole model")
+    return [f"{what}: {', '.join(those)}: {reason}." for reason, those in paths.items()]

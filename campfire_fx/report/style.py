@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from io import StringIO
 from typing import Any
 
@@ -22,13 +23,18 @@ PLAIN_WIDTH = 120
 
 
 class Report:
-    """Base of reports: rich prints them in colour, `print` and `str` give plain text 120 columns wide."""
+    """Base of reports: rich prints them in colour; `print` and `str` give plain text, as wide as the terminal."""
 
     def __rich__(self) -> Any:
         raise TypeError(f"{type(self).__name__} does not say how it is shown")
 
     def __str__(self) -> str:
-        return plain(self)
+        return plain(self, columns())
+
+
+def columns() -> int:
+    """Return how wide plain text may be: as the terminal, or COLUMNS; where there is neither, PLAIN_WIDTH."""
+    return shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns
 
 
 def plain(renderable: Any, width: int = PLAIN_WIDTH) -> str:

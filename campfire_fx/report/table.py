@@ -21,7 +21,7 @@ class Column:
     """One column.
 
     Attributes:
-        header: its name.
+        header: its name; a line break in it keeps the column narrow.
         drop: 0 is always shown; of the others the one with the highest number goes first.
         right: align to the right (numbers).
         wraps: text that may take several lines; numbers and names never do.
@@ -52,16 +52,17 @@ class FittedTable:
             if self.columns[last].drop == 0:
                 break
             shown.remove(last)
-            hidden.append(self.columns[last].header)
+            hidden.append(self.columns[last].header.replace("\n", " "))
         yield self._table(shown)
         if hidden:
             yield Text(f"Not shown at this width: {', '.join(hidden)}.", style=STYLES["report.note"])
 
     def _width(self, i: int) -> int:
         """Return the least width of a column: of its longest cell, or for text that wraps of a few words."""
-        cells = [self.columns[i].header, *(row[i] for row in self.rows), *([self.total[i]] if self.total else [])]
-        longest = max(len(cell) for cell in cells)
-        return min(_WRAPPED, longest) if self.columns[i].wraps else longest
+        column = self.columns[i]
+        rows = [*self.rows, self.total] if self.total else self.rows
+        longest = max(len(text) for text in (*column.header.split("\n"), *(row[i] for row in rows)))
+        return min(_WRAPPED, longest) if column.wraps else longest
 
     def _table(self, shown: Sequence[int]) -> Table:
         table = Table(
@@ -70,7 +71,7 @@ class FittedTable:
             title_justify="left",
             header_style=STYLES["report.header"],
             box=box.SIMPLE_HEAD,
-            show_footer=self.total is not None,
+            show_footer=self.total is not None and any(self.total[i] for i in shown[1:]),
             footer_style=STYLES["report.total"],
             pad_edge=False,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -78,6 +79,11 @@ def read_tensors(path: Path) -> dict[str, Any]:
 
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:  # torch's own text is a page about safety
+        raise TrainError(
+            f"Checkpoint at {path}: it is no file of torch.save, or holds more than tensors and plain values."
+            f" Save the state_dict again."
+        ) from error
     except Exception as error:  # both readers raise errors of many kinds
         reason = str(error).splitlines()[0]
         raise TrainError(f"Checkpoint at {path}: it cannot be read ({reason}). Save the state_dict again.") from error

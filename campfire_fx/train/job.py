@@ -18,6 +18,7 @@ from campfire_fx.errors import TrainError
 from campfire_fx.export import export, load
 from campfire_fx.measure import latencies
 from campfire_fx.model import SparseModel
+from campfire_fx.report.numbers import percent
 from campfire_fx.report.progress import progress
 from campfire_fx.slim import SlimModel
 from campfire_fx.train.checkpoint import SUFFIX, Checkpoint, save
@@ -97,7 +98,8 @@ def _make_folder(folder: Path) -> None:
 
 def _told(name: str, epochs: tuple[Epoch, ...]) -> str:
     last, seconds = epochs[-1], sum(epoch.seconds for epoch in epochs)
-    return f"Trained {name} in {seconds:.0f} s: loss {last.loss:.4f}, {last.valid:.1%} of the validation images right."
+    right = f"{percent(last.valid)} of the validation images right"
+    return f"Trained {name} in {seconds:.0f} s: loss {last.loss:.4f}, {right}."
 
 
 def _from_scratch(slim: SlimModel, seed: int) -> nn.Module:

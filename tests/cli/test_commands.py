@@ -39,9 +39,19 @@ def test_an_error_is_one_line_on_stderr(run, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr("campfire_fx.cli.inspecting.build_model", broken)
     result = run("inspect", "resnet18")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr == f"Error: {text}\n"
+
+
+def test_names_are_printed_to_the_letter(run) -> None:
+    assert run("inspect", "no_such:x:").stderr.startswith("Error: MODEL no_such:x:: it cannot be imported")
+
+
+def test_what_is_asked_for_is_an_option_here(run) -> None:
+    result = run("inspect", "squeezenet1_1", "--example", "1x3")
+    assert result.exit_code == 2
+    assert "Give --example that it runs on" in result.stderr
 
 
 @pytest.mark.parametrize(("arguments", "text"), [
@@ -67,7 +77,7 @@ def test_wrong_options_are_usage_errors(run, arguments: list[str], text: str) ->
 ])  # fmt: skip
 def test_wrong_wishes_end_in_one_line(run, arguments: list[str], text: str) -> None:
     result = run(*arguments)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stderr.startswith("Error: ")
     assert result.stderr.count("\n") == 1
     assert text in result.stderr
@@ -78,5 +88,5 @@ def test_the_command_is_installed() -> None:
     result = subprocess.run(
         [sys.executable, "-c", code, "train", "--data", "nowhere"], capture_output=True, check=False
     )
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert b"Traceback" not in result.stderr

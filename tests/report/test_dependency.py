@@ -12,17 +12,18 @@ from campfire_fx.channels import dependency_graph
 from campfire_fx.errors import CampfireError
 from campfire_fx.report import dependency_report
 from campfire_fx.report.dependency import from_json, to_dot, to_json, to_mermaid, write
+from campfire_fx.report.style import plain
 from tests.report.small import Small
 
 TREE = """\
-3 convolutions, 1 linear layers, 1 sums, 0 concatenations, 0 barriers; 3 pinned
+Channels: 3 convolutions, 1 linear layer, 1 sum, 0 concatenations, 0 barriers; 3 pinned
 ├── input  3
 ├── stem  Conv2d 3 -> 8  reads input
 │   ├── inner  Conv2d 8 -> 6  reads stem through BatchNorm2d, relu
 │   └── outer  Conv2d 6 -> 8  reads inner through relu
 ├── add  add 8 -> 8  coupled stem through BatchNorm2d, relu; coupled outer
-├── head  Linear 8 -> 5  reads add through mean  pinned: its channels reach what is pinned
-└── output    coupled head"""
+├── head  Linear 8 -> 5  reads add through mean  pinned: its channels reach the output, or another pin
+└── output  coupled head"""
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def graph() -> nx.DiGraph:
 
 
 def test_tree(graph: nx.DiGraph) -> None:
-    assert str(dependency_report(graph)) == TREE
+    assert plain(dependency_report(graph)) == TREE
 
 
 def test_json_round_trip(graph: nx.DiGraph) -> None:
@@ -51,7 +52,7 @@ def test_depth_does_not_grow_with_the_network() -> None:
         chain.add_node(i, kind="conv", operation="Conv2d", channels_in=4, channels_out=4, pinned=None)
         if i:
             chain.add_edge(i - 1, i, kind="reads", channels=4, via=())
-    lines = str(dependency_report(chain)).splitlines()
+    lines = plain(dependency_report(chain)).splitlines()
     assert len(lines) == 2001
     assert max(len(line) for line in lines[1:]) < 60
 

@@ -17,7 +17,7 @@ from tests.report.small import damaged
 @pytest.fixture(scope="module")
 def report():
     net = damaged()
-    slim = shrink(net, torch.randn(1, 3, 16, 16))
+    slim = shrink(net, torch.randn(2, 3, 16, 16))
     return shrink_report(slim, net, repeats=2)
 
 
@@ -26,11 +26,12 @@ def test_totals_are_the_sums_of_the_rows(report) -> None:
     weights = sum(torch.Size(layer["weight_after"]).numel() for layer in layers)
     slim_others = 8 + 8 + 4 + 8 + 5  # norm, then the biases
     assert report.after.parameters == weights + slim_others
+    assert report.inputs == ((1, 3, 16, 16),)
     assert report.before.macs.total == sum(report.before.macs.per_layer.values())
 
 
 def test_says_what_became_smaller(report) -> None:
-    text = str(report)
+    text = plain(report)
     assert "6x8x3x3" in text and "4x8x3x3" in text
     assert "Same output: largest relative difference" in text
     assert "Kept 5 channels, because of output: the model's output." in text

@@ -86,7 +86,7 @@ def test_safetensors_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("content", "text"), [
     (None, "there is no such file"),
-    (b"nothing", "it cannot be read"),
+    (b"nothing", "it is no file of torch.save, or holds more than tensors"),
     ([1, 2], "it holds a list"),
     ({"weight": torch.ones(1)}, "bare state_dict.* Say whose with --model"),
 ])  # fmt: skip

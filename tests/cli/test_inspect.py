@@ -1,0 +1,62 @@
+"""`inspect`: three reports, the graph in other forms, facts as JSON; costs of one image."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import networkx as nx
+import pytest
+
+from campfire_fx.report.dependency import from_json
+
+MODEL = "campfire_fx.train.networks:resnet8"
+
+
+def test_reports_are_plain_text_in_a_pipe(run) -> None:
+    result = run("inspect", MODEL)
+    assert result.exit_code == 0, result.stderr
+    for text in ("the whole model", "9 convolutions, 1 linear layer, 3 sums", "layer3.0.conv2", "36.9 k", "78 k"):
+        assert text in result.stdout
+    lines = result.stdout.splitlines()
+    assert not any("\x1b" in line or line != line.rstrip() for line in lines)
+    assert max(len(line) for line in lines if "Measured" not in line) <= 100
+
+
+def test_costs_are_those_of_one_image(run) -> None:
+    one, four = (json.loads(run("inspect", MODEL, "--example", f"{n}x3x32x32", "--json").stdout) for n in (1, 4))
+    assert one["macs"] == four["macs"] == sum(layer["macs"] for layer in one["layers"])
+    assert one["inputs"] == four["inputs"] == [[1, 3, 32, 32]]
+
+
+def test_json_holds_every_layer_and_the_graph(run) -> None:
+    facts = json.loads(run("inspect", MODEL, "--option", "classes=7", "--json").stdout)
+    layers = {layer["name"]: layer for layer in facts["layers"]}
+    assert len(layers) == 10
+    assert layers["fc"]["weight"] == [7, 64]
+    assert layers["fc"]["pinned"] and not layers["conv1"]["pinned"]
+    assert {node["id"] for node in facts["graph"]["nodes"]} > set(layers)
+
+
+@pytest.mark.parametrize(("form", "start"), [
+    ("dot", "digraph channels {"), ("mermaid", "flowchart TD"), ("json", "{"), ("tree", "Channels: 9 convolutions"),
+])  # fmt: skip
+def test_the_graph_alone(run, form: str, start: str) -> None:
+    result = run("inspect", MODEL, "--format", form)
+    assert result.stdout.startswith(start)
+    assert "layer2.0.downsample.0" in result.stdout
+    assert result.stdout.endswith("\n") and not result.stdout.endswith("\n\n")
+
+
+def test_the_graph_as_a_file(run) -> None:
+    result = run("inspect", MODEL, "--graph", "graph.json")
+    assert result.exit_code == 0, result.stderr
+    assert "Wrote graph.json" in result.stdout
+    graph = from_json(Path("graph.json").read_text())
+    assert nx.has_path(graph, "input", "output")
+
+
+def test_an_unknown_form_of_file_is_refused(run) -> None:
+    result = run("inspect", MODEL, "--graph", "graph.svg")
+    assert result.exit_code == 2
+    assert "the suffix names no graph format" in result.stderr
