@@ -13,19 +13,9 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.nn import functional as F
 
-META = torch.device("meta")
-# Torch's own meta code for these is Python of 0.3 to 1.4 ms a call, which would be most of the time of a capture. The
-# first two return the shape and dtype of their input, the third those of two inputs broadcast.
-_SHAPE_KEEPERS = (
-    nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.SiLU, nn.GELU, nn.Sigmoid, nn.Tanh, nn.LeakyReLU, nn.Mish,
-    nn.Dropout, nn.Dropout2d, nn.Dropout3d, nn.Identity,
-)  # fmt: skip
-_SHAPE_KEEPING = frozenset({F.relu, torch.relu, F.silu, F.gelu, F.hardswish, torch.sigmoid, F.sigmoid, F.dropout})
-_BROADCASTING = frozenset(
-    {operator.add, operator.sub, operator.mul, operator.truediv, operator.iadd, torch.add, torch.mul}
-)
+from campfire_fx.capture.shapes import META, keeps_shape, known_result
+
 FACTORIES = frozenset(
     getattr(torch, name)
     for name in (
@@ -40,6 +30,7 @@ _DEVICE_ANSWERS: dict[str, Callable[[torch.device], Any]] = {
     "is_cpu": lambda device: device.type == "cpu",
     "is_meta": lambda device: device.type == "meta",
 }
+_NUMBERS = (float, int, bool, complex, "item", "tolist")
 _DEVICE_MOVES = ("cpu", "cuda", "xpu", "pin_memory")
 
 
@@ -136,8 +127,10 @@ class Evaluator:
             return args[0]
         if node.op == "call_module":
             return self.run_module(self.root.get_submodule(str(node.target)), args, kwargs)
+        if node.target in _NUMBERS and args and isinstance(args[0], torch.Tensor):
+            raise RuntimeError("it takes the data of a tensor")
         known = self._device_answer(node, args) if node.op == "call_method" or node.target is getattr else None
-        known = _known_shape(node, args) if known is None else known
+        known = known_result(node, args, kwargs) if known is None else known
         if known is not None:
             return known
         if node.target in FACTORIES:
@@ -163,7 +156,7 @@ class Evaluator:
         """Return the output of `module`, run in evaluation on inputs and parameters without data."""
         args, kwargs = map_tensors((args, kwargs), self._as_meta)
         first = args[0] if args else None
-        if isinstance(first, torch.Tensor) and _keeps_shape(module, first):
+        if isinstance(first, torch.Tensor) and keeps_shape(module, first):
             return first
         shadow = self._shadow(module)
         return shadow.forward(*args, **kwargs)
@@ -208,38 +201,11 @@ class Evaluator:
         return None
 
 
-def _keeps_shape(module: nn.Module, x: torch.Tensor) -> bool:
-    if type(module) in _SHAPE_KEEPERS:
-        return True
-    if isinstance(module, nn.modules.batchnorm._BatchNorm) and x.dim() > 1:
-        # What does not fit goes the slow way, to raise torch's own error.
-        dims = {nn.BatchNorm1d: (2, 3), nn.BatchNorm2d: (4,), nn.BatchNorm3d: (5,)}.get(type(module), ())
-        return x.dim() in dims and x.shape[1] == module.num_features
-    return False
-
-
 def _call(node: fx.Node, args: Any, kwargs: Any) -> Any:
     if node.op == "call_method":
         return getattr(args[0], str(node.target))(*args[1:], **kwargs)
     assert callable(node.target)
     return node.target(*args, **kwargs)
-
-
-def _known_shape(node: fx.Node, args: Any) -> torch.Tensor | None:
-    """Return the result of some common functions of tensors; None: run the function to know."""
-    if not args or not isinstance(args[0], torch.Tensor) or not args[0].is_floating_point():
-        return None
-    x = args[0]
-    if node.target in _SHAPE_KEEPING:
-        return x
-    if node.target not in _BROADCASTING or len(args) != 2:
-        return None
-    y = args[1]
-    if isinstance(y, (int, float)) or (isinstance(y, torch.Tensor) and y.dtype == x.dtype and y.shape == x.shape):
-        return x
-    if isinstance(y, torch.Tensor) and y.dtype == x.dtype and node.target is not operator.iadd:
-        return torch.empty(torch.broadcast_shapes(x.shape, y.shape), dtype=x.dtype, device=META)
-    return None
 
 
 def map_tensors(value: Any, function: Callable[[torch.Tensor], Any]) -> Any:
