@@ -77,7 +77,7 @@ def label(captured: Captured, *, training: bool = True) -> Labelling:
         captured: the traced model.
         training: also run training graphs where they differ from the inference graphs.
     """
-    structure = Structure(names=_names(captured.module))
+    structure = Structure(_names(captured.module), frozenset(id(island.module) for island in captured.islands))
     runs: list[GraphRun] = []
     for island in captured.islands:
         args = placeholder_values(island.module.graph, island.args, island.kwargs)

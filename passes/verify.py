@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from campfire_fx.errors import ShrinkError
 from campfire_fx.passes.bake_reparametrizations import private_copy
+from campfire_fx.passes.replay import Replay
 from campfire_fx.plan import Verification, VerifiedRun
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -23,7 +24,13 @@ class DifferentOutput(ShrinkError):
 
 
 def verify(
-    before: nn.Module, after: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, resize: bool = True
+    before: nn.Module,
+    after: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    resize: bool = True,
+    opaque: Sequence[str] = (),
 ) -> Verification:
     """Compare the outputs of two models on random inputs.
 
@@ -37,6 +44,7 @@ def verify(
         args: positional example inputs; float tensors are replaced by random numbers of the same shape.
         kwargs: keyword example inputs, likewise.
         resize: also compare at another batch and image size, where `before` can be run there.
+        opaque: paths of submodules of both that are the same code: their inputs are compared, their outputs replayed.
 
     Raises:
         ShrinkError: the outputs differ, or are not finite.
@@ -44,10 +52,10 @@ def verify(
     runs = []
     dtype = next((p.dtype for p in before.parameters()), torch.float32)
     for inputs in _inputs(before, args, kwargs, resize):
-        difference = relative_difference(before, after, *inputs)
+        difference = relative_difference(before, after, *inputs, opaque)
         used = dtype
         if not difference <= TOLERANCE.get(dtype, 0.0):
-            used, difference = torch.float64, _in_double(before, after, inputs)
+            used, difference = torch.float64, _in_double(before, after, inputs, opaque)
         shape = next((tuple(t.shape) for t in pytree.tree_leaves(inputs) if isinstance(t, Tensor)), ())
         runs.append(VerifiedRun(shape, str(used).removeprefix("torch."), difference))
         limit = TOLERANCE.get(dtype, 2 * torch.finfo(dtype).eps)  # a folded bias is rounded to the weights' precision
@@ -59,13 +67,19 @@ def verify(
     return Verification(max(run.difference for run in runs), tuple(runs))
 
 
-def _in_double(before: nn.Module, after: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]]) -> float:
-    wide = pytree.tree_map(lambda v: v.double() if isinstance(v, Tensor) and v.is_floating_point() else v, inputs)
+def _in_double(
+    before: nn.Module, after: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]], opaque: Sequence[str]
+) -> float:
+    args, kwargs = pytree.tree_map(
+        lambda v: v.double() if isinstance(v, Tensor) and v.is_floating_point() else v, inputs
+    )
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
         with _Doubled():
-            return relative_difference(private_copy(before).double(), private_copy(after).double(), *wide)
+            return relative_difference(
+                private_copy(before).double(), private_copy(after).double(), args, kwargs, opaque
+            )
     finally:
         torch.set_default_dtype(default)
 
@@ -82,14 +96,19 @@ class _Doubled(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-def relative_difference(before: nn.Module, after: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
-    """Return max |a - b| / max |a| over all output tensors of two models in evaluation mode.
+def relative_difference(
+    before: nn.Module, after: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], opaque: Sequence[str] = ()
+) -> float:
+    """Return max |a - b| / max |a| over all output tensors, and what enters opaque parts, in evaluation mode.
 
     Raises:
         ShrinkError: an output of `before` is not finite, or the outputs are of different form.
     """
-    expected = _tensors(_run(before, args, kwargs))
-    got = _tensors(_run(after, args, kwargs))
+    replay = Replay(opaque)
+    with replay.recording(before):
+        expected = _tensors(_run(before, args, kwargs)) + replay.given
+    with replay.playing(after):
+        got = _tensors(_run(after, args, kwargs)) + replay.received
     if [t.shape for t in expected] != [t.shape for t in got]:
         raise DifferentOutput(
             f"Shrinking would change the form of the output: {[tuple(t.shape) for t in expected]} became "

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from campfire_fx.rules.record import Call, Constant, Rule, map_nested
 from campfire_fx.rules.structure import fixed
@@ -16,9 +18,18 @@ def barrier(call: Call, reason: str) -> Any:
     for held in call.held():
         call.structure.pin_tensor(held.tensor)
     if call.module is not None:
-        for tensor in (*call.module.parameters(), *call.module.buffers()):
+        for tensor in _tensors(call.module, call.structure.islands):
             call.structure.pin_tensor(tensor)
     return fix_tensors(call.example(call.node))
+
+
+def _tensors(module: nn.Module, islands: frozenset[int]) -> Iterator[Tensor]:
+    """Yield the parameters and buffers of a module, but not those of graphs inside of it, which are run themselves."""
+    if id(module) not in islands:
+        yield from module.parameters(recurse=False)
+        yield from module.buffers(recurse=False)
+        for child in module.children():
+            yield from _tensors(child, islands)
 
 
 def fix_tensors(value: Any) -> Any:

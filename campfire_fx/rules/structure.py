@@ -104,6 +104,8 @@ class Structure:
     """The channel structure of a model, filled by label runs over all of its graphs.
 
     Attributes:
+        names: the path of each parameter and buffer, by its id.
+        islands: ids of the modules whose graphs are run.
         forest: all labels.
         tensors: parameters and buffers that have one label per element: id -> (tensor, labels).
         mixers: weights that mix channels, by the id of the weight.
@@ -115,6 +117,7 @@ class Structure:
     """
 
     names: dict[int, str] = field(default_factory=dict)
+    islands: frozenset[int] = frozenset()
     forest: LabelForest = field(default_factory=LabelForest)
     tensors: dict[int, tuple[Tensor, Labelled]] = field(default_factory=dict)
     mixers: dict[int, Mixer] = field(default_factory=dict)
