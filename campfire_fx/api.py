@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from campfire_fx.capture import trace
@@ -23,6 +24,7 @@ from campfire_fx.sparsity.regimes import combined, window
 __all__ = ["dependency_graph", "shrink", "sparsify", "trace"]
 
 
+@torch.inference_mode(mode=False)  # whose tensors could never be trained
 def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
     model: nn.Module,
     regime: str | Regime = "combined",

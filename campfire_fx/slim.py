@@ -43,6 +43,7 @@ class SlimModel(Dress):
         return shrink_report(self, self._origin())
 
 
+@torch.inference_mode(mode=False)  # whose tensors could never be trained
 def shrink(
     model: nn.Module,
     example_inputs: Any = None,
@@ -99,15 +100,17 @@ def _check(residual: str, round_to: int) -> None:
 def _prove(model: nn.Module, shrunk: Shrunk, example_inputs: Any) -> Verification:
     """Verify every captured part, and where that fails say at which operation the models part.
 
-    A model captured in parts is compared part by part: what lies between may choose by value (a detector keeps its
-    best boxes), and there the last bit decides.
+    A model captured in parts is compared part by part: what lies between, or is opaque, may choose by value (a
+    detector keeps its best boxes), and there the last bit decides.
     """
     runs: list[VerifiedRun] = []
     for island in shrunk.captured.islands:
         before = model.get_submodule(island.path)
         try:
             fixed_size = bool(island.specialisations)
-            proof = verify_equal(before, island.module, island.args, island.kwargs, resize=not fixed_size)
+            proof = verify_equal(
+                before, island.module, island.args, island.kwargs, resize=not fixed_size, opaque=island.opaque
+            )
         except DifferentOutput as error:
             place = first_difference(model, shrunk, example_inputs)
             raise ShrinkError(f"{error} The first node that differs is {place}." if place else str(error)) from None
