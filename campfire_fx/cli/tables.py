@@ -12,7 +12,7 @@ from campfire_fx.train.outcome import LATENCY_BATCH, Outcome
 _NETWORKS = (
     Column("network", right=False),
     Column("accuracy"),
-    Column("parameters"),
+    Column("params"),
     Column("non-zero", 1),
     Column("MACs"),
     Column("latency"),

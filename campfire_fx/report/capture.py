@@ -22,6 +22,8 @@ _COLUMNS = (
 )
 _QUESTIONS = (Column("line", right=False), Column("question", right=False, wraps=True), Column("answer", right=False))
 
+_WHOLE = "the whole model"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CaptureReport(Report):
@@ -35,8 +37,8 @@ class CaptureReport(Report):
         if asked:
             rows = [(s.where, s.expression, str(s.value)) for s in asked]
             parts.append(FittedTable("Decided by the example", _QUESTIONS, rows))
-        note = STYLES["report.note"]
-        parts += [Text(f"Not captured: {path}: {reason}", style=note) for path, reason in self.captured.untraced]
+        for path, reason in self.captured.untraced:
+            parts.append(Text(f"Not captured: {path or _WHOLE}: {reason}", style=STYLES["report.note"]))
         return Group(*parts)
 
     def to_json(self) -> str:
@@ -65,7 +67,7 @@ def _row(island: Island) -> tuple[str, ...]:
     graph, train = island.module.graph, island.module.train_graph
     modules = {node.target for node in graph.nodes if node.op == "call_module"}
     return (
-        island.path or "the whole model",
+        island.path or _WHOLE,
         str(len(graph.nodes)),
         str(len(modules)),
         "the same" if train is None else f"its own, {len(train.nodes)} nodes",

@@ -11,6 +11,8 @@ from torch.utils import _pytree as pytree
 
 from campfire_fx.measure import MacCount
 
+_MOST_OPERATIONS = 10
+
 
 def count(value: float) -> str:
     """Return 1234567 as "1.23 M"."""
@@ -54,7 +56,9 @@ def cost_note(inputs: tuple[tuple[int, ...], ...], cost: MacCount) -> str:
     others: Counter[str] = Counter()
     for name, times in cost.not_counted.items():
         others[_common(name)] += times
-    listed = ", ".join(f"{name} {times}x" for name, times in others.items()) or "nothing"
+    listed = ", ".join(f"{name} {times}x" for name, times in others.most_common(_MOST_OPERATIONS)) or "nothing"
+    if len(others) > _MOST_OPERATIONS:
+        listed += f", and {plural(len(others) - _MOST_OPERATIONS, 'other operation')}"
     return f"Measured on one call with {shapes}. Not counted in MACs: {listed}."
 
 

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,9 @@ def _from_torchvision(name: str, options: dict[str, Any]) -> nn.Module:
         options["num_classes"] = options.pop("classes")
     if "weights_backbone" in inspect.signature(models.get_model_builder(name)).parameters:
         options["weights_backbone"] = None  # its default would be fetched
-    return models.get_model(name, weights=None, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # about initial weights, which nobody chose here
+        return models.get_model(name, weights=None, **options)
 
 
 def _from_factory(name: str, options: dict[str, Any]) -> nn.Module:
