@@ -9,6 +9,7 @@ from torch import nn
 
 from campfire_fx.capture.evaluate import map_tensors
 from campfire_fx.capture.execute import run
+from campfire_fx.capture.patches import Patches
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -37,7 +38,7 @@ class CallRecord:
         return any(id(part) in self._calls for part in module.modules())
 
     def is_used_in_parts(self, module: nn.Module) -> bool:
-        """Return whether a part of `module` was called while `module` itself was not running."""
+        """Return whether a part of `module` was called, or its tensors read, while `module` was not running."""
         return id(module) in self._used_in_parts
 
     def outputs_of(self, module: nn.Module) -> list[Any]:
@@ -64,6 +65,12 @@ class CallRecord:
         if not _is_of_tensors(output) or any(tensor._version != version for tensor, version in versions):
             self._no_leaves.add(module)
 
+    def read(self, module: nn.Module) -> None:
+        """Note that code reads a tensor of `module`."""
+        if all(caller != id(module) for caller, _ in self._running):
+            self._used_in_parts.add(id(module))
+            self._note_callers(id(module))
+
     def _note_callers(self, module: int) -> None:
         """Mark the modules around a called one up to the nearest that runs: none of them made the call."""
         pending, around = [module], set[int]()
@@ -84,8 +91,18 @@ def record_calls(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
         if module is not model:
             handles.append(module.register_forward_pre_hook(record.enter, with_kwargs=True))
             handles.append(module.register_forward_hook(lambda *call: record.leave(call[-1]), always_call=True))
+    real = nn.Module.__getattr__
+
+    def read(module: nn.Module, name: str) -> Any:
+        value = real(module, name)
+        if isinstance(value, torch.Tensor):
+            record.read(module)
+        return value
+
     try:
-        run(model, args, kwargs)
+        with Patches() as patches:
+            patches.put(nn.Module, "__getattr__", read)
+            run(model, args, kwargs)
     finally:
         for handle in handles:
             handle.remove()

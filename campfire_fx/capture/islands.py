@@ -69,7 +69,7 @@ class _Search:
         elif id(module) in self._opaque:
             self.skip(path, module, self._opaque[id(module)])
         elif self._record.is_used_in_parts(module):
-            self.skip(path, module, "code outside of it calls parts of it")
+            self.skip(path, module, "code outside of it uses parts of it")
         else:
             device = next(module.parameters()).device
             try:

@@ -115,7 +115,7 @@ def test_a_part_whose_parts_are_called_from_outside_is_split() -> None:
 
     captured = checked(Model(), X)
     assert [island.path for island in captured.islands] == ["stem", "head.body.0", "head.body.1"]
-    assert ("head", "code outside of it calls parts of it") in captured.untraced
+    assert ("head", "code outside of it uses parts of it") in captured.untraced
 
 
 def test_a_part_that_takes_another_way_on_its_second_call_is_split() -> None:
