@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from campfire_fx.capture.configuration import Configuration
+from campfire_fx.capture.evaluate import map_tensors
 from campfire_fx.capture.execute import describe, fits, run
 from campfire_fx.capture.location import summary
 from campfire_fx.errors import CaptureError
@@ -60,25 +61,26 @@ def _is_keywords(model: nn.Module, example: dict[Any, Any]) -> bool:
 
 
 def _guess(model: nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    guesses = list(_guesses(model))
+    guesses = _guesses(model)
     fitting = (args for args in guesses if fits(model, args, {}))
     first = next(fitting, None)
     if first is not None:
         # Some heads that only training uses need larger images.
         in_training = (args for args in itertools.chain((first,), fitting) if fits(model, args, {}, training=True))
-        return next(in_training, first), {}
+        return _filled(model, next(in_training, first)), {}
     # What needs data to run (boxes, indices) shows only in a real run. Those take time: try few. A detector may take a
     # batch as well as the list of images that it is made for.
     reason = "it has no convolution and no linear layer to tell what it takes"
-    few = guesses[:_REAL_RUNS]
+    few = list(itertools.islice(_guesses(model), _REAL_RUNS))
     for args in [a for a in few if isinstance(a[0], list)][:2] + [a for a in few if not isinstance(a[0], list)]:
+        filled = _filled(model, args)
         try:
-            run(model, args, {})
+            run(model, filled, {})
         except CaptureError as error:
             reason = summary(error.__cause__ or error)
         else:
-            return args, {}
-    tried = "; ".join(dict.fromkeys(describe(args, {}) for args in guesses[:8]))
+            return filled, {}
+    tried = "; ".join(dict.fromkeys(describe(args, {}) for args in itertools.islice(_guesses(model), 8)))
     raise CaptureError(
         f"No example inputs at {type(model).__name__}: none were given, and none of the guesses runs "
         f"(tried {tried or 'none'}; error: {reason}). Give example_inputs=..."
@@ -86,12 +88,30 @@ def _guess(model: nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def _guesses(model: nn.Module) -> Iterator[tuple[Any, ...]]:
+    """Yield arguments of plausible shapes, without data."""
     layer = _first_layer(model)
     if layer is None:
         return
     configuration = Configuration.of(model)
     for shape in _shapes(layer, configuration):
-        yield from _arguments(model, _tensor(layer, shape))
+        yield from _arguments(model, torch.empty(shape, dtype=layer.weight.dtype, device="meta"))
+
+
+def _filled(model: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return arguments with data: random, images of a list between 0 and 1, whole numbers zero."""
+    device = _first_layer(model).weight.device
+
+    def fill(meta: torch.Tensor) -> torch.Tensor:
+        if device == meta.device:
+            return meta
+        if not meta.is_floating_point():
+            return torch.zeros_like(meta, device=device)
+        generator = torch.Generator().manual_seed(0)  # the same guess each time, and the user's generator left alone
+        made = torch.rand if isinstance(args[0], list) else torch.randn
+        return made(meta.shape, generator=generator).to(device=device, dtype=meta.dtype)
+
+    filled: tuple[Any, ...] = map_tensors(args, fill)
+    return filled
 
 
 def _first_layer(model: nn.Module) -> Any:
@@ -121,22 +141,14 @@ def _spatial(dimensions: int, configuration: Configuration) -> list[tuple[int, .
     return list(dict.fromkeys([*configuration.spatial(3), *_VOLUMES]))
 
 
-def _tensor(layer: Any, shape: tuple[int, ...]) -> torch.Tensor:
-    weight = layer.weight
-    if weight.device.type == "meta":
-        return torch.empty(shape, dtype=weight.dtype, device="meta")
-    generator = torch.Generator().manual_seed(0)  # the same guess each time, and the user's generator left alone
-    return torch.randn(shape, generator=generator).to(device=weight.device, dtype=weight.dtype)
-
-
 def _arguments(model: nn.Module, x: torch.Tensor) -> Iterator[tuple[Any, ...]]:
-    """Yield ways to call forward with tensors such as `x`: one for each required argument, or a list of images."""
+    """Yield ways to call forward with tensors like `x`: one for each required argument, or a list of images."""
     count = max(_required(model), 1)
     yield (x,) * count
     if count == 2:  # a step, a label: one number per sample
         yield (x, torch.zeros(len(x), dtype=torch.long, device=x.device))
     if count == 1 and x.dim() == 4:
-        yield ([image.abs().clamp(max=1) for image in x],)
+        yield (list(x),)
 
 
 def _required(model: nn.Module) -> int:
