@@ -1,8 +1,8 @@
-"""Writing .safetensors: an 8-byte header length, a JSON header, and the bytes of the tensors.
+"""Writing and reading .safetensors: an 8-byte header length, a JSON header, and the bytes of the tensors.
 
 The format is written here rather than through the package of that name, so that exporting takes torch alone.
-Files are the same bytes for the same tensors, and read by that package. Reading is in every generated model
-file.
+Files are the same bytes for the same tensors, and read by that package. Every generated model file has a reader
+of its own.
 """
 
 from __future__ import annotations
@@ -61,3 +61,24 @@ def write_safetensors(tensors: Mapping[str, Tensor], path: Path) -> None:
         for name in order:
             flat = tensors[name].detach().cpu().contiguous().reshape(-1)
             file.write(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file by name.
+
+    Raises:
+        ValueError, KeyError: it is no such file, or holds a dtype that is not known here.
+    """
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header.pop("__metadata__", None)
+    dtypes = {name: dtype for dtype, name in DTYPES.items()}
+    tensors = {}
+    for name, entry in header.items():
+        start, stop = entry["data_offsets"]
+        data = bytearray(content[end + start : end + stop])
+        dtype = dtypes[entry["dtype"]]
+        flat = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
+        tensors[name] = flat.reshape(entry["shape"])
+    return tensors

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from campfire_fx.api import sparsify
 from campfire_fx.errors import TrainError
+from campfire_fx.export.safetensors import read_safetensors
 from campfire_fx.train.models import build_model
 
 SUFFIX = ".ckpt"
@@ -75,9 +76,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
         raise TrainError(f"Checkpoint at {path}: there is no such file. Check the path.")
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
+            return read_safetensors(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:  # torch's own text is a page about safety
         raise TrainError(

@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 
 from campfire_fx.errors import ExportError
-from campfire_fx.export.safetensors import DTYPES, write_safetensors
+from campfire_fx.export.safetensors import DTYPES, read_safetensors, write_safetensors
 from campfire_fx.export.source import _loader
 
 TENSORS = {str(dtype): torch.randn(3, 2).mul(9).to(dtype) for dtype in DTYPES} | {
@@ -39,9 +39,10 @@ def test_the_package_reads_what_is_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tensors", [TENSORS, {}])
-def test_the_generated_reader_reads_what_the_package_writes(tmp_path: Path, tensors: dict[str, torch.Tensor]) -> None:
+def test_both_readers_read_what_the_package_writes(tmp_path: Path, tensors: dict[str, torch.Tensor]) -> None:
     safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, tmp_path / "file")
     assert_equal(generated_reader()["read_safetensors"](tmp_path / "file"), tensors)
+    assert_equal(read_safetensors(tmp_path / "file"), tensors)
 
 
 def test_the_same_tensors_give_the_same_bytes_in_any_order(tmp_path: Path) -> None:
