@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +13,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).parents[2]
 PROBE = "import campfire_fx.passes.pipeline as p, campfire_fx as c; print(p.__file__); print(c.__version__)"
@@ -23,6 +30,12 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> str:
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
+
+
+DISTRIBUTIONS = {
+    "PIL": "torchvision",
+    "sklearn": "scikit-learn",
+}  # of modules whose name is another's, or that it brings
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +65,37 @@ def test_the_link_is_a_link() -> None:
     link = ROOT / "campfire_fx" / "passes"
     assert link.is_symlink()
     assert link.readlink() == Path("../passes")
+
+
+def names_of(requirements: list[str]) -> set[str]:
+    return {re.match(r"[\w-]+", requirement)[0] for requirement in requirements}
+
+
+def imported_modules() -> set[str]:
+    """Top-level names of what the package imports, anywhere in its code."""
+    found = set()
+    for folder in ("campfire_fx", "passes"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Import):
+                    found |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    found.add(node.module.partition(".")[0])
+    return found - set(sys.stdlib_module_names) - {"campfire_fx"}
+
+
+def test_what_is_imported_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    declared = names_of([*project["dependencies"], *extras["train"], *extras["onnx"]])
+    assert {DISTRIBUTIONS.get(name, name) for name in imported_modules()} <= declared
+
+
+def test_the_core_needs_little_and_uses_it() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    core = names_of(project["dependencies"])
+    assert core == {"networkx", "numpy", "rich", "torch", "typer"}
+    assert core <= imported_modules()
 
 
 @pytest.mark.slow
