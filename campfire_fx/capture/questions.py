@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -57,6 +58,8 @@ class Questions:
         result = answer(self._value(node, asked, shape_will_do=template == "len({})"))
         if self._is_silent:
             raise Asked
+        if _is_of_ranks(node):
+            return result
         fact = Specialisation(current_line(), asked, tuple(result) if isinstance(result, torch.Size) else result)
         if fact not in self.facts and self._asking is not None:
             self._asked.setdefault(self._asking, []).append(fact)
@@ -111,3 +114,13 @@ class Questions:
             yield
         finally:
             self._is_evaluating = outer
+
+
+def _is_of_ranks(node: fx.Node) -> bool:
+    """Return whether a value depends on numbers of dimensions alone, which are the model's for inputs of any size."""
+    if node.op == "call_method" and node.target in ("dim", "ndimension"):
+        return True
+    if node.target is getattr:
+        return str(node.args[1]) == "ndim"
+    is_arithmetic = getattr(node.target, "__module__", None) == operator.eq.__module__
+    return is_arithmetic and bool(node.all_input_nodes) and all(map(_is_of_ranks, node.all_input_nodes))

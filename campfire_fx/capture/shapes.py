@@ -42,7 +42,7 @@ def known_result(node: fx.Node, args: Any, kwargs: Any) -> torch.Tensor | None:
     if not args or not isinstance(args[0], torch.Tensor) or not args[0].is_floating_point():
         return None
     x = args[0]
-    if node.target in _SHAPE_KEEPING:
+    if node.target in _SHAPE_KEEPING or (node.target is F.batch_norm and _normalises(x, args[1:5])):
         return x
     if node.target not in _BROADCASTING or len(args) != 2:
         return None
@@ -52,6 +52,12 @@ def known_result(node: fx.Node, args: Any, kwargs: Any) -> torch.Tensor | None:
     if isinstance(y, torch.Tensor) and y.dtype == x.dtype and node.target is not operator.iadd:
         return torch.empty(torch.broadcast_shapes(x.shape, y.shape), dtype=x.dtype, device=META)
     return None
+
+
+def _normalises(x: torch.Tensor, statistics: Any) -> bool:
+    """Return whether statistics, scale and shift, as far as they are given, fit the channels of `x`."""
+    given = [vector for vector in statistics if isinstance(vector, torch.Tensor)]
+    return x.dim() > 1 and bool(given) and all(vector.shape == x.shape[1:2] for vector in given)
 
 
 def _joined(tensors: Any, dim: Any = 0) -> torch.Tensor | None:
