@@ -15,6 +15,7 @@ from campfire_fx.errors import CampfireError, RegimeError
 from campfire_fx.model import SparseModel, Training
 from campfire_fx.passes.bake_reparametrizations import private_copy
 from campfire_fx.passes.insert_masks import Insertion, insert_masks
+from campfire_fx.passes.make_layers import make_layers
 from campfire_fx.slim import shrink
 from campfire_fx.sparsity.assignment import Assignment, Override, Settings, as_regime, assign, check_era, check_sparsity
 from campfire_fx.sparsity.course import Course
@@ -91,6 +92,7 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
         raise RegimeError(f"dead_norm: '{dead_norm}' is not known. Use 'zero' or 'keep'.")
     copied = private_copy(model)
     captured = trace(copied, example_inputs)
+    make_layers(captured)
     insertion = insert_masks(captured)
     _require_layers(model, settings.regime, insertion)
     assignments = assign(insertion.layers, settings)

@@ -1,0 +1,175 @@
+"""Make layers: a convolution or linear function on a module's own weight becomes the layer that torch has for it.
+
+Model zoos subclass nn.Conv2d to pad like another framework, and call `F.conv2d(x, self.weight, ...)` themselves. The
+weight is an ordinary one, so a layer of torch's, under the same name and with the same tensors, can hold its mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from campfire_fx.capture import Captured, DualGraphModule
+
+_PLAIN = ("stride", "padding", "dilation", "groups")
+_TRANSPOSED = ("stride", "padding", "output_padding", "groups", "dilation")
+_LAYERS: dict[Any, tuple[type[nn.Module], tuple[str, ...]]] = {
+    F.linear: (nn.Linear, ()),
+    torch.conv1d: (nn.Conv1d, _PLAIN),
+    torch.conv2d: (nn.Conv2d, _PLAIN),
+    torch.conv3d: (nn.Conv3d, _PLAIN),
+    torch.conv_transpose1d: (nn.ConvTranspose1d, _TRANSPOSED),
+    torch.conv_transpose2d: (nn.ConvTranspose2d, _TRANSPOSED),
+    torch.conv_transpose3d: (nn.ConvTranspose3d, _TRANSPOSED),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Call:
+    """A call of a function that torch has a layer for, on the weight and bias of the module at `path`."""
+
+    node: fx.Node
+    path: str
+    source: fx.Node
+    weight: fx.Node
+    bias: fx.Node | None
+    settings: dict[str, Any]
+
+    @property
+    def form(self) -> tuple[Any, ...]:
+        """What the calls of one layer must have in common."""
+        return self.node.target, self.bias is None, sorted(self.settings.items())
+
+
+def make_layers(captured: Captured) -> tuple[str, ...]:
+    """Make layers in place where every use of a weight is the same call; return their paths.
+
+    Only where the whole model is one graph: code around an island may call the module that would be replaced.
+    """
+    root = captured.module
+    if not isinstance(root, DualGraphModule) or [island.path for island in captured.islands] != [""]:
+        return ()
+    calls: dict[nn.Module, list[_Call]] = {}
+    for graph in _graphs(root):
+        for call in _calls(graph):
+            calls.setdefault(root.get_submodule(call.path), []).append(call)
+    made = {module: found for module, found in calls.items() if _is_one_layer(root, module, found)}
+    for module, found in made.items():
+        _move_children(root, module, found[0].path)
+        _put(root, module, _layer(module, found[0]))
+        for call in found:
+            _call_module(call)
+    if made:
+        root.recompile()
+    return tuple(found[0].path for found in made.values())
+
+
+def _graphs(root: DualGraphModule) -> tuple[fx.Graph, ...]:
+    return (root.graph,) if root.train_graph is None else (root.graph, root.train_graph)
+
+
+def _calls(graph: fx.Graph) -> Iterator[_Call]:
+    for node in graph.nodes:
+        if node.op != "call_function" or node.target not in _LAYERS:
+            continue
+        names = ("input", "weight", "bias", *_LAYERS[node.target][1])
+        given = dict(zip(names, node.args, strict=False)) | node.kwargs
+        source, weight, bias = (given.pop(name, None) for name in names[:3])
+        path = _holder(weight, "weight")
+        settings_known = not any(isinstance(value, fx.Node) for value in pytree.tree_leaves(given))
+        if path and isinstance(source, fx.Node) and settings_known and (bias is None or _holder(bias, "bias") == path):
+            settings = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+            yield _Call(node, path, source, weight, bias, settings)
+
+
+def _holder(node: Any, name: str) -> str:
+    """Return the path of the module whose tensor `name` a node reads, or "" if it reads anything else."""
+    if not isinstance(node, fx.Node) or node.op != "get_attr":
+        return ""
+    path, _, last = str(node.target).rpartition(".")
+    return path if last == name else ""
+
+
+def _is_one_layer(root: DualGraphModule, module: nn.Module, calls: list[_Call]) -> bool:
+    """Return whether the module holds a weight and a bias alone, and these calls, all the same, are all their uses."""
+    owned = dict(module.named_parameters()) | dict(module.named_buffers())
+    wanted = {"weight"} if calls[0].bias is None else {"weight", "bias"}
+    if owned.keys() != wanted or any(call.form != calls[0].form for call in calls):
+        return False
+    tensors = {id(tensor) for tensor in owned.values()}
+    known = {call.node for call in calls}
+    for graph in _graphs(root):
+        for node in graph.nodes:
+            if node.op == "call_module" and root.get_submodule(node.target) is module:
+                return False
+            if node.op == "get_attr" and id(_value(root, node)) in tensors and not known.issuperset(node.users):
+                return False
+    return isinstance(owned["weight"], nn.Parameter)
+
+
+def _value(root: nn.Module, node: fx.Node) -> Any:
+    path, _, name = str(node.target).rpartition(".")
+    return getattr(root.get_submodule(path), name)
+
+
+def _layer(module: nn.Module, call: _Call) -> nn.Module:
+    """Return torch's layer with the tensors of the module, as the call configures it."""
+    cls, settings = _LAYERS[call.node.target]
+    weight: Any = module.weight
+    groups = call.settings.get("groups", 1)
+    outputs, inputs = weight.shape[:2]
+    if "output_padding" in settings:
+        sizes = {"in_channels": outputs, "out_channels": inputs * groups}
+    elif settings:
+        sizes = {"in_channels": inputs * groups, "out_channels": outputs}
+    else:
+        sizes = {"in_features": inputs, "out_features": outputs}
+    kernel = {"kernel_size": tuple(weight.shape[2:])} if settings else {}
+    layer: nn.Module = cls(**sizes, **kernel, **call.settings, bias=call.bias is not None, device="meta")
+    layer.training = module.training
+    layer._parameters.update(module._parameters)
+    return layer
+
+
+def _move_children(root: DualGraphModule, module: nn.Module, path: str) -> None:
+    """Let what the module holds besides (a padding, without tensors) stand beside it: a layer has no children."""
+    parent, _, own = path.rpartition(".")
+    home = root.get_submodule(parent)
+    for name, child in list(module.named_children()):
+        free = f"{own}_{name}"
+        while hasattr(home, free):
+            free += "_"
+        home.add_module(free, child)
+        paths = [p for p, found in root.named_modules(remove_duplicate=False) if found is module]
+        old = tuple(f"{p}.{name}" for p in paths)
+        new = f"{parent}.{free}" if parent else free
+        for node in (node for graph in _graphs(root) for node in graph.nodes if node.op == "call_module"):
+            start = next((o for o in old if f"{node.target}.".startswith(f"{o}.")), None)
+            if start is not None:
+                node.target = new + node.target[len(start) :]
+
+
+def _put(root: nn.Module, module: nn.Module, layer: nn.Module) -> None:
+    """Let the layer stand wherever the module does."""
+    for parent in list(root.modules()):
+        for name, child in parent._modules.items():
+            if child is module:
+                parent._modules[name] = layer
+
+
+def _call_module(call: _Call) -> None:
+    graph = call.node.graph
+    with graph.inserting_before(call.node):
+        new = graph.call_module(call.path, (call.source,))
+    new.meta = dict(call.node.meta)
+    call.node.replace_all_uses_with(new)
+    graph.erase_node(call.node)
+    for read in (call.weight, call.bias):
+        if read is not None and not read.users:
+            graph.erase_node(read)
