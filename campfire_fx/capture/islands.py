@@ -22,6 +22,7 @@ from campfire_fx.capture.whole import Traced, detached, trace_graphs
 from campfire_fx.errors import CaptureError
 
 _SHAPES_TRIED = 8
+_FEW, _MANY = 2, 16
 _MOST_OPAQUE = 64  # each costs a trace of what is around it
 
 
@@ -71,11 +72,20 @@ class _Search:
         elif self._record.is_used_in_parts(module):
             self.skip(path, module, "code outside of it uses parts of it")
         else:
-            device = next(module.parameters()).device
+            self._capture_or_skip(path, module)
+
+    def _capture_or_skip(self, path: str, module: nn.Module) -> None:
+        device = next(module.parameters()).device
+        calls = self._record.calls_of(module)[:_SHAPES_TRIED]
+        small = with_few(calls[0])
+        for trial in ([small, *calls], calls) if small is not None else (calls,):
             try:
-                self.capture(path, module, [made_up(c, device) for c in self._record.calls_of(module)[:_SHAPES_TRIED]])
+                self.capture(path, module, [made_up(call, device) for call in trial])
+                break
             except CaptureError as error:
-                self.skip(path, module, str(error))
+                reason = str(error)
+        else:
+            self.skip(path, module, reason)
 
     def skip(self, path: str, module: nn.Module, reason: str | None) -> None:
         """Note why `module` stays Python, and visit its parts."""
@@ -134,6 +144,16 @@ class _Search:
     def with_islands(self, root: nn.Module, islands: list[Island]) -> nn.Module:
         """Return `root`, a part of the model, with islands in place."""
         return with_replacements(root, {id(self._model.get_submodule(i.path)): i.module for i in islands})
+
+
+def with_few(call: Call) -> Call | None:
+    """Return the shapes in `call` with a batch of a few in place of many (the boxes of a detector) or none."""
+    sizes: set[int] = set()
+    map_tensors(call, lambda meta: sizes.add(meta.shape[0] if meta.dim() else -1))
+    if len(sizes) != 1 or not sizes.isdisjoint(range(1, _MANY)) or -1 in sizes:
+        return None
+    args, kwargs = map_tensors(call, lambda meta: meta.new_empty((_FEW, *meta.shape[1:])))
+    return args, kwargs
 
 
 def made_up(call: Call, device: torch.device) -> Call:

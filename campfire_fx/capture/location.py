@@ -101,6 +101,6 @@ def _node(node: fx.Node, depth: int) -> str:
 
 
 def summary(error: BaseException) -> str:
-    """Return the first line of an error's message, or its class where it has none."""
+    """Return the first sentence of an error's message, or its class where it has none."""
     lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    return lines[0].split(". ")[0].rstrip(".") if lines else type(error).__name__

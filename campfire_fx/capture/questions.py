@@ -47,9 +47,10 @@ class Questions:
             with self._evaluating():
                 return self._evaluator.value(node)
         except Exception as error:
+            why = "data decides its size" if isinstance(error, NotImplementedError) else summary(error)
             raise CaptureError(
                 f"Question at {current_line()}: the answer needs {expression(node)}, which shapes alone do not tell "
-                f"({summary(error)}). Move the decision out of the model, or trace its parts."
+                f"({why}). Move the decision out of the model, or trace its parts."
             ) from error
 
     def answer(self, node: fx.Node, template: str, answer: Callable[[Any], Any]) -> Any:

@@ -201,3 +201,25 @@ def test_every_convolution_of_a_detector_is_in_an_island(name: str) -> None:
     captured.module.train()
     losses = captured.module(images, [target, target])
     assert all(torch.isfinite(loss) for loss in losses.values())
+
+
+@pytest.mark.parametrize("boxes", [0, 40])
+def test_a_part_called_on_none_or_many_is_captured_on_a_few(boxes: int) -> None:
+    class Model(nn.Module):
+        """The second stage gets as many crops as the first finds."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.head = block(3, 4), nn.Sequential(block(4, 4), nn.Flatten(), nn.Linear(64, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            found = [x[0, :, :4, :4]] * (boxes if x.sum() < 1e9 else 1)
+            return self.head(torch.stack(found) if found else x.new_zeros(0, 4, 4, 4))
+
+    model = Model().eval()
+    captured = trace(model, X)
+    assert [island.path for island in captured.islands] == ["stem", "head"]
+    assert captured.islands[1].args[0].shape == (2, 4, 4, 4)
+    with torch.no_grad():
+        assert same(captured.module(X), model(X))
