@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from campfire_fx.masked import MaskedLayer
 from campfire_fx.passes.verify import evaluating
 
 
@@ -50,8 +51,9 @@ def parameters(model: nn.Module) -> int:
 
 
 def size_bytes(model: nn.Module) -> int:
-    """Return how many bytes its parameters and buffers take, shared ones once."""
-    tensors = {id(t): t for t in (*model.parameters(), *model.buffers())}
+    """Return how many bytes its parameters and buffers take, shared ones once; masks are tools, and do not count."""
+    masks = {id(module.mask) for module in model.modules() if isinstance(module, MaskedLayer)}
+    tensors = {id(t): t for t in (*model.parameters(), *model.buffers()) if id(t) not in masks}
     return sum(t.numel() * t.element_size() for t in tensors.values())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+import campfire_fx
 from campfire_fx.measure import latencies, macs, one_sample, parameters, size_bytes
 from tests.report.small import Small
 
@@ -42,6 +43,11 @@ def test_shared_parameters_count_once() -> None:
     model = nn.Sequential(layer, layer)
     assert parameters(model) == 20
     assert size_bytes(model) == 80
+
+
+def test_masks_are_no_weight() -> None:
+    sparse = campfire_fx.sparsify(Small(), example_inputs=torch.randn(1, 3, 16, 16))
+    assert size_bytes(sparse) == size_bytes(Small())
 
 
 def test_latencies_leave_modes_alone() -> None:
