@@ -85,7 +85,8 @@ def construction(layer: nn.Module, name: str) -> Construction:
     if kind is None:
         raise ExportError(
             f"no torch-only code at {name}: {type(layer).__name__} is not a layer of torch.nn. "
-            "Write its forward with torch operations so that it is traced through, or export to .onnx or .pt2."
+            "Write its forward with torch operations so that it is traced through, export to .onnx or .pt2, or keep "
+            "the model with its classes by torch.save(model, path)."
         )
     positional: list[Any] = []
     keywords: dict[str, Any] = {}

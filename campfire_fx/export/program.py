@@ -71,7 +71,7 @@ def exported_program(module: nn.Module, runs: Runs) -> Exported:
         reason = f"what it makes differs from the model by {worst:.1e}"
     raise ExportError(
         f"torch.export cannot take this model: {reason}. Export a .safetensors or .pt file instead, or only the part "
-        "of the model without data-dependent control flow."
+        "of the model without data-dependent control flow; torch.save(model, path) keeps any model, with its classes."
     )
 
 
