@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 
 from campfire_fx.cli.tables import outcome_table, reloaded_table
 from campfire_fx.cli.terminal import console, era_span, errors, show
-from campfire_fx.report.numbers import percent
+from campfire_fx.report.numbers import percent, plural
 from campfire_fx.train import job
 from campfire_fx.train.data import ImageData, Where, open_data
 from campfire_fx.train.recipe import Recipe, recipe_for
@@ -47,13 +48,13 @@ def train_command(
     learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.", show_default="0.1")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Weight decay.", show_default="the data set's")] = None,
     residual: Annotated[Residual, typer.Option(help="How residual streams are shrunk.")] = Residual.union,
-    seed: Annotated[int, typer.Option(help="Same seed, same machine: same result.")] = 0,
+    seed: Annotated[int, typer.Option(help="Same seed, machine and threads: same result.")] = 0,
     image_size: Annotated[int | None, typer.Option(help="Resize images to this side.", min=8)] = None,
     data_root: Annotated[Path, typer.Option(help="Where data sets known by name lie.")] = Path("data"),
     download: Annotated[bool, typer.Option("--download", help="Fetch the data set from its makers.")] = False,
     output: Annotated[Path | None, typer.Option(help="Folder for what is written.", show_default="runs/DATA")] = None,
     threads: Annotated[
-        int | None, typer.Option(help="CPU threads.", min=1, show_default="1 for small images, else one per core")
+        int | None, typer.Option(help="CPU threads.", min=1, show_default="1 for small images, else one per idle core")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON, and nothing else.")] = False,
 ) -> None:
@@ -73,8 +74,7 @@ def train_command(
     recipe = recipe_for(data, epochs=epochs, era=span, batch=batch, rate=learning_rate, decay=weight_decay)
     tell = partial(show, on=errors if as_json else console)
     images = open_data(data, Where(data_root, image_size, download))
-    if threads or _is_small(images, recipe):
-        torch.set_num_threads(threads or 1)
+    torch.set_num_threads(threads or _useful_threads(images, recipe))
     folder = output or Path("runs") / Path(data).name
     tell(_plan(images, recipe, model, regime, sparsity))
     settings = job.Settings(model, regime, sparsity, residual.value, seed, folder)
@@ -88,10 +88,17 @@ def train_command(
     show(f"Written to {folder}/: dense.ckpt, sparse.ckpt, slim.*, the other networks' .safetensors, and results.json.")
 
 
-def _is_small(data: ImageData, recipe: Recipe) -> bool:
-    """Whether a step is so short that a second thread costs more, on a busy machine many times more, than it does."""
+def _useful_threads(data: ImageData, recipe: Recipe) -> int:
+    """Return how many threads do more than they cost.
+
+    Where a step is short one does; else one for each core that is idle: threads that wait for a busy core make every
+    step many times slower.
+    """
     _, height, width = data.shape
-    return recipe.batch * height * width < _SMALL
+    if recipe.batch * height * width < _SMALL:
+        return 1
+    busy = round(os.getloadavg()[0]) if hasattr(os, "getloadavg") else 0
+    return max(1, torch.get_num_threads() - busy)
 
 
 def _plan(data: ImageData, recipe: Recipe, model: str, regime: str, sparsity: float) -> str:
@@ -99,6 +106,6 @@ def _plan(data: ImageData, recipe: Recipe, model: str, regime: str, sparsity: fl
     return (
         f"{data.name}: {len(data.train):,} training, {len(data.valid):,} validation and {len(data.test):,} test images"
         f" of {channels} x {height} x {width}, {len(data.classes)} classes.\n"
-        f"{model}, {recipe.epochs} epochs of batches of {recipe.batch}; {regime} to {percent(sparsity)}"
-        f" in epochs {recipe.era[0]} to {recipe.era[1]}."
+        f"{model}, {plural(recipe.epochs, 'epoch')} of batches of {recipe.batch}; {regime} to {percent(sparsity)}"
+        f" in epochs {recipe.era[0]} to {recipe.era[1]}; {plural(torch.get_num_threads(), 'thread')}."
     )

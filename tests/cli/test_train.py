@@ -8,9 +8,11 @@ import pytest
 import torch
 
 import campfire_fx
+from campfire_fx.cli.training import _useful_threads
 from campfire_fx.train.checkpoint import read, restore
-from campfire_fx.train.data import open_data
+from campfire_fx.train.data import ImageData, Split, open_data
 from campfire_fx.train.loop import accuracy
+from campfire_fx.train.recipe import Recipe
 
 
 @pytest.mark.slow
@@ -53,3 +55,12 @@ def test_json_is_all_that_is_printed(run) -> None:
     result = run("train", "--epochs", 1, "--batch", 512, "--json", "--output", "here", "--model", "resnet8")
     assert result.exit_code == 0, result.stderr
     assert len(json.loads(result.stdout)["rows"]) == 4
+
+
+@pytest.mark.parametrize(("side", "load", "threads"), [(16, 0.0, 1), (64, 0.0, 4), (64, 1.2, 3), (64, 9.0, 1)])
+def test_threads_leave_busy_cores_alone(monkeypatch: pytest.MonkeyPatch, side: int, load: float, threads: int) -> None:
+    split = Split(torch.zeros(1, 1, side, side, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64))
+    data = ImageData("blank", ("a",), split, split, split, False, (0.5,), (0.3,))
+    monkeypatch.setattr("torch.get_num_threads", lambda: 4)
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0), raising=False)
+    assert _useful_threads(data, Recipe(epochs=1, batch=32)) == threads
