@@ -17,7 +17,6 @@ from tests.assertions import (
     DOUBLE,
     SINGLE,
     Snapshot,
-    assert_says_something,
     assert_untouched,
     difference,
     outputs,
@@ -94,7 +93,6 @@ def measure(name: str, residual: str = "union", dtypes: tuple[str, ...] = ("floa
             seconds = time.perf_counter() - start
             assert_untouched(given.model, snapshot)
             del snapshot
-            assert_says_something(given.compared(given.model), given.example)
             found[dtype] = compare(given, slim)
         pins: Counter[str] = Counter()
         for pin in slim.plan.pins:
