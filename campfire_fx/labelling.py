@@ -7,7 +7,7 @@ islands with shared layers) are run over one label forest, so that their shared 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,15 @@ from campfire_fx.rules import Call, Constant, Held, Rule, known_class, lookup
 from campfire_fx.rules.barriers import BARRIER, fix_tensors
 from campfire_fx.rules.record import invoke, map_nested, map_nodes
 from campfire_fx.rules.structure import Structure, fixed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Called:
+    """What nodes with one target call, the key that it has in the rule table, and its rule."""
+
+    module: nn.Module | None
+    target: Hashable
+    rule: Rule
 
 
 @dataclass(slots=True, eq=False)
@@ -43,14 +52,28 @@ class GraphRun:
     training: bool
     args: list[Any]
     values: dict[fx.Node, Any] = field(default_factory=dict)
+    _called: dict[tuple[str, Any], _Called] = field(default_factory=dict)
 
     def rule(self, node: fx.Node) -> Rule:
         """Return the rule of a calling node; operations without a row are barriers."""
-        return lookup(target_of(self.module, node)) or BARRIER
+        return self._look_up(node).rule
+
+    def target(self, node: fx.Node) -> Hashable:
+        """Return the key of the rule table for a calling node: a torch.nn class, a function, a method's name."""
+        return self._look_up(node).target
 
     def submodule(self, node: fx.Node) -> nn.Module | None:
         """Return the module that a node calls, or None."""
-        return self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+        return self._look_up(node).module if node.op == "call_module" else None
+
+    def _look_up(self, node: fx.Node) -> _Called:
+        key = (node.op, node.target)
+        found = self._called.get(key)
+        if found is None:
+            module = self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+            target: Any = node.target if module is None else known_class(module) or f"module {type(module).__name__}"
+            found = self._called[key] = _Called(module, target, lookup(target) or BARRIER)
+        return found
 
 
 @dataclass(slots=True, eq=False)
@@ -60,14 +83,6 @@ class Labelling:
     captured: Captured
     structure: Structure
     runs: list[GraphRun]
-
-
-def target_of(root: nn.Module, node: fx.Node) -> Any:
-    """Return the key of the rule table for a calling node: a torch.nn class, a function, a method's name."""
-    if node.op == "call_module":
-        module = root.get_submodule(str(node.target))
-        return known_class(module) or f"module {type(module).__name__}"
-    return node.target
 
 
 def label(captured: Captured, *, training: bool = True) -> Labelling:
@@ -160,7 +175,7 @@ def make_call(
     args, kwargs = substitute(run.values, node)
     if rule.constant is not Constant.MIX and rule is not BARRIER:
         args, kwargs = map_nested((args, kwargs), lambda v: _labelled(v, structure, rule))
-    return Call(node, target_of(run.module, node), run.submodule(node), args, kwargs, structure, example)
+    return Call(node, run.target(node), run.submodule(node), args, kwargs, structure, example)
 
 
 def _labelled(value: Any, structure: Structure, rule: Rule) -> Any:
@@ -271,4 +286,4 @@ class ExampleValues:
                 values[node] = invoke(node, self._run.submodule(node), args, kwargs)
 
 
-__all__ = ["GraphRun", "Labelling", "fixed", "label", "make_call", "placeholder_values", "substitute", "target_of"]
+__all__ = ["GraphRun", "Labelling", "fixed", "label", "make_call", "placeholder_values", "substitute"]

@@ -13,8 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+Numbers = NDArray[np.int64]
 
 FIXED = 0
 
@@ -32,10 +36,13 @@ class Labelled:
 
 
 class LabelForest:
-    """A growing union-find forest over labels; the root of a set is its smallest label, so FIXED always wins."""
+    """A growing union-find forest over labels; the root of a set is its smallest label, so FIXED always wins.
+
+    Parents are kept in numpy: most questions are about a few hundred labels, where its calls cost a third of torch's.
+    """
 
     def __init__(self) -> None:
-        self._parent = torch.zeros(1024, dtype=torch.int64)
+        self._parent = np.zeros(1024, dtype=np.int64)
         self._size = 1
 
     def __len__(self) -> int:
@@ -44,55 +51,63 @@ class LabelForest:
     def fresh(self, count: int) -> Tensor:
         """Return `count` new labels, float64 of shape (count,)."""
         start, self._size = self._size, self._size + count
-        while self._size > self._parent.numel():
-            self._parent = torch.cat([self._parent, torch.zeros_like(self._parent)])
-        new = torch.arange(start, self._size)
-        self._parent[start : self._size] = new
-        return new.double()
+        while self._size > self._parent.size:
+            self._parent = np.concatenate([self._parent, np.zeros_like(self._parent)])
+        self._parent[start : self._size] = np.arange(start, self._size)
+        return torch.arange(start, self._size, dtype=torch.float64)
 
     def find(self, labels: Tensor) -> Tensor:
         """Return the root of each label, same shape; stretched (stride 0) dimensions stay stretched."""
-        small = collapse(labels).long()
-        root = self._parent[small]
-        while True:
-            higher = self._parent[root]
-            if torch.equal(higher, root):
-                break
-            root = higher
-        self._parent[small] = root  # path compression
-        return root.double().expand(labels.shape)
+        root = torch.from_numpy(self._roots(_whole(collapse(labels))).astype(np.float64))
+        return root if root.shape == labels.shape else root.expand(labels.shape)
 
     def join(self, first: Tensor, second: Tensor) -> None:
         """Join labels position by position; the shapes must broadcast."""
-        first, second = torch.broadcast_tensors(collapse(first), collapse(second))
-        pairs = torch.stack([first.reshape(-1), second.reshape(-1)]).long()
+        one, other = self._roots(_whole(collapse(first))), self._roots(_whole(collapse(second)))
         while True:
-            roots = self.find(pairs).long()
-            differ = roots[0] != roots[1]
+            differ = one != other
             if not differ.any():
                 return
-            pairs = roots[:, differ]
+            one, other = (side[differ] for side in np.broadcast_arrays(one, other))
             # Of several pairs that write one parent the smallest wins; the others still differ in the next round.
-            self._parent.scatter_reduce_(0, pairs.amax(0), pairs.amin(0), "amin")
+            np.minimum.at(self._parent, np.maximum(one, other), np.minimum(one, other))
+            one, other = self._roots(one), self._roots(other)
 
     def fix(self, labels: Tensor) -> int:
         """Pin labels for good; returns how many distinct labels were removable before."""
-        roots = torch.unique(self.find(collapse(labels)))
-        roots = roots[roots != FIXED].long()
+        roots = np.unique(self._roots(_whole(collapse(labels))))
+        roots = roots[roots != FIXED]
         self._parent[roots] = FIXED
-        return roots.numel()
+        return roots.size
 
     def roots(self) -> Tensor:
         """Return the root of every label, int64 of shape (len(self),)."""
-        return self.find(torch.arange(self._size).double()).long()
+        return torch.from_numpy(self._roots(np.arange(self._size)))
+
+    def _roots(self, labels: Numbers) -> Numbers:
+        """Return the root of each label, and let the labels point straight at them."""
+        parent = self._parent
+        root = parent[labels]
+        higher = parent[root]
+        if (higher == root).all():
+            return root
+        while not (higher == root).all():
+            root, higher = higher, parent[higher]
+        parent[labels] = root
+        return root
+
+
+def _whole(labels: Tensor) -> Numbers:
+    return labels.numpy().astype(np.int64)
 
 
 def collapse(labels: Tensor) -> Tensor:
     """Narrow every stretched dimension (stride 0) to length 1: the same labels, without the repetition."""
-    for dim, (size, stride) in enumerate(zip(labels.shape, labels.stride(), strict=True)):
-        if stride == 0 and size > 1:
-            labels = labels.narrow(dim, 0, 1)
-    return labels
+    stride = labels.stride()
+    if 0 not in stride:
+        return labels
+    size = [1 if step == 0 and length else length for length, step in zip(labels.shape, stride, strict=True)]
+    return labels.as_strided(size, stride)
 
 
 def varies(labels: Tensor, dim: int) -> bool:
@@ -111,3 +126,8 @@ def lines(labels: Tensor, dim: int) -> Tensor:
     size = labels.shape[dim]
     small = collapse(labels).movedim(dim, 0)
     return small.expand(size, *small.shape[1:]).reshape(size, -1)
+
+
+def any_along(mask: Tensor, dim: int) -> Tensor:
+    """Return `mask.any(dim)` of a bool tensor, by numpy, whose code for it is ten times as fast."""
+    return torch.from_numpy(mask.numpy().any(dim))

@@ -14,7 +14,7 @@ from torch import Tensor, fx
 
 from campfire_fx.constants import NAN, Constants
 from campfire_fx.labelling import GraphRun, Labelling
-from campfire_fx.labels import FIXED, Labelled, collapse
+from campfire_fx.labels import FIXED, Labelled, any_along, collapse
 from campfire_fx.rules import Held
 from campfire_fx.rules.structure import Mixer
 
@@ -30,6 +30,8 @@ class Reader:
     Attributes:
         constant: what each input channel brings if it is constant (in all calls alike), else NaN.
         padded: zeros surround the input in some call, so constants other than zero must be merged, not folded.
+        foldable: which inputs are constant: they can be dropped, after folding or merging, (G, C/G).
+        used, written: which inputs any output reads, (G, C/G); which outputs read anything, (G, K/G).
     """
 
     mixer: Mixer
@@ -38,36 +40,50 @@ class Reader:
     reads: Tensor
     constant: Tensor
     padded: bool
+    foldable: Tensor = field(init=False)
+    used: Tensor = field(init=False)
+    written: Tensor = field(init=False)
+    _mergeable: Tensor | None = field(init=False)
     _seen: Tensor = field(init=False)
     _read: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
+        self.foldable = ~self.constant.isnan()
+        self.used, self.written = any_along(self.reads, 1), any_along(self.reads, 2)
+        shifts = self.foldable & (self.constant != 0) if self.padded else None
+        self._mergeable = shifts if shifts is not None and shifts.any() else None
         self._seen = torch.zeros_like(self.outputs, dtype=torch.bool)
         self._read = torch.zeros_like(self.inputs, dtype=torch.bool)
 
-    def foldable(self) -> Tensor:
-        """Which inputs are constant: they can be dropped, after folding or merging. Shape (G, C/G)."""
-        return ~self.constant.isnan()
-
-    def read_by_live(self, alive: Tensor) -> Tensor:
-        """Which inputs some live output reads. Shape (G, C/G).
+    def advance(self, alive: Tensor) -> bool:
+        """Look at the outputs that have come alive since the last time; returns whether there were any.
 
         Labels only ever come alive during a search, so each row of a weight is looked at once.
         """
         new = alive[self.outputs] & ~self._seen
-        if new.any():
-            if new.shape[0] == 1:
-                self._read[0] |= self.reads[0, new[0]].any(0)
-            else:
-                self._read |= (self.reads & new.unsqueeze(-1)).any(1)
-            self._seen |= new
+        if not new.any():
+            return False
+        self._seen |= new
+        if self._seen.all():
+            self._read = self.used
+        elif new.shape[0] == 1:
+            self._read[0] |= any_along(self.reads[0, new[0]], 0)
+        else:
+            self._read |= (self.reads & new.unsqueeze(-1)).any(1)
+        return True
+
+    def read_by_live(self, alive: Tensor) -> Tensor:
+        """Which inputs some live output reads. Shape (G, C/G)."""
+        self.advance(alive)
         return self._read
 
-    def merged(self, alive: Tensor) -> Tensor:
-        """Which inputs are non-zero constants that must be merged into one of them. Shape (G, C/G)."""
-        if not self.padded:
-            return torch.zeros_like(self.inputs, dtype=torch.bool)
-        return self.foldable() & (self.constant != 0) & self.read_by_live(alive)
+    def needed(self, alive: Tensor) -> Tensor:
+        """Which inputs some live output reads that cannot be folded. Shape (G, C/G)."""
+        return self.read_by_live(alive) & ~self.foldable
+
+    def merged(self, alive: Tensor) -> Tensor | None:
+        """Which inputs are non-zero constants that must be merged into one of them, (G, C/G); None: none ever are."""
+        return None if self._mergeable is None else self._mergeable & self.read_by_live(alive)
 
 
 @dataclass(slots=True, eq=False)
@@ -144,13 +160,13 @@ def _readers(labelling: Labelling, constants: Constants, roots: Tensor) -> list[
 
 def _sweep(live: Liveness) -> None:
     """Mark what live outputs read, to the fixed point; backwards through the graph two rounds are usual."""
-    while True:
-        before = int(live.alive.sum())
+    moving = True
+    while moving:
+        moving = False
         for reader in reversed(live.readers):
-            needed = reader.read_by_live(live.alive) & ~reader.foldable()
-            live.alive[reader.inputs[needed]] = True
-        if int(live.alive.sum()) == before:
-            return
+            if reader.advance(live.alive):
+                live.alive[reader.inputs[reader.needed(live.alive)]] = True
+                moving = True
 
 
 def _merge(live: Liveness) -> bool:
@@ -159,19 +175,24 @@ def _merge(live: Liveness) -> bool:
     changed = False
     for reader in live.readers:
         merged = reader.merged(live.alive)
-        chosen = []
-        for group in merged.any(1).nonzero().flatten().tolist():
-            size = torch.where(merged[group], reader.constant[group].abs(), -1.0)
-            kept = live.alive[reader.inputs[group]] & merged[group]
-            usable = kept & (size >= _WORTH_MERGING_INTO * size.max())
-            channel = int(torch.where(usable, size, -1.0).argmax() if usable.any() else size.argmax())
-            root = reader.inputs[group, channel]
-            changed |= not bool(live.alive[root])
-            live.alive[root] = True
-            if merged[group].sum() > 1:
-                chosen.append((group, channel))
-        if chosen:
-            live.merges[id(reader.mixer.weight)] = chosen
+        if merged is None:
+            continue
+        groups = merged.any(1).nonzero().flatten()
+        if not groups.numel():
+            continue
+        merged, inputs = merged[groups], reader.inputs[groups]
+        size = torch.where(merged, reader.constant[groups].abs(), -1.0)
+        kept = live.alive[inputs] & merged
+        usable = kept & (size >= _WORTH_MERGING_INTO * size.amax(1, keepdim=True))
+        best = torch.where(usable, size, -1.0).argmax(1)
+        channel = torch.where(usable.any(1), best, size.argmax(1))
+        roots = inputs.gather(1, channel.unsqueeze(1)).flatten()
+        changed |= not bool(live.alive[roots].all())
+        live.alive[roots] = True
+        several = merged.sum(1) > 1
+        if several.any():
+            chosen = zip(groups[several].tolist(), channel[several].tolist(), strict=True)
+            live.merges[id(reader.mixer.weight)] = list(chosen)
     return changed
 
 
@@ -211,16 +232,18 @@ def _round(live: Liveness, multiple: int) -> bool:
 
 
 def _node_labels(labelling: Labelling, roots: Tensor) -> list[tuple[GraphRun, fx.Node, Tensor]]:
-    """Return the distinct labels of every single-tensor node, in reverse order of execution."""
+    """Return the roots of every single-tensor node, in reverse order of execution; of shared labels once made."""
     found = []
+    known: dict[int, Tensor] = {}
     for run in labelling.runs:
         for node in reversed(run.graph.nodes):
             value = run.values.get(node)
             if isinstance(value, Held):
                 value = labelling.structure.tensors.get(id(value.tensor), (None, None))[1]
             if isinstance(value, Labelled) and value.labels.numel():
-                labels = roots[collapse(value.labels).long()]
-                found.append((run, node, labels.unique()))
+                if id(value) not in known:
+                    known[id(value)] = roots[collapse(value.labels).long()].flatten()
+                found.append((run, node, known[id(value)]))
     return found
 
 
@@ -233,7 +256,7 @@ def _fill(live: Liveness, tensors: list[tuple[GraphRun, fx.Node, Tensor]]) -> bo
         if all(user in vanished or _can_skip(user) for user in node.users):
             vanished.add(node)
             continue
-        live.alive[labels[0]] = True
+        live.alive[labels.amin()] = True
         return True
     return False
 

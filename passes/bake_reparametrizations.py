@@ -2,20 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import parametrize, prune
-
-
-def private_copy(model: nn.Module) -> nn.Module:
-    """Deep-copy a model; weights that hooks compute (prune masks) are copied as plain tensors."""
-    memo: dict[int, object] = {}
-    for module in model.modules():
-        for value in vars(module).values():
-            if isinstance(value, Tensor) and not value.is_leaf:
-                memo[id(value)] = value.detach().clone()
-    return copy.deepcopy(model, memo)
 
 
 def bake_reparametrizations(model: nn.Module) -> None:

@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import functools
 import operator
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from campfire_fx.constants import Constants
-from campfire_fx.labelling import GraphRun, Labelling
+from campfire_fx.labelling import GraphRun
 from campfire_fx.labels import Labelled, collapse
-from campfire_fx.liveness import Liveness, find_live
+from campfire_fx.passes.analysis import Analysis
 from campfire_fx.passes.edit import hold
 
 _BROADCASTING = (operator.add, operator.iadd, operator.sub, operator.mul, torch.add, torch.sub, torch.mul)
 
 
-def fold_constant_operands(labelling: Labelling, constants: Constants) -> bool:
+def fold_constant_operands(facts: Analysis) -> bool:
     """Replace wholly constant operands of sums and products by small tensors; returns whether any was.
 
     Only where the other operand has the full shape, so that broadcasting gives the same result at any image size.
     """
     changed = False
-    living = functools.cache(lambda: find_live(labelling, constants))
-    for run, values in zip(labelling.runs, constants.values, strict=True):
+    for run, values in zip(facts.labelling.runs, facts.constants.values, strict=True):
         if run.module.train_graph is not None:
             continue  # in training a dead branch still gives its normalisation's shift
         fed = _fed(run.graph)
         for node in list(run.graph.nodes):
             plain = node.target in _BROADCASTING and len(node.args) == 2 and not node.kwargs
             if plain and fed.issuperset(node.args):
-                changed |= _fold_operand(run, node, values, living)
+                changed |= _fold_operand(run, node, values, facts)
     return changed
 
 
@@ -46,7 +42,7 @@ def _fed(graph: fx.Graph) -> set[Any]:
     return fed
 
 
-def _fold_operand(run: GraphRun, node: fx.Node, values: dict[fx.Node, Any], living: Callable[[], Liveness]) -> bool:
+def _fold_operand(run: GraphRun, node: fx.Node, values: dict[fx.Node, Any], facts: Analysis) -> bool:
     if not all(_is_activation(run, argument) for argument in node.args):
         return False
     for position, operand in enumerate(node.args):
@@ -56,7 +52,7 @@ def _fold_operand(run: GraphRun, node: fx.Node, values: dict[fx.Node, Any], livi
             continue
         if operand.op in ("placeholder", "get_attr") or len(operand.users) > 1:
             continue
-        value = _constant(run, operand, collapse(values[operand]), living)
+        value = _constant(run, operand, collapse(values[operand]), facts)
         if value is None:
             continue
         _replace(run, node, position, value)
@@ -64,12 +60,12 @@ def _fold_operand(run: GraphRun, node: fx.Node, values: dict[fx.Node, Any], livi
     return False
 
 
-def _constant(run: GraphRun, operand: fx.Node, value: Tensor, living: Callable[[], Liveness]) -> Tensor | None:
+def _constant(run: GraphRun, operand: fx.Node, value: Tensor, facts: Analysis) -> Tensor | None:
     """Return the value of an operand that is constant in every channel that lives, or None; the others count as 0."""
     unknown = value.isnan()
     if not unknown.any():
         return value
-    if unknown.all() or (unknown & living().keeps(run.values[operand].labels)).any():
+    if unknown.all() or (unknown & facts.live().keeps(run.values[operand].labels)).any():
         return None
     return value.nan_to_num(nan=0.0)
 

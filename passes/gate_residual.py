@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from campfire_fx.constants import Constants
-from campfire_fx.labelling import GraphRun, Labelling
+from campfire_fx.labelling import GraphRun
 from campfire_fx.labels import FIXED, Labelled
-from campfire_fx.liveness import Liveness, Reader, find_live
+from campfire_fx.liveness import Liveness, Reader
+from campfire_fx.passes.analysis import Analysis
 from campfire_fx.passes.compact import kept_line
 from campfire_fx.passes.edit import Edit, hold, replace
 from campfire_fx.rules.gates import gate_add, gate_read
@@ -29,39 +29,44 @@ MACS_PER_MOVE = 32
 _SUMS = (operator.add, operator.iadd, torch.add)
 
 
-def gate_residuals(labelling: Labelling, constants: Constants) -> bool:
+def gate_residuals(facts: Analysis) -> bool:
     """Insert gates at the ends of residual branches where they pay; returns whether any was inserted."""
-    live = find_live(labelling, constants)
+    live = facts.live()
     by_node = {(c.graph, c.node): r for r in live.readers for c in r.mixer.calls}
     changed = False
-    for run, values in zip(labelling.runs, constants.values, strict=True):
+    for run, values in zip(facts.labelling.runs, facts.constants.values, strict=True):
         if run.module.train_graph is not None:
             continue  # the training graph would need the same gates
+        gated: dict[fx.Node, fx.Node] = {}
         for node, reader in [(n, by_node.get((run.number, n))) for n in list(run.graph.nodes)]:
             if reader is not None:
-                changed |= _gate_reader(run, node, reader, live)
+                changed |= _gate_reader(run, node, reader, live, gated)
             elif node.target in _SUMS and len(node.args) == 2 and not node.kwargs:
-                changed |= _gate_sum(run, node, values, by_node, live)
+                gate = _gate_sum(run, node, values, by_node, live)
+                if gate is not None:
+                    replace(node, gate, gated)
+                    changed = True
     return changed
 
 
-def _gate_reader(run: GraphRun, node: fx.Node, reader: Reader, live: Liveness) -> bool:
-    """Gate the input of a layer that reads few of the channels its stream must carry."""
+def _gate_reader(run: GraphRun, node: fx.Node, reader: Reader, live: Liveness, gated: dict[fx.Node, fx.Node]) -> bool:
+    """Gate the input of a layer that reads few of the channels its stream must carry; `gated`: sums replaced so far."""
     call = next(c for c in reader.mixer.calls if c.node is node)
     source = run.values[call.source]
     if len(reader.mixer.calls) > 1 or reader.reads.shape[0] > 1 or not isinstance(source, Labelled):
         return False
     present = int(live.alive[reader.inputs].sum())
     merged = reader.merged(live.alive)
-    needed = int((reader.read_by_live(live.alive) & ~reader.foldable()).sum()) + int(merged.any())
+    needed = int(reader.needed(live.alive).sum()) + int(merged is not None and merged.any())
     saved = (present - needed) * _cost_per_channel(run, node, reader, live)
     moved = 2 * needed * _positions(source, call.channel_dim)
     if needed == 0 or saved <= MACS_PER_MOVE * moved or not _is_shared(reader, live):
         return False
+    stream = gated.get(call.source, call.source)
     with run.graph.inserting_before(node):
-        gate = run.graph.call_function(gate_read, (call.source, call.channel_dim))
+        gate = run.graph.call_function(gate_read, (stream, call.channel_dim))
     run.values[gate] = source
-    node.replace_input_with(call.source, gate)
+    node.replace_input_with(stream, gate)
     return True
 
 
@@ -84,23 +89,22 @@ def _positions(value: Labelled, dim: int) -> int:
 
 def _gate_sum(
     run: GraphRun, node: fx.Node, values: dict[fx.Node, Any], by_node: dict[Any, Reader], live: Liveness
-) -> bool:
-    """Gate the operand of a sum that has constant channels where the stream must carry others."""
+) -> fx.Node | None:
+    """Make the gate of a sum of which one operand has constant channels where the stream must carry others."""
     operands = [a for a in node.args if isinstance(a, fx.Node) and isinstance(run.values[a], Labelled)]
     if len(operands) != 2 or run.values[operands[0]].shape != run.values[operands[1]].shape:
-        return False
+        return None
     if node.target is operator.iadd and len(operands[0].users) > 1:
-        return False  # what is written in place is read again elsewhere
+        return None  # what is written in place is read again elsewhere
     best = max(((_gain(run, branch, values, by_node, live), branch) for branch in operands), key=lambda pair: pair[0])
     if best[0] <= 0:
-        return False
+        return None
     branch = best[1]
     stream = operands[1 - operands.index(branch)]
     with run.graph.inserting_before(node):
         gate = run.graph.call_function(gate_add, (stream, branch, _branch_reader(run, branch, by_node)[1]))
     run.values[gate], values[gate] = run.values[node], values[node]
-    replace(node, gate, {})
-    return True
+    return gate
 
 
 def _gain(

@@ -11,8 +11,9 @@ from torch import Tensor, fx, nn
 from campfire_fx.capture import trace
 from campfire_fx.labelling import GraphRun, placeholder_values
 from campfire_fx.labels import Labelled
-from campfire_fx.passes.bake_reparametrizations import bake_reparametrizations, private_copy
+from campfire_fx.passes.bake_reparametrizations import bake_reparametrizations
 from campfire_fx.passes.compact import kept_indices, select
+from campfire_fx.passes.copies import private_copy
 from campfire_fx.passes.verify import evaluating
 
 if TYPE_CHECKING:

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from campfire_fx.capture import Captured, trace
 from campfire_fx.channels import require_channels
-from campfire_fx.constants import Constants, find_constants
 from campfire_fx.errors import ShrinkError
-from campfire_fx.labelling import Labelling, label
+from campfire_fx.labelling import Labelling
 from campfire_fx.liveness import Liveness, find_live
-from campfire_fx.passes.bake_reparametrizations import bake_reparametrizations, private_copy
+from campfire_fx.passes.analysis import Analysis, analyse
+from campfire_fx.passes.bake_reparametrizations import bake_reparametrizations
 from campfire_fx.passes.compact import Uneven
+from campfire_fx.passes.copies import borrowing_copy, own_parameters
 from campfire_fx.passes.drop_unused import drop_dead_nodes, drop_unused, used_paths
 from campfire_fx.passes.edit import Edit
 from campfire_fx.passes.fold_constants import fold_constant_operands
@@ -73,12 +74,13 @@ Progress = Callable[[str], None]
 def shrink_model(model: nn.Module, example_inputs: Any, options: Options, progress: Progress) -> Shrunk:
     """Capture a private copy of a model and shrink it; the model given is not touched."""
     progress("copying the model")
-    working = private_copy(model)
-    copies: list[tuple[Tensor, Tensor]] = list(zip(model.parameters(), working.parameters(), strict=True))
+    working = borrowing_copy(model)
+    pairs: list[tuple[Tensor, Tensor]] = list(zip(model.parameters(), working.parameters(), strict=True))
     bake_reparametrizations(working)
     progress("capturing the graph")
     shrunk = shrink_captured(trace(working, example_inputs), options, progress)
-    shrunk.originals = copies
+    owned = own_parameters(shrunk.module, model)
+    shrunk.originals = [(original, owned.get(id(copied), copied)) for original, copied in pairs]
     return shrunk
 
 
@@ -88,16 +90,17 @@ def shrink_captured(captured: Captured, options: Options, progress: Progress) ->
     if not options.auxiliary:
         drop_auxiliary_graphs(captured)
     progress("finding the channel structure")
-    labelling, constants = analyse(captured)
-    require_channels(labelling)
-    if fold_constant_operands(labelling, constants):
-        labelling, constants = analyse(captured)
-    if options.residual == "gate" and gate_residuals(labelling, constants):
-        labelling, constants = analyse(captured)
+    facts = analyse(captured)
+    require_channels(facts.labelling)
+    if fold_constant_operands(facts):
+        facts = analyse(captured)
+    if options.residual == "gate" and gate_residuals(facts):
+        facts = analyse(captured)
 
     # Phase 2. What to do: what stays, which operations must be rewritten for it.
     progress("deciding what stays")
-    live, edits, pins = decide(labelling, constants, options.round_to)
+    live, edits, pins = decide(facts, options.round_to)
+    labelling = facts.labelling
 
     # Phase 3. Do it.
     progress("cutting the layers")
@@ -116,20 +119,16 @@ def shrink_captured(captured: Captured, options: Options, progress: Progress) ->
     return Shrunk(captured, plan, cuts, labelling, live)
 
 
-def analyse(captured: Captured) -> tuple[Labelling, Constants]:
-    """Run every graph on labels, then on NaN."""
-    labelling = label(captured)
-    return labelling, find_constants(labelling)
-
-
-def decide(labelling: Labelling, constants: Constants, round_to: int) -> tuple[Liveness, list[Edit], list[Pin]]:
+def decide(facts: Analysis, round_to: int) -> tuple[Liveness, list[Edit], list[Pin]]:
     """Find what stays; what cannot be cut out after all is kept, and the search repeated."""
     extra = torch.zeros(0)
     pins: list[Pin] = []
+    live = facts.live()
+    if round_to > 1:
+        live = find_live(facts.labelling, facts.constants, round_to=round_to)
     while True:
-        live = find_live(labelling, constants, round_to=round_to, extra=extra)
         try:
-            return live, plan_rewrites(labelling, live), pins
+            return live, plan_rewrites(facts.labelling, live), pins
         except (Unmovable, Uneven) as stuck:
             dead = stuck.labels[~live.alive[live.roots[stuck.labels.long()]]]
             if not dead.numel():
@@ -138,6 +137,7 @@ def decide(labelling: Labelling, constants: Constants, round_to: int) -> tuple[L
             pins.append(Pin(where, dead.unique().numel(), reason))
             logger.info("kept %d channels at %s: %s", pins[-1].channels, where, reason)
             extra = torch.cat([extra, dead.double()])
+        live = find_live(facts.labelling, facts.constants, round_to=round_to, extra=extra)
 
 
 def _stuck(stuck: Unmovable | Uneven) -> ShrinkError:

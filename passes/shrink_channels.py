@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, fx, nn
 
 from campfire_fx.constants import bias_of, folded
 from campfire_fx.labelling import GraphRun, Labelling
+from campfire_fx.labels import any_along
 from campfire_fx.liveness import Liveness, Reader
 from campfire_fx.passes.compact import kept_indices, select
 from campfire_fx.rules.structure import MixCall
@@ -80,25 +81,25 @@ def _like(old: Tensor, new: Tensor) -> Tensor:
 
 
 def _cut_weight(cuts: Cuts, reader: Reader, live: Liveness) -> None:
-    """Merge constants into the channel kept for them, then keep the live kernels."""
+    """Keep the live kernels; add merged constants to those of the channel that was kept for them."""
     mixer, weight = reader.mixer, reader.mixer.weight
     inputs, outputs = live.alive[reader.inputs], live.alive[reader.outputs]
     merges = live.merges.get(id(weight), [])
-    values = weight.detach()
-    if merges:
-        values = _merge(reader, live, merges, cuts)
     if inputs.all() and outputs.all() and not merges:
         return
     layout = mixer.layout
     if layout.groups == 1:
         keep: list[Tensor | None] = [None] * weight.ndim
         keep[layout.out_axis], keep[layout.in_axis] = _index(outputs[0]), _index(inputs[0])
-        cut = Cut(weight, _like(weight, select(values, keep).contiguous()), tuple(keep), reader)
+        new = select(weight.detach(), keep).contiguous()
+        cut = Cut(weight, _like(weight, new), tuple(keep), reader)
     else:
         groups = (inputs.any(1) | outputs.any(1)).nonzero().flatten()
         grouped = (groups, _per_group(outputs[groups]), _per_group(inputs[groups]))
         cut = Cut(weight, weight, (None,) * weight.ndim, reader, grouped)
-        cut.new = _like(weight, layout.weight(_gather(layout.kernels(values), *grouped), weight))
+        cut.new = _like(weight, layout.weight(_gather(layout.kernels(weight.detach()), *grouped), weight))
+    if merges:
+        cuts.merged[id(weight)] = _merge(reader, live, merges, cut)
     cuts.tensors[id(weight)] = cut
 
 
@@ -118,24 +119,41 @@ def _gather(kernels: Tensor, groups: Tensor, outputs: Tensor, inputs: Tensor) ->
     return kernels.transpose(1, 2)[rows, inputs].transpose(1, 2)
 
 
-def _merge(reader: Reader, live: Liveness, merges: list[tuple[int, int]], cuts: Cuts) -> Tensor:
-    """Add (c_i / c_kept) W[:, i] to the kernels of the kept channel, for every dead constant i of its group."""
-    weight, layout = reader.mixer.weight, reader.mixer.layout
-    kernels = layout.kernels(weight.detach()).double().clone()
-    dead = reader.merged(live.alive) & ~live.alive[reader.inputs]
-    for group, kept in merges:
-        others = dead[group].nonzero().flatten()
-        ratio = (reader.constant[group][others].double() / reader.constant[group][kept].double()).to(kernels)
-        kernels[group][:, kept] += torch.einsum("kit,i->kt", kernels[group][:, others], ratio)
-        cuts.merged[id(weight)] = cuts.merged.get(id(weight), 0) + others.numel()
-    return layout.weight(kernels.to(weight.dtype), weight)
+def _merge(reader: Reader, live: Liveness, merges: list[tuple[int, int]], cut: Cut) -> int:
+    """Add (c_i / c_kept) W[:, i] to the kernels of the kept channel, for every dead constant i of its group.
+
+    Computed in float64, and only for the outputs that stay; written into the cut weight. Returns how many constants.
+    """
+    groups, channels = torch.tensor(merges).unbind(1)
+    inputs, outputs = live.alive[reader.inputs], live.alive[reader.outputs]
+    constants = reader.merged(live.alive)
+    assert constants is not None
+    dead = constants[groups] & ~inputs[groups]
+    value = reader.constant[groups].double()
+    ratio = torch.where(dead, value / value.gather(1, channels.unsqueeze(1)), 0.0)
+    layout = reader.mixer.layout
+    rows, columns = (any_along(line, 0).nonzero().flatten() for line in (outputs[groups], dead))
+    kernels = select(layout.kernels(reader.mixer.weight.detach()), (_unless_all(groups, layout.groups), None, columns))
+    moved = torch.einsum("gkit,gi->gkt", select(kernels, (None, rows)).double(), ratio[:, columns].to(kernels.device))
+    stays = any_along(inputs, 1) | any_along(outputs, 1)
+    new = replace(layout, groups=int(stays.sum())).kernels(cut.new.detach())
+    moved = moved[outputs[groups][:, rows]].view(groups.numel(), -1, moved.shape[-1])
+    place = (stays.cumsum(0) - 1)[groups].unsqueeze(1)
+    column = (inputs[groups].cumsum(1) - 1).gather(1, channels.unsqueeze(1))
+    spot = (place, torch.arange(new.shape[1]), column)
+    new[spot] = (new[spot].double() + moved).to(new.dtype)
+    return int(dead.sum())
+
+
+def _unless_all(indices: Tensor, count: int) -> Tensor | None:
+    return None if indices.numel() == count else indices
 
 
 def _add_folds(labelling: Labelling, cuts: Cuts, reader: Reader, live: Liveness) -> None:
     """Add the effect of dead constants to the bias of their reader; without zero padding that is exact."""
     if reader.padded:
         return
-    gone = ~live.alive[reader.inputs] & reader.foldable() & (reader.constant != 0) & reader.read_by_live(live.alive)
+    gone = ~live.alive[reader.inputs] & reader.foldable & (reader.constant != 0) & reader.read_by_live(live.alive)
     if not gone.any():
         return
     mixer = reader.mixer

@@ -30,8 +30,8 @@ def _layer(reader: Reader, live: Liveness, cuts: Cuts) -> LayerChange:
     mixer, key = reader.mixer, id(reader.mixer.weight)
     inputs, outputs = live.alive[reader.inputs], live.alive[reader.outputs]
     after = cuts.tensors[key].new if key in cuts.tensors else mixer.weight
-    read = (reader.reads.any(1) & ~reader.foldable()).sum()
-    written = reader.reads.any(2).sum()
+    read = (reader.used & ~reader.foldable).sum()
+    written = reader.written.sum()
     return LayerChange(
         name=mixer.name,
         operation=mixer.operation,
@@ -49,7 +49,7 @@ def _layer(reader: Reader, live: Liveness, cuts: Cuts) -> LayerChange:
 
 def _reason(reader: Reader, live: Liveness) -> str:
     """Say why channels that the layer alone could do without are still there."""
-    silent = ~reader.reads.any(2) & live.alive[reader.outputs]
+    silent = ~reader.written & live.alive[reader.outputs]
     if not silent.any():
         return ""
     fixed = (reader.outputs[silent] == 0).sum()

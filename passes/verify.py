@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from campfire_fx.errors import ShrinkError
-from campfire_fx.passes.bake_reparametrizations import private_copy
+from campfire_fx.passes.copies import private_copy
 from campfire_fx.passes.replay import Replay
 from campfire_fx.plan import Verification, VerifiedRun
 

@@ -41,8 +41,8 @@ def mix(call: Call) -> Any:
     if found is None:
         return barrier(call, "its weight is computed, or its form is not understood")
     structure = call.structure
-    mixer = structure.mixer(found.weight, found.operation, found.layout)
-    structure.forest.join(mixer.inputs, structure.channels(found.value, found.channel_dim))
+    channels = structure.channels(found.value, found.channel_dim)
+    mixer = structure.mixer(found.weight, found.operation, found.layout, channels)
     mixer.calls.append(MixCall(structure.graph, call.node, found.source, found.channel_dim, found.padded, call.module))
     if found.bias is not None:  # a bias shared by several weights joins their outputs
         known = structure.biases.setdefault(id(found.bias), (found.bias, mixer.outputs))
