@@ -22,7 +22,7 @@ from torch import Tensor, fx, nn
 from campfire_fx.labelling import GraphRun, Labelling, substitute
 from campfire_fx.labels import Labelled, collapse, varies
 from campfire_fx.liveness import CONCATENATIONS, Liveness
-from campfire_fx.passes.compact import Uneven, Vanished, compact_value
+from campfire_fx.passes.compact import Uneven, Vanished, compact_value, kept_line
 from campfire_fx.passes.edit import Edit
 from campfire_fx.passes.gate_residual import gate_edit
 from campfire_fx.passes.reindex import Reindex, find_reindex
@@ -118,8 +118,18 @@ def _check_readers(replay: _Replay, node: fx.Node) -> None:
 
 
 def _labels_of(replay: _Replay, node: fx.Node) -> Tensor:
-    found = _labelled(replay.run.values[node])
-    return torch.cat([collapse(v.labels).flatten() for v in found]) if found else torch.zeros(0)
+    """Return the labels of a node; of a number, or of movement that no longer works, also of what it is made from."""
+    seen, waiting, labels = set[fx.Node](), [node], [torch.zeros(0)]
+    while waiting:
+        current = waiting.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        found = _labelled(replay.run.values[current])
+        labels += [collapse(v.labels).flatten() for v in found]
+        if not found or isinstance(replay.values.get(current), Broken):
+            waiting += current.all_input_nodes
+    return torch.cat(labels)
 
 
 def _plain(replay: _Replay, node: fx.Node, original: Any) -> Any:
@@ -142,7 +152,7 @@ def _plain(replay: _Replay, node: fx.Node, original: Any) -> Any:
     args, kwargs = map_nested((args, kwargs), lambda v: v.labels if isinstance(v, Labelled) else v)
     value = invoke(node, None, args, kwargs)
     if isinstance(value, Tensor) and not _same(value, original):
-        _keep_ancestors(replay, node, "a tensor is made in the size of these channels")
+        raise Unmovable(node, _labels_of(replay, node), "a tensor is made in the size of these channels")
     return value
 
 
@@ -166,22 +176,7 @@ def _check_numbers(replay: _Replay, node: fx.Node) -> None:
         if _labelled(original) or isinstance(original, (Held, torch.device, torch.dtype)):
             continue
         if not _same(replay.values[source], original):
-            _keep_ancestors(replay, source, f"{node.name} computes with their number")
-
-
-def _keep_ancestors(replay: _Replay, node: fx.Node, reason: str) -> None:
-    """Raise `Unmovable` for the activations whose size a number was read from."""
-    seen, waiting, labels = set(), [node], list[Tensor]()
-    while waiting:
-        for source in waiting.pop().all_input_nodes:
-            if source in seen:
-                continue
-            seen.add(source)
-            if _labelled(replay.run.values[source]):
-                labels.append(_labels_of(replay, source))
-            else:
-                waiting.append(source)
-    raise Unmovable(node, torch.cat(labels), reason)
+            raise Unmovable(source, _labels_of(replay, source), f"{node.name} computes with their number")
 
 
 def _movement(replay: _Replay, node: fx.Node, expected: Any) -> Any:
@@ -189,7 +184,7 @@ def _movement(replay: _Replay, node: fx.Node, expected: Any) -> Any:
         return _reindexed(replay, node, expected)
     if _holds(replay, node, expected, None):
         return expected
-    for rewrite in (_concatenation, _split_sizes, _pad_amounts, _unflattened_sizes, _shape_arguments):
+    for rewrite in (_concatenation, _split_sizes, _pad_amounts, _unflattened_sizes, _shape_arguments, _one_index):
         arguments = rewrite(replay, node, expected)
         if arguments is not None and _holds(replay, node, expected, arguments):
             target, args, kwargs = arguments
@@ -254,13 +249,18 @@ def _matches(got: Any, expected: Any, fill: float | None) -> bool:
     return bool(got == expected)
 
 
+def _given(node: fx.Node, position: int, name: str) -> Any:
+    """Return an argument, given by position or by name, or None."""
+    return node.args[position] if position < len(node.args) else node.kwargs.get(name)
+
+
 def _concatenation(replay: _Replay, node: fx.Node, _expected: Any) -> Arguments | None:
     """Case 1: operands of a concatenation vanished."""
-    if node.target not in CONCATENATIONS or not isinstance(node.args[0], (tuple, list)):
+    operands = _given(node, 0, "tensors")
+    if node.target not in CONCATENATIONS or not isinstance(operands, (tuple, list)):
         return None
-    operands: Any = node.args[0]
     left = [a for a in operands if not isinstance(replay.values[a], Vanished)]
-    return node.target, (left, *node.args[1:]), dict(node.kwargs)
+    return node.target, (left, *node.args[1:]), {k: v for k, v in node.kwargs.items() if k != "tensors"}
 
 
 _SPLITS = ("split", "chunk", "tensor_split", "split_with_sizes")
@@ -270,13 +270,13 @@ def _split_sizes(replay: _Replay, node: fx.Node, expected: Any) -> Arguments | N
     """Case 2: pieces of a split; any split into consecutive pieces is a split with sizes."""
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     original = replay.run.values[node]
-    if name not in _SPLITS or not isinstance(original, (tuple, list)) or not isinstance(node.args[0], fx.Node):
+    source, dim = _given(node, 0, "tensor" if name == "split" else "input"), _given(node, 2, "dim") or 0
+    if name not in _SPLITS or not isinstance(original, (tuple, list)) or not isinstance(source, fx.Node):
         return None
-    dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
     if not isinstance(dim, int):
         return None
     sizes = [0 if isinstance(piece, Vanished) else piece.shape[dim] for piece in expected]
-    return torch.split, (node.args[0], sizes, dim), {}
+    return torch.split, (source, sizes, dim), {}
 
 
 def _pad_amounts(replay: _Replay, node: fx.Node, expected: Any) -> Arguments | None:
@@ -284,8 +284,7 @@ def _pad_amounts(replay: _Replay, node: fx.Node, expected: Any) -> Arguments | N
     if replay.run.rule(node).name != "pad" or not isinstance(expected, Labelled):
         return None
     module = replay.run.submodule(node)
-    source: Any = node.args[0]
-    given: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("pad")
+    source, given = _given(node, 0, "input"), _given(node, 1, "pad")
     amounts = list(given if module is None else module.padding)  # type: ignore[arg-type]
     incoming, original = replay.run.values[source], replay.run.values[node]
     for i in range(len(amounts) // 2):
@@ -298,23 +297,23 @@ def _pad_amounts(replay: _Replay, node: fx.Node, expected: Any) -> Arguments | N
     if module is not None:
         return F.pad, (source, amounts, "constant", getattr(module, "value", 0.0)), {}
     rest = node.args[2:]
-    return node.target, (source, amounts, *rest), {k: v for k, v in node.kwargs.items() if k != "pad"}
+    return node.target, (source, amounts, *rest), {k: v for k, v in node.kwargs.items() if k not in ("input", "pad")}
 
 
 def _unflattened_sizes(replay: _Replay, node: fx.Node, expected: Any) -> Arguments | None:
     """Case 4: a dimension unflattened to sizes written out."""
     original, module = replay.run.values[node], replay.run.submodule(node)
     if isinstance(module, nn.Unflatten):
-        dim, count = module.dim, len(module.unflattened_size)
-    elif getattr(node.target, "__name__", node.target) == "unflatten" and len(node.args) == 3:
-        dim, count = node.args[1], len(node.args[2])  # type: ignore[arg-type,assignment]
+        dim, given = module.dim, module.unflattened_size
+    elif getattr(node.target, "__name__", node.target) == "unflatten":
+        dim, given = _given(node, 1, "dim"), _given(node, 2, "sizes")
     else:
         return None
-    if not isinstance(dim, int) or not isinstance(expected, Labelled):
+    if not isinstance(dim, int) or not isinstance(given, (tuple, list)) or not isinstance(expected, Labelled):
         return None
-    first = dim % (original.labels.ndim - count + 1)
-    sizes = list(expected.shape[first : first + count])
-    return torch.unflatten, (node.args[0], dim, sizes), {}
+    first = dim % (original.labels.ndim - len(given) + 1)
+    sizes = list(expected.shape[first : first + len(given)])
+    return torch.unflatten, (_given(node, 0, "input"), dim, sizes), {}
 
 
 def _shape_arguments(replay: _Replay, node: fx.Node, expected: Any) -> Arguments | None:
@@ -338,12 +337,39 @@ def _shape_arguments(replay: _Replay, node: fx.Node, expected: Any) -> Arguments
 def _size_after(replay: _Replay, size: Any, old: int, now: int) -> Any:
     """Return one size of a shape: written out anew where it no longer holds, as it is (symbolic) where it does."""
     if isinstance(size, fx.Node):
+        if isinstance(replay.run.values[size], Tensor):
+            return size
         return now if replay.run.values[size] == old and replay.values[size] != now else size
     return now if size == old else size
 
 
+def _one_index(replay: _Replay, node: fx.Node, _expected: Any) -> Arguments | None:
+    """Case 6: one channel chosen by its number; its number among those that stay is a smaller one."""
+    source = _given(node, 0, "input")
+    value = replay.run.values.get(source) if isinstance(source, fx.Node) else None
+    if not isinstance(value, Labelled):
+        return None
+    if node.target is operator.getitem:
+        given = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
+        if not all(isinstance(i, int) or i == slice(None) for i in given):
+            return None
+        index = [_moved(replay, value, dim, i) if isinstance(i, int) else i for dim, i in enumerate(given)]
+        return node.target, (source, tuple(index)), {}
+    dim, number = _given(node, 1, "dim"), _given(node, 2, "index")
+    if getattr(node.target, "__name__", node.target) != "select" or not (
+        isinstance(dim, int) and isinstance(number, int)
+    ):
+        return None
+    return torch.select, (source, dim, _moved(replay, value, dim, number)), {}
+
+
+def _moved(replay: _Replay, value: Labelled, dim: int, index: int) -> int:
+    """Return the place of an index among those along one dimension that stay."""
+    return int(kept_line(value.labels, replay.live, dim)[: index % value.shape[dim]].sum())
+
+
 def _reindexed(replay: _Replay, node: fx.Node, expected: Any) -> Any:
-    """Case 6: replace the chain of movements that ends here by one selection of channels."""
+    """Case 7: replace the chain of movements that ends here by one selection of channels."""
     if not isinstance(expected, Labelled):
         return expected if expected is None else Broken()
     if any(writes_in_place(user, replay.run.submodule(user)) for user in node.users):

@@ -38,6 +38,16 @@ def _moves_only_data(call: Call) -> bool:
     return sum(isinstance(v, Labelled) for v in inside) == len(found)
 
 
+def shape_as(call: Call) -> Any:
+    """Execute on the labels; channels lie in the result where they lie in the tensor whose shape it takes."""
+    like = call.get(1, "other")
+    output = move(call)
+    if isinstance(like, Labelled) and isinstance(output, Labelled):
+        call.structure.forest.join(output.labels, like.labels)
+        return call.structure.stretch(output.labels)
+    return output
+
+
 def concatenate(call: Call) -> Any:
     """Concatenate labels; dimensions along which no operand varies are not copied."""
     tensors = call.get(0, "tensors")
@@ -109,6 +119,11 @@ def ask(call: Call) -> Any:
     return call.run(lambda v: v.labels)  # type: ignore[union-attr]
 
 
+def ask_layout(call: Call) -> Any:
+    """Answer how an activation lies in memory, which its labels do not share, as it is for the example."""
+    return call.example(call.node)
+
+
 def attribute(call: Call) -> Any:
     """Read an attribute: transposes move, everything else is a question."""
     name = call.args[1]
@@ -128,18 +143,18 @@ def nothing(call: Call) -> Any:
 
 
 _MOVES = ("reshape", "view", "flatten", "unflatten", "permute", "transpose", "t", "swapaxes", "swapdims", "movedim",
-          "moveaxis", "squeeze", "unsqueeze", "expand", "expand_as", "view_as", "reshape_as", "broadcast_to", "repeat",
+          "moveaxis", "squeeze", "unsqueeze", "expand", "broadcast_to", "repeat",
           "repeat_interleave", "tile", "stack", "hstack", "vstack", "dstack", "column_stack", "split", "chunk",
           "tensor_split", "hsplit", "vsplit", "split_with_sizes", "unbind", "select", "narrow", "index_select",
           "roll", "flip", "fliplr", "flipud", "rot90", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
           "unfold", "atleast_1d", "atleast_2d", "atleast_3d", "adjoint", "gather", "take_along_dim", "diagonal",
           "narrow_copy", "contiguous", "clone", "detach")  # fmt: skip
-_QUESTIONS = ("size", "dim", "ndimension", "numel", "nelement", "stride", "is_floating_point", "is_complex",
-              "is_contiguous", "element_size", "get_device", "new_zeros", "new_ones", "new_full", "new_empty",
-              "__len__")  # fmt: skip
+_QUESTIONS = ("size", "dim", "ndimension", "numel", "nelement", "is_floating_point", "is_complex", "element_size",
+              "get_device", "new_zeros", "new_ones", "new_full", "new_empty", "__len__")  # fmt: skip
 _ATTRIBUTES = ("shape", "ndim", "dtype", "device", "is_cuda", "requires_grad", "layout", "is_sparse", "is_quantized",
                "is_mps", "itemsize")  # fmt: skip
-_SHAPED_LIKE = ("expand_as", "view_as", "reshape_as")
+_LAYOUT_QUESTIONS = ("stride", "is_contiguous", "storage_offset")
+_SHAPED_LIKE = ("view_as", "reshape_as")
 _PADS = [
     *(getattr(nn, f"{kind}Pad{n}d") for kind in ("Zero", "Constant", "Reflection", "Replication", "Circular")
       for n in (1, 2, 3) if hasattr(nn, f"{kind}Pad{n}d")),
@@ -151,12 +166,14 @@ register(
     *dict.fromkeys([*both_forms(_MOVES), operator.getitem, torch.unbind, torch.split]),
     *(nn.Identity, nn.Flatten, nn.Unflatten, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle),
 )
+register(Rule("move", shape_as, Constant.EXECUTE, movement=True), *_SHAPED_LIKE)
 register(
     Rule("move", concatenate, Constant.EXECUTE, movement=True),
     *dict.fromkeys([torch.cat, torch.concat, torch.concatenate]),
 )
 register(Rule("pad", pad, Constant.EXECUTE, movement=True), *dict.fromkeys(_PADS))
 register(Rule("ask", ask, Constant.EXECUTE), *_QUESTIONS, len, torch.numel, torch.is_floating_point)
+register(Rule("ask", ask_layout, Constant.EXECUTE), *_LAYOUT_QUESTIONS)
 register(Rule("ask", attribute, Constant.EXECUTE), getattr)
 register(Rule("write", write, Constant.TAINT), operator.setitem, "copy_", "index_copy_", "index_add_", "scatter_")
 register(Rule("nothing", nothing, Constant.EXECUTE), torch._assert, print)

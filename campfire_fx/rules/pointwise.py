@@ -37,6 +37,7 @@ def join_all(call: Call, values: list[Labelled]) -> Labelled:
     structure = call.structure
     shape = torch.broadcast_shapes(*(v.shape for v in values))
     views = [structure.forest.find(v.labels[(None,) * (len(shape) - v.labels.ndim)]) for v in values]
+    views = [view for view in views if view.numel() > 1 or view.any()] or views[:1]  # a number that stays says nothing
     differing = [dim for dim in range(len(shape)) if any(varies(view, dim) for view in views)]
     meeting = [view for view in views if all(view.shape[d] == shape[d] for d in differing)]
     read_whole = [view for view in views if all(view is not other for other in meeting)]
@@ -84,16 +85,17 @@ _ACTIVATIONS = (
     "torchvision.ops.stochastic_depth:stochastic_depth",
 )
 _UNARY = ("relu", "sigmoid", "tanh", "exp", "expm1", "log", "log1p", "log2", "sqrt", "rsqrt", "abs", "neg", "square",
-          "reciprocal", "clamp", "clamp_min", "clamp_max", "clip", "erf", "sin", "cos", "round", "floor", "ceil",
+          "reciprocal", "erf", "sin", "cos", "round", "floor", "ceil",
           "trunc", "negative", "positive", "atan", "sinh", "cosh", "selu", "celu", "zeros_like",
           "ones_like")  # fmt: skip
 _CASTS = ("float", "half", "double", "bfloat16", "to", "type", "type_as", "requires_grad_", "cpu",
-          "cuda", "relu_", "sigmoid_", "tanh_", "clamp_", "exp_", "sqrt_", "neg_", "abs_", "square_")  # fmt: skip
+          "cuda", "relu_", "sigmoid_", "tanh_", "exp_", "sqrt_", "neg_", "abs_", "square_")  # fmt: skip
 _PRODUCTS = ("mul", "multiply", "mul_", "__mul__", "__rmul__", "__imul__")
-_BINARY = ("add", "sub", "div", "subtract", "divide", "true_divide", "rsub", "maximum", "minimum",
-           "where", "lerp", "addcmul", "addcdiv", "atan2")  # fmt: skip
-_IN_PLACE = ("add_", "sub_", "div_", "addcmul_", "addcdiv_", "lerp_", "__add__", "__radd__", "__sub__",
-             "__truediv__", "__rsub__", "__iadd__")  # fmt: skip
+# A tensor expanded like another has that one's channels, as their sum would.
+_BINARY = ("add", "sub", "div", "subtract", "divide", "true_divide", "rsub", "maximum", "minimum", "where", "lerp",
+           "addcmul", "addcdiv", "atan2", "clamp", "clamp_min", "clamp_max", "clip", "expand_as")  # fmt: skip
+_IN_PLACE = ("add_", "sub_", "div_", "addcmul_", "addcdiv_", "lerp_", "clamp_", "clamp_min_", "clamp_max_", "clip_",
+             "__add__", "__radd__", "__sub__", "__truediv__", "__rsub__", "__iadd__")  # fmt: skip
 _OPERATORS = (operator.add, operator.sub, operator.truediv, operator.neg, operator.pos, operator.abs,
               operator.iadd, operator.isub, operator.itruediv)  # fmt: skip
 # These answer the same for NaN as for some number, so a constant found through them proves nothing.

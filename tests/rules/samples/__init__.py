@@ -1,0 +1,11 @@
+"""Small calls for every row of the rule table, with what is true of each. A row without samples fails the tests."""
+
+from __future__ import annotations
+
+from tests.rules.samples import channelwise, mixing, movement, pointwise, pooling
+from tests.rules.samples.family import Samples
+
+SAMPLES: Samples = {}
+for _family in (channelwise, mixing, movement, pointwise, pooling):
+    for _target, _samples in _family.SAMPLES.items():
+        SAMPLES.setdefault(_target, []).extend(_samples)
