@@ -105,7 +105,7 @@ class _Builder:
         if reason is None and not self._forest.find(mixer.outputs).any():
             reason = "its channels reach the output, or another pin"
         self._add(name, kind, mixer.operation, mixer.inputs.numel(), mixer.outputs.numel(), reason)
-        depthwise = mixer.layout.groups > 1 and mixer.layout.groups == mixer.inputs.numel()
+        depthwise = mixer.layout.groups > 1 and mixer.layout.groups == mixer.inputs.numel() == mixer.outputs.numel()
         self._link(node, name, "coupled" if depthwise else "reads")
         self._origins[node] = {name: ()}
 

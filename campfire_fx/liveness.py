@@ -200,7 +200,7 @@ def _balance_groups(live: Liveness) -> bool:
     """Grouped convolutions keep groups equal: a group goes whole, or all keep as many as the fullest."""
     changed = False
     for reader in live.readers:
-        if reader.reads.shape[0] == 1 or reader.reads.shape[2] == 1:
+        if reader.reads.shape[0] == 1 or reader.reads.shape[1:] == (1, 1):
             continue
         stays = (live.alive[reader.inputs].any(1) | live.alive[reader.outputs].any(1)).unsqueeze(1)
         for port in (reader.inputs, reader.outputs):

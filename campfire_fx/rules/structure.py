@@ -179,15 +179,15 @@ class Structure:
     def mixer(self, weight: Tensor, operation: str, layout: Layout, channels: Tensor) -> Mixer:
         """Return the record of a weight that reads `channels`, with fresh output labels at its first use.
 
-        With one input channel per group (a depthwise convolution) nothing is mixed, so each output channel keeps
-        the label of its input channel: they can only be removed together.
+        With one input and one output channel per group (a depthwise convolution) nothing is mixed, so each output
+        channel keeps the label of its input channel: they can only be removed together.
         """
         mixer = self.mixers.get(id(weight))
         if mixer is None:
             groups, outputs, inputs, _ = layout.kernels(weight).shape
             name = self.names.get(id(weight), "?").removesuffix(".weight")
-            depthwise = groups > 1 and inputs == 1
-            made = channels.repeat_interleave(outputs) if depthwise else self.forest.fresh(groups * outputs)
+            depthwise = groups > 1 and inputs == outputs == 1
+            made = channels if depthwise else self.forest.fresh(groups * outputs)
             mixer = self.mixers[id(weight)] = Mixer(name, operation, weight, layout, channels, made)
         else:
             self.forest.join(mixer.inputs, channels)

@@ -133,9 +133,12 @@ def _goes(one: Alone, everything: Tensor, dropped: Tensor) -> bool:
 
 
 def _droppable(one: Alone, everything: Tensor) -> Iterator[Tensor]:
-    """Yield each channel alone, the channels at one place of all activations, and pairs."""
+    """Yield each channel alone, the channels at one place of all activations, groups of a weight, and pairs."""
     yield from everything.view(-1, 1)
     forest = one.labelling.structure.forest
     labels = [forest.find(one.run.values[s].labels).unique() for s in one.sources]
     yield from (torch.stack(place) for place in zip(*labels, strict=False))
+    for mixer in one.labelling.structure.mixers.values():
+        groups = mixer.reads().shape[0]
+        yield from torch.cat([forest.find(p).view(groups, -1) for p in (mixer.inputs, mixer.outputs)], 1)
     yield from torch.combinations(everything)

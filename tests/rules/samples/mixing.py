@@ -35,7 +35,7 @@ for _n, _conv, _transposed in (
         Sample((), {"input": _x}, module=lambda conv=_conv: conv(4, 6, 2, dilation=2), made=6),
         Sample((_x,), module=lambda conv=_conv: conv(4, 6, 3, groups=2), made=6),
         Sample((_x,), module=lambda conv=_conv: conv(4, 4, 3, groups=4), made=4),
-        Sample((_x,), module=lambda conv=_conv: conv(4, 8, 3, groups=4, bias=False), made=4),
+        Sample((_x,), module=lambda conv=_conv: conv(4, 8, 3, groups=4, bias=False), made=8),
         Sample((Act(f"C{SPACE[_n]}"),), module=lambda conv=_conv: conv(4, 6, 3), made=6),
     )
     add(
@@ -45,7 +45,7 @@ for _n, _conv, _transposed in (
         Sample((_x,), module=lambda conv=_transposed: conv(4, 6, 3, 2, 1, 1, bias=False), made=6, **PADDED),
         Sample((_x,), module=lambda conv=_transposed: conv(4, 6, 3, groups=2), made=6, constants="any"),
         Sample((_x,), module=lambda conv=_transposed: conv(4, 4, 3, groups=4), constants="any"),
-        Sample((_x,), module=lambda conv=_transposed: conv(4, 8, 3, groups=4), constants="any"),
+        Sample((_x,), module=lambda conv=_transposed: conv(4, 8, 3, groups=4), made=8, constants="any"),
         Sample((Act(f"C{SPACE[_n]}"),), module=lambda conv=_transposed: conv(4, 6, 3), made=6, constants="any"),
         Sample(
             (_x, [13] * _n),
