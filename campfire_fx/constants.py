@@ -187,7 +187,8 @@ def _execute(labelling: Labelling, run: GraphRun, node: fx.Node, values: dict[fx
     rule = run.rule(node)
     call = make_call(run, node, labelling.structure, lambda _: None, rule)
     labels = run.values[node]
-    if rule.constant in (Constant.TAINT, Constant.MIX) or not _worth(call, run, node, values):
+    drawn = rule.random is not None and rule.random(call)
+    if drawn or rule.constant in (Constant.TAINT, Constant.MIX) or not _worth(call, run, node, values):
         return _unknown(labels, dtype)
     if rule.constant is Constant.KEEP or (rule.constant is Constant.ZERO and not _unstacking(rule, call)):
         result = _kept(call, values, labels)
@@ -243,7 +244,9 @@ def _kept(call: Call, values: dict[fx.Node, Any], labels: Any) -> Any:
         found = torch.where(known[spot] == small, table[spot], NAN)
         return found.expand(output.shape)
 
-    return map_nested(labels, lambda v: at(v) if isinstance(v, Labelled) else v)
+    if isinstance(labels, (tuple, list)):  # maxima, and where they were found: the places depend on more
+        return type(labels)([at(labels[0]), *(_unknown(v, torch.float32) for v in labels[1:])])
+    return at(labels)
 
 
 def _agreed(value: Tensor, place: Tensor, count: int) -> Tensor:
@@ -276,10 +279,15 @@ def _evaluate_as(call: Call, rule: Rule, node: fx.Node, values: dict[fx.Node, An
         args = (*_together(args),)
     result = invoke(node, call.module, args, kwargs)
     if rule.name == "gated halves":
-        first = args[0].chunk(2, call.get(1, "dim", -1))[0]
+        first = (args[0] if args else kwargs["input"]).chunk(2, call.get(1, "dim", -1))[0]
         result = result.masked_fill(first == 0, 0.0)
     elif rule.constant is Constant.PRODUCT:
-        zero = torch.stack(_together([(v == 0).double() for v in args if isinstance(v, Tensor)])).amax(0) > 0
+        zero = (
+            torch.stack(
+                _together([(v == 0).double() for v in (*args, *kwargs.values()) if isinstance(v, Tensor)])
+            ).amax(0)
+            > 0
+        )
         result = result.masked_fill(zero, 0.0)
     elif rule.constant is Constant.AFFINE:
         result = _shifts(call, result)

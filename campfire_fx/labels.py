@@ -58,7 +58,7 @@ class LabelForest:
 
     def find(self, labels: Tensor) -> Tensor:
         """Return the root of each label, same shape; stretched (stride 0) dimensions stay stretched."""
-        root = torch.from_numpy(self._roots(_whole(collapse(labels))).astype(np.float64))
+        root = torch.from_numpy(np.asarray(self._roots(_whole(collapse(labels))), dtype=np.float64))
         return root if root.shape == labels.shape else root.expand(labels.shape)
 
     def join(self, first: Tensor, second: Tensor) -> None:

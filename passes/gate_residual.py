@@ -174,7 +174,11 @@ class _Sides:
 
     def index(self) -> Tensor:
         """Where the branch's channels lie in the stream, after the removal."""
-        return (self.wide.cumsum(0) - 1)[self.narrow]
+        return (self.wide.cumsum(0) - 1)[self.wide & self.narrow]
+
+    def written(self) -> Tensor:
+        """Where the channels that the stream still has lie in the branch; others read the branch's further ones."""
+        return (self.narrow.cumsum(0) - 1)[self.wide & self.narrow]
 
 
 def _settle_read(run: GraphRun, node: fx.Node, sides: _Sides, _live: Liveness) -> fx.Node:
@@ -187,7 +191,10 @@ def _settle_read(run: GraphRun, node: fx.Node, sides: _Sides, _live: Liveness) -
 
 def _settle_add(run: GraphRun, node: fx.Node, sides: _Sides, live: Liveness) -> fx.Node:
     stream, branch, _ = node.args
-    if torch.equal(sides.wide, sides.narrow):
+    if (sides.narrow & ~sides.wide).any():
+        written = hold(run.module, node.graph, f"{node.name}_written", sides.written())
+        branch = node.graph.call_function(torch.index_select, (branch, sides.dim, written))
+    if not (sides.wide & ~sides.narrow).any():
         return node.graph.call_function(operator.add, (stream, branch))
     base = _shifted(run, node, sides, live)
     index = hold(run.module, node.graph, f"{node.name}_index", sides.index())

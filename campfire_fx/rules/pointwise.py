@@ -73,6 +73,13 @@ def pass_on(call: Call) -> Any:
     return found[0] if found else barrier(call, "its input is not an activation")
 
 
+def _draws(call: Call) -> bool:
+    """Whether a function drops at random although the model is in evaluation mode."""
+    target: Any = call.target if call.target in _DRAWING else _STOCHASTIC_DEPTH
+    position, default = _DRAWING[target]
+    return bool(call.get(position, "train" if target is torch.dropout else "training", default))
+
+
 _ACTIVATIONS = (
     *(nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh, nn.GELU, nn.SiLU, nn.Mish),
     *(nn.ELU, nn.SELU, nn.CELU, nn.LeakyReLU, nn.Softplus, nn.Softsign, nn.LogSigmoid, nn.Tanhshrink, nn.Softshrink),
@@ -80,10 +87,17 @@ _ACTIVATIONS = (
     *(nn.FeatureAlphaDropout,),
     *(F.relu, F.relu_, F.relu6, F.hardtanh, F.hardtanh_, F.hardswish, F.hardsigmoid, F.sigmoid, F.tanh, F.gelu),
     *(F.silu, F.mish, F.elu, F.elu_, F.selu, F.selu_, F.celu, F.celu_, F.leaky_relu, F.leaky_relu_, F.softplus),
-    *(F.softsign, F.logsigmoid, F.tanhshrink, F.softshrink, F.rrelu, F.dropout, F.dropout1d, F.dropout2d),
-    *(F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout),
-    "torchvision.ops.stochastic_depth:stochastic_depth",
+    *(F.softsign, F.logsigmoid, F.tanhshrink, F.softshrink),
 )
+_STOCHASTIC_DEPTH = "torchvision.ops.stochastic_depth:stochastic_depth"
+# Functions that draw random numbers where their argument `training` says so: its place, and its default.
+_DRAWING: dict[Any, tuple[int, bool]] = {
+    **dict.fromkeys((F.dropout, F.dropout1d, F.dropout2d, F.dropout3d), (2, True)),
+    **dict.fromkeys((F.alpha_dropout, F.feature_alpha_dropout), (2, False)),
+    torch.dropout: (2, True),
+    F.rrelu: (3, False),
+    _STOCHASTIC_DEPTH: (3, True),
+}
 _UNARY = ("relu", "sigmoid", "tanh", "exp", "expm1", "log", "log1p", "log2", "sqrt", "rsqrt", "abs", "neg", "square",
           "reciprocal", "erf", "sin", "cos", "round", "floor", "ceil",
           "trunc", "negative", "positive", "atan", "sinh", "cosh", "selu", "celu", "zeros_like",
@@ -115,6 +129,7 @@ def both_forms(names: tuple[str, ...]) -> list[Any]:
 
 
 register(Rule("pass", pass_on, Constant.EXECUTE), *dict.fromkeys([*_ACTIVATIONS, *both_forms(_UNARY), *_CASTS]))
+register(Rule("pass", pass_on, Constant.EXECUTE, random=_draws), *_DRAWING)
 register(
     Rule("element-wise", elementwise, Constant.EXECUTE),
     *dict.fromkeys([*both_forms(_BINARY), *_IN_PLACE, *_OPERATORS]),

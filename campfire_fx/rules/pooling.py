@@ -132,8 +132,10 @@ register(Rule("over space", over_space, Constant.KEEP), *dict.fromkeys(_KEEPING)
 register(Rule("over space", over_space, Constant.ZERO, keeps=_no_zeros_counted), *dict.fromkeys(_PADDING))
 register(Rule("over space", over_space, Constant.ZERO), *dict.fromkeys(_POWERS))
 register(Rule("reduce", reduce, Constant.KEEP), *both_forms(("mean", "amax", "amin", "max", "min")))
-register(Rule("reduce", reduce, Constant.ZERO, keeps=_unstacks), *both_forms(("sum", "nansum")))
-register(Rule("reduce", reduce, Constant.TAINT), *both_forms(("var", "std", "logsumexp", "norm", "prod", "median")))
+register(Rule("reduce", reduce, Constant.ZERO, keeps=_unstacks), *both_forms(("sum",)))
+register(
+    Rule("reduce", reduce, Constant.TAINT), *both_forms(("var", "std", "logsumexp", "norm", "prod", "median", "nansum"))
+)
 register(
     Rule("normalise", normalise, Constant.TAINT),
     *(

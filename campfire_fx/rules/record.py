@@ -44,6 +44,7 @@ class Rule:
         movement: the operation moves whole channels and may be rewritten as an index.
         keeps: for `Constant.ZERO`, whether a call changes no uniform channel after all (a pool without padding, a
             sum over stacked branches), so that it can be executed.
+        random: whether a call draws random numbers even in evaluation, so that nothing it gives is constant.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Rule:
     constant: Constant
     movement: bool = False
     keeps: Callable[[Call], bool] | None = None
+    random: Callable[[Call], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

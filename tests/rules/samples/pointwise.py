@@ -197,12 +197,12 @@ add(SAMPLES, [*both("logical_not"), operator.invert], Sample((BOOL,), constants=
 add(SAMPLES, both("masked_fill"), Sample((Act(), BOOL, 0.0), constants="none"))
 add(SAMPLES, ["bool", "long", "int"], Sample(constants="none"))
 add(SAMPLES, [*both("threshold"), F.threshold], Sample((Act(), 0.1, 20.0), constants="none"))
-add(SAMPLES, [nn.GLU], Sample(module=lambda: nn.GLU(1), free=2), Sample(module=nn.GLU, constants="any"))
+add(SAMPLES, [nn.GLU], Sample(module=lambda: nn.GLU(1), free=2), Sample(module=nn.GLU, constants="any", resize=False))
 add(
     SAMPLES,
     [F.glu],
     Sample((Act(), 1), free=2),
-    Sample((Act(), -1), constants="any"),
+    Sample((Act(), -1), constants="any", resize=False),
     Sample((), {"input": Act(), "dim": -3}, free=2),
     Sample((Act("NTC"),), free=2),
 )
