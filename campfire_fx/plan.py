@@ -57,7 +57,8 @@ class ShrinkPlan:
         layers: the layers that mix channels, in the order of the graph.
         repairs: operations rewritten.
         pins: channels that had to stay, with the reason.
-        keep: parameter -> per axis the kept indices, None for all.
+        keep: parameter -> per axis the kept indices, None for all. Axis 1 of a grouped weight counts within a group:
+            None also stands for groups that kept different ones.
     """
 
     layers: tuple[LayerChange, ...]

@@ -21,7 +21,7 @@ class Cut:
 
     Attributes:
         old, new: the tensor before and after.
-        keep: kept indices per axis, None for all; for a grouped weight, of axis 0 only the groups that stay whole.
+        keep: kept indices per axis, None for all; not of a grouped weight.
         grouped: (groups kept, output indices per group, input indices per group) of a grouped weight.
     """
 

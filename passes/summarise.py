@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from torch import Tensor
+
 from campfire_fx.labelling import Labelling
 from campfire_fx.liveness import Liveness, Reader
 from campfire_fx.passes.edit import Edit
-from campfire_fx.passes.shrink_channels import Cuts
+from campfire_fx.passes.shrink_channels import Cut, Cuts
 from campfire_fx.plan import LayerChange, Repair, ShrinkPlan
 from campfire_fx.rules.structure import Pin
 
@@ -18,12 +20,27 @@ def summarise(
     """Return the plan that was carried out."""
     names = labelling.structure.names
     keep = {
-        names.get(key, "?"): tuple(None if i is None else tuple(i.tolist()) for i in cut.keep)
+        names.get(key, "?"): tuple(None if i is None else tuple(i.tolist()) for i in _indices(cut))
         for key, cut in cuts.tensors.items()
     }
     layers = tuple(_layer(reader, live, cuts) for reader in live.readers if not reader.mixer.virtual)
     repairs = tuple(Repair(e.node.name, e.action, e.reason) for e in edits)
     return ShrinkPlan(layers, repairs, tuple(pins), keep)
+
+
+def _indices(cut: Cut) -> tuple[Tensor | None, ...]:
+    """Return the kept indices per axis; of a grouped weight those within groups only where all groups agree."""
+    if cut.grouped is None or cut.reader is None:
+        return cut.keep
+    groups, outputs, inputs = cut.grouped
+    layout = cut.reader.mixer.layout
+    of_axis = {layout.out_axis: outputs, layout.in_axis: inputs}
+    count = cut.old.shape[0] // layout.groups
+    first = (groups.unsqueeze(1) * count + of_axis[0]).flatten()
+    second = of_axis[1]
+    agreed = bool((second == second[:1]).all()) and second.shape[1] < cut.old.shape[1]
+    keep = [first if first.numel() < cut.old.shape[0] else None, second[0] if agreed else None]
+    return (*keep, *cut.keep[2:])
 
 
 def _layer(reader: Reader, live: Liveness, cuts: Cuts) -> LayerChange:
