@@ -64,7 +64,7 @@ def shrink_channels(labelling: Labelling, live: Liveness) -> Cuts:
             _add_folds(labelling, cuts, reader, live)
     _replace(labelling.captured.module, cuts)
     for module, name, counted in structure.sizes.values():
-        setattr(module, name, int(live.keeps(counted).sum()))
+        setattr(module, name, int(live.keeps(counted).expand(counted.shape).sum()))
     for reader in readers:
         _set_groups(cuts, reader)
     return cuts
