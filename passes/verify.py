@@ -155,7 +155,9 @@ def _inputs(
     """Yield random inputs of the example's shape, then of the first other size that the model accepts."""
     generator = torch.Generator().manual_seed(0)
     yield _random((args, kwargs), generator, lambda shape: shape)
-    for step in (-32, 32, 16, 0) if resize else ():
+    for step in _STEPS if resize else ():
+        if step and not any(_resizable(tensor.shape, step) for tensor in _tensors((args, kwargs))):
+            continue
         other = _random((args, kwargs), generator, lambda shape, step=step: _other_size(shape, step))
         try:
             _run(model, *other)
@@ -165,11 +167,19 @@ def _inputs(
         return
 
 
+_STEPS = (-32, 8, 32, 16, 0)
+_SMALLEST = 32  # pixels: networks may well refuse images smaller than this
+
+
+def _resizable(shape: torch.Size, step: int) -> bool:
+    return len(shape) > 2 and any(step > 0 or size + step >= _SMALLEST for size in shape[2:])
+
+
 def _other_size(shape: torch.Size, step: int) -> list[int]:
-    """One more in the batch; `step` more pixels along each dimension of space."""
+    """One more in the batch; `step` more pixels along each dimension of space that stays large enough."""
     if len(shape) < 3:
         return list(shape) if len(shape) < 2 else [shape[0] + 1, *shape[1:]]
-    space = [s + step if s + step >= 32 else s for s in shape[2:]]
+    space = [s + step if step > 0 or s + step >= _SMALLEST else s for s in shape[2:]]
     return [shape[0] + 1, shape[1], *space]
 
 
