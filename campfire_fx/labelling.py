@@ -103,8 +103,9 @@ def label(captured: Captured, *, training: bool = True) -> Labelling:
             if is_training:
                 args = placeholder_values(graph, island.args, island.kwargs)
             runs.append(GraphRun(len(runs), island.module, graph, is_training, args))
+    known: dict[Any, _Result] = {}
     for run in runs:
-        _run(run, structure)
+        _run(run, structure, known if run.module.train_graph is not None else None)
     _pin_conflicts(structure)
     return Labelling(captured, structure, runs)
 
@@ -132,20 +133,76 @@ def _names(module: nn.Module) -> dict[int, str]:
     return {id(tensor): name for name, tensor in reversed(tensors)}
 
 
-def _run(run: GraphRun, structure: Structure) -> None:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Result:
+    """What a call gave in one graph: the same call of another graph, on the same labels, gives it again."""
+
+    node: fx.Node
+    value: Any
+
+
+def _run(run: GraphRun, structure: Structure, known: dict[Any, _Result] | None) -> None:
     structure.graph = run.number
     given = iter(run.args)
     example = ExampleValues(run)
     with torch.no_grad():
         for node in run.graph.nodes:
             if node.op == "placeholder":
-                run.values[node] = fix_tensors(next(given))
+                value = fix_tensors(next(given))
+                if known is not None:  # the inputs of both graphs
+                    value = known.setdefault((id(run.module), node.target), _Result(node, value)).value
+                run.values[node] = value
             elif node.op == "get_attr":
                 run.values[node] = _attribute(run.module, str(node.target))
             elif node.op == "output":
                 structure.pin("output", "the model's output", *_activations(run, node))
             else:
-                run.values[node] = _call(run, node, structure, example)
+                run.values[node] = _known_call(run, node, structure, example, known)
+
+
+def _known_call(
+    run: GraphRun,
+    node: fx.Node,
+    structure: Structure,
+    example: Callable[[fx.Node], Any],
+    known: dict[Any, _Result] | None,
+) -> Any:
+    """Run a call, or take over what its twin in another graph gave; `known` is None where there is no other graph."""
+    key = None if known is None else _signature(run, node)
+    if known is None or key is None:
+        return _call(run, node, structure, example)
+    if key not in known or run.rule(node).constant is Constant.MIX:  # a weight notes every call
+        result = _Result(node, _call(run, node, structure, example))
+        return known.setdefault(key, result).value
+    if known[key].node in structure.unstacked:
+        structure.unstacked.add(node)
+    return known[key].value
+
+
+def _signature(run: GraphRun, node: fx.Node) -> Any:
+    """Return what a node calls and on what, comparable between the graphs of a model; None where it is not."""
+
+    def frozen(value: Any) -> Any:
+        if isinstance(value, fx.Node):
+            value = run.values[value]
+            if isinstance(value, Held):
+                return Held, id(value.tensor)
+            if isinstance(value, (Labelled, Tensor, tuple, list)):
+                return Labelled, id(value)
+        elif isinstance(value, (tuple, list)):
+            return tuple([frozen(item) for item in value])
+        elif isinstance(value, dict):
+            return tuple([(key, frozen(item)) for key, item in value.items()])
+        elif isinstance(value, slice):
+            return slice, frozen(value.start), frozen(value.stop), frozen(value.step)
+        return type(value), value  # 1, 1.0 and True are three things
+
+    key = (id(run.module), node.op, node.target, frozen(node.args), frozen(node.kwargs))
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key
 
 
 def _activations(run: GraphRun, node: fx.Node) -> list[Labelled]:

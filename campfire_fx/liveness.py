@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from campfire_fx.constants import NAN, Constants
@@ -46,6 +48,7 @@ class Reader:
     _mergeable: Tensor | None = field(init=False)
     _seen: Tensor = field(init=False)
     _read: Tensor = field(init=False)
+    _done: bool = False
 
     def __post_init__(self) -> None:
         self.foldable = ~self.constant.isnan()
@@ -60,16 +63,28 @@ class Reader:
 
         Labels only ever come alive during a search, so each row of a weight is looked at once.
         """
-        new = alive[self.outputs] & ~self._seen
+        if self._done:
+            return False
+        seen, read, reads = self._seen.numpy(), self._read.numpy(), self.reads.numpy()
+        new = alive.numpy()[self.outputs.numpy()] & ~seen
         if not new.any():
             return False
-        self._seen |= new
-        if self._seen.all():
-            self._read = self.used
+        seen |= new
+        self._done = bool(seen.all())
+        if self._done:
+            read[...] = self.used.numpy()
         elif new.shape[0] == 1:
-            self._read[0] |= any_along(self.reads[0, new[0]], 0)
+            read[0] |= reads[0, new[0]].any(0)
         else:
-            self._read |= (self.reads & new.unsqueeze(-1)).any(1)
+            read |= (reads & new[..., None]).any(1)
+        return True
+
+    def spread(self, alive: Tensor) -> bool:
+        """Mark what the outputs that have come alive need; returns whether there were any."""
+        if not self.advance(alive):
+            return False
+        needed = self._read.numpy() & ~self.foldable.numpy()
+        alive.numpy()[self.inputs.numpy()[needed]] = True
         return True
 
     def read_by_live(self, alive: Tensor) -> Tensor:
@@ -104,7 +119,14 @@ class Liveness:
 
     def keeps(self, labels: Tensor) -> Tensor:
         """Whether each label's channels stay, same shape as `labels`; stretched dimensions are narrowed to one."""
-        return self.alive[self.roots[collapse(labels).long()]]
+        return torch.from_numpy(np.asarray(self.alive.numpy()[self._roots(labels)]))
+
+    def roots_of(self, labels: Tensor) -> Tensor:
+        """Return the root of each label, float64, same shape but for stretched dimensions, narrowed to one."""
+        return torch.from_numpy(self._roots(labels).astype(np.float64))
+
+    def _roots(self, labels: Tensor) -> NDArray[np.int64]:
+        return np.asarray(self.roots.numpy()[collapse(labels).numpy().astype(np.int64)])
 
 
 def find_live(
@@ -164,9 +186,7 @@ def _sweep(live: Liveness) -> None:
     while moving:
         moving = False
         for reader in reversed(live.readers):
-            if reader.advance(live.alive):
-                live.alive[reader.inputs[reader.needed(live.alive)]] = True
-                moving = True
+            moving |= reader.spread(live.alive)
 
 
 def _merge(live: Liveness) -> bool:

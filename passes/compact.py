@@ -31,14 +31,19 @@ def kept_indices(labels: Tensor, live: Liveness) -> tuple[Tensor | None, ...]:
         Uneven: cutting whole indices cannot remove exactly the dead labels.
     """
     keep = live.keeps(labels)
+    result: list[Tensor | None] = [None] * labels.ndim
     if keep.all():
-        return (None,) * labels.ndim
-    result: list[Tensor | None] = []
+        return tuple(result)
+    along = [dim for dim, size in enumerate(keep.shape) if size > 1]
+    if len(along) == 1:
+        result[along[0]] = keep.flatten().nonzero().flatten()
+        return tuple(result)
+    result.clear()
     for dim in range(keep.ndim):
         line = keep.movedim(dim, 0).reshape(keep.shape[dim], -1).any(1)
         result.append(None if line.all() else line.nonzero().flatten())
     if not select(keep, result).all():
-        dead = collapse(live.roots[collapse(labels).long()])[~keep]
+        dead = live.roots_of(labels)[~keep]
         raise Uneven(dead.unique())
     return tuple(result)
 
@@ -62,7 +67,7 @@ def select(tensor: Tensor, keep: tuple[Tensor | None, ...] | list[Tensor | None]
 def compact(labels: Tensor, live: Liveness) -> Tensor:
     """Return roots of labels without the dead ones; float64, stretched where `labels` is."""
     small = collapse(labels)
-    cut = select(live.roots[small.long()].double(), kept_indices(small, live))
+    cut = select(live.roots_of(small), kept_indices(small, live))
     shape = [
         full if few == 1 and full > 1 else now
         for full, few, now in zip(labels.shape, small.shape, cut.shape, strict=True)

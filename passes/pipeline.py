@@ -78,7 +78,7 @@ def shrink_model(model: nn.Module, example_inputs: Any, options: Options, progre
     pairs: list[tuple[Tensor, Tensor]] = list(zip(model.parameters(), working.parameters(), strict=True))
     bake_reparametrizations(working)
     progress("capturing the graph")
-    shrunk = shrink_captured(trace(working, example_inputs), options, progress)
+    shrunk = shrink_captured(trace(working, example_inputs, compiled=False), options, progress)
     owned = own_parameters(shrunk.module, model)
     shrunk.originals = [(original, owned.get(id(copied), copied)) for original, copied in pairs]
     return shrunk

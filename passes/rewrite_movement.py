@@ -50,6 +50,13 @@ class _Replay:
     run: GraphRun
     values: dict[fx.Node, Any] = field(default_factory=dict)
     edits: list[Edit] = field(default_factory=list)
+    _compacted: dict[int, Any] = field(default_factory=dict)
+
+    def compacted(self, value: Any) -> Any:
+        """Return what a value of the label run becomes; nodes that pass labels on share them, so once for each."""
+        if id(value) not in self._compacted:
+            self._compacted[id(value)] = compact_value(value, self.live)
+        return self._compacted[id(value)]
 
 
 def plan_rewrites(labelling: Labelling, live: Liveness) -> list[Edit]:
@@ -72,7 +79,7 @@ def _step(replay: _Replay, node: fx.Node) -> None:
     run = replay.run
     original = run.values.get(node)
     try:
-        expected = compact_value(original, replay.live)
+        expected = replay.compacted(original)
     except Uneven as uneven:
         if node.op not in ("call_function", "call_method", "call_module") or not run.rule(node).movement:
             raise Unmovable(node, uneven.labels, "what remains would not be rectangular") from None

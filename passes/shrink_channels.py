@@ -53,8 +53,11 @@ def shrink_channels(labelling: Labelling, live: Liveness) -> Cuts:
     """Cut all tensors of the captured model, in place in its modules."""
     structure, cuts = labelling.structure, Cuts()
     with torch.no_grad():
+        kept: dict[int, tuple[Tensor | None, ...]] = {}  # what norms and biases of the same channels keep, found once
         for tensor, labels in structure.tensors.values():
-            _cut_plain(cuts, tensor, kept_indices(labels.labels, live))
+            key = id(labels.labels)
+            kept[key] = kept.get(key) or kept_indices(labels.labels, live)
+            _cut_plain(cuts, tensor, kept[key])
         readers = [reader for reader in live.readers if not reader.mixer.virtual]
         for reader in readers:
             _cut_weight(cuts, reader, live)

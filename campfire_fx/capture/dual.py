@@ -23,6 +23,7 @@ class DualGraphModule(fx.GraphModule):
     `root`, under the names they have there; those that no graph reads are kept, so that a `state_dict` of the
     original loads. `constants` are tensors that only the graphs know: they become buffers outside the `state_dict`.
     `stands_in`: code around this module goes on using attributes and methods of `root`, so keep them.
+    Without `compiled` it runs only after a call of `recompile()`: for who edits the graphs first.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class DualGraphModule(fx.GraphModule):
         *,
         constants: dict[str, torch.Tensor] | None = None,
         stands_in: bool = False,
+        compiled: bool = True,
     ) -> None:
         # An empty graph first: fx would copy the attributes one by one and lose those that no node names.
         super().__init__({}, _empty_graph(), type(root).__name__)
@@ -48,7 +50,12 @@ class DualGraphModule(fx.GraphModule):
         for name, value in (constants or {}).items():
             self.register_buffer(name, value, persistent=False)
         self._train_graph = train_graph
-        self.graph = graph
+        if compiled:
+            self.graph = graph
+        else:
+            self._graph = graph
+            for one in graphs:
+                one.owning_module = self
 
     @property
     def train_graph(self) -> fx.Graph | None:

@@ -17,11 +17,12 @@ from campfire_fx.errors import CaptureError
 
 
 @torch.inference_mode(mode=False)  # whose tensors could never be trained
-def trace(model: nn.Module, example_inputs: Any = None) -> Captured:
+def trace(model: nn.Module, example_inputs: Any = None, *, compiled: bool = True) -> Captured:
     """Capture `model` as graphs over its own modules and parameters. The model given is not altered.
 
     A submodule whose code cannot be followed stays as it is, a leaf of the graph around it; where that is the model
     itself, its largest parts are captured. `Captured.untraced` names what stays Python, with the line that did it.
+    Without `compiled`, a model captured whole runs only after `module.recompile()`: for who edits its graphs first.
     Raises CaptureError where nothing can be captured, or the model does not run on the example.
     """
     _refuse_lazy_layers(model)
@@ -30,7 +31,7 @@ def trace(model: nn.Module, example_inputs: Any = None) -> Captured:
         traced = trace_graphs(Survey(model), args, kwargs)
     except CaptureError as reason:
         return capture_islands(model, args, kwargs, reason)
-    island = traced.island(model, args, kwargs)
+    island = traced.island(model, args, kwargs, compiled=compiled)
     return Captured(island.module, (island,), (), island.args, island.kwargs)
 
 

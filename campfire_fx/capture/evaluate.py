@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from campfire_fx.capture.shapes import META, keeps_shape, known_result
+from campfire_fx.capture.shapes import META, keeps_shape, known_result, shape_after
 
 FACTORIES = frozenset(
     getattr(torch, name)
@@ -158,6 +158,10 @@ class Evaluator:
         first = args[0] if args else None
         if isinstance(first, torch.Tensor) and keeps_shape(module, first):
             return first
+        if isinstance(first, torch.Tensor) and len(args) == 1 and not kwargs:
+            known = shape_after(module, first.shape)
+            if known is not None and first.dtype == getattr(module, "weight", first).dtype:
+                return torch.empty(known, dtype=first.dtype, device=META)
         shadow = self._shadow(module)
         return shadow.forward(*args, **kwargs)
 

@@ -21,6 +21,11 @@ _SHAPE_KEEPING = frozenset({F.relu, torch.relu, F.silu, F.gelu, F.hardswish, tor
 _BROADCASTING = frozenset(
     {operator.add, operator.sub, operator.mul, operator.truediv, operator.iadd, torch.add, torch.mul}
 )
+# Class -> dimensions of space.
+_CONVOLUTIONS: dict[type[nn.Module] | None, int] = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
+_ADAPTIVE: dict[type[nn.Module] | None, int] = {
+    nn.AdaptiveAvgPool1d: 1, nn.AdaptiveAvgPool2d: 2, nn.AdaptiveAvgPool3d: 3,
+}  # fmt: skip
 _JOINING = frozenset({torch.cat, torch.concat})
 
 
@@ -33,6 +38,44 @@ def keeps_shape(module: nn.Module, x: torch.Tensor) -> bool:
         dims = {nn.BatchNorm1d: (2, 3), nn.BatchNorm2d: (4,), nn.BatchNorm3d: (5,)}.get(type(module), ())
         return x.dim() in dims and x.shape[1] == module.num_features
     return False
+
+
+def shape_after(module: nn.Module, shape: torch.Size) -> torch.Size | None:
+    """Return the shape that a plain convolution or an adaptive pool makes of one of `shape`; None: run it to know."""
+    base = _inherited(module, ("torch.nn.modules.conv", "torch.nn.modules.pooling"))
+    if base in _CONVOLUTIONS:
+        return _convolved(module, _CONVOLUTIONS[base], shape)
+    return _pooled(module, _ADAPTIVE[base], shape) if base in _ADAPTIVE else None
+
+
+def _inherited(module: nn.Module, homes: tuple[str, ...]) -> type[nn.Module] | None:
+    """Return the class of torch from these files whose computation a module inherits, if there is one."""
+    cls: Any = type(module)
+    base: Any = next((base for base in cls.__mro__ if base.__module__ in homes), None)
+    names = ("forward", "_conv_forward")
+    same = base is not None and all(getattr(cls, name, None) is getattr(base, name, None) for name in names)
+    return base if same else None
+
+
+def _convolved(conv: Any, count: int, shape: torch.Size) -> torch.Size | None:
+    if len(shape) not in (count + 1, count + 2) or shape[-count - 1] != conv.in_channels:
+        return None
+    if isinstance(conv.padding, str):
+        return None
+    windows = zip(shape[-count:], conv.kernel_size, conv.stride, conv.padding, conv.dilation, strict=True)
+    space = [
+        (size + 2 * padding - dilation * (taps - 1) - 1) // stride + 1
+        for size, taps, stride, padding, dilation in windows
+    ]
+    return torch.Size((*shape[: -count - 1], conv.out_channels, *space)) if min(space) > 0 else None
+
+
+def _pooled(pool: Any, count: int, shape: torch.Size) -> torch.Size | None:
+    if len(shape) not in (count + 1, count + 2):
+        return None
+    wanted = pool.output_size if isinstance(pool.output_size, tuple) else (pool.output_size,) * count
+    space = [size if fixed is None else fixed for size, fixed in zip(shape[-count:], wanted, strict=True)]
+    return torch.Size((*shape[:-count], *space))
 
 
 def known_result(node: fx.Node, args: Any, kwargs: Any) -> torch.Tensor | None:

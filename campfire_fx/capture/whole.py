@@ -39,10 +39,24 @@ class Traced:
         return graphs.same(self.train_graph, other.train_graph)
 
     def island(
-        self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], path: str = "", opaque: Iterable[str] = ()
+        self,
+        root: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        path: str = "",
+        opaque: Iterable[str] = (),
+        *,
+        compiled: bool = True,
     ) -> Island:
         """Return the graphs as one module over the modules and parameters of `root`."""
-        module = DualGraphModule(root, self.graph, self.train_graph, constants=self.constants, stands_in=bool(path))
+        module = DualGraphModule(
+            root,
+            self.graph,
+            self.train_graph,
+            constants=self.constants,
+            stands_in=bool(path),
+            compiled=compiled,
+        )
         args, kwargs = detached((args, kwargs))
         return Island(path, module, args, kwargs, self.specialisations, tuple(opaque))
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from campfire_fx.capture.shapes import shape_after
 from campfire_fx.labels import Labelled
 from campfire_fx.rules.barriers import barrier
 from campfire_fx.rules.matmul import contract
@@ -84,7 +85,10 @@ def _convolution_module(call: Call) -> MixArguments | None:
 
 
 def _module_shape(call: Call, module: Any, value: Labelled, dim: int) -> torch.Size:
-    """Return the output shape of a convolution, from one channel of each on the meta device."""
+    """Return the output shape of a convolution: known, or from one channel of each on the meta device."""
+    known = shape_after(module, value.shape)
+    if known is not None:
+        return known
     one = torch.empty([1 if d == dim else s for d, s in enumerate(value.shape)], device="meta")
     n = len(module.kernel_size)
     weight = torch.empty((1, 1, *module.kernel_size), device="meta")

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from campfire_fx.capture.shapes import shape_after
 from campfire_fx.labels import Labelled, varies
 from campfire_fx.rules.barriers import barrier
 from campfire_fx.rules.pointwise import both_forms, join_all
@@ -20,18 +21,20 @@ def over_space(call: Call) -> Any:
     value = call.get(0, "input")
     if not isinstance(value, Labelled) or len(call.labelled()) != 1:
         return barrier(call, "its input is not one activation")
-    output = call.run(meta)
-    return map_nested(output, lambda v: _resized(call, value, v) if isinstance(v, Tensor) else v)
+    known = shape_after(call.module, value.shape) if call.module is not None else None
+    if known is not None:
+        return _resized(call, value, known)
+    return map_nested(call.run(meta), lambda v: _resized(call, value, v.shape) if isinstance(v, Tensor) else v)
 
 
-def _resized(call: Call, value: Labelled, output: Tensor) -> Labelled:
+def _resized(call: Call, value: Labelled, shape: torch.Size) -> Labelled:
     labels = call.structure.forest.find(value.labels)
     dims = [d for d in range(labels.ndim) if d >= labels.ndim - _space(call, labels.ndim)]
     if any(varies(labels, d) for d in dims):
         call.structure.pin(call.where(), "it mixes channels that lie along a resized dimension", value)
     for dim in dims:
         labels = labels.narrow(dim, 0, 1)
-    return Labelled(call.structure.forest.find(labels).expand(output.shape))
+    return Labelled(call.structure.forest.find(labels).expand(shape))
 
 
 def _space(call: Call, ndim: int) -> int:
