@@ -80,3 +80,46 @@ def _steps(model: Any, optimizer: torch.optim.Optimizer, count: int) -> None:
         optimizer.zero_grad()
         model(X).square().mean().backward()
         optimizer.step()
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_a_step_afterwards_is_the_step_of_the_masked_model(kind: str) -> None:
+    """Dead filters, and the kernels that read them, are held at zero in the large model as a mask would."""
+    model: Any = named(a=conv(3, 8), act=nn.ReLU(), b=conv(8, 8), c=conv(8, 5, 1)).double()
+    make: Any = {
+        "sgd": lambda parameters: torch.optim.SGD(parameters, 0.05, momentum=0.9, nesterov=True),
+        "adam": lambda parameters: torch.optim.Adam(parameters, 0.01),
+    }[kind]
+    dead, kept = [1, 4], [0, 2, 3, 5, 6, 7]
+
+    def mask() -> None:
+        with torch.no_grad():
+            model.a.weight[dead], model.b.weight[:, dead] = 0, 0
+
+    large = make(model.parameters())
+    mask()
+    for _ in range(3):
+        _steps(model, large, 1)
+        mask()
+    follower = make(model.parameters())
+    follower.load_state_dict(copy.deepcopy(large.state_dict()))
+    slim: Any = shrink(model, X, optimizer=follower)
+    for _ in range(3):
+        _steps(model, large, 1)
+        mask()
+        _steps(slim, follower, 1)
+    torch.testing.assert_close(slim.a.weight, model.a.weight[kept])
+    torch.testing.assert_close(slim.b.weight, model.b.weight[:, kept])
+    torch.testing.assert_close(slim.c.weight, model.c.weight)
+
+
+def test_state_of_a_grouped_weight() -> None:
+    model: Any = named(a=conv(3, 8), b=conv(8, 6, groups=2), c=conv(6, 4)).double()
+    optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
+    _steps(model, optimizer, 2)
+    with torch.no_grad():
+        model.b.weight[:3, 0], model.b.weight[3:, 2], model.c.weight[:, [1, 5]] = 0, 0, 0
+    old = optimizer.state[model.b.weight]["momentum_buffer"].clone()
+    slim: Any = shrink(model, X, optimizer=optimizer)
+    got = optimizer.state[slim.b.weight]["momentum_buffer"]
+    assert torch.equal(got[:2], old[[0, 2]][:, [1, 2, 3]]) and torch.equal(got[2:], old[[3, 4]][:, [0, 1, 3]])

@@ -19,7 +19,7 @@ from campfire_fx.labels import Labelled
 from campfire_fx.passes.compact import Vanished, compact_value, kept_indices
 from campfire_fx.rules import table
 from tests.rules.alone import Alone, Sample, alone
-from tests.rules.cutting import Cut, choose, cut, decide, labels_again, zero_kernels
+from tests.rules.cutting import Cut, choose, cut, decide, labels_again, run, zero_kernels
 from tests.rules.samples import SAMPLES
 from tests.rules.test_samples import name_of
 
@@ -34,20 +34,13 @@ FRESH = ("mix", "mix or contract", "gate")
 
 @every_sample
 def test_channels_are_free_where_they_can_be(target: Hashable, sample: Sample) -> None:
+    """And labels have the form of the result."""
     one = alone(target, sample)
     made = sample.free if sample.made is None else sample.made
     assert (one.free().numel(), one.made().numel()) == (sample.free, made)
     assert bool(one.labelling.structure.pins) or sample.free > 0 or not any(act.tells() for act in sample.acts())
-
-
-@every_sample
-def test_labels_have_the_form_of_the_result(target: Hashable, sample: Sample) -> None:
-    if not sample.runs:
-        pytest.skip("cannot be run here")
-    one = alone(target, sample)
-    with torch.no_grad():
-        result = one.module(*(x.clone() for x in one.inputs))[0]
-    assert _form(one.labels()) == _form(result)
+    if sample.runs:
+        assert _form(one.labels()) == _form(run(one.module, one.inputs))
 
 
 def _form(value: Any) -> Any:
