@@ -5,17 +5,28 @@ from __future__ import annotations
 from campfire_fx.api import sparsify
 from campfire_fx.capture import trace
 from campfire_fx.channels import dependency_graph
-from campfire_fx.errors import CampfireError, CaptureError, ExportError, RegimeError, ShrinkError, TrainError
+from campfire_fx.errors import (
+    AttackError,
+    CampfireError,
+    CaptureError,
+    ExportError,
+    RegimeError,
+    ReportError,
+    ShrinkError,
+    TrainError,
+)
 from campfire_fx.export import export, load
 from campfire_fx.model import SparseModel
 from campfire_fx.slim import SlimModel, shrink
 from campfire_fx.version import __version__
 
 __all__ = [
+    "AttackError",
     "CampfireError",
     "CaptureError",
     "ExportError",
     "RegimeError",
+    "ReportError",
     "ShrinkError",
     "SlimModel",
     "SparseModel",

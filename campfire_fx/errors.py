@@ -25,3 +25,11 @@ class ExportError(CampfireError):
 
 class TrainError(CampfireError):
     """The training command was given data, a setting or a checkpoint that it cannot work with."""
+
+
+class AttackError(CampfireError):
+    """An attack was given numbers, images or a network that it cannot work with."""
+
+
+class ReportError(CampfireError):
+    """A picture or a report could not be made."""

@@ -1,5 +1,6 @@
 """Reports: facts first, as records; then how they look, with rich in a terminal and as plain text elsewhere."""
 
+from campfire_fx.report.attack import AttackReport as AttackReport
 from campfire_fx.report.capture import CaptureReport as CaptureReport
 from campfire_fx.report.capture import capture_report as capture_report
 from campfire_fx.report.dependency import DependencyReport as DependencyReport

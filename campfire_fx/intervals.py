@@ -1,0 +1,49 @@
+"""Intervals of shares: how sure a number of right answers makes us."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+_Z = 1.959963984540054  # 95 % of a normal distribution lies within so many standard deviations
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate and the ends of its 95 % interval, all shares in [-1, 1]."""
+
+    value: float
+    low: float
+    high: float
+
+
+def of_share(right: int, images: int) -> Interval:
+    """Return the share right / images with Wilson's 95 % interval; it holds near 0 and 1, too.
+
+    Source: Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
+    """
+    share = right / images
+    scale = 1 + _Z**2 / images
+    middle = (share + _Z**2 / (2 * images)) / scale
+    reach = _Z / scale * math.sqrt(share * (1 - share) / images + _Z**2 / (4 * images**2))
+    return Interval(share, max(0.0, middle - reach), min(1.0, middle + reach))
+
+
+def of_paired_difference(won: int, lost: int, images: int) -> Interval:
+    """Return the difference of two shares of the same images, with a 95 % interval.
+
+    What both answer alike says nothing about the difference, so the interval is far narrower than that of two shares
+    of images of their own.
+
+    Args:
+        won: images that only the second answers rightly.
+        lost: images that only the first answers rightly.
+        images: all of them.
+
+    Source: Agresti and Min, "Simple improved confidence intervals for comparing matched proportions", 2005: half an
+    image is added to each of the four cells.
+    """
+    n, more, less = images + 2, won + 0.5, lost + 0.5
+    middle = (more - less) / n
+    reach = _Z * math.sqrt(more + less - (more - less) ** 2 / n) / n
+    return Interval((won - lost) / images, max(-1.0, middle - reach), min(1.0, middle + reach))
