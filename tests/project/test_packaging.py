@@ -87,7 +87,7 @@ def imported_modules() -> set[str]:
 def test_what_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    declared = names_of([*project["dependencies"], *extras["train"], *extras["onnx"]])
+    declared = names_of([*project["dependencies"], *extras["train"], *extras["onnx"], *extras["plot"]])
     assert {DISTRIBUTIONS.get(name, name) for name in imported_modules()} <= declared
 
 

@@ -13,7 +13,7 @@ import pytest
 import campfire_fx
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
-SLOW_OR_OPTIONAL = {"onnx", "onnxruntime", "onnxscript", "sklearn", "torchvision", "typer"}
+SLOW_OR_OPTIONAL = {"matplotlib", "onnx", "onnxruntime", "onnxscript", "sklearn", "torchvision", "typer"}
 
 
 def documented() -> set[str]:
