@@ -14,6 +14,7 @@ from torch import Tensor, fx
 from campfire_fx.labelling import GraphRun, make_call
 from campfire_fx.labels import FIXED, Labelled, collapse
 from campfire_fx.rules import Call, Constant, Held, Rule
+from campfire_fx.rules.channelwise import channel_dim
 from campfire_fx.rules.record import invoke, map_nested, map_nodes, writes_in_place
 from campfire_fx.rules.structure import Structure
 
@@ -135,14 +136,15 @@ class Propagation:
         args, kwargs = map_nodes((node.args, dict(node.kwargs)), lambda n: map_nested(self.values[n], convert))
         if small and writes:
             args = (*_together(args),)
+        zeros = []
+        if rule.constant is Constant.PRODUCT:  # looked for before one is written over
+            zeros = [v == 0 for v in (*args, *kwargs.values()) if isinstance(v, Tensor)]
         result = invoke(node, call.module, args, kwargs)
         if rule.name == "gated halves":
             first = (args[0] if args else kwargs["input"]).chunk(2, call.get(1, "dim", -1))[0]
             result = result.masked_fill(first == 0, 0.0)
         elif rule.constant is Constant.PRODUCT:
-            factors = [v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)]
-            zero = torch.stack(_together([(v == 0).double() for v in factors])).amax(0) > 0
-            result = result.masked_fill(zero, 0.0)
+            result = result.masked_fill(torch.stack(_together(zeros)).any(0), 0.0)
         elif rule.constant is Constant.AFFINE:
             result = _shifts(call, result)
         return result
@@ -204,6 +206,7 @@ def _shifts(call: Call, result: Tensor) -> Tensor:
     scale, shift = _affine(call)
     if not isinstance(scale, Tensor):
         return result
-    size = [1, -1] + [1] * (result.ndim - 2)
+    size = [1] * result.ndim
+    size[channel_dim(call, result.ndim)] = -1
     value = torch.zeros_like(scale) if shift is None else shift
     return torch.where((scale == 0).view(size), value.detach().view(size), result)

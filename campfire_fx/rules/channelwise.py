@@ -20,7 +20,7 @@ def per_channel(call: Call) -> Any:
     value, module = call.get(0, "input"), call.module
     if not isinstance(value, Labelled):
         return barrier(call, "its input is not an activation")
-    channels = call.structure.channels(value, _channel_dim(call, value))
+    channels = call.structure.channels(value, channel_dim(call, len(value.shape)))
     if module is not None:
         call.structure.owns(channels, *(getattr(module, name, None) for name in _VECTORS))
         call.structure.counts(module, "num_features", channels)
@@ -29,9 +29,10 @@ def per_channel(call: Call) -> Any:
     return value
 
 
-def _channel_dim(call: Call, value: Labelled) -> int:
+def channel_dim(call: Call, ndim: int) -> int:
+    """Return where channels lie: normalisation of single instances also takes inputs without a batch."""
     if isinstance(call.module, nn.modules.instancenorm._InstanceNorm):
-        return len(value.shape) - call.module._get_no_batch_dim()
+        return ndim - call.module._get_no_batch_dim()
     return 1
 
 

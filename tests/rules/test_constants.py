@@ -8,14 +8,19 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
+import pytest
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from campfire_fx.labels import Labelled
-from tests.rules.alone import LARGE, SMALL, Alone, Sample, alone
+from campfire_fx.rules import Constant, table
+from tests.rules.alone import LARGE, SMALL, Act, Alone, Sample, alone
 from tests.rules.cutting import run
+from tests.rules.samples import SAMPLES
 from tests.rules.test_law import every_sample
+from tests.rules.test_samples import name_of
 
 SOME, ALL = "some", "all"
 
@@ -94,6 +99,71 @@ def _assert_all_found(found: list[Tensor], one: Alone, *, zero: bool) -> None:
             assert not result.is_floating_point() or torch.equal(value.isnan(), result.isnan())
     elif wanted == "none":
         assert all(value.isnan().all() for value in found)
+
+
+PRODUCTS = [target for target, rule in table().items() if rule.constant is Constant.PRODUCT]
+
+
+@pytest.mark.parametrize("target", PRODUCTS, ids=name_of)
+@pytest.mark.parametrize("zero", [0, 1])
+def test_a_factor_of_zero_makes_zero_of_anything(target: Hashable, zero: int) -> None:
+    found = False
+    for sample in SAMPLES[target]:
+        shapes = [act.channels() for act in sample.acts()]
+        if len(shapes) != 2 or shapes[0] != shapes[1]:
+            continue
+        found = True
+        pattern = [torch.full(shape, 0.0 if i == zero else torch.nan).double() for i, shape in enumerate(shapes)]
+        assert all((value == 0).all() for value, _ in proven(alone(target, sample, constant=pattern)))
+    assert found or "glu" in name_of(target).lower()
+
+
+def test_a_linear_unit_whose_values_are_zero_is_zero() -> None:
+    first, second = torch.zeros(2).double(), torch.full((2,), torch.nan).double()
+    pattern = torch.cat([first, second]).view(1, 4, 1, 1)
+    for args, kwargs in (((Act(), 1), {}), ((), {"input": Act(), "dim": 1})):
+        one = alone(F.glu, Sample(args, kwargs), constant=[pattern])
+        assert all((value == 0).all() for value, _ in proven(one))
+
+
+NORMS = [target for target, rule in table().items() if rule.constant is Constant.AFFINE]
+
+
+@pytest.mark.parametrize("target", NORMS, ids=name_of)
+def test_a_scale_of_zero_leaves_the_shift(target: Hashable) -> None:
+    tried = 0
+    for sample in SAMPLES[target]:
+        one = alone(target, sample)
+        scale, shift = (None if v is None else v.detach() for v in _affine(one))
+        if scale is None:
+            continue
+        with torch.no_grad():
+            scale[1] = 0
+        wanted = 0.0 if shift is None else float(shift[1])
+        ((value, labels),) = proven(one)
+        dim = labels.labels.stride().index(1)
+        assert (value.select(dim, 1) == wanted).all() and value.select(dim, 0).isnan().all()
+        tried += 1
+    assert tried or name_of(target).endswith("instance_norm")
+
+
+def _affine(one: Alone) -> tuple[Tensor | None, Tensor | None]:
+    """Return the scale and shift of a normalisation, wherever they are given."""
+    if one.sample.module is not None:
+        layer: Any = one.module.get_submodule("op")
+        return layer.weight, layer.bias
+    call = one.node
+    held = [n for n in (*call.args, *call.kwargs.values()) if isinstance(n, fx.Node) and n.op == "get_attr"]
+    if len(held) + 1 != len(call.all_input_nodes):
+        return None, None  # computed statistics
+    torch_order = ("input", "weight", "bias", "running_mean", "running_var")
+    names = torch_order if call.target in (torch.batch_norm, torch.instance_norm) else NAMES
+    given = {**dict(zip(names, call.args, strict=False)), **call.kwargs}
+    scale, shift = (given.get(name) for name in ("weight", "bias"))
+    return tuple(getattr(one.module, str(n.target)) if n is not None else None for n in (scale, shift))
+
+
+NAMES = ("input", "running_mean", "running_var", "weight", "bias")
 
 
 def test_the_patterns_hold_both_kinds() -> None:
