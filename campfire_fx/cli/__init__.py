@@ -8,8 +8,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from campfire_fx.cli.attacking import attack_command
 from campfire_fx.cli.exporting import export_command
 from campfire_fx.cli.inspecting import inspect_command
+from campfire_fx.cli.reporting import report_command
 from campfire_fx.cli.shrinking import shrink_command
 from campfire_fx.cli.terminal import console, errors
 from campfire_fx.cli.training import train_command
@@ -41,6 +43,8 @@ app.command("inspect")(inspect_command)
 app.command("train")(train_command)
 app.command("shrink")(shrink_command)
 app.command("export")(export_command)
+app.command("attack")(attack_command)
+app.command("report")(report_command)
 
 
 def _print_version(asked: bool) -> None:

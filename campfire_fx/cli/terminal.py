@@ -6,6 +6,7 @@ import ast
 import json
 import re
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -71,3 +72,13 @@ def era_span(text: str | None) -> tuple[int, int] | None:
     if match is None:
         raise typer.BadParameter(f"{text!r} is not an era. Write START:END in epochs, as 8:24.")
     return int(match[1]), int(match[2])
+
+
+def numbers(text: str, option: str) -> tuple[float, ...]:
+    """Return the numbers of an option, written with commas between them, decimal or as fractions."""
+    try:
+        return tuple(float(Fraction(part.strip())) for part in text.split(","))
+    except (ValueError, ZeroDivisionError):
+        raise typer.BadParameter(
+            f"{text!r} of {option} is no list of numbers. Write them as 0.05,0.1 or 2/255."
+        ) from None

@@ -125,7 +125,7 @@ def rows_height(rows: int) -> float:
 def png(drawn: Figure) -> bytes:
     """Return a figure as PNG."""
     target = io.BytesIO()
-    # No date and no version in the file: the same numbers give the same bytes.
+    # No version in the file: what differs between two pictures is what they show.
     drawn.savefig(target, format="png", dpi=DPI, metadata={"Software": None})
     return target.getvalue()
 

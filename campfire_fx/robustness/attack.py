@@ -49,7 +49,7 @@ def attack(
         normalisation: what the networks were trained with, as `fgsm` takes it.
         space: unit of epsilon, as `fgsm` takes it.
         valid: range of the images, as `fgsm` takes it.
-        advance: called with 1 after each batch, to show how far this is.
+        advance: called after each batch with its number of images, to show how far this is.
 
     Raises:
         AttackError: as `fgsm`; or there is no network, or no image.
@@ -74,7 +74,7 @@ def attack(
                 raise AttackError(f"{name}: {error}") from None
             known[name].append(right)
             unmoved[name] += blind
-        advance(1)
+        advance(len(images))
     if not any(known.values()) or not sum(part.shape[1] for part in next(iter(known.values()))):
         raise AttackError("Attack: there is no image to attack. Give a split that holds some.")
     return record_of(steps, threat.space, {name: torch.cat(parts, 1) for name, parts in known.items()}, unmoved)

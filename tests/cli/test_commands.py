@@ -10,7 +10,7 @@ import pytest
 import campfire_fx
 from campfire_fx.errors import CaptureError
 
-COMMANDS = ("inspect", "train", "shrink", "export")
+COMMANDS = ("inspect", "train", "shrink", "export", "attack", "report")
 
 
 def test_the_commands_are_listed(run) -> None:

@@ -30,6 +30,7 @@ ATTACKED = AttackRecord((0.0, 0.1, 0.2), "raw", 50, (
 
 
 def sparse_record():
+    torch.manual_seed(0)
     sparse = campfire_fx.sparsify(Small(), sparsity=0.5, example_inputs=torch.randn(1, 3, 16, 16))
     return sparse.finalize().sparsity()
 
@@ -57,7 +58,7 @@ FIGURES = {
     "sparsity": lambda: pictures.sparsity_course(MOMENTS, era=(1, 4)),
     "training": lambda: pictures.training_course({"dense": [(0, 0.5), (1, 0.75)]}),
     "layers": lambda: pictures.layer_sparsity(sparse_record()),
-    "mask": lambda: pictures.mask_grid(torch.rand(8, 6, 3, 3) > 0.5, name="conv"),
+    "mask": lambda: pictures.mask_grid(torch.arange(432).view(8, 6, 3, 3) % 5 > 1, name="conv"),
     "channels": lambda: pictures.channel_survival([change("a", 8, 5), change("b", 16, 16)]),
     "size": lambda: pictures.size_tradeoff(NETWORKS),
     "attack": lambda: pictures.robustness_curves(ATTACKED),
@@ -65,7 +66,7 @@ FIGURES = {
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_every_picture_names_its_axes_and_becomes_a_png_that_is_always_the_same(name: str, tmp_path: Path) -> None:
+def test_every_picture_names_its_axes_and_becomes_a_png(name: str, tmp_path: Path) -> None:
     figure = FIGURES[name]()
     axes = figure.axes[0]
     assert axes.get_xlabel() and axes.get_ylabel() and axes.get_title(loc="left")
@@ -73,7 +74,7 @@ def test_every_picture_names_its_axes_and_becomes_a_png_that_is_always_the_same(
     path = pictures.save(figure, tmp_path / "picture.png")
     content = path.read_bytes()
     assert content.startswith(b"\x89PNG") and int.from_bytes(content[16:20], "big") == 1600
-    assert pictures.png(figure) == content
+    assert pictures.png(FIGURES[name]()) == content  # nothing of the hour or the machine is in it
 
 
 @pytest.mark.parametrize("name", FIGURES)

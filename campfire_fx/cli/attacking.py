@@ -1,0 +1,135 @@
+"""`campfire-fx attack`: dense, sparse and slim under FGSM, as a table, a plot and files."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from campfire_fx import pictures
+from campfire_fx.cli.terminal import model_options, numbers, show
+from campfire_fx.errors import AttackError
+from campfire_fx.report import AttackReport
+from campfire_fx.report.progress import progress
+from campfire_fx.robustness import TUTORIAL_EPSILONS, AttackRecord, Normalisation, attack
+from campfire_fx.runs.folder import ATTACK, read_results
+from campfire_fx.runs.networks import Wanted, networks_of, raw_batches, run_folder_of
+from campfire_fx.train.data import ImageData, Where, open_data
+
+_EPSILONS = ",".join(f"{epsilon:g}" for epsilon in TUTORIAL_EPSILONS)
+
+
+class SplitName(str, Enum):
+    """Which images are attacked."""
+
+    test = "test"
+    valid = "valid"
+
+
+class SpaceName(str, Enum):
+    """Where the step is taken."""
+
+    raw = "raw"
+    normalised = "normalised"
+
+
+def attack_command(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="A run folder of `train` (dense, sparse, slim), its .ckpt files, exported files, or a MODEL.",
+            show_default=False,
+        ),
+    ],
+    epsilon: Annotated[
+        str, typer.Option(help="Sizes of the step, commas between; fractions too, as 2/255,8/255.")
+    ] = _EPSILONS,
+    space: Annotated[
+        SpaceName, typer.Option(help="Unit of epsilon: raw images from 0 to 1; or standard deviations, normalised.")
+    ] = SpaceName.raw,
+    data: Annotated[str | None, typer.Option(help="As for train.", show_default="the run's")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="As for train.", show_default="the run's")] = None,
+    image_size: Annotated[int | None, typer.Option(help="As for train.", min=8, show_default="the run's")] = None,
+    split: Annotated[SplitName, typer.Option(help="Images to attack.")] = SplitName.test,
+    images: Annotated[int | None, typer.Option(help="Only so many of them.", min=1, show_default="all")] = None,
+    mean: Annotated[str | None, typer.Option(help="Of each channel, 0 to 1.", show_default="the data's")] = None,
+    std: Annotated[str | None, typer.Option(help="Of each channel, 0 to 1.", show_default="the data's")] = None,
+    weights: Annotated[Path | None, typer.Option(help="State_dict of a MODEL.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="package.module:factory of .ckpt files whose model is your own code.")
+    ] = None,
+    option: Annotated[list[str] | None, typer.Option(help="Argument of a MODEL, NAME=VALUE; may be repeated.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for attack.json, .csv and .png.", show_default="the run's, or here")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")] = False,
+) -> None:
+    """Attack networks by FGSM, one step along the sign of each one's own gradient, and compare what they still know.
+
+    The images are normalised by their own mean and std, as `train` does, unless --mean and --std say otherwise. What
+    is found is written as attack.json, attack.csv and attack.png, and is part of the run's next `report`.
+
+    **Examples**
+
+        campfire-fx attack runs/digits
+        campfire-fx attack runs/digits --epsilon 1/255,2/255,4/255,8/255
+        campfire-fx attack resnet50 --weights resnet50.pt --data imagenet --image-size 224 --mean 0.485,0.456,0.406
+        --std 0.229,0.224,0.225
+    """
+    steps = numbers(epsilon, "--epsilon")
+    folder = run_folder_of(sources)
+    opened = _open(folder, data, data_root, image_size)
+    normalisation = _normalisation(opened, mean, std)
+    networks = networks_of(sources, opened, Wanted(model, weights, model_options(option)))
+    chosen = opened.test if split is SplitName.test else opened.valid
+    with progress("Attacking", total=min(images or len(chosen), len(chosen))) as advance:
+        record = attack(
+            networks,
+            raw_batches(chosen, opened, images),
+            steps,
+            normalisation=normalisation,
+            space=space.value,
+            advance=advance,
+        )
+    written, missing = _write(record, output or folder or Path())
+    if as_json:
+        print(record.to_json())  # noqa: T201  rich would wrap it
+        return
+    show(AttackReport(record))
+    show(f"Written: {', '.join(map(str, written))}.{missing}")
+
+
+def _open(folder: Path | None, name: str | None, root: Path | None, size: int | None) -> ImageData:
+    """Open the data of the options, and where they are silent those of the run."""
+    told: dict[str, Any] = read_results(folder).get("settings", {}) if folder is not None else {}
+    chosen = name or told.get("data")
+    if chosen is None:
+        raise AttackError("Data: nothing here says what the networks were trained on. Give --data, as for train.")
+    same = name is None or name == told.get("data")
+    side = size or (told.get("image_size") if same else None)
+    return open_data(chosen, Where(root or Path(told.get("data_root") or "data"), side))
+
+
+def _normalisation(data: ImageData, mean: str | None, std: str | None) -> Normalisation:
+    if (mean is None) != (std is None):
+        raise typer.BadParameter("--mean and --std belong together. Give both, or none for the data's own.")
+    if mean is None or std is None:
+        return Normalisation(data.mean, data.std)
+    return Normalisation(numbers(mean, "--mean"), numbers(std, "--std"))
+
+
+def _write(record: AttackRecord, folder: Path) -> tuple[list[Path], str]:
+    """Write the record and its plot; returns the files, and a sentence if there is no plot."""
+    paths = [folder / ATTACK, folder / "attack.csv"]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, text in zip(paths, (record.to_json() + "\n", record.to_csv()), strict=True):
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise AttackError(f"Output folder {folder}: it cannot be written ({error.strerror}). Give --output.") from error
+    if not pictures.installed():
+        return paths, " No plot: matplotlib is not installed. Run pip install 'campfire-fx[plot]'."
+    return [*paths, pictures.save(pictures.robustness_curves(record), folder / "attack.png")], ""

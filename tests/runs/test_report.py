@@ -1,0 +1,174 @@
+"""The page of a run: what it shows, that it stands alone, and what it says of runs that lack something."""
+
+from __future__ import annotations
+
+import base64
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import torch
+
+from campfire_fx.errors import ReportError, TrainError
+from campfire_fx.robustness import Normalisation, attack
+from campfire_fx.runs.folder import ATTACK, read_run
+from campfire_fx.runs.log import LoggedEpoch
+from campfire_fx.runs.page import Page
+from campfire_fx.runs.report import write_report
+from tests.runs.small_run import ROWS, make_run
+
+_EMPTY = {"img", "link", "meta"}
+
+
+class Reader(HTMLParser):
+    """Reads a page: that its tags are closed, its links and pictures, the cells of its tables, its sections."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.pictures: list[tuple[str, bytes]] = []
+        self.rows: list[list[str]] = []
+        self.sections: list[str] = []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs) -> None:
+        given = dict(attrs)
+        self.links += [given[name] for name in ("href", "src") if name in given]
+        if tag == "img":
+            self.pictures.append((given["alt"], base64.b64decode(given["src"].partition(",")[2])))
+        if tag == "tr":
+            self.rows.append([])
+        if tag not in _EMPTY:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data) -> None:
+        if self.open and self.open[-1] in ("td", "th"):
+            self.rows[-1].append(data)
+        if self.open and self.open[-1] == "h2":
+            self.sections.append(data)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return make_run(tmp_path_factory.mktemp("runs") / "digits")
+
+
+def page_of(folder: Path, target: Path) -> tuple[str, Reader]:
+    (written,) = write_report(read_run(folder), target)
+    html = written.read_text(encoding="utf-8")
+    return html, Reader(html)
+
+
+@pytest.fixture(scope="module")
+def written(folder: Path) -> list[Path]:
+    return write_report(read_run(folder), folder / "report.html", pictures_folder=folder / "png")
+
+
+def test_a_whole_run_is_shown(written: list[Path]) -> None:
+    html = written[0].read_text(encoding="utf-8")
+    page = Reader(html)
+    assert page.sections == ["Networks", "Training", "Sparsity", "Masks", "Channels", "Exported files", "Settings"]
+    for row in ROWS:
+        shown = [row.name, f"{100 * row.accuracy:.2f} %", f"{row.parameters:,}"]
+        assert any(cells[:3] == shown for cells in page.rows)
+    assert ["layer1.0.conv1", "Conv2d", "16x16x3x3", "11x16x3x3", "16 of 16", "11 of 16"] in [r[:6] for r in page.rows]
+    assert ["slim.pt2", "300,000", "2.0e-07", "449 of 449"] in page.rows
+    assert ["data", "digits"] in page.rows and ["epochs", "5"] in page.rows
+    assert "resnet8 on digits" in html
+
+
+def test_the_page_stands_alone(written: list[Path]) -> None:
+    html = written[0].read_text(encoding="utf-8")
+    page = Reader(html)
+    assert page.links and all(link.startswith(("data:", "#")) for link in page.links)
+    assert not re.search(r"https?:|<script|@import|url\(", html)
+    anchors = {link[1:] for link in page.links if link.startswith("#")}
+    assert anchors == set(re.findall(r'id="([^"]+)"', html)) and len(anchors) == len(page.sections)
+
+
+def test_pictures_are_those_of_the_page(written: list[Path]) -> None:
+    page = Reader(written[0].read_text(encoding="utf-8"))
+    assert [path.read_bytes() for path in written[1:]] == [png for _, png in page.pictures]
+    assert all(alternative and png.startswith(b"\x89PNG") for alternative, png in page.pictures)
+    assert {path.name for path in written[1:]} >= {"sparsity-course.png", "channel-survival.png", "mask-fc.png"}
+
+
+def test_the_log_is_read_by_the_names_of_its_columns(folder: Path) -> None:
+    log = read_run(folder).log
+    assert list(log) == ["dense", "sparse"] and len(log["dense"]) == 2
+    assert log["dense"][1] == LoggedEpoch(1, loss=1.5, valid=0.5, seconds=1.5)
+    assert log["sparse"][2] == LoggedEpoch(2, loss=1.25, valid=0.5, seconds=2.0, target=0.5, sparsity=0.5625)
+
+
+def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "half", finished=False)
+    (folder / "sparse.ckpt").unlink()
+    html, page = page_of(folder, tmp_path / "report.html")
+    assert "The run has not come to its end" in html
+    assert page.sections == ["Training"]
+
+
+def test_an_attack_is_part_of_the_page(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", finished=False)
+    net = read_run(folder).sparse
+    batches = [(torch.rand(8, 1, 16, 16), torch.arange(8))]
+    record = attack({"dense": net, "slim": net}, batches, [0.1], normalisation=Normalisation((0,), (1,)))
+    (folder / ATTACK).write_text(record.to_json())
+    (folder / "sparse.ckpt").unlink()
+    _, page = page_of(folder, tmp_path / "report.html")
+    assert page.sections == ["Training", "Robustness"]
+    assert ["accuracy at epsilon", "0", "0.1"] in page.rows
+
+
+def test_text_is_never_read_as_html() -> None:
+    page = Page("<b>bold</b>")
+    page.text('a "quoted" <script>')
+    page.section("<i>")
+    page.table(["<td>"], [["</table>"]])
+    page.picture(b"", 'alt" onload="x')
+    reader = Reader(page.html("<p>"))
+    assert reader.rows == [["<td>"], ["</table>"]] and reader.sections == ["<i>"]
+    assert reader.pictures == [('alt" onload="x', b"")]
+
+
+def test_what_is_no_run_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match="nothing in it was written by campfire-fx train"):
+        read_run(tmp_path)
+    with pytest.raises(ReportError, match="there is no such folder"):
+        read_run(tmp_path / "none")
+
+
+@pytest.mark.parametrize(("file", "text", "kind", "message"), [
+    ("results.json", "{", ReportError, "they are no JSON"),
+    ("results.json", "[]", ReportError, "not those of campfire-fx train"),
+    ("log.csv", "network,epoch\ndense,zero\n", ReportError, "Log at .*: it cannot be read"),
+    ("sparse.ckpt", "nothing", TrainError, "Checkpoint at .*"),
+])  # fmt: skip
+def test_broken_files_are_named(tmp_path: Path, file: str, text: str, kind, message: str) -> None:
+    folder = make_run(tmp_path / "run")
+    (folder / file).write_text(text)
+    with pytest.raises(kind, match=message):
+        read_run(folder)
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", finished=False)
+    (folder / "sparse.ckpt").unlink()
+    with pytest.raises(ReportError, match="it cannot be written"):
+        write_report(read_run(folder), tmp_path / "no" / "report.html")
+
+
+def test_without_matplotlib_the_error_says_what_to_install(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ReportError, match=r"pip install 'campfire-fx\[plot\]'"):
+        write_report(read_run(folder), tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
