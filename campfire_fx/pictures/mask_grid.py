@@ -90,10 +90,10 @@ def _told(mask: Tensor, filters: int, channels: int) -> str:
     kept = mask.detach() != 0
     live = kept.flatten(2).any(2) if kept.ndim > 2 else kept
     dead_filters = int((~live.any(1)).sum())
-    told = (
-        f"{'x'.join(map(str, mask.shape))}: {100 * (1 - float(kept.float().mean())):.1f} % zero;"
-        f" {int((~live).sum()):,} of {live.numel():,} kernels and {dead_filters:,} of {len(live):,} filters dead"
-    )
+    told = f"{'x'.join(map(str, mask.shape))}: {100 * (1 - float(kept.float().mean())):.1f} % zero;"
+    if live.numel() < kept.numel():
+        told += f" {int((~live).sum()):,} of {live.numel():,} kernels and"
+    told += f" {dead_filters:,} of {len(live):,} filters dead"
     if (filters, channels) != tuple(mask.shape[:2]):
         told += f"; shown: the first {filters} filters and {channels} channels"
     return told

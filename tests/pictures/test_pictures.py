@@ -158,6 +158,14 @@ def test_each_point_of_a_mask_is_its_weight() -> None:
     assert bool((image[18:20] == 3).all())
 
 
+def test_the_line_above_a_mask_counts_what_is_dead() -> None:
+    mask = torch.ones(4, 2, 3, 3, dtype=torch.bool)
+    mask[0] = False
+    mask[1, 0] = False
+    assert texts(pictures.mask_grid(mask))[0] == "4x2x3x3: 37.5 % zero; 3 of 8 kernels and 1 of 4 filters dead"
+    assert texts(pictures.mask_grid(mask[:, :, 0, 0]))[0] == "4x2: 37.5 % zero; 1 of 4 filters dead"
+
+
 def test_few_channels_are_drawn_across_and_many_are_cut() -> None:
     figure = pictures.mask_grid(torch.ones(16, 1, 3, 3, dtype=torch.bool), name="stem")
     assert figure.axes[0].get_xlabel().startswith("filter")
