@@ -20,7 +20,6 @@ from campfire_fx.slim import shrink
 from campfire_fx.sparsity.assignment import Assignment, Override, Settings, as_regime, assign, check_era, check_sparsity
 from campfire_fx.sparsity.course import Course
 from campfire_fx.sparsity.regime import Regime
-from campfire_fx.sparsity.regimes import combined, window
 
 __all__ = ["dependency_graph", "shrink", "sparsify", "trace"]
 
@@ -39,6 +38,7 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
     prune_stem: bool = False,
     prune_fc: bool = True,
     window_cap: int | None = None,
+    ck_scope: str = "layer",
     dead_norm: str = "zero",
 ) -> SparseModel:
     """Return a copy of a model that trains sparse; the model given is not touched.
@@ -65,6 +65,8 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
             nothing (0.04 % of ResNet-50) and every other method spares them.
         prune_fc: prune linear layers, each output keeping at least one weight.
         window_cap: for "window" and "combined": the most non-zeros a kernel may keep, whatever the sparsity.
+        ck_scope: for "ck" and "combined": rank kernels within the "layer" (the paper's text), or within each input
+            "channel", which keeps as many kernels for every one.
         dead_norm: "zero" also zeroes the BatchNorm channel (weight, bias, running mean) and the convolution's bias
             behind a filter that dies, so that training sees the channel as the zero it will be; "keep" leaves
             them, and shrinking folds the constant that remains.
@@ -78,7 +80,7 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
         RegimeError: the regime is unknown, or a number is out of range.
     """
     settings = Settings(
-        regime=_with_cap(regime, window_cap),
+        regime=as_regime(regime, window_cap=window_cap, ck_scope=ck_scope),
         sparsity=check_sparsity(sparsity, "sparsify"),
         era=check_era(era, "sparsify"),
         exponent=exponent,
@@ -105,17 +107,6 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
         example=(captured.args, captured.kwargs),
     )
     return dress(captured.module, SparseModel, {"_training": training})
-
-
-def _with_cap(regime: str | Regime, cap: int | None) -> Regime:
-    if cap is None:
-        return as_regime(regime)
-    if regime == "window":
-        return window(cap)
-    if regime == "combined":
-        return combined(cap=cap)
-    name = regime.name if isinstance(regime, Regime) else regime
-    raise RegimeError(f"window_cap: regime '{name}' takes none. Use it with 'window' or 'combined' by name.")
 
 
 def _require_layers(model: nn.Module, regime: Regime, insertion: Insertion) -> None:

@@ -12,7 +12,8 @@ from torch import Tensor, fx, nn
 
 import campfire_fx
 from campfire_fx import CampfireError, RegimeError, SparseModel, sparsify
-from campfire_fx.sparsity import COLUMN, WITHIN_LAYER, Cut, Regime, l2
+from campfire_fx.masked import MaskedConv2d
+from campfire_fx.sparsity import COLUMN, WITHIN_LAYER, Cut, Regime, l2, window
 from tests.sparse_training import IMAGE, PRUNED, Net
 
 
@@ -82,6 +83,12 @@ def test_the_window_cap() -> None:
         weight = sparse.get_submodule("conv1").weight
         assert isinstance(weight, Tensor)
         assert int((weight != 0).sum((2, 3)).max()) == 2, regime
+
+
+def test_kernels_ranked_within_each_channel() -> None:
+    sparse = sparsify(Net(), "ck", sparsity=0.5, ck_scope="channel", prune_stem=True, example_inputs=IMAGE).finalize()
+    for layer in (module for module in sparse.modules() if isinstance(module, MaskedConv2d)):
+        assert layer.mask.flatten(2).any(2).sum(0).unique().numel() == 1
 
 
 def test_inputs_by_position_and_by_name() -> None:
@@ -175,6 +182,13 @@ class Functional(nn.Module):
         (Net(), {"regime": None}, r"regime: None is neither a name nor a Regime\. Give a name"),
         (Net(), {"dead_norm": "fold"}, r"dead_norm: 'fold' is not known\. Use 'zero' or 'keep'\."),
         (Net(), {"regime": "ck", "window_cap": 2}, r"window_cap: regime 'ck' takes none\. Use it with 'window'"),
+        (
+            Net(),
+            {"regime": window(), "window_cap": 2},
+            r"window_cap: regime 'window' takes none\. Use it with 'window'",
+        ),
+        (Net(), {"regime": "filter", "ck_scope": "channel"}, r"ck_scope: regime 'filter' takes none\. Use it with 'ck"),
+        (Net(), {"ck_scope": "all"}, r"ck_scope: 'all' is not known\. Use 'layer' or 'channel'\."),
         (Net(), {"window_cap": 0}, r"regime 'combined': a cap of 0 non-zeros leaves nothing of a kernel\. Give 1"),
         (
             nn.Sequential(nn.Conv2d(3, 4, 3)),

@@ -9,8 +9,20 @@ from __future__ import annotations
 from campfire_fx.sparsity.granularity import CHANNEL, COLUMN, ELEMENT, FILTER, KERNEL, Granularity, block
 from campfire_fx.sparsity.record import LayerSparsity, SparsityRecord
 from campfire_fx.sparsity.regime import Regime
-from campfire_fx.sparsity.regimes import REGIMES, regime_named
-from campfire_fx.sparsity.schedule import Polynomial, Schedule
+from campfire_fx.sparsity.regimes import (
+    REGIMES,
+    block_fc,
+    ck,
+    combined,
+    filters,
+    fine_fc,
+    inter_epoch,
+    n_of_m,
+    regime_named,
+    unstructured,
+    window,
+)
+from campfire_fx.sparsity.schedule import Constant, Polynomial, Schedule
 from campfire_fx.sparsity.scope import WITHIN_CHANNEL, WITHIN_FILTER, WITHIN_KERNEL, WITHIN_LAYER, Scope, runs
 from campfire_fx.sparsity.score import l1, l2, largest
 from campfire_fx.sparsity.selection import Cut, Goal, Rule
@@ -27,6 +39,7 @@ __all__ = [
     "WITHIN_FILTER",
     "WITHIN_KERNEL",
     "WITHIN_LAYER",
+    "Constant",
     "Cut",
     "Goal",
     "Granularity",
@@ -38,10 +51,19 @@ __all__ = [
     "Scope",
     "SparsityRecord",
     "block",
+    "block_fc",
+    "ck",
+    "combined",
+    "filters",
+    "fine_fc",
+    "inter_epoch",
     "l1",
     "l2",
     "largest",
     "monotone",
+    "n_of_m",
     "regime_named",
     "runs",
+    "unstructured",
+    "window",
 ]

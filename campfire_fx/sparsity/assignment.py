@@ -10,7 +10,7 @@ from typing import Any
 
 from campfire_fx.errors import RegimeError
 from campfire_fx.sparsity.regime import Regime
-from campfire_fx.sparsity.regimes import regime_named
+from campfire_fx.sparsity.regimes import refuse_setting, regime_named
 from campfire_fx.sparsity.schedule import Schedule
 from campfire_fx.sparsity.selection import Rule
 from campfire_fx.sparsity.update import Update, monotone
@@ -88,9 +88,9 @@ def _assign_one(layer: LayerFacts, settings: Settings) -> Assignment:
     for pattern, wish in settings.overrides.items():
         if fnmatch.fnmatchcase(layer.name, pattern):
             wishes |= _as_wishes(wish)
-    regime = as_regime(wishes.get("regime", settings.regime))
     era = check_era(wishes.get("era", settings.era), layer.name)
     try:
+        regime = as_regime(wishes.get("regime", settings.regime))
         schedule = regime.schedule(*era, wishes.get("exponent", settings.exponent))
     except RegimeError as error:
         raise RegimeError(f"overrides at {layer.name}: {error}") from None
@@ -119,12 +119,16 @@ def _rule(layer: LayerFacts, regime: Regime, settings: Settings) -> tuple[Rule |
     return rule, "" if rule else f"regime '{regime.name}' leaves {what} dense"
 
 
-def as_regime(regime: object) -> Regime:
-    """Return a regime given by name or as a composition."""
-    if isinstance(regime, Regime):
-        return regime
+def as_regime(regime: object, *, window_cap: int | None = None, ck_scope: str = "layer") -> Regime:
+    """Return a regime given by name, with its settings, or as a composition, which has its own."""
     if isinstance(regime, str):
-        return regime_named(regime)
+        return regime_named(regime, window_cap=window_cap, ck_scope=ck_scope)
+    if isinstance(regime, Regime):
+        if window_cap is not None:
+            refuse_setting("window_cap", regime.name)
+        if ck_scope != "layer":
+            refuse_setting("ck_scope", regime.name)
+        return regime
     raise RegimeError(f"regime: {regime!r} is neither a name nor a Regime. Give a name, as 'combined'.")
 
 
@@ -140,7 +144,8 @@ def _check_override(pattern: str, wish: Override) -> None:
     known = ("sparsity", "era", "exponent", "regime")
     for key in wishes:
         if key not in known:
-            raise RegimeError(f"{where}: '{key}' is no setting of a layer. The settings are {', '.join(known)}.")
+            told = f"'{key}' is no setting of a layer.{_nearest(key, known)}"
+            raise RegimeError(f"{where}: {told} The settings are {', '.join(known)}.")
     if "sparsity" in wishes:
         check_sparsity(wishes["sparsity"], where)
 

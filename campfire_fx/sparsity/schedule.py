@@ -40,12 +40,7 @@ class Polynomial:
     exponent: float = 3.0
 
     def __post_init__(self) -> None:
-        if self.start < 0 or self.end < self.start:
-            raise RegimeError(
-                f"era: ({self.start}, {self.end}) is not a span of epochs. Give (start, end) with 0 <= start <= end."
-            )
-        if not isinstance(self.exponent, (int, float)) or not self.exponent > 0:
-            raise RegimeError(f"exponent: {self.exponent!r} is not above 0. Give a positive number; 3 is the default.")
+        _check(self.start, self.end, self.exponent)
 
     def fraction(self, epoch: int) -> float:
         """Return 1 - (1 - (epoch - start) / (end - start)) ** exponent inside the era."""
@@ -54,3 +49,32 @@ class Polynomial:
         if epoch <= self.start:
             return 0.0
         return 1.0 - (1.0 - (epoch - self.start) / (self.end - self.start)) ** self.exponent
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """Ask for the whole sparsity from epoch `start` on: one-shot pruning, and methods that are sparse throughout.
+
+    It takes the era and the exponent as every schedule does, and makes no use of `end` and `exponent`.
+
+    Raises:
+        RegimeError: as `Polynomial`.
+    """
+
+    start: int
+    end: int
+    exponent: float = 3.0
+
+    def __post_init__(self) -> None:
+        _check(self.start, self.end, self.exponent)
+
+    def fraction(self, epoch: int) -> float:
+        """Return 0 before `start`, else 1."""
+        return float(epoch >= self.start)
+
+
+def _check(start: int, end: int, exponent: object) -> None:
+    if start < 0 or end < start:
+        raise RegimeError(f"era: ({start}, {end}) is not a span of epochs. Give (start, end) with 0 <= start <= end.")
+    if not isinstance(exponent, (int, float)) or not exponent > 0:
+        raise RegimeError(f"exponent: {exponent!r} is not above 0. Give a positive number; 3 is the default.")

@@ -15,6 +15,7 @@ from campfire_fx.sparsity.score import Score
 
 DEAD = -1.0  # below every score: what is dead already dies first, so that counts include it
 PROTECTED = torch.inf  # above every score, and never selected
+ROUNDING = 1e-9  # 0.7 of 45 is 31.5, and not the 31.499999999999996 that floats make of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ Count = Callable[[int, float], int]
 
 def nearest(size: int, sparsity: float) -> int:
     """Return the number of groups, of `size`, that is nearest to the sparsity; halves go up."""
-    return int(size * sparsity + 0.5)
+    return int(size * sparsity + 0.5 + ROUNDING)
 
 
 def lowest(scores: Tensor, count: int) -> Tensor:

@@ -97,7 +97,7 @@ def test_a_pattern_that_matches_nothing_names_the_nearest() -> None:
 
 def test_an_unknown_setting_is_refused() -> None:
     with pytest.raises(
-        RegimeError, match=r"overrides 'fc': 'sparse' is no setting of a layer. The settings are sparsity"
+        RegimeError, match=r"overrides 'fc': 'sparse' is no setting of a layer. Did you mean 'sparsity'\? The settings"
     ):
         assign(LAYERS, wishes(overrides={"fc": {"sparse": 0.5}}))
 
@@ -110,6 +110,11 @@ def test_the_sparsity_that_a_regime_fixes_is_kept() -> None:
 def test_an_override_with_a_backward_era_is_refused() -> None:
     with pytest.raises(RegimeError, match=r"overrides at fc: era: \(9, 3\) is not a span"):
         assign(LAYERS, wishes(overrides={"fc": {"era": (9, 3)}}))
+
+
+def test_an_override_with_an_unknown_regime_names_the_layer() -> None:
+    with pytest.raises(RegimeError, match=r"overrides at fc: regime 'combine': there is none .* mean 'combined'"):
+        assign(LAYERS, wishes(overrides={"fc": {"regime": "combine"}}))
 
 
 @pytest.mark.parametrize("era", [3, (1, 2, 3), (0.5, 2), None, "ab"])

@@ -209,7 +209,14 @@ def test_masks_are_the_same_in_half_the_precision_of_a_shifted_sign() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("combind", "combined"), ("CK", "ck"), ("windows", "window"), ("nm", "n:m")]
+    ("name", "near"),
+    [
+        ("combind", "combined"),
+        ("CK", "ck"),
+        ("windows", "window"),
+        ("magnitude", "unstructured"),
+        ("block_fc", "block-fc"),
+    ],
 )
 def test_an_unknown_regime_names_the_nearest(name: str, near: str) -> None:
     with pytest.raises(RegimeError, match=f"regime '{name}': there is none of that name. Did you mean '{near}'"):
@@ -225,6 +232,27 @@ def test_settings_that_leave_nothing_are_refused() -> None:
         combined(1.5)
     with pytest.raises(RegimeError, match="regime '4:4': 4 of 4 is not a part"):
         regime_named("4:4")
+
+
+@pytest.mark.parametrize("name", ["ck", "combined"])
+def test_kernels_are_ranked_in_the_layer_or_in_each_channel(name: str) -> None:
+    by_channel = regime_named(name, ck_scope="channel")
+    assert by_channel.spatial == {"ck": ck, "combined": combined}[name](scope=WITHIN_CHANNEL).spatial
+    assert regime_named(name, ck_scope="layer") == regime_named(name)
+    weight = torch.randn(12, 5, 1) * torch.logspace(-3, 0, 5).reshape(1, 5, 1)  # weak inputs and strong ones
+    assert apply(by_channel.pointwise, weight, 0.5).sum(0).flatten().tolist() == [6] * 5
+    assert apply(regime_named(name).pointwise, weight, 0.5).sum(0).unique().numel() > 1
+
+
+def test_settings_reach_the_regime_by_name_and_no_other_takes_them() -> None:
+    assert regime_named("window", window_cap=2) == window(2)
+    assert regime_named("combined", window_cap=3, ck_scope="channel") == combined(cap=3, scope=WITHIN_CHANNEL)
+    with pytest.raises(RegimeError, match="ck_scope: regime 'window' takes none. Use it with 'ck' or 'combined' by"):
+        regime_named("window", ck_scope="channel")
+    with pytest.raises(RegimeError, match="window_cap: regime '2:4' takes none. Use it with 'window' or 'combined'"):
+        regime_named("2:4", window_cap=2)
+    with pytest.raises(RegimeError, match="ck_scope: 'row' is not known. Use 'layer' or 'channel'"):
+        regime_named("ck", ck_scope="row")
 
 
 def test_a_regime_of_ones_own_is_a_composition() -> None:

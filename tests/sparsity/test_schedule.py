@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from campfire_fx.errors import RegimeError
-from campfire_fx.sparsity import Polynomial
+from campfire_fx.sparsity import Constant, Polynomial
 
 
 def test_the_staircase_of_seventy_percent_over_twenty_epochs() -> None:
@@ -35,13 +35,19 @@ def test_exponent_one_is_a_straight_line() -> None:
     assert [Polynomial(0, 4, 1.0).fraction(e) for e in range(5)] == [0, 0.25, 0.5, 0.75, 1]
 
 
+def test_a_constant_schedule_asks_for_all_from_its_start() -> None:
+    assert [Constant(2, 9).fraction(e) for e in (0, 1, 2, 3, 9, 20)] == [0, 0, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("kind", [Polynomial, Constant])
 @pytest.mark.parametrize("era", [(5, 3), (-1, 3)])
-def test_an_era_that_ends_before_it_starts_is_refused(era: tuple[int, int]) -> None:
+def test_an_era_that_ends_before_it_starts_is_refused(kind: Any, era: tuple[int, int]) -> None:
     with pytest.raises(RegimeError, match=rf"era: \({era[0]}, 3\) is not a span of epochs. Give \(start, end\)"):
-        Polynomial(*era)
+        kind(*era)
 
 
+@pytest.mark.parametrize("kind", [Polynomial, Constant])
 @pytest.mark.parametrize("exponent", [0.0, -1.0, float("nan"), "3"])
-def test_an_exponent_that_does_not_rise_is_refused(exponent: Any) -> None:
+def test_an_exponent_that_does_not_rise_is_refused(kind: Any, exponent: Any) -> None:
     with pytest.raises(RegimeError, match="is not above 0"):
-        Polynomial(0, 3, exponent)
+        kind(0, 3, exponent)

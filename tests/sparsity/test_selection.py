@@ -39,6 +39,7 @@ def test_protected_groups_are_never_marked(row: list[float], data: st.DataObject
 def test_nearest_rounds_to_the_closest_count() -> None:
     assert [nearest(10, s) for s in (0, 0.04, 0.05, 0.7, 0.96)] == [0, 0, 1, 7, 10]
     assert nearest(100, 0.29) == 29  # 0.29 * 100 is 28.999999999999996
+    assert nearest(45, 0.7) == 32  # and 0.7 * 45 is 31.499999999999996: halves go up
 
 
 @given(st.integers(1, 8), st.integers(1, 8), st.integers(1, 4), st.floats(0, 0.999))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 from collections.abc import Callable
+from functools import partial
+from typing import NoReturn
 
 from campfire_fx.errors import RegimeError
 from campfire_fx.sparsity.regime import Regime
@@ -17,8 +20,9 @@ from campfire_fx.sparsity.regimes.inter_epoch import inter_epoch
 from campfire_fx.sparsity.regimes.n_of_m import n_of_m
 from campfire_fx.sparsity.regimes.unstructured import unstructured
 from campfire_fx.sparsity.regimes.window import window
+from campfire_fx.sparsity.scope import WITHIN_CHANNEL, WITHIN_LAYER
 
-REGIMES: dict[str, Callable[[], Regime]] = {
+REGIMES: dict[str, Callable[..., Regime]] = {
     "window": window,
     "ck": ck,
     "combined": combined,
@@ -30,21 +34,53 @@ REGIMES: dict[str, Callable[[], Regime]] = {
     "unstructured": unstructured,
 }
 
+_CK_SCOPES = {"layer": WITHIN_LAYER, "channel": WITHIN_CHANNEL}
+_SETTINGS = {"cap": "window_cap", "scope": "ck_scope"}  # parameters of the functions: what `sparsify` calls them
+# What others call them: for the hint alone, one word for one idea.
+_OTHERWISE = {"magnitude": "unstructured", "kernel": "ck", "kernels": "ck", "channel": "filter", "nm": "n:m"}
 
-def regime_named(name: str) -> Regime:
+
+def regime_named(name: str, *, window_cap: int | None = None, ck_scope: str = "layer") -> Regime:
     """Return the regime of a name, with the settings of its paper; "2:4" and the like are N:M regimes.
 
+    Args:
+        name: one of `REGIMES`, or "N:M" in numbers.
+        window_cap: the most non-zeros a kernel may keep, for the regimes that close windows.
+        ck_scope: "layer" or "channel": what kernels are ranked in, for the regimes that rank them.
+
     Raises:
-        RegimeError: no such regime; names the nearest.
+        RegimeError: no such regime, and names the nearest; or it takes no such setting.
     """
-    if name in REGIMES:
-        return REGIMES[name]()
+    settings: dict[str, object] = {}
+    if window_cap is not None:
+        settings["cap"] = window_cap
+    if ck_scope not in _CK_SCOPES:
+        raise RegimeError(f"ck_scope: '{ck_scope}' is not known. Use {' or '.join(map(repr, _CK_SCOPES))}.")
+    if ck_scope != "layer":
+        settings["scope"] = _CK_SCOPES[ck_scope]
     if ratio := re.fullmatch(r"(\d+):(\d+)", name):
-        return n_of_m(int(ratio[1]), int(ratio[2]))
-    near = difflib.get_close_matches(name.lower(), REGIMES, n=1, cutoff=0.0)[0]
+        return _composed(name, partial(n_of_m, int(ratio[1]), int(ratio[2])), settings)
+    if name in REGIMES:
+        return _composed(name, REGIMES[name], settings)
+    spoken = name.lower().replace("_", "-")
+    near = _OTHERWISE.get(spoken) or difflib.get_close_matches(spoken, REGIMES, n=1, cutoff=0.0)[0]
     raise RegimeError(
         f"regime '{name}': there is none of that name. Did you mean '{near}'? The regimes are {', '.join(REGIMES)}."
     )
+
+
+def _composed(name: str, make: Callable[..., Regime], settings: dict[str, object]) -> Regime:
+    for setting in settings:
+        if setting not in inspect.signature(make).parameters:
+            refuse_setting(_SETTINGS[setting], name)
+    return make(**settings)
+
+
+def refuse_setting(setting: str, regime: str) -> NoReturn:
+    """Raise a RegimeError: a regime takes no such setting."""
+    key = next(key for key, told in _SETTINGS.items() if told == setting)
+    takers = [name for name, make in REGIMES.items() if key in inspect.signature(make).parameters]
+    raise RegimeError(f"{setting}: regime '{regime}' takes none. Use it with {' or '.join(map(repr, takers))} by name.")
 
 
 __all__ = [
@@ -56,6 +92,7 @@ __all__ = [
     "fine_fc",
     "inter_epoch",
     "n_of_m",
+    "refuse_setting",
     "regime_named",
     "unstructured",
     "window",

@@ -11,11 +11,10 @@ from campfire_fx.errors import RegimeError
 from campfire_fx.sparsity.granularity import ELEMENT, KERNEL
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.regimes.fine_fc import FINE
-from campfire_fx.sparsity.regimes.unstructured import MAGNITUDE
 from campfire_fx.sparsity.regimes.window import check_cap
 from campfire_fx.sparsity.scope import WITHIN_KERNEL, WITHIN_LAYER, Scope
 from campfire_fx.sparsity.score import largest
-from campfire_fx.sparsity.selection import Goal, lowest, rank
+from campfire_fx.sparsity.selection import ROUNDING, Cut, Goal, lowest, nearest, rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +75,9 @@ def windows(weight: Tensor, mask: Tensor, zeros: float, idle: int = 0) -> Tensor
     """
     size = weight.shape[2]
     scores = WITHIN_KERNEL.pools(rank(weight, mask, ELEMENT, largest))  # (K*C, P)
-    each = min(int(zeros + 1e-9), size - 1)
+    each = min(int(zeros + ROUNDING), size - 1)
     dead = lowest(scores, each)
-    odd = int((zeros - each) * (len(scores) - idle) + 0.5) + idle
+    odd = nearest(len(scores) - idle, zeros - each) + idle
     if odd > 0 and each + 1 < size:
         following = scores.kthvalue(each + 1, dim=1).values
         chosen = lowest(following.unsqueeze(0), min(odd, len(scores))).squeeze(0)
@@ -90,6 +89,7 @@ def combined(fraction: float = 0.8, cap: int | None = None, scope: Scope = WITHI
     """Prune by window to `fraction` (0.8) of the sparsity and by whole kernels for the rest (Campfire, Algorithm 4).
 
     Every layer meets its target. 1x1 convolutions have no window: there both steps are pruning by magnitude.
+    `scope` is what kernels are ranked in, as in `ck`.
 
     Raises:
         RegimeError: the fraction is outside [0, 1], or the cap below 1.
@@ -98,4 +98,4 @@ def combined(fraction: float = 0.8, cap: int | None = None, scope: Scope = WITHI
         raise RegimeError(f"regime 'combined': a window fraction of {fraction} is outside [0, 1]. The paper uses 0.8.")
     check_cap("combined", cap)
     both = WindowThenKernels(fraction, cap, scope)
-    return Regime("combined", spatial=both, pointwise=MAGNITUDE, linear=FINE)
+    return Regime("combined", spatial=both, pointwise=Cut(ELEMENT, largest, scope), linear=FINE)

@@ -11,7 +11,7 @@ from campfire_fx.sparsity.regimes.fine_fc import FINE
 from campfire_fx.sparsity.regimes.unstructured import MAGNITUDE
 from campfire_fx.sparsity.scope import WITHIN_KERNEL
 from campfire_fx.sparsity.score import largest
-from campfire_fx.sparsity.selection import Cut
+from campfire_fx.sparsity.selection import ROUNDING, Cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class ZerosPerKernel:
         if sparsity <= 0:
             return 0
         floor = 0 if self.cap is None else size - self.cap - 1
-        return max(int(size * sparsity + 1e-9), floor) + 1
+        return max(int(size * sparsity + ROUNDING), floor) + 1
 
 
 def window(cap: int | None = None) -> Regime:
