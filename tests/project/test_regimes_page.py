@@ -1,0 +1,88 @@
+"""docs/regimes.md: its code runs as it stands, and its tables name what there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD
+
+import campfire_fx
+from campfire_fx import sparsity
+from campfire_fx.sparsity import REGIMES, Goal
+from tests.sparse_training import Net, batches, train
+
+PAGE = (Path(__file__).parents[2] / "docs" / "regimes.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def names() -> dict[str, Any]:
+    """Run all Python on the page, in order, as a reader would."""
+    found: dict[str, Any] = {"model": Net(), "__name__": "page"}
+    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, "docs/regimes.md", "exec", dont_inherit=True), found)
+    return found
+
+
+def trained(model: campfire_fx.SparseModel) -> campfire_fx.SparseModel:
+    optimizer = SGD(model.parameters(), 0.05, momentum=0.9)
+    model.attach(optimizer, steps_per_epoch=2)
+    for _ in train(model, optimizer, batches(6)):
+        pass
+    return model.eval()
+
+
+def test_the_composition_kills_kernels_in_fours(names: dict[str, Any]) -> None:
+    sparse = trained(names["sparse"])
+    layer = next(row for row in sparse.sparsity().layers if not row.reason and row.operation == "Conv2d")
+    kernels = sparse.get_submodule(layer.name).mask.flatten(2).any(2)
+    assert layer.shape[0] % 4 == 0 and 0 < layer.dead_kernels < layer.kernels
+    assert torch.equal(kernels, kernels[::4].repeat_interleave(4, 0))
+    assert_shrinks_exactly(sparse)
+
+
+def test_the_rule_meets_its_target_by_its_schedule(names: dict[str, Any]) -> None:
+    model = names["stepped"]
+    reached = []
+    for epoch in range(4):
+        model.epoch(epoch)
+        reached.append(round(model.sparsity().true, 2))
+    assert reached == [0, 0.3, 0.6, 0.6]
+    other = campfire_fx.sparsify(Net(), names["regime"], sparsity=0.6, era=(0, 2))
+    other.load_state_dict(trained(model).state_dict())
+    assert other.sparsity() == model.sparsity()
+    assert_shrinks_exactly(model)
+
+
+def test_the_rule_keeps_the_laws(names: dict[str, Any]) -> None:
+    rule, mask = names["rule"], torch.ones(8, 6, 9, dtype=torch.bool)
+    weight = torch.randn(8, 6, 9)
+    for due in (0.3, 0.6, 0.97):
+        goal = Goal(due, 0.97)
+        mask = mask & rule(weight, mask, goal)
+        weight = torch.where(mask, weight + torch.randn(8, 6, 9), 0.0)
+        assert torch.equal(mask & rule(weight, mask, goal), mask)
+        assert bool(mask.any())
+
+
+def assert_shrinks_exactly(sparse: campfire_fx.SparseModel) -> None:
+    slim = sparse.shrink()
+    assert slim.verification is not None and slim.verification.difference < 1e-5
+    assert isinstance(slim, nn.Module)
+
+
+def test_the_tables_name_every_regime_and_every_part() -> None:
+    table = PAGE[PAGE.index("## The regimes") :]
+    assert all(f"`{name}`" in table for name in REGIMES)
+    parts = PAGE[: PAGE.index("## The regimes")]
+    functions = {"block", "largest", "l1", "l2", "monotone", "runs"}
+    constants = {name for name in sparsity.__all__ if name.isupper() and name != "REGIMES"}
+    for name in functions | constants | {"Polynomial", "Constant", "Cut", "Granularity", "Scope", "Regime"}:
+        assert re.search(rf"`{name}\b", parts), name
+        assert hasattr(sparsity, name)
