@@ -21,7 +21,8 @@ class LoggedEpoch:
         loss: mean over the training images.
         valid: share of the validation images right, in [0, 1].
         seconds: it took.
-        target, sparsity: share of zeros due, and there, in the weights of the pruned layers.
+        target, sparsity: share of zeros due, and there, in the weights of the pruned layers as the epoch ends, when
+            the masks are those of the next one.
         kernels: share of those weights in dead kernels.
         window: share of zeros inside the other kernels.
     """

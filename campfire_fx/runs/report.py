@@ -118,8 +118,8 @@ def _training(run: Run, page: Page, drawn: dict[str, bytes]) -> None:
         return
     page.section("Training")
     era = run.sparse.sparsity().era if run.sparse is not None else None
-    moments = [
-        pictures.Moment(epoch.epoch, epoch.target, epoch.sparsity, epoch.kernels, epoch.window)
+    moments = [  # a line of the log has the masks as its epoch ends: those of the next one
+        pictures.Moment(epoch.epoch + 1, epoch.target, epoch.sparsity, epoch.kernels, epoch.window)
         for epoch in run.log.get("sparse", ())
         if epoch.target is not None
     ]

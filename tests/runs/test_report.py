@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import re
 import sys
 from html.parser import HTMLParser
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from campfire_fx import pictures
 from campfire_fx.errors import ReportError, TrainError
 from campfire_fx.robustness import Normalisation, attack
 from campfire_fx.runs.folder import ATTACK, read_run
@@ -105,6 +107,16 @@ def test_the_log_is_read_by_the_names_of_its_columns(folder: Path) -> None:
     assert list(log) == ["dense", "sparse"] and len(log["dense"]) == 2
     assert log["dense"][1] == LoggedEpoch(1, loss=1.5, valid=0.5, seconds=1.5)
     assert log["sparse"][2] == LoggedEpoch(2, loss=1.25, valid=0.5, seconds=2.0, target=0.5, sparsity=0.5625)
+
+
+def test_the_masks_that_an_epoch_ends_with_are_those_of_the_next(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    course = pictures.sparsity_course
+    monkeypatch.setattr(pictures, "sparsity_course", lambda moments, **rest: drawn.extend(moments) or course(moments))
+    write_report(dataclasses.replace(read_run(folder), slim=None, sparse=None), tmp_path / "report.html")
+    assert drawn == [pictures.Moment(1, 0.0, 0.0), pictures.Moment(2, 0.0, 0.0), pictures.Moment(3, 0.5, 0.5625)]
 
 
 def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
