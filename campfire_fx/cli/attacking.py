@@ -84,11 +84,11 @@ def attack_command(
     opened = _open(folder, data, data_root, image_size)
     normalisation = _normalisation(opened, mean, std)
     networks = networks_of(sources, opened, Wanted(model, weights, model_options(option)))
-    chosen = opened.test if split is SplitName.test else opened.valid
-    with progress("Attacking", total=min(images or len(chosen), len(chosen))) as advance:
+    total = len(opened.test if split is SplitName.test else opened.valid)
+    with progress("Attacking", total=min(images or total, total)) as advance:
         record = attack(
             networks,
-            raw_batches(chosen, opened, images),
+            raw_batches(opened, split.value, images),
             steps,
             normalisation=normalisation,
             space=space.value,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from campfire_fx.model import SparseModel
 from campfire_fx.runs.folder import check_folder, read_results
 from campfire_fx.train.batches import plain_batches
 from campfire_fx.train.checkpoint import SUFFIX, load_state, read, read_tensors, restore
-from campfire_fx.train.data import ImageData, Split
+from campfire_fx.train.data import ImageData
 from campfire_fx.train.models import build_model
 
 _EXPORTED = (".safetensors", ".pt", ".pth", ".pt2")
@@ -126,14 +126,17 @@ def _of_name(name: str, data: ImageData, wanted: Wanted) -> nn.Module:
     return network
 
 
-def raw_batches(split: Split, data: ImageData, images: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+def raw_batches(
+    data: ImageData, which: Literal["test", "valid"], images: int | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (images float32 (N, C, H, W) in [0, 1], classes (N,)) of a split, as they are before the normalisation.
 
     Args:
-        split: one of the data's.
-        data: what `plain_batches` normalises by.
+        data: what `plain_batches` normalises.
+        which: of its splits.
         images: take only so many, spread evenly over the split: folders come sorted by class.
     """
+    split = data.test if which == "test" else data.valid
     n = len(split) if images is None else min(images, len(split))
     wanted = torch.zeros(len(split), dtype=torch.bool)
     wanted[torch.arange(n) * len(split) // max(n, 1)] = True

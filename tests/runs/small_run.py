@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 import campfire_fx
 from campfire_fx.train.checkpoint import Checkpoint, save
 from campfire_fx.train.networks import resnet8
-from campfire_fx.train.outcome import Outcome, Reloaded, Row
+from campfire_fx.train.outcome import Reloaded, Row
 
 OPTIONS = {"classes": 10, "channels": 1}
 SPARSE = {"regime": "combined", "sparsity": 0.6, "era": (1, 3)}
@@ -50,7 +51,8 @@ def make_run(folder: Path, *, finished: bool = True) -> Path:
     save(Checkpoint("resnet8", OPTIONS, SHAPE, SPARSE, sparse_network().state_dict()), folder / "sparse.ckpt")
     (folder / "log.csv").write_text(LOG)
     if finished:
-        outcome = Outcome(ROWS, (Reloaded("slim.pt2", 300_000, 2e-7, 449, 449),), 0.6, 0.6, 3e-7, 60.0)
-        results = json.loads(outcome.to_json()) | {"settings": SETTINGS}
+        rows = [dataclasses.asdict(row) | {"accuracy": row.accuracy} for row in ROWS]
+        reloaded = [dataclasses.asdict(Reloaded("slim.pt2", 300_000, 2e-7, 449, 449))]
+        results = {"rows": rows, "reloaded": reloaded, "settings": SETTINGS}
         (folder / "results.json").write_text(json.dumps(results))
     return folder

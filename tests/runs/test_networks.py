@@ -23,16 +23,16 @@ def data_of(n: int) -> ImageData:
 
 def test_raw_images_are_those_of_the_split_to_the_bit() -> None:
     data = data_of(1100)
-    images, targets = (torch.cat(parts) for parts in zip(*raw_batches(data.test, data), strict=True))
+    images, targets = (torch.cat(parts) for parts in zip(*raw_batches(data, "test"), strict=True))
     assert torch.equal(images, data.test.images.float() / 255)
     assert torch.equal(targets, data.test.targets)
 
 
 def test_some_images_are_spread_over_the_split() -> None:
     data = data_of(1000)
-    targets = torch.cat([targets for _, targets in raw_batches(data.test, data, 8)])
+    targets = torch.cat([targets for _, targets in raw_batches(data, "test", 8)])
     assert targets.tolist() == [0, 5, 0, 5, 0, 5, 0, 5]
-    assert sum(len(t) for _, t in raw_batches(data.test, data, 5000)) == 1000
+    assert sum(len(t) for _, t in raw_batches(data, "valid", 5000)) == 1000
 
 
 def test_a_run_folder_gives_its_networks(tmp_path: Path) -> None:
