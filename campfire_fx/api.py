@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from campfire_fx.attachment import Training
 from campfire_fx.capture import trace
 from campfire_fx.channels import dependency_graph
 from campfire_fx.dressing import dress
 from campfire_fx.errors import CampfireError, RegimeError
-from campfire_fx.model import SparseModel, Training
+from campfire_fx.model import SparseModel
 from campfire_fx.passes.copies import private_copy
 from campfire_fx.passes.insert_masks import Insertion, insert_masks
 from campfire_fx.passes.make_layers import make_layers

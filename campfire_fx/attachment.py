@@ -1,17 +1,20 @@
-"""Attachment: masks and schedule ride on `optimizer.step()`."""
+"""Attachment: masks and schedule ride on `optimizer.step()`; and the state of the training that they ride in."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from campfire_fx.errors import RegimeError
+from campfire_fx.passes.insert_masks import Norm
+from campfire_fx.sparsity.course import Course
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,38 @@ class Attachment:
     optimizer: weakref.ref[Optimizer]
     handle: RemovableHandle
     counts: bool
+
+
+@dataclass(slots=True)
+class Training:
+    """What a SparseModel knows beyond the model itself. Copies and pickles leave the attachments behind.
+
+    Attributes:
+        course: what each layer is asked for, and the clock.
+        norms: BatchNorms to be zeroed where their filters are dead; empty for dead_norm="keep".
+        unmasked: (path, reason) of weights that can hold no mask.
+        example: (args, kwargs) that the model was captured with.
+    """
+
+    course: Course
+    norms: tuple[Norm, ...]
+    unmasked: tuple[tuple[str, str], ...]
+    example: tuple[tuple[Any, ...], dict[str, Any]]
+    attachments: list[Attachment] = field(default_factory=list)
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self.course, self.norms, self.unmasked, self.example
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.course, self.norms, self.unmasked, self.example = state
+        self.attachments = []
+
+
+def bare(optimizer: Optimizer) -> Optimizer:
+    """Return the optimizer inside the wrappers that Accelerate and Lightning put around it."""
+    while isinstance(inner := getattr(optimizer, "optimizer", None), Optimizer):
+        optimizer = inner
+    return optimizer
 
 
 def check_attachment(
@@ -44,11 +79,11 @@ def check_attachment(
 
 
 def after_step(model: weakref.ref[Any], counts: bool) -> Callable[..., None]:
-    """Return an optimizer's step post hook; it does not keep the model alive."""
+    """Return an optimizer's step post hook; it does not keep the model alive, and stays out of compiled steps."""
 
     def hook(_optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
         sparse = model()
         if sparse is not None:
             sparse._after_step(counts)
 
-    return hook
+    return torch.compiler.disable(hook)  # tracing it takes a minute, and gains nothing

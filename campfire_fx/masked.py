@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle, unserializable_hook
 
-_TRANSIENT = ("_factors", "_gradient_hook")
+from campfire_fx.sharding import local, part_of
+
+_TRANSIENT = ("_factors", "_watched")
 
 
 class _Factors(NamedTuple):
@@ -37,7 +39,7 @@ class MaskedLayer(nn.Module):
     weight: Tensor
     mask: Tensor
     _factors: _Factors | None = None
-    _gradient_hook: tuple[weakref.ref[Tensor], RemovableHandle] | None = None
+    _watched: dict[str, tuple[weakref.ref[Tensor], RemovableHandle]] | None = None
 
     def as_filters(self, tensor: Tensor) -> Tensor:
         """View a tensor of the weight's shape as (K, C, P): filters, channels per filter, positions in a kernel."""
@@ -52,59 +54,74 @@ class MaskedLayer(nn.Module):
         """Take a new mask, of the weight's shape, and zero the weight and the gradient it has under it."""
         self.mask.copy_(mask)
         self.apply_mask()
-        multiplier = self.multiplier()
-        if self.weight.grad is not None and multiplier is not None:
-            self.weight.grad.mul_(multiplier)
+        self._mask_gradient(self.weight)
 
     @torch.no_grad()
     def apply_mask(self) -> None:
         """Zero the weight under the mask, and see that its gradient will be."""
         multiplier = self.multiplier()
         if multiplier is not None:
-            self.weight.mul_(multiplier)
-            self._watch_gradient()
+            local(self.weight).mul_(multiplier)
+            self.watch_gradient()
 
     def multiplier(self) -> Tensor | None:
         """Return the mask as 0 and 1 in the weight's dtype, device and layout; None where it keeps everything.
 
-        Kept between calls until the mask or the weight's form changes: a multiplication by floats costs a third
-        of one by bools, and works for lists of tensors.
+        Of a sharded weight it is the part for what this rank holds. Kept between calls until the mask or the
+        weight's form changes: a multiplication by floats costs a third of one by bools, and works for lists.
         """
-        return self._present_factors().weight
+        return self._present_factors(self.weight).weight
 
     def live_filters(self) -> Tensor | None:
         """Return 0 for each filter that is masked whole and 1 for the others, (K,); None where all live."""
-        return self._present_factors().filters
+        known = self._factors
+        if known is not None and known.mask() is self.mask and known.form[0] == self.mask._version:
+            return known.filters  # of whatever form the weight is now: FSDP2 gathers it for a while
+        return self._present_factors(self.weight).filters
 
-    def _present_factors(self) -> _Factors:
-        weight, mask = self.weight, self.mask
-        form = (mask._version, weight.dtype, weight.device, weight.stride())
+    def _present_factors(self, weight: Tensor) -> _Factors:
+        mask, here = self.mask, local(weight)
+        form = (mask._version, here.dtype, here.device, here.shape, here.stride())
         if self._factors is None or self._factors.form != form or self._factors.mask() is not mask:
-            self._factors = _Factors(*self._make_factors(), weakref.ref(mask), form)
+            self._factors = _Factors(*self._make_factors(weight), weakref.ref(mask), form)
         return self._factors
 
     @torch.no_grad()
-    def _make_factors(self) -> tuple[Tensor | None, Tensor | None]:
-        weight, mask = self.weight, self.mask
+    def _make_factors(self, weight: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        mask = self.mask
         if mask.is_meta or weight.is_meta or bool(mask.all()):
             return None, None
         live = self.as_filters(mask).flatten(1).any(1)
-        return torch.empty_like(weight).copy_(mask), None if bool(live.all()) else live.to(weight.dtype)
+        factor = torch.empty_like(local(weight)).copy_(part_of(mask, weight))
+        return factor, None if bool(live.all()) else live.to(weight.dtype)
+
+    @torch.no_grad()
+    def _mask_gradient(self, weight: Tensor) -> None:
+        """Zero the gradient of a weight under the mask: of `self.weight`, or of the shard that it was gathered from."""
+        multiplier = self._present_factors(weight).weight
+        if multiplier is not None and weight.grad is not None:
+            local(weight.grad).mul_(multiplier)
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         """Register a parameter as any module does; a new weight has its gradient masked too."""
         super().register_parameter(name, param)
         if name == "weight" and "mask" in self._buffers and param is not None and self.multiplier() is not None:
-            self._watch_gradient()
+            self.watch_gradient()
 
-    def _watch_gradient(self) -> None:
+    def watch_gradient(self) -> None:
         """Zero the gradient of the present weight whenever it has been accumulated."""
-        if self._gradient_hook is not None and self._gradient_hook[0]() is self.weight:
-            return
         if self.weight.requires_grad:
-            hook = _zero_masked_gradient(weakref.ref(self))
-            handle = self.weight.register_post_accumulate_grad_hook(hook)
-            self._gradient_hook = (weakref.ref(self.weight), handle)
+            self.watch("weight", self.weight, _zero_masked_gradient(weakref.ref(self)))
+
+    def watch(self, name: str, parameter: Tensor, hook: Callable[[Tensor], None]) -> None:
+        """Run a hook on a parameter's gradient when it has been accumulated; once, however often it is asked for.
+
+        Copies, pickles and the plain layer made of this one leave it behind.
+        """
+        watched = {} if self._watched is None else self._watched
+        if name not in watched or watched[name][0]() is not parameter:
+            watched[name] = (weakref.ref(parameter), parameter.register_post_accumulate_grad_hook(hook))
+        self._watched = watched
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MaskedLayer:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -131,10 +148,8 @@ def _zero_masked_gradient(layer: weakref.ref[MaskedLayer]) -> Callable[[Tensor],
     @unserializable_hook  # type: ignore[untyped-decorator]
     def hook(weight: Tensor) -> None:
         masked = layer()
-        multiplier = None if masked is None else masked.multiplier()
-        if multiplier is not None and weight.grad is not None:
-            with torch.no_grad():
-                weight.grad.mul_(multiplier)
+        if masked is not None:
+            masked._mask_gradient(weight)
 
     return hook
 
@@ -232,8 +247,8 @@ def mask_layer(module: nn.Module) -> MaskedLayer:
 def unmask_layer(layer: MaskedLayer) -> nn.Module:
     """Turn a masked layer into torch's plain one in place, its weight zero where the mask says so."""
     layer.apply_mask()
-    if layer._gradient_hook is not None:
-        layer._gradient_hook[1].remove()
+    for _, handle in (layer._watched or {}).values():
+        handle.remove()
     for name in _TRANSIENT:
         layer.__dict__.pop(name, None)
     del layer._buffers["mask"]

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from campfire_fx.errors import RegimeError
-from campfire_fx.masked import MaskedLayer
+from campfire_fx.masked import MaskedLayer, plain_class
+from campfire_fx.norms import dead_norms
 from campfire_fx.passes.insert_masks import Norm
+from campfire_fx.sharding import local, reshard, whole
 from campfire_fx.sparsity.assignment import Assignment
 from campfire_fx.sparsity.course import Course
 from campfire_fx.sparsity.record import LayerSparsity, SparsityRecord, measure_layer
@@ -38,15 +40,33 @@ def set_mask(model: nn.Module, layer: MaskedLayer, mask: Tensor) -> None:
             module.set_mask(mask)
 
 
+def mask_names(model: nn.Module) -> list[str]:
+    """Return the names of all masks among a model's buffers."""
+    return [
+        f"{path}.mask"
+        for path, module in model.named_modules(remove_duplicate=False)
+        if isinstance(module, MaskedLayer)
+    ]
+
+
+def copy_masks(source: nn.Module, target: nn.Module, course: Course) -> None:
+    """Give the layers of a model the masks of another one that has the same layers."""
+    for name in course.assignments:
+        mask, layer = find_layer(source, name, course.assignments).mask, find_layer(target, name, course.assignments)
+        if not torch.equal(mask.to(layer.mask.device), layer.mask):
+            set_mask(target, layer, mask)
+
+
 def move_masks(model: nn.Module, course: Course) -> list[Assignment]:
     """Compute the mask of every layer whose threshold has risen, and of no other; returns those layers.
 
     Raises:
         RegimeError: a weight is not finite; no mask has moved.
     """
+    reshard(model.modules())
     moved = [(a, find_layer(model, a.name, course.assignments)) for a in course.moved()]
     for assignment, layer in moved:
-        if not bool(torch.isfinite(layer.weight).all()):
+        if not bool(torch.isfinite(whole(layer.weight.detach())).all()):
             raise RegimeError(
                 f"masks at {assignment.name}: its weight is not finite, so it cannot be ranked. "
                 "Go back to a checkpoint from before training diverged."
@@ -61,7 +81,7 @@ def move_masks(model: nn.Module, course: Course) -> list[Assignment]:
 @torch.no_grad()
 def _next_mask(layer: MaskedLayer, assignment: Assignment, due: float) -> Tensor:
     assert assignment.rule is not None
-    weight, mask = layer.weight.detach(), layer.as_filters(layer.mask)
+    weight, mask = whole(layer.weight.detach()), layer.as_filters(layer.mask)
     if weight.dtype not in (torch.float32, torch.float64):
         weight = weight.float()
     proposal = assignment.rule(layer.as_filters(weight), mask, Goal(due, assignment.sparsity))
@@ -85,13 +105,14 @@ def remask(model: nn.Module, norms: Sequence[Norm], optimizers: Iterable[Optimiz
     tensors: list[Tensor] = []
     factors: list[Tensor] = []
     states = [optimizer.state for optimizer in optimizers]
-    for tensor, factor in (*_masked_weights(model), *_dead_norms(model, norms)):
-        tensors.append(tensor)
+    reshard(model.modules())
+    for tensor, factor in (*_masked_weights(model), *dead_norms(model, norms)):
+        tensors.append(local(tensor))
         factors.append(factor)
         for state in states:
             for value in state.get(tensor, {}).values():
                 if isinstance(value, Tensor) and value.shape == tensor.shape and value.is_floating_point():
-                    tensors.append(value)
+                    tensors.append(local(value))
                     factors.append(factor.to(value.dtype))
     if tensors:
         torch._foreach_mul_(tensors, factors)
@@ -102,24 +123,8 @@ def _masked_weights(model: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
         if isinstance(module, MaskedLayer):
             factor = module.multiplier()
             if factor is not None:
+                module.watch_gradient()  # of a weight that was put in place since (fully_shard)
                 yield module.weight, factor
-
-
-def _dead_norms(model: nn.Module, norms: Sequence[Norm]) -> Iterator[tuple[Tensor, Tensor]]:
-    for norm in norms:
-        layers = [layer for path in norm.convolutions if isinstance(layer := model.get_submodule(path), MaskedLayer)]
-        live = [factor for layer in layers if (factor := layer.live_filters()) is not None]
-        for layer in layers:
-            factor = layer.live_filters()
-            if isinstance(layer.bias, Tensor) and factor is not None:
-                yield layer.bias, factor
-        if not live or len(live) < len(layers):
-            continue  # a convolution without a dead filter keeps every channel of the norm alive
-        factor = torch.stack(live).amax(0)
-        module = model.get_submodule(norm.path)
-        for tensor in (module.weight, module.bias, module.running_mean):
-            if isinstance(tensor, Tensor):
-                yield tensor, factor.to(tensor.dtype)
 
 
 def measure(model: nn.Module, course: Course, unmasked: tuple[tuple[str, str], ...]) -> SparsityRecord:
@@ -144,9 +149,11 @@ def measure(model: nn.Module, course: Course, unmasked: tuple[tuple[str, str], .
 
 def _measure_layer(model: nn.Module, course: Course, assignment: Assignment) -> LayerSparsity:
     layer = find_layer(model, assignment.name, course.assignments)
+    plain = plain_class(layer)
+    assert plain is not None
     return measure_layer(
         assignment.name,
-        type(layer).__name__.removeprefix("Masked"),
+        plain.__name__,
         tuple(layer.weight.shape),
         layer.as_filters(layer.mask),
         final=assignment.sparsity,

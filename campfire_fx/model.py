@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -13,13 +12,12 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_map_only
 from torch.utils.hooks import RemovableHandle
 
-from campfire_fx.attachment import Attachment, after_step, check_attachment
+from campfire_fx.attachment import Attachment, Training, after_step, bare, check_attachment
 from campfire_fx.dressing import Dress
-from campfire_fx.errors import RegimeError
-from campfire_fx.masks import find_layer, measure, move_masks, remask, set_mask
+from campfire_fx.errors import RegimeError, ShrinkError
+from campfire_fx.masks import copy_masks, find_layer, mask_names, measure, move_masks, remask, set_mask
 from campfire_fx.passes.bake_masks import baked_copy
-from campfire_fx.passes.insert_masks import Norm
-from campfire_fx.sparsity.course import Course
+from campfire_fx.sharding import is_sharded
 from campfire_fx.sparsity.record import SparsityRecord
 
 if TYPE_CHECKING:
@@ -28,31 +26,6 @@ if TYPE_CHECKING:
     from campfire_fx.slim import SlimModel
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Training:
-    """What a SparseModel knows beyond the model itself. Copies and pickles leave the attachments behind.
-
-    Attributes:
-        course: what each layer is asked for, and the clock.
-        norms: BatchNorms to be zeroed where their filters are dead; empty for dead_norm="keep".
-        unmasked: (path, reason) of weights that can hold no mask.
-        example: (args, kwargs) that the model was captured with.
-    """
-
-    course: Course
-    norms: tuple[Norm, ...]
-    unmasked: tuple[tuple[str, str], ...]
-    example: tuple[tuple[Any, ...], dict[str, Any]]
-    attachments: list[Attachment] = field(default_factory=list)
-
-    def __getstate__(self) -> tuple[Any, ...]:
-        return self.course, self.norms, self.unmasked, self.example
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.course, self.norms, self.unmasked, self.example = state
-        self.attachments = []
 
 
 class SparseModel(Dress):
@@ -73,7 +46,7 @@ class SparseModel(Dress):
         optimizers attach each, and give one of them steps_per_epoch. Attaching again replaces.
 
         Args:
-            optimizer: built from this model's parameters.
+            optimizer: built from this model's parameters, bare or as Accelerate and Lightning wrap it.
             steps_per_epoch: optimizer steps in an epoch: len(loader), divided by the accumulation steps if any.
 
         Returns:
@@ -83,7 +56,7 @@ class SparseModel(Dress):
             RegimeError: the optimizer holds none of this model's parameters, the number is not positive, or
                 another optimizer counts already.
         """
-        training = self._training
+        training, optimizer = self._training, bare(optimizer)
         others = [known for known in training.attachments if known.optimizer() is not optimizer]
         check_attachment(self, optimizer, steps_per_epoch, others)
         self._detach(optimizer)
@@ -93,6 +66,7 @@ class SparseModel(Dress):
         handle = optimizer.register_step_post_hook(after_step(weakref.ref(self), counts))
         training.attachments.append(Attachment(weakref.ref(optimizer), handle, counts))
         self._advance()
+        self.step()
         return handle
 
     def step(self) -> None:
@@ -146,6 +120,18 @@ class SparseModel(Dress):
         course.own.update(same)
         self.step()
 
+    def follow(self, other: SparseModel) -> None:
+        """Take over masks, schedule and clock of the model in training, of which this one is an average.
+
+        Call it after each update of the average: its weights are not zero by themselves where masks have moved.
+
+        Raises:
+            RegimeError: the other has other layers.
+        """
+        copy_masks(other, self, other._training.course)
+        self._training.course = other._training.course.copy()
+        self.step()
+
     def sparsity(self) -> SparsityRecord:
         """Return target and true sparsity, in all and per layer, with what stays dense and why."""
         return measure(self, self._training.course, self._training.unmasked)
@@ -178,10 +164,16 @@ class SparseModel(Dress):
                 detached from this model.
 
         Raises:
-            ShrinkError: equality cannot be proven; nothing is changed.
+            ShrinkError: equality cannot be proven, or the weights are spread over processes; nothing is changed.
         """
         from campfire_fx.slim import Origin, shrink
 
+        if any(is_sharded(parameter) for parameter in self.parameters()):
+            raise ShrinkError(
+                "shrink: the weights of this model are spread over processes. "
+                "Load its full state_dict into a model that sparsify has made in one process, and shrink that."
+            )
+        optimizer = None if optimizer is None else bare(optimizer)
         if not self.sparsity().frozen:
             logger.warning("shrink: the pruning era is not over, so masks are not final. finalize() makes them so.")
         baked = baked_copy(self)
@@ -221,6 +213,11 @@ class SparseModel(Dress):
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, *rest)
         if key in missing:
             missing.remove(key)
+
+    @property
+    def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
+        """Names of buffers that DistributedDataParallel need not send before every forward: all ranks have the same."""
+        return mask_names(self)
 
     @property
     def example(self) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -42,6 +42,10 @@ class Course:
     reached: dict[str, float] = field(default_factory=dict)
     own: set[str] = field(default_factory=set)
 
+    def copy(self) -> Course:
+        """Return a course that goes its own way from here."""
+        return replace(self, assignments=dict(self.assignments), reached=dict(self.reached), own=set(self.own))
+
     def due(self, assignment: Assignment) -> float:
         """Return the sparsity due now for one layer."""
         return assignment.sparsity * (1.0 if self.frozen else assignment.schedule.fraction(self.epoch))
