@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.hooks import RemovableHandle
 
 from campfire_fx.attachment import Attachment, Training, after_step, bare, check_attachment
-from campfire_fx.dressing import Dress
+from campfire_fx.dressing import Dress, dress
 from campfire_fx.errors import RegimeError, ShrinkError
 from campfire_fx.masks import copy_masks, find_layer, mask_names, measure, move_masks, remask, set_mask
 from campfire_fx.passes.bake_masks import baked_copy
@@ -182,6 +182,41 @@ class SparseModel(Dress):
             self._detach(optimizer)
         slim._origin = Origin(self)  # computes the same, and lives longer than the baked copy
         return slim
+
+    def reconfigure(
+        self, optimizer: Optimizer | None = None, *, residual: str = "union", round_to: int = 1, verify: bool = True
+    ) -> SparseModel:
+        """Return a smaller sparse model to go on training with, so that later epochs are faster.
+
+        `shrink`, with masks on what is left. A step of it is this model's step on the weights that are left, unless
+        dead channels have constants that train: behind a bias that no norm follows, and with dead_norm="keep".
+        Wrap it anew for DistributedDataParallel or torch.compile. (PruneTrain's dynamic reconfiguration.)
+
+        Args:
+            optimizer: of this model; it becomes the new one's, state cut alike, and stays attached if it was.
+            residual: this and the next two as in `shrink`.
+            round_to: keep a multiple of so many channels.
+            verify: prove that the output is the same.
+
+        Raises:
+            RegimeError: the era is not over: masks still move.
+            ShrinkError: as `shrink`; nothing is changed.
+        """
+        from campfire_fx.reconfiguration import mask_again
+
+        if not self.sparsity().frozen:
+            raise RegimeError(
+                f"reconfigure at epoch {self._training.course.epoch}: the pruning era is not over, masks still move. "
+                "Wait for its end, or call finalize() first."
+            )
+        attached = [a for a in self._training.attachments if optimizer and a.optimizer() is bare(optimizer)]
+        slim = self.shrink(residual, round_to=round_to, verify=verify, optimizer=optimizer)
+        training = mask_again(slim, self, self._training)
+        smaller = dress(slim, SparseModel, {"_training": training})
+        smaller.step()
+        if optimizer is not None and attached:
+            smaller.attach(optimizer, training.course.steps_per_epoch if attached[0].counts else None)
+        return smaller
 
     def get_extra_state(self) -> Tensor:
         """Return what a state_dict holds besides weights and masks: schedule and clock, uint8."""
