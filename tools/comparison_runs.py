@@ -1,0 +1,244 @@
+"""The runs of a comparison: which there are, how one is trained and measured, and the file that it becomes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from campfire_fx import SparseModel, export, load, sparsify  # noqa: E402
+from campfire_fx.measure import latencies, macs, parameters  # noqa: E402
+from campfire_fx.robustness import Normalisation, attack  # noqa: E402
+from campfire_fx.sparsity import regime_named  # noqa: E402
+from campfire_fx.sparsity.assignment import check_sparsity  # noqa: E402
+from campfire_fx.train.data import ImageData  # noqa: E402
+from campfire_fx.train.loop import fit, outputs  # noqa: E402
+from campfire_fx.train.models import build_model  # noqa: E402
+from campfire_fx.train.networks import restart  # noqa: E402
+from campfire_fx.train.recipe import Recipe  # noqa: E402
+
+DENSE = "dense"
+LATENCY_BATCH = 64
+_REPEATS = 60
+_ATTACK_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One network to train.
+
+    Attributes:
+        method: "dense", or a regime by name.
+        sparsity: that the regime is asked for; 0 for dense.
+        seed: of initial weights and of the order and augmentation of images.
+        scratch: train the slim widths that the run of the same name gave, with new weights.
+    """
+
+    method: str
+    sparsity: float
+    seed: int
+    scratch: bool = False
+
+    @property
+    def label(self) -> str:
+        """What it is called in tables, whatever the seed."""
+        what = self.method if self.method == DENSE else f"{self.method} {100 * self.sparsity:g} %"
+        return f"{what}, slim from scratch" if self.scratch else what
+
+    @property
+    def name(self) -> str:
+        """What its files are called."""
+        return (
+            self.label.replace(" %", "").replace(", ", "-").replace(" ", "-").replace(":", "of") + f"-seed{self.seed}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What all runs of a folder share, so that they can be compared."""
+
+    data: str
+    model: str
+    shape: tuple[int, int, int]
+    classes: int
+    recipe: Recipe
+
+    def to_facts(self) -> dict[str, Any]:
+        """Return it as JSON would give it back."""
+        facts: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return facts
+
+    def build(self) -> nn.Module:
+        """Return the dense network with new weights."""
+        network = build_model(self.model, classes=self.classes, channels=self.shape[0])
+        return network.to(memory_format=torch.channels_last)  # a third less time on a CPU
+
+
+def plan(methods: list[str], sparsities: list[float], seeds: list[int], *, scratch: bool = True) -> list[Run]:
+    """List the runs in the order in which an unfinished comparison says most.
+
+    A seed is finished before the next one begins; in each, dense comes first and the runs from scratch last. A
+    regime that fixes its own sparsity (N:M) runs at that one alone.
+    """
+    runs: list[Run] = []
+    for sparsity in sparsities:
+        check_sparsity(sparsity, "--sparsities")
+    for seed in seeds:
+        sparse = []
+        for sparsity in sparsities:
+            for method in methods:
+                fixed = regime_named(method).sparsity
+                sparse.append(Run(method, sparsity if fixed is None else fixed, seed))
+        sparse = list(dict.fromkeys(sparse))
+        runs += [Run(DENSE, 0.0, seed), *sparse]
+        if scratch:
+            runs += [replace(run, scratch=True) for run in sparse]
+    return runs
+
+
+def execute(run: Run, budget: Budget, data: ImageData, folder: Path) -> dict[str, Any]:
+    """Train and measure one network and write its files; returns what its JSON file holds.
+
+    The network is kept as a .safetensors file and the code beside it: `load` gives it back. The test images are
+    looked at once, after training.
+    """
+    began = time.perf_counter()
+    parent = replace(run, scratch=False)
+    if run.scratch and _as_wide_as_dense(read(folder, parent)):
+        # Not a channel was removed: its widths from scratch are those of the dense run.
+        facts = read(folder, Run(DENSE, 0.0, run.seed)) | {"same_as": Run(DENSE, 0.0, run.seed).name, "seconds": 0.0}
+        return _write(facts | {"run": asdict(run)}, folder, run)
+    network, found = _trained(run, budget, data, folder)
+    network.eval()
+    file = export(network, folder / f"{run.name}.safetensors", _example(budget))
+    facts = {"run": asdict(run), "budget": budget.to_facts(), "bytes": file.bytes, "same_as": None}
+    facts |= found | _measured(network, budget) | _tested(network, data)
+    return _write(facts | {"seconds": time.perf_counter() - began, "fgsm": None}, folder, run)
+
+
+def _trained(run: Run, budget: Budget, data: ImageData, folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the trained network, slim where it was sparse, and what is known from its training."""
+    torch.manual_seed(run.seed)
+    if run.scratch:
+        network = load(folder / f"{replace(run, scratch=False).name}.safetensors")
+        assert isinstance(network, nn.Module)  # what .safetensors files hold
+        network = restart(network).to(memory_format=torch.channels_last)
+        return network, _fitted(network, run, budget, data)
+    network = budget.build()
+    if run.method == DENSE:
+        return network, _fitted(network, run, budget, data)
+    sparse = sparsify(
+        network, run.method, sparsity=run.sparsity, era=budget.recipe.era, example_inputs=_example(budget)
+    )
+    facts = _fitted(sparse, run, budget, data)
+    slim = sparse.eval().shrink()
+    assert slim.verification is not None  # shrink proves unless told not to
+    return slim, facts | _sparsity(sparse) | {"difference": slim.verification.difference}
+
+
+def _fitted(network: nn.Module, run: Run, budget: Budget, data: ImageData) -> dict[str, Any]:
+    began = time.perf_counter()
+    epochs = fit(network, data, budget.recipe, seed=run.seed, title=run.label)
+    took = time.perf_counter() - began
+    return {"valid": epochs[-1].valid, "losses": [epoch.loss for epoch in epochs], "training_seconds": took}
+
+
+def _sparsity(sparse: SparseModel) -> dict[str, Any]:
+    record = sparse.sparsity()
+    kernels, window = record.shares
+    return {
+        "target": record.target,
+        "true": record.true,
+        "overall": record.overall,
+        "kernels": kernels,
+        "window": window,
+        "dead_filters": sum(layer.dead_filters for layer in record.layers),
+    }
+
+
+def _measured(network: nn.Module, budget: Budget) -> dict[str, Any]:
+    """Measure sizes, and the time of a batch against the dense network's, in turns: a busy machine slows both."""
+    dense = budget.build().eval()
+    times = latencies({"this": network, "dense": dense}, (torch.randn(LATENCY_BATCH, *budget.shape),), repeats=_REPEATS)
+    return {
+        "parameters": parameters(network),
+        "nonzero": sum(int(tensor.count_nonzero()) for tensor in network.parameters()),
+        "macs": macs(network, (_example(budget),)).total,
+        "latency_ms": times["this"].median_ms,
+        "dense_latency_ms": times["dense"].median_ms,
+    }
+
+
+def _tested(network: nn.Module, data: ImageData) -> dict[str, Any]:
+    right = outputs(network, data.test, data).argmax(1) == data.test.targets
+    return {"images": len(right), "accuracy": float(right.double().mean()), "right": pack(right)}
+
+
+def _as_wide_as_dense(facts: dict[str, Any]) -> bool:
+    budget = facts["budget"]
+    dense = build_model(budget["model"], classes=budget["classes"], channels=budget["shape"][0])
+    return facts["parameters"] == parameters(dense)
+
+
+def _example(budget: Budget) -> Tensor:
+    return torch.randn(1, *budget.shape, generator=torch.Generator().manual_seed(0))
+
+
+def pack(flags: Tensor) -> str:
+    """Return bools (N,) as hexadecimal text, first image first."""
+    bits = "".join("1" if flag else "0" for flag in flags.tolist())
+    return f"{int('1' + bits, 2):x}"
+
+
+def unpack(text: str) -> Tensor:
+    """Undo `pack`."""
+    return torch.tensor([bit == "1" for bit in f"{int(text, 16):b}"[1:]])
+
+
+def path_of(folder: Path, run: Run) -> Path:
+    """Return where the JSON file of a finished run is."""
+    return folder / f"{run.name}.json"
+
+
+def read(folder: Path, run: Run) -> dict[str, Any]:
+    """Read what `execute` wrote."""
+    facts: dict[str, Any] = json.loads(path_of(folder, run).read_text(encoding="utf-8"))
+    return facts
+
+
+def _write(facts: dict[str, Any], folder: Path, run: Run) -> dict[str, Any]:
+    """Write whole or not at all: a file that is there is of a finished run."""
+    path = path_of(folder, run)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+    return facts
+
+
+def attacked(run: Run, epsilons: list[float], data: ImageData, folder: Path) -> dict[str, Any]:
+    """Add what a finished network still knows under FGSM to its file, for the epsilons (in 1/255) that it lacks."""
+    facts = read(folder, run)
+    known = facts["fgsm"] or {}
+    missing = [epsilon for epsilon in epsilons if f"{epsilon:g}/255" not in known]
+    if not missing:
+        return facts
+    network = load(folder / f"{facts['same_as'] or run.name}.safetensors")
+    assert isinstance(network, nn.Module)  # what .safetensors files hold
+    images, targets = data.test.images.float() / 255, data.test.targets
+    batches = zip(images.split(_ATTACK_BATCH), targets.split(_ATTACK_BATCH), strict=True)
+    steps = [epsilon / 255 for epsilon in missing]
+    record = attack({run.name: network}, batches, steps, normalisation=Normalisation(data.mean, data.std))
+    (curve,) = record.curves
+    by_step = dict(zip(record.epsilons, curve.right, strict=True))
+    shares = {f"{epsilon:g}/255": by_step[epsilon / 255] / record.images for epsilon in missing}
+    return _write(facts | {"fgsm": known | shares}, folder, run)

@@ -1,0 +1,147 @@
+"""What the runs of a comparison say together: means and intervals, as Markdown and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from comparison_runs import DENSE, Run, unpack
+
+# Student's t, 97.5 %, for 1, 2, ... degrees of freedom; more degrees take the last, which is a little wide.
+_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+_NORMAL = 1.96
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A mean over seeds and half the width of its 95 % interval (Student's t); None where there is one seed."""
+
+    mean: float
+    half: float | None
+
+    def __str__(self) -> str:
+        return f"{100 * self.mean:.2f}" + ("" if self.half is None else f" ± {100 * self.half:.2f}")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One method at one sparsity, over the seeds that have finished.
+
+    Attributes:
+        label: its name.
+        seeds: which have finished.
+        accuracy: on the test images, a share.
+        less: its accuracy less that of the dense runs of the same seeds, in points, on the same images, and half of
+            the 95 % interval: what other test images would have changed, the networks being as they are. None for
+            dense, and where no dense run of a seed has finished.
+        facts: other numbers, means over the seeds; None where there are none.
+        under_attack: accuracy by epsilon.
+        same_as: runs from scratch that are the dense ones, since no channel was removed.
+    """
+
+    label: str
+    seeds: tuple[int, ...]
+    accuracy: Spread
+    less: tuple[float, float] | None
+    facts: dict[str, float | None]
+    under_attack: dict[str, Spread]
+    same_as: int
+
+
+_FACTS = (
+    "target", "true", "overall", "kernels", "window", "dead_filters", "parameters", "nonzero", "macs", "bytes",
+    "latency_ms", "latency_ratio", "training_seconds", "difference",
+)  # fmt: skip
+
+
+def rows_of(finished: Sequence[tuple[Run, dict[str, Any]]]) -> list[Row]:
+    """Gather finished runs by method and sparsity, in the order in which they are given."""
+    dense = {run.seed: facts for run, facts in finished if run.method == DENSE}
+    by_label: dict[str, list[tuple[Run, dict[str, Any]]]] = {}
+    for run, facts in finished:
+        by_label.setdefault(run.label, []).append((run, facts))
+    return [_row(label, members, dense) for label, members in by_label.items()]
+
+
+def _row(label: str, members: list[tuple[Run, dict[str, Any]]], dense: dict[int, dict[str, Any]]) -> Row:
+    runs, found = [run for run, _ in members], [facts for _, facts in members]
+    for run, facts in members:
+        facts["latency_ratio"] = 1.0 if run.method == DENSE else facts["latency_ms"] / facts["dense_latency_ms"]
+    attacks = [facts["fgsm"] or {} for facts in found]
+    epsilons = [epsilon for epsilon in attacks[0] if all(epsilon in attack for attack in attacks)]
+    pairs = [(facts, dense[run.seed]) for run, facts in members if run.seed in dense and run.method != DENSE]
+    return Row(
+        label=label,
+        seeds=tuple(run.seed for run in runs),
+        accuracy=spread([facts["accuracy"] for facts in found]),
+        less=paired(pairs) if pairs else None,
+        facts={name: _mean([facts.get(name) for facts in found]) for name in _FACTS},
+        under_attack={epsilon: spread([attack[epsilon] for attack in attacks]) for epsilon in epsilons},
+        same_as=sum(facts["same_as"] is not None for facts in found),
+    )
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return the mean and its interval over seeds."""
+    if len(values) == 1:
+        return Spread(values[0], None)
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    return Spread(statistics.fmean(values), _T[min(len(values) - 1, len(_T)) - 1] * error)
+
+
+def paired(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> tuple[float, float]:
+    """Return the mean difference in accuracy of pairs of runs, in points, and half of its interval over images."""
+    each = [unpack(this["right"]).double() - unpack(other["right"]).double() for this, other in pairs]
+    by_image = torch.stack(each).mean(0)
+    error = float(by_image.std()) / math.sqrt(len(by_image))
+    return 100 * float(by_image.mean()), 100 * _NORMAL * error
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """Return all numbers as CSV text; shares in [0, 1], differences in points."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    epsilons = list(dict.fromkeys(epsilon for row in rows for epsilon in row.under_attack))
+    attacked = [f"fgsm_{epsilon}" for epsilon in epsilons]
+    writer.writerow(["run", "seeds", "accuracy", "accuracy_half", "less", "less_half", *_FACTS, *attacked, "same_as"])
+    for row in rows:
+        less = row.less or (None, None)
+        shares = [row.under_attack[e].mean if e in row.under_attack else None for e in epsilons]
+        numbers = [row.accuracy.mean, row.accuracy.half, *less, *row.facts.values(), *shares]
+        cells = ["" if number is None else f"{number:.6g}" for number in numbers]
+        writer.writerow([row.label, " ".join(map(str, row.seeds)), *cells, row.same_as])
+    return text.getvalue()
+
+
+def to_markdown(rows: Sequence[Row]) -> str:
+    """Return the numbers that matter as a Markdown table."""
+    epsilons = list(dict.fromkeys(epsilon for row in rows for epsilon in row.under_attack))
+    titles = ["run", "seeds", "accuracy %", "less dense, points"]
+    titles += [f"FGSM {epsilon} %" for epsilon in epsilons]
+    titles += ["true sparsity %", "parameters", "non-zero", "MMACs", "kB", "time / dense"]
+    lines = [f"| {' | '.join(titles)} |", f"|{'|'.join(['---', *['---:'] * (len(titles) - 1)])}|"]
+    for row in rows:
+        cells = [row.label + (" (= dense)" if row.same_as == len(row.seeds) else "")]
+        cells += [", ".join(map(str, row.seeds)), str(row.accuracy)]
+        cells += ["" if row.less is None else f"{row.less[0]:+.2f} ± {row.less[1]:.2f}"]
+        cells += [str(row.under_attack[epsilon]) if epsilon in row.under_attack else "" for epsilon in epsilons]
+        cells += [_shown(row.facts["true"], 100, ".1f"), _shown(row.facts["parameters"], 1, ",.0f")]
+        cells += [_shown(row.facts["nonzero"], 1, ",.0f"), _shown(row.facts["macs"], 1e-6, ".2f")]
+        cells += [_shown(row.facts["bytes"], 1e-3, ".0f"), _shown(row.facts["latency_ratio"], 1, ".2f")]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(value: float | None, scale: float, form: str) -> str:
+    return "" if value is None else format(value * scale, form)

@@ -1,0 +1,197 @@
+"""Compare sparse-training methods on real images: same seeds, same budget, and the slim widths from scratch.
+
+    python tools/run_comparison.py --data path/to/cifar10 --data-name "CIFAR-10 (JPEG copy)"   # the whole of it
+    python tools/run_comparison.py --data path/to/cifar10 --minutes 40    # begin no run that would end later
+    python tools/run_comparison.py --data path/to/cifar10 --list          # what is left, and how long it takes
+    python tools/run_comparison.py --data digits --epochs 1 --seeds 0     # to see that it runs
+    python tools/run_comparison.py --data path/to/cifar10 --model resnet20 --methods combined --sparsities 0.7 \\
+        --output runs/comparison-resnet20
+
+Trains dense, and every method at every sparsity, shrinks what is sparse, and trains the slim widths from scratch.
+Each finished run is a JSON file in --output, with its network beside it: stop it at any moment and give the same
+command again; it goes on with what is missing. The table (comparison.md, comparison.csv) is written after each run
+from the runs that have finished, and says what is missing.
+
+The validation images are held out of the training images; the test images are looked at once, after a training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from comparison_runs import DENSE, ROOT, Budget, Run, attacked, execute, path_of, plan, read
+from comparison_tables import rows_of, to_csv, to_markdown
+from torch.nn import functional as F
+
+sys.path.insert(0, str(ROOT))
+
+from campfire_fx.errors import CampfireError
+from campfire_fx.train.data import ImageData, Where, open_data
+from campfire_fx.train.recipe import recipe_for
+
+LEGEND = """\
+- accuracy: of the test images; with several seeds their mean and its 95 % interval (Student's t).
+- less dense: accuracy less that of the dense runs of the same seeds, and its 95 % interval over the test images.
+- FGSM: accuracy after one step of that size on raw images, against the network's own gradient; an image counts if it is
+  right before, too. The slim network is attacked; it computes what the sparse one does.
+- true sparsity: zeros among the weights of the layers that are pruned. Parameters, non-zero ones, multiply-accumulates
+  of one image and file size are the slim network's.
+- time / dense: of a batch of 64, medians of calls in turns with the dense network.
+- slim from scratch: the slim widths with new weights and the same budget.
+"""
+METHODS = ("combined", "ck", "window", "unstructured", "2:4", "1:4")
+
+
+def main() -> int:
+    """Run what is missing, and write the table."""
+    options = parse()
+    torch.set_num_threads(options.threads)
+    try:
+        runs = plan(options.methods, options.sparsities, options.seeds, scratch=not options.no_scratch)
+        data = open_data(options.data, Where(options.data_root, options.image_size))
+        recipe = recipe_for(options.data, epochs=options.epochs, era=options.era, batch=options.batch)
+        name = options.data_name or Path(options.data).name
+        budget = Budget(name, options.model, data.shape, len(data.classes), recipe)
+        options.output.mkdir(parents=True, exist_ok=True)
+        check(runs, budget, options.output)
+        return work(runs, budget, data, options)
+    except CampfireError as error:
+        print(f"run_comparison: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped. Give the command again to go on.", file=sys.stderr)
+        return 130
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="digits", help="digits, fashion-mnist, cifar10, or a folder of images")
+    parser.add_argument("--data-root", type=Path, default=Path("data"), help="where data sets known by name lie")
+    parser.add_argument("--data-name", help="what the data are called in the table (default: the folder's name)")
+    parser.add_argument("--image-size", type=int, help="resize images to this side")
+    parser.add_argument("--model", default="resnet8")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), help=f"regimes (default: {' '.join(METHODS)})")
+    parser.add_argument("--sparsities", nargs="+", type=float, default=[0.6, 0.8])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--epochs", type=int, default=12, help="of every network")
+    parser.add_argument("--era", nargs=2, type=int, help="first and last epoch (default: a fifth to six tenths)")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--epsilons", nargs="+", type=float, default=[2.0, 4.0, 8.0], help="of FGSM, in 1/255")
+    parser.add_argument("--no-scratch", action="store_true", help="leave out the slim widths from scratch")
+    parser.add_argument("--output", type=Path, default=Path("runs/comparison"))
+    parser.add_argument("--minutes", type=float, help="begin no run that would end after so many minutes")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--list", action="store_true", help="say what is left, and train nothing")
+    options = parser.parse_args()
+    if options.era is not None:
+        options.era = tuple(options.era)
+    return options
+
+
+def check(runs: list[Run], budget: Budget, folder: Path) -> None:
+    """Refuse a folder whose runs had another budget, data or network: they could not be compared."""
+    for run in runs:
+        if not path_of(folder, run).exists():
+            continue
+        theirs = read(folder, run)["budget"]
+        odd = [key for key, mine in budget.to_facts().items() if theirs.get(key) != mine]
+        if odd:
+            raise CampfireError(
+                f"Run at {path_of(folder, run)}: its {odd[0]} was {json.dumps(theirs.get(odd[0]))}, not"
+                f" {json.dumps(budget.to_facts()[odd[0]])}. Give another --output."
+            )
+
+
+def work(runs: list[Run], budget: Budget, data: ImageData, options: argparse.Namespace) -> int:
+    """Do the missing runs one after the other; the table is renewed after each."""
+    began, folder = time.perf_counter(), options.output
+    while True:
+        add_attacks(runs, data, options)
+        left = [run for run in runs if not path_of(folder, run).exists()]
+        write_table(runs, left, budget, options)
+        each = seconds_of_one(runs, budget, data, folder) if left else 0.0
+        done, time_left = len(runs) - len(left), told(each * len(left))
+        print(f"{done} of {len(runs)} runs done, {len(left)} left: {time_left}", flush=True)
+        if options.list or not left:
+            print("\n".join(run.name for run in left) if options.list else f"The table is in {folder}/comparison.md")
+            return 0
+        passed = time.perf_counter() - began
+        if options.minutes is not None and passed + each > 60 * options.minutes:
+            print(f"Stopped: {left[0].name} would end after {options.minutes:g} minutes. Give the command again.")
+            return 0
+        facts = execute(left[0], budget, data, folder)
+        print(f"{left[0].name}: {facts['accuracy']:.2%} in {told(facts['seconds'])}", flush=True)
+
+
+def add_attacks(runs: list[Run], data: ImageData, options: argparse.Namespace) -> None:
+    """Attack the networks of finished runs that have not been attacked with these epsilons."""
+    for run in runs:
+        if path_of(options.output, run).exists():
+            attacked(run, options.epsilons, data, options.output)
+
+
+def seconds_of_one(runs: list[Run], budget: Budget, data: ImageData, folder: Path) -> float:
+    """Expect a run to take as long as those that have finished; where none has, as a few steps tell."""
+    took = [read(folder, run)["seconds"] for run in runs if path_of(folder, run).exists()]
+    took = [seconds for seconds in took if seconds]
+    return statistics.median(took) if took else _probed(budget, data)
+
+
+def _probed(budget: Budget, data: ImageData) -> float:
+    network, batch = budget.build(), min(budget.recipe.batch, len(data.train))
+    times = []
+    for _ in range(4):
+        began = time.perf_counter()
+        F.cross_entropy(network(torch.randn(batch, *budget.shape)), torch.zeros(batch).long()).backward()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[1:]) * (len(data.train) // batch) * budget.recipe.epochs
+
+
+def told(seconds: float) -> str:
+    """Say how long something takes."""
+    return f"about {seconds / 60:.0f} minutes" if seconds >= 90 else f"about {seconds:.0f} seconds"
+
+
+def write_table(runs: list[Run], left: list[Run], budget: Budget, options: argparse.Namespace) -> None:
+    """Write comparison.md and comparison.csv from the runs that have finished."""
+    finished = [(run, read(options.output, run)) for run in runs if run not in left]
+    if not finished:
+        return
+    rows = rows_of(finished)
+    (options.output / "comparison.csv").write_text(to_csv(rows), encoding="utf-8")
+    lines = [*_setting(budget, options, finished), "", to_markdown(rows)]
+    lines.append(LEGEND)
+    if left:
+        lines.append(f"Missing ({len(left)} of {len(runs)} runs): {', '.join(run.name for run in left)}.\n")
+    (options.output / "comparison.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _setting(budget: Budget, options: argparse.Namespace, finished: list[tuple[Run, dict[str, Any]]]) -> list[str]:
+    recipe, seconds = budget.recipe, [facts["training_seconds"] for run, facts in finished if run.method == DENSE]
+    hidden = {"--data": "FOLDER" if Path(options.data).is_dir() else options.data, "--output": "FOLDER"}
+    words = sys.argv[1:]
+    for option, stand_in in hidden.items():
+        words = [stand_in if before == option else word for before, word in zip(["", *words], words, strict=False)]
+    setting = (
+        f"{budget.data}, {budget.model}, {recipe.epochs} epochs of batches of {recipe.batch}, SGD with Nesterov"
+        f" momentum {recipe.momentum} and weight decay {recipe.decay}, learning rate up to {recipe.rate} and down"
+        f" along a cosine, channels_last; pruning era {recipe.era[0]} to {recipe.era[1]};"
+        f" torch {torch.__version__.split('+')[0]}, {options.threads} CPU thread(s)."
+    )
+    lines = [setting, "", f"    python tools/run_comparison.py {shlex.join(words)}"]
+    if seconds:
+        lines += ["", f"A dense training took {told(statistics.median(seconds))}."]
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())
