@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from campfire_fx.errors import ReportError
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from campfire_fx.robustness import AttackRecord
 
+_GAP = 0.07  # of the axis: what a number takes
 _UNITS = {"raw": "FGSM step ε (on images from 0 to 1)", "normalised": "FGSM step ε (standard deviations)"}
 
 
@@ -42,7 +44,9 @@ def robustness_curves(record: AttackRecord, *, title: str = "Accuracy under FGSM
         low, high = ([100 * getattr(share, end) for share in shares] for end in ("low", "high"))
         axes.fill_between(record.epsilons, low, high, color=look["color"], alpha=0.1, linewidth=0)
     axes.set_ylim(0, 102)
-    axes.set_xticks(record.epsilons)
+    gaps = [b - a for a, b in pairwise(record.epsilons)]
+    if gaps and min(gaps) > _GAP * record.epsilons[-1]:
+        axes.set_xticks(record.epsilons)  # else they would be written over each other
     axes.grid(axis="y", color=PALE, linewidth=0.6)
     label(axes, _UNITS.get(record.space, record.space), "images still classified rightly (%)")
     legend(axes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -200,6 +201,13 @@ def test_attack_lines_are_the_accuracies() -> None:
     assert drawn["dense"] == ([0.0, 0.1, 0.2], [98.0, 40.0, 10.0])
     assert drawn["slim"] == ([0.0, 0.1, 0.2], [96.0, 42.0, 8.0])
     assert "from 0 to 1" in figure.axes[0].get_xlabel()
+
+
+def test_epsilons_are_marked_where_there_is_room() -> None:
+    axes = pictures.robustness_curves(ATTACKED).axes[0]
+    assert list(axes.get_xticks()) == [0.0, 0.1, 0.2]
+    close = dataclasses.replace(ATTACKED, epsilons=(0.0, 0.001, 0.2))
+    assert 0.001 not in pictures.robustness_curves(close).axes[0].get_xticks()
 
 
 def test_a_network_of_a_run_has_one_colour_in_all_pictures() -> None:
