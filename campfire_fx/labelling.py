@@ -53,6 +53,7 @@ class GraphRun:
     args: list[Any]
     values: dict[fx.Node, Any] = field(default_factory=dict)
     _called: dict[tuple[str, Any], _Called] = field(default_factory=dict)
+    _modules: dict[str, nn.Module] = field(default_factory=dict)
 
     def rule(self, node: fx.Node) -> Rule:
         """Return the rule of a calling node; operations without a row are barriers."""
@@ -70,10 +71,15 @@ class GraphRun:
         key = (node.op, node.target)
         found = self._called.get(key)
         if found is None:
-            module = self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+            module = self._module(str(node.target)) if node.op == "call_module" else None
             target: Any = node.target if module is None else known_class(module) or f"module {type(module).__name__}"
             found = self._called[key] = _Called(module, target, lookup(target) or BARRIER)
         return found
+
+    def _module(self, path: str) -> nn.Module:
+        if not self._modules:  # a walk along every path would take longer
+            self._modules = dict(self.module.named_modules(remove_duplicate=False))
+        return self._modules[path]
 
 
 @dataclass(slots=True, eq=False)

@@ -11,6 +11,7 @@ output of any producer, so that they can be removed together with the channels t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -126,6 +127,27 @@ def lines(labels: Tensor, dim: int) -> Tensor:
     size = labels.shape[dim]
     small = collapse(labels).movedim(dim, 0)
     return small.expand(size, *small.shape[1:]).reshape(size, -1)
+
+
+def concatenated(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Return `torch.cat`; dimensions along which every operand is stretched stay so, and are not written out."""
+    first = tensors[0]
+    strides = [t.stride() for t in tensors]
+    if any(len(stride) != first.ndim for stride in strides):
+        return torch.cat(list(tensors), dim)
+    along = dim % first.ndim
+    whole = [t.shape for t in tensors]
+    stretched = {
+        d
+        for d, size in enumerate(first.shape)
+        if d != along and size > 1 and all(stride[d] == 0 for stride in strides) and all(s[d] == size for s in whole)
+    }
+    if not stretched:
+        return torch.cat(list(tensors), along)
+    narrow = [[1 if d in stretched else size for d, size in enumerate(shape)] for shape in whole]
+    parts = [t.as_strided(size, stride) for t, size, stride in zip(tensors, narrow, strides, strict=True)]
+    together = torch.cat(parts, along)
+    return together.expand([first.shape[d] if d in stretched else size for d, size in enumerate(together.shape)])
 
 
 def any_along(mask: Tensor, dim: int) -> Tensor:

@@ -33,6 +33,7 @@ class Reader:
         constant: what each input channel brings if it is constant (in all calls alike), else NaN.
         padded: zeros surround the input in some call, so constants other than zero must be merged, not folded.
         foldable: which inputs are constant: they can be dropped, after folding or merging, (G, C/G).
+        mergeable: which inputs are non-zero constants behind padding, (G, C/G); None where none are.
         used, written: which inputs any output reads, (G, C/G); which outputs read anything, (G, K/G).
     """
 
@@ -45,16 +46,17 @@ class Reader:
     foldable: Tensor = field(init=False)
     used: Tensor = field(init=False)
     written: Tensor = field(init=False)
-    _mergeable: Tensor | None = field(init=False)
+    mergeable: Tensor | None = field(init=False)
     _seen: Tensor = field(init=False)
     _read: Tensor = field(init=False)
     _done: bool = False
+    _counts: tuple[int, int] = (-1, -1)
 
     def __post_init__(self) -> None:
         self.foldable = ~self.constant.isnan()
         self.used, self.written = any_along(self.reads, 1), any_along(self.reads, 2)
         shifts = self.foldable & (self.constant != 0) if self.padded else None
-        self._mergeable = shifts if shifts is not None and shifts.any() else None
+        self.mergeable = shifts if shifts is not None and shifts.any() else None
         self._seen = torch.zeros_like(self.outputs, dtype=torch.bool)
         self._read = torch.zeros_like(self.inputs, dtype=torch.bool)
 
@@ -98,7 +100,13 @@ class Reader:
 
     def merged(self, alive: Tensor) -> Tensor | None:
         """Which inputs are non-zero constants that must be merged into one of them, (G, C/G); None: none ever are."""
-        return None if self._mergeable is None else self._mergeable & self.read_by_live(alive)
+        return None if self.mergeable is None else self.mergeable & self.read_by_live(alive)
+
+    def moved(self, alive: Tensor) -> bool:
+        """Whether an input has come alive, or is read, since the last time of asking."""
+        counts = (int(alive.numpy()[self.inputs.numpy()].sum()), int(self.read_by_live(alive).numpy().sum()))
+        before, self._counts = self._counts, counts
+        return before != counts
 
 
 @dataclass(slots=True, eq=False)
@@ -191,27 +199,24 @@ def _sweep(live: Liveness) -> None:
 
 def _merge(live: Liveness) -> bool:
     """Choose, per reader and group, the constant channel that the others are merged into; keep it alive."""
-    live.merges.clear()
     changed = False
     for reader in live.readers:
-        merged = reader.merged(live.alive)
-        if merged is None:
+        if reader.mergeable is None or not reader.moved(live.alive):
             continue
-        groups = merged.any(1).nonzero().flatten()
-        if not groups.numel():
-            continue
-        merged, inputs = merged[groups], reader.inputs[groups]
-        size = torch.where(merged, reader.constant[groups].abs(), -1.0)
-        kept = live.alive[inputs] & merged
-        usable = kept & (size >= _WORTH_MERGING_INTO * size.amax(1, keepdim=True))
-        best = torch.where(usable, size, -1.0).argmax(1)
-        channel = torch.where(usable.any(1), best, size.argmax(1))
-        roots = inputs.gather(1, channel.unsqueeze(1)).flatten()
-        changed |= not bool(live.alive[roots].all())
-        live.alive[roots] = True
-        several = merged.sum(1) > 1
-        if several.any():
-            chosen = zip(groups[several].tolist(), channel[several].tolist(), strict=True)
+        inputs, alive = reader.inputs.numpy(), live.alive.numpy()
+        merged = reader.mergeable.numpy() & reader.read_by_live(live.alive).numpy()
+        size = np.where(merged, np.abs(reader.constant.numpy()), -1.0)
+        usable = alive[inputs] & merged & (size >= _WORTH_MERGING_INTO * size.max(1, keepdims=True))
+        best = np.where(usable, size, -1.0).argmax(1)
+        channel = np.where(usable.any(1), best, size.argmax(1))
+        groups = np.flatnonzero(merged.any(1))
+        roots = inputs[groups, channel[groups]]
+        changed |= not alive[roots].all()
+        alive[roots] = True
+        several = groups[merged[groups].sum(1) > 1]
+        live.merges.pop(id(reader.mixer.weight), None)
+        if several.size:
+            chosen = zip(several.tolist(), channel[several].tolist(), strict=True)
             live.merges[id(reader.mixer.weight)] = list(chosen)
     return changed
 
@@ -219,16 +224,21 @@ def _merge(live: Liveness) -> bool:
 def _balance_groups(live: Liveness) -> bool:
     """Grouped convolutions keep groups equal: a group goes whole, or all keep as many as the fullest."""
     changed = False
+    alive = live.alive.numpy()
     for reader in live.readers:
         if reader.reads.shape[0] == 1 or reader.reads.shape[1:] == (1, 1):
             continue
-        stays = (live.alive[reader.inputs].any(1) | live.alive[reader.outputs].any(1)).unsqueeze(1)
-        for port in (reader.inputs, reader.outputs):
-            kept = live.alive[port]
-            short = torch.where(stays, kept.sum(1).amax().clamp(min=1) - kept.sum(1, keepdim=True), 0)
+        ports = reader.inputs.numpy(), reader.outputs.numpy()
+        stays = (alive[ports[0]].any(1) | alive[ports[1]].any(1))[:, None]
+        for port in ports:
+            kept = alive[port]
+            count = kept.sum(1, keepdims=True)
+            short = np.where(stays, max(int(count.max()), 1) - count, 0)
+            if not short.any():
+                continue
             revived = ~kept & ((~kept).cumsum(1) <= short)
             if revived.any():
-                live.alive[port[revived]] = True
+                alive[port[revived]] = True
                 changed = True
                 break  # a revived label may count in several groups: look again first
     return changed

@@ -35,7 +35,9 @@ def borrowing_copy(model: nn.Module) -> nn.Module:
     `private_copy`.
     """
     modules = list(model.modules())
-    if not all(_copies_plainly(module) for module in modules):
+    if any(module._forward_pre_hooks or parametrize.is_parametrized(module) for module in modules):
+        return private_copy(model)
+    if not all(_copies_plainly(cls) for cls in {type(module) for module in modules}):
         return private_copy(model)
     memo: dict[int, Any] = {id(module): object.__new__(type(module)) for module in modules}
     shells = [(module, memo[id(module)]) for module in modules]
@@ -63,12 +65,10 @@ def own_parameters(model: nn.Module, lender: nn.Module) -> dict[int, Tensor]:
     return {key: memo[key] for key in borrowed & memo.keys()}
 
 
-def _copies_plainly(module: nn.Module) -> bool:
-    """Whether copying a module means copying its attributes, and its parameters are only read."""
-    if module._forward_pre_hooks or parametrize.is_parametrized(module):
-        return False
+def _copies_plainly(cls: type) -> bool:
+    """Whether copying a module means copying its attributes, as it does where a class says nothing else."""
     for name in _COPYING:
-        owner = next((base for base in type(module).__mro__ if name in vars(base)), object)
+        owner = next((base for base in cls.__mro__ if name in vars(base)), object)
         if owner is not object and not owner.__module__.startswith("torch.nn.modules."):
             return False
     return True

@@ -249,7 +249,7 @@ def _matches(got: Any, expected: Any, fill: float | None) -> bool:
     if isinstance(expected, Labelled):
         if not isinstance(got, Tensor) or got.shape != expected.shape:
             return False
-        same = got == expected.labels
+        same = collapse(got) == collapse(expected.labels)
         return bool(same.all() if fill is None else (same | (got == fill)).all())
     if isinstance(expected, (tuple, list)):
         return len(got) == len(expected) and all(_matches(a, b, fill) for a, b in zip(got, expected, strict=True))

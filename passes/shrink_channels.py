@@ -134,22 +134,23 @@ def _merge(reader: Reader, live: Liveness, merges: list[tuple[int, int]], cut: C
     dead = constants[groups] & ~inputs[groups]
     value = reader.constant[groups].double()
     ratio = torch.where(dead, value / value.gather(1, channels.unsqueeze(1)), 0.0)
-    layout = reader.mixer.layout
-    rows, columns = (any_along(line, 0).nonzero().flatten() for line in (outputs[groups], dead))
-    kernels = select(layout.kernels(reader.mixer.weight.detach()), (_unless_all(groups, layout.groups), None, columns))
-    moved = torch.einsum("gkit,gi->gkt", select(kernels, (None, rows)).double(), ratio[:, columns].to(kernels.device))
+    layout, rows = reader.mixer.layout, outputs[groups]
+    kernels = layout.kernels(reader.mixer.weight.detach())
+    if layout.groups > 1:
+        kernels = kernels[groups]
+    else:  # large: look only at what counts
+        columns = dead[0].nonzero().flatten()
+        kernels = select(kernels, (None, _index(rows[0]), columns))
+        ratio, rows = ratio[:, columns], rows[:, rows[0]]
+    moved = torch.einsum("gkit,gi->gkt", kernels.double(), ratio.to(kernels.device))
     stays = any_along(inputs, 1) | any_along(outputs, 1)
     new = replace(layout, groups=int(stays.sum())).kernels(cut.new.detach())
-    moved = moved[outputs[groups][:, rows]].view(groups.numel(), -1, moved.shape[-1])
+    moved = moved[rows].view(groups.numel(), -1, moved.shape[-1])
     place = (stays.cumsum(0) - 1)[groups].unsqueeze(1)
     column = (inputs[groups].cumsum(1) - 1).gather(1, channels.unsqueeze(1))
     spot = (place, torch.arange(new.shape[1]), column)
     new[spot] = (new[spot].double() + moved).to(new.dtype)
     return int(dead.sum())
-
-
-def _unless_all(indices: Tensor, count: int) -> Tensor | None:
-    return None if indices.numel() == count else indices
 
 
 def _add_folds(labelling: Labelling, cuts: Cuts, reader: Reader, live: Liveness) -> None:

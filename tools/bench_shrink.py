@@ -8,8 +8,8 @@
 models: capture + analysis + shrink without the proof, against Torch-Pruning's dependency graph + pruning of half of
     all filters (BasePruner, at 224 px), one thread each, in turns. Half of the filters of our model are zero, and a
     third of the other kernels. Our time holds the copy that leaves the model given as it was; Torch-Pruning works in
-    place, and the copy it needs for that is not timed. It chooses filters at random, which takes it no time, or with
-    `--importance magnitude` as it is mostly used.
+    place, and the copy it needs for that is not timed. It chooses filters by their magnitude, its default, or with
+    `--importance random` without looking at them.
 growth: seconds for each layer of a chain and of a dense block, by depth, and the exponent of the law fitted to them.
 memory: the largest resident memory in a process of its own, proof included, above what was there with the model made.
 verify: the seconds of the proof alone.
@@ -77,7 +77,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", metavar="section", help="models, growth, memory, verify (default: all)")
     parser.add_argument("--models", nargs="+", help="torchvision classifiers, for the sections that time models")
-    parser.add_argument("--importance", choices=["random", "magnitude"], default="random", help="of Torch-Pruning")
+    parser.add_argument("--importance", choices=["magnitude", "random"], default="magnitude", help="of Torch-Pruning")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="a small network and little depth")

@@ -139,4 +139,4 @@ def _unpickle(name: str, state: dict[str, Any], graph: Frozen, train_graph: Froz
 def _leaves(root: nn.Module, graphs: Iterable[fx.Graph]) -> set[int]:
     """Ids of the modules that the graphs call as they are."""
     targets = {str(node.target) for graph in graphs for node in graph.nodes if node.op == "call_module"}
-    return {id(root.get_submodule(target)) for target in targets}
+    return {id(module) for path, module in root.named_modules(remove_duplicate=False) if path in targets}

@@ -48,6 +48,7 @@ class Evaluator:
         self.device = next((p.device for p in root.parameters()), torch.device("cpu"))
         self._after: dict[fx.Node, tuple[fx.Node, ...]] = {}
         self._mutators: dict[fx.Node, list[fx.Node]] = {}
+        self._modules: dict[str, nn.Module] = {}
         self._shadows: dict[nn.Module, nn.Module] = {}
         # Keyed by identity; the tensor is held so that no other takes its place.
         self._meta: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -126,7 +127,7 @@ class Evaluator:
         if node.op == "output":
             return args[0]
         if node.op == "call_module":
-            return self.run_module(self.root.get_submodule(str(node.target)), args, kwargs)
+            return self.run_module(self._module(str(node.target)), args, kwargs)
         if node.target in _NUMBERS and args and isinstance(args[0], torch.Tensor):
             raise RuntimeError("it takes the data of a tensor")
         known = self._device_answer(node, args) if node.op == "call_method" or node.target is getattr else None
@@ -145,6 +146,11 @@ class Evaluator:
             # In training, some check batch statistics, which say nothing about shapes.
             result = _call(node, args, {**kwargs, "training": False})
         return map_tensors(result, self._as_meta)
+
+    def _module(self, path: str) -> nn.Module:
+        if not self._modules:  # a walk along every path would take longer
+            self._modules = dict(self.root.named_modules(remove_duplicate=False))
+        return self._modules[path]
 
     def _attribute(self, node: fx.Node) -> torch.Tensor:
         name = str(node.target)

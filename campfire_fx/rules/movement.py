@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from campfire_fx.labels import Labelled, collapse, varies
+from campfire_fx.labels import Labelled, collapse, concatenated, varies
 from campfire_fx.rules.barriers import barrier
 from campfire_fx.rules.pointwise import both_forms
 from campfire_fx.rules.record import Call, Constant, Rule, map_nested, register
@@ -58,21 +58,7 @@ def concatenate(call: Call) -> Any:
     tensors = [t for t in tensors if t.shape != (0,)]  # torch ignores empty one-dimensional operands
     if any(not isinstance(t, Labelled) for t in tensors) or not tensors:
         return barrier(call, "its operands are computed")
-    return relabel(call, _concatenate(tensors, dim % len(tensors[0].shape)))
-
-
-def _concatenate(tensors: list[Labelled], dim: int) -> Tensor:
-    shape = list(tensors[0].shape)
-    shape[dim] = sum(t.shape[dim] for t in tensors)
-    parts = [_narrow_like(t.labels, [u.labels for u in tensors], dim) for t in tensors]
-    return torch.cat(parts, dim).expand(shape)
-
-
-def _narrow_like(labels: Tensor, everyone: list[Tensor], dim: int) -> Tensor:
-    for d in range(labels.ndim):
-        if d != dim and labels.shape[d] > 1 and all(other.stride(d) == 0 for other in everyone):
-            labels = labels.narrow(d, 0, 1)
-    return labels
+    return relabel(call, concatenated([t.labels for t in tensors], dim))
 
 
 def pad(call: Call) -> Any:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
-from campfire_fx.labels import Labelled
+from campfire_fx.labels import Labelled, concatenated
 
 if TYPE_CHECKING:
     from campfire_fx.rules.structure import Structure
@@ -142,9 +142,12 @@ def invoke(node: fx.Node, module: nn.Module | None, args: tuple[Any, ...], kwarg
         name = "reshape" if node.target == "view" and not isinstance(args[-1], torch.dtype) else str(node.target)
         return getattr(args[0], name)(*args[1:], **kwargs)
     assert callable(node.target)
+    if node.target in _CONCATENATIONS and args and kwargs.keys() <= {"dim"}:
+        return concatenated(*args, **kwargs)
     return node.target(*args, **kwargs)
 
 
+_CONCATENATIONS = (torch.cat, torch.concat, torch.concatenate)
 _IN_PLACE_OPERATORS = ("iadd", "isub", "imul", "itruediv", "ifloordiv", "ipow", "iand", "ior", "setitem")
 
 
