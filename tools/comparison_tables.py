@@ -34,7 +34,7 @@ class Row:
     """One method at one sparsity, over the seeds that have finished.
 
     Attributes:
-        label: its name.
+        label: its name, made of the method, the sparsity and whether it is slim widths from scratch.
         seeds: which have finished.
         accuracy: on the test images, a share.
         less: its accuracy less that of the dense runs of the same seeds, in points, on the same images, and half of
@@ -46,6 +46,8 @@ class Row:
     """
 
     label: str
+    method: str
+    scratch: bool
     seeds: tuple[int, ...]
     accuracy: Spread
     less: tuple[float, float] | None
@@ -78,6 +80,8 @@ def _row(label: str, members: list[tuple[Run, dict[str, Any]]], dense: dict[int,
     pairs = [(facts, dense[run.seed]) for run, facts in members if run.seed in dense and run.method != DENSE]
     return Row(
         label=label,
+        method=runs[0].method,
+        scratch=runs[0].scratch,
         seeds=tuple(run.seed for run in runs),
         accuracy=spread([facts["accuracy"] for facts in found]),
         less=paired(pairs) if pairs else None,

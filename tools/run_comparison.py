@@ -9,8 +9,8 @@
 
 Trains dense, and every method at every sparsity, shrinks what is sparse, and trains the slim widths from scratch.
 Each finished run is a JSON file in --output, with its network beside it: stop it at any moment and give the same
-command again; it goes on with what is missing. The table (comparison.md, comparison.csv) is written after each run
-from the runs that have finished, and says what is missing.
+command again; it goes on with what is missing. The table (comparison.md, comparison.csv) and its picture (.png) are
+written after each run from the runs that have finished; the table says what is missing.
 
 The validation images are held out of the training images; the test images are looked at once, after a training.
 """
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from comparison_figure import draw
 from comparison_runs import DENSE, ROOT, Budget, Run, attacked, execute, path_of, plan, read
 from comparison_tables import rows_of, to_csv, to_markdown
 from torch.nn import functional as F
@@ -34,6 +35,7 @@ from torch.nn import functional as F
 sys.path.insert(0, str(ROOT))
 
 from campfire_fx.errors import CampfireError
+from campfire_fx.pictures.canvas import installed
 from campfire_fx.train.data import ImageData, Where, open_data
 from campfire_fx.train.recipe import recipe_for
 
@@ -162,13 +164,15 @@ def told(seconds: float) -> str:
 
 
 def write_table(runs: list[Run], left: list[Run], budget: Budget, options: argparse.Namespace) -> None:
-    """Write comparison.md and comparison.csv from the runs that have finished."""
+    """Write comparison.md, .csv and, where matplotlib is installed, .png from the runs that have finished."""
     finished = [(run, read(options.output, run)) for run in runs if run not in left]
     if not finished:
         return
     rows = rows_of(finished)
     (options.output / "comparison.csv").write_text(to_csv(rows), encoding="utf-8")
     lines = [*_setting(budget, options, finished), "", to_markdown(rows)]
+    if installed():
+        draw(rows, options.output / "comparison.png", f"{budget.data}, {budget.model}, {budget.recipe.epochs} epochs")
     lines.append(LEGEND)
     if left:
         lines.append(f"Missing ({len(left)} of {len(runs)} runs): {', '.join(run.name for run in left)}.\n")

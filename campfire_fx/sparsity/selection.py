@@ -109,8 +109,8 @@ class Cut:
 
     def __repr__(self) -> str:
         guard = ", guard" if self.guard else ""
-        count = getattr(self.count, "__name__", repr(self.count))
-        return f"Cut({self.granularity.name}, {self.score.__name__}, within {self.scope.name}, {count}{guard})"
+        score, count = (getattr(part, "__name__", repr(part)) for part in (self.score, self.count))
+        return f"Cut({self.granularity.name}, {score}, within {self.scope.name}, {count}{guard})"
 
 
 def _guarded(scores: Tensor) -> Tensor:

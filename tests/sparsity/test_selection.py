@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from campfire_fx.sparsity import ELEMENT, FILTER, KERNEL, WITHIN_CHANNEL, WITHIN_LAYER, Cut, Goal, l1, l2, largest
 from campfire_fx.sparsity.selection import DEAD, PROTECTED, lowest, nearest, rank
@@ -96,6 +99,16 @@ def test_the_guard_does_not_bring_a_dead_output_back() -> None:
     assert kept.flatten(1).any(1).tolist() == [True, False, True]
 
 
+@dataclass(frozen=True)
+class Power:
+    """A score with a setting: a frozen record that is called."""
+
+    exponent: int
+
+    def __call__(self, magnitudes: Tensor, _sizes: Tensor) -> Tensor:
+        return magnitudes.pow(self.exponent).sum(-1)
+
+
 def test_scores_are_what_the_papers_say() -> None:
     members, sizes = torch.tensor([[3.0, 4.0, 0.0]]), torch.tensor([2.0])  # the third member is filling
     assert largest(members, sizes).item() == 4
@@ -105,3 +118,6 @@ def test_scores_are_what_the_papers_say() -> None:
 
 def test_a_cut_says_what_it_is_made_of() -> None:
     assert repr(Cut(KERNEL, largest, WITHIN_CHANNEL)) == "Cut(kernel, largest, within channel, nearest)"
+    assert repr(Cut(KERNEL, Power(3), WITHIN_LAYER, guard=True)) == (
+        "Cut(kernel, Power(exponent=3), within layer, nearest, guard)"
+    )
