@@ -21,8 +21,9 @@ from campfire_fx.measure import latencies, macs, parameters  # noqa: E402
 from campfire_fx.robustness import Normalisation, attack  # noqa: E402
 from campfire_fx.sparsity import regime_named  # noqa: E402
 from campfire_fx.sparsity.assignment import check_sparsity  # noqa: E402
-from campfire_fx.train.data import ImageData  # noqa: E402
-from campfire_fx.train.loop import fit, outputs  # noqa: E402
+from campfire_fx.train.batches import plain_batches  # noqa: E402
+from campfire_fx.train.data import ImageData, Split  # noqa: E402
+from campfire_fx.train.loop import fit  # noqa: E402
 from campfire_fx.train.models import build_model  # noqa: E402
 from campfire_fx.train.networks import restart  # noqa: E402
 from campfire_fx.train.recipe import Recipe  # noqa: E402
@@ -180,7 +181,9 @@ def _measured(network: nn.Module, budget: Budget) -> dict[str, Any]:
 
 
 def _tested(network: nn.Module, data: ImageData) -> dict[str, Any]:
-    right = outputs(network, data.test, data).argmax(1) == data.test.targets
+    with torch.no_grad():
+        found = [network(images).argmax(1) == targets for images, targets in plain_batches(data.test, data)]
+    right = torch.cat(found)
     return {"images": len(right), "accuracy": float(right.double().mean()), "right": pack(right)}
 
 
@@ -234,6 +237,7 @@ def attacked(run: Run, epsilons: list[float], data: ImageData, folder: Path) -> 
         return facts
     network = load(folder / f"{facts['same_as'] or run.name}.safetensors")
     assert isinstance(network, nn.Module)  # what .safetensors files hold
+    assert isinstance(data.test, Split)  # small images, held in memory
     images, targets = data.test.images.float() / 255, data.test.targets
     batches = zip(images.split(_ATTACK_BATCH), targets.split(_ATTACK_BATCH), strict=True)
     steps = [epsilon / 255 for epsilon in missing]
