@@ -15,6 +15,7 @@ from campfire_fx.channels import require_channels
 from campfire_fx.errors import ShrinkError
 from campfire_fx.labelling import Labelling
 from campfire_fx.liveness import Liveness, find_live
+from campfire_fx.passes.after_removal import Unmovable
 from campfire_fx.passes.analysis import Analysis, analyse
 from campfire_fx.passes.bake_reparametrizations import bake_reparametrizations
 from campfire_fx.passes.compact import Uneven
@@ -23,7 +24,7 @@ from campfire_fx.passes.drop_unused import drop_dead_nodes, drop_unused, used_pa
 from campfire_fx.passes.edit import Edit
 from campfire_fx.passes.fold_constants import fold_constant_operands
 from campfire_fx.passes.gate_residual import gate_residuals
-from campfire_fx.passes.rewrite_movement import Unmovable, plan_rewrites
+from campfire_fx.passes.rewrite_movement import plan_rewrites
 from campfire_fx.passes.shrink_channels import Cuts, shrink_channels
 from campfire_fx.passes.summarise import summarise
 from campfire_fx.plan import ShrinkPlan

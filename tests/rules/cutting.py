@@ -13,10 +13,11 @@ from campfire_fx.constants import Constants
 from campfire_fx.labelling import GraphRun
 from campfire_fx.labels import Labelled
 from campfire_fx.liveness import Liveness, find_live
+from campfire_fx.passes.after_removal import Unmovable
 from campfire_fx.passes.compact import Uneven, Vanished, compact_value, kept_indices, select
 from campfire_fx.passes.drop_unused import drop_dead_nodes
 from campfire_fx.passes.edit import Edit
-from campfire_fx.passes.rewrite_movement import Unmovable, plan_rewrites
+from campfire_fx.passes.rewrite_movement import plan_rewrites
 from campfire_fx.passes.shrink_channels import shrink_channels
 from tests.rules.alone import Alone, follow
 

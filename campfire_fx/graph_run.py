@@ -1,0 +1,155 @@
+"""One graph on its way through the analyses: what its nodes call, by which rule, and the values found for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from campfire_fx.capture import DualGraphModule
+from campfire_fx.rules import Held, Rule, known_class, lookup
+from campfire_fx.rules.barriers import BARRIER
+from campfire_fx.rules.record import invoke, map_nested, map_nodes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Called:
+    """What nodes with one target call, the key that it has in the rule table, and its rule."""
+
+    module: nn.Module | None
+    target: Hashable
+    rule: Rule
+
+
+@dataclass(slots=True, eq=False)
+class GraphRun:
+    """One graph of a captured model and what the label run gave for each node.
+
+    Attributes:
+        number: its place among the runs.
+        module: the graph module that owns the parameters.
+        graph: the inference graph, or the training graph where that differs.
+        training: whether this is the training graph.
+        args: example values of the placeholders, in order.
+        values: node -> labels (`Labelled`, `Held`, nested) or plain values.
+    """
+
+    number: int
+    module: DualGraphModule
+    graph: fx.Graph
+    training: bool
+    args: list[Any]
+    values: dict[fx.Node, Any] = field(default_factory=dict)
+    _called: dict[tuple[str, Any], _Called] = field(default_factory=dict)
+    _modules: dict[str, nn.Module] = field(default_factory=dict)
+
+    def rule(self, node: fx.Node) -> Rule:
+        """Return the rule of a calling node; operations without a row are barriers."""
+        return self._look_up(node).rule
+
+    def target(self, node: fx.Node) -> Hashable:
+        """Return the key of the rule table for a calling node: a torch.nn class, a function, a method's name."""
+        return self._look_up(node).target
+
+    def submodule(self, node: fx.Node) -> nn.Module | None:
+        """Return the module that a node calls, or None."""
+        return self._look_up(node).module if node.op == "call_module" else None
+
+    def _look_up(self, node: fx.Node) -> _Called:
+        key = (node.op, node.target)
+        found = self._called.get(key)
+        if found is None:
+            module = self._module(str(node.target)) if node.op == "call_module" else None
+            target: Any = node.target if module is None else known_class(module) or f"module {type(module).__name__}"
+            found = self._called[key] = _Called(module, target, lookup(target) or BARRIER)
+        return found
+
+    def _module(self, path: str) -> nn.Module:
+        if not self._modules:  # a walk along every path would take longer
+            self._modules = dict(self.module.named_modules(remove_duplicate=False))
+        return self._modules[path]
+
+
+def placeholder_values(graph: fx.Graph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    """Return the example value of each placeholder of a graph, in order."""
+    values: list[Any] = []
+    position = 0
+    for node in graph.find_nodes(op="placeholder"):
+        name = str(node.target)
+        if name.startswith("**"):
+            values.append(kwargs)
+        elif name.startswith("*"):
+            values.append(args[position:])
+        elif position < len(args):
+            values.append(args[position])
+            position += 1
+        else:
+            values.append(kwargs[name] if name in kwargs else (node.args[0] if node.args else None))
+    return values
+
+
+def attribute(root: nn.Module, target: str) -> Any:
+    """Return what a graph reads by name; whole numbers (indices) are plain values, not parameters with channels."""
+    value: Any = root
+    for part in target.split("."):
+        value = getattr(value, part)
+    return Held(value) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def substitute(values: dict[fx.Node, Any], node: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return a node's arguments with other nodes replaced by their values."""
+    args, kwargs = map_nodes((node.args, dict(node.kwargs)), lambda n: values[n])
+    return tuple(args), dict(kwargs)
+
+
+class ExampleValues:
+    """True (fake-tensor) values of nodes, computed on demand, for operations that no rule describes."""
+
+    def __init__(self, run: GraphRun) -> None:
+        self._run = run
+        self._values: dict[fx.Node, Any] | None = None
+
+    def __call__(self, node: fx.Node) -> Any:
+        """Return the value of a node."""
+        if self._values is None:
+            self._values = self._evaluate(fake=True)
+        if node not in self._values:
+            self._values = self._evaluate(fake=False)
+        return self._values[node]
+
+    def _evaluate(self, fake: bool) -> dict[fx.Node, Any]:
+        """Run the graph in evaluation mode as far as it goes; fake tensors cost no arithmetic."""
+        run, values = self._run, dict[fx.Node, Any]()
+        mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else None
+        flags = [(m, m.training) for m in run.module.modules()]
+        try:
+            run.module.eval()
+            with torch.no_grad():
+                if mode is None:
+                    self._fill(values, lambda v: v)
+                else:
+                    with mode:
+                        self._fill(values, lambda v: mode.from_tensor(v) if isinstance(v, Tensor) else v)
+        except Exception:
+            if not fake:
+                raise
+        finally:
+            for module, training in flags:
+                module.training = training
+        return values
+
+    def _fill(self, values: dict[fx.Node, Any], convert: Callable[[Any], Any]) -> None:
+        given = iter(self._run.args)
+        for node in self._run.graph.nodes:
+            if node.op == "placeholder":
+                values[node] = map_nested(next(given), convert)
+            elif node.op == "get_attr":
+                held = attribute(self._run.module, str(node.target))
+                values[node] = held.tensor if isinstance(held, Held) else held
+            elif node.op != "output":
+                args, kwargs = substitute(values, node)
+                values[node] = invoke(node, self._run.submodule(node), args, kwargs)

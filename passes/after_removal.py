@@ -1,0 +1,68 @@
+"""One graph on the labels that will be there after the removal of dead channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from campfire_fx.labelling import GraphRun, Labelling
+from campfire_fx.labels import Labelled, collapse
+from campfire_fx.liveness import Liveness
+from campfire_fx.passes.compact import compact_value
+from campfire_fx.passes.edit import Edit
+from campfire_fx.rules.record import map_nested
+
+
+class Broken:
+    """Stands for the value of a movement that no longer works; what reads it must be rewritten."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unmovable(Exception):
+    """Labels that must stay because an operation cannot be rewritten for their removal."""
+
+    node: fx.Node
+    labels: Tensor
+    reason: str
+
+
+@dataclass(slots=True, eq=False)
+class AfterRemoval:
+    """One graph as it will be: `values` of nodes, filled in the order of the graph, and the edits found necessary."""
+
+    labelling: Labelling
+    live: Liveness
+    run: GraphRun
+    values: dict[fx.Node, Any] = field(default_factory=dict)
+    edits: list[Edit] = field(default_factory=list)
+    _compacted: dict[int, Any] = field(default_factory=dict)
+
+    def compacted(self, value: Any) -> Any:
+        """Return what a value of the label run becomes; nodes that pass labels on share them, so once for each."""
+        if id(value) not in self._compacted:
+            self._compacted[id(value)] = compact_value(value, self.live)
+        return self._compacted[id(value)]
+
+    def labels_of(self, node: fx.Node) -> Tensor:
+        """Return the labels of a node; of a number or of broken movement, also those of what it is made from."""
+        seen, waiting, labels = set[fx.Node](), [node], [torch.zeros(0)]
+        while waiting:
+            current = waiting.pop()
+            if current in seen:
+                continue
+            seen.add(current)
+            found = labelled(self.run.values[current])
+            labels += [collapse(v.labels).flatten() for v in found]
+            if not found or isinstance(self.values.get(current), Broken):
+                waiting += current.all_input_nodes
+        return torch.cat(labels)
+
+
+def labelled(value: Any) -> list[Labelled]:
+    """Return every labelled tensor in a value, however nested."""
+    found: list[Any] = []
+    map_nested(value, found.append)
+    return [v for v in found if isinstance(v, Labelled)]
