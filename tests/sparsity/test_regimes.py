@@ -10,7 +10,7 @@ from torch import Tensor
 
 from campfire_fx.errors import RegimeError
 from campfire_fx.sparsity import REGIMES, WITHIN_CHANNEL, Goal, Polynomial, Regime, Rule, regime_named
-from campfire_fx.sparsity.regimes import block_fc, ck, combined, n_of_m, window
+from campfire_fx.sparsity.regimes import block_fc, ck, combined, inter_epoch, n_of_m, window
 from campfire_fx.sparsity.selection import nearest
 
 SHAPES = {"spatial": (8, 6, 9), "pointwise": (12, 10, 1), "linear": (13, 12, 1)}
@@ -230,6 +230,10 @@ def test_settings_that_leave_nothing_are_refused() -> None:
         combined(cap=0)
     with pytest.raises(RegimeError, match=r"a window fraction of 1.5 is outside"):
         combined(1.5)
+    with pytest.raises(RegimeError, match=r"regime 'inter-epoch': a window fraction of -0.1 is outside"):
+        inter_epoch(-0.1)
+    with pytest.raises(RegimeError, match="regime 'block-fc': blocks of 0 hold no weight"):
+        block_fc(0)
     with pytest.raises(RegimeError, match="regime '4:4': 4 of 4 is not a part"):
         regime_named("4:4")
 

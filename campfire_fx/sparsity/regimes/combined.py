@@ -94,8 +94,13 @@ def combined(fraction: float = 0.8, cap: int | None = None, scope: Scope = WITHI
     Raises:
         RegimeError: the fraction is outside [0, 1], or the cap below 1.
     """
-    if not 0 <= fraction <= 1:
-        raise RegimeError(f"regime 'combined': a window fraction of {fraction} is outside [0, 1]. The paper uses 0.8.")
+    check_fraction("combined", fraction)
     check_cap("combined", cap)
     both = WindowThenKernels(fraction, cap, scope)
     return Regime("combined", spatial=both, pointwise=Cut(ELEMENT, largest, scope), linear=FINE)
+
+
+def check_fraction(regime: str, fraction: float) -> None:
+    """Raise a RegimeError if a window fraction is no part of the sparsity."""
+    if not 0 <= fraction <= 1:
+        raise RegimeError(f"regime '{regime}': a window fraction of {fraction} is outside [0, 1]. The paper uses 0.8.")

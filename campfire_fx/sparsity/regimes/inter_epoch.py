@@ -8,7 +8,7 @@ from torch import Tensor
 
 from campfire_fx.sparsity.granularity import KERNEL
 from campfire_fx.sparsity.regime import Regime
-from campfire_fx.sparsity.regimes.combined import windows
+from campfire_fx.sparsity.regimes.combined import check_fraction, windows
 from campfire_fx.sparsity.regimes.fine_fc import FINE
 from campfire_fx.sparsity.regimes.unstructured import MAGNITUDE
 from campfire_fx.sparsity.scope import WITHIN_LAYER
@@ -46,5 +46,9 @@ def inter_epoch(fraction: float = 0.8) -> Regime:
     At 40 % it reached 74.1 against 74.9 of combined pruning (ResNet-50 v1.5, ImageNet, the paper's appendix).
     Where the paper ended one phase and began the next is not known; here the schedule passes from one to the
     other at the kernels' share.
+
+    Raises:
+        RegimeError: the fraction is outside [0, 1].
     """
+    check_fraction("inter-epoch", fraction)
     return Regime("inter-epoch", spatial=KernelsThenWindow(fraction), pointwise=MAGNITUDE, linear=FINE)
