@@ -58,12 +58,17 @@ def bare(optimizer: Optimizer) -> Optimizer:
     return optimizer
 
 
+def holds(optimizer: Optimizer, model: nn.Module) -> bool:
+    """Say whether an optimizer holds a parameter of a model."""
+    ours = {id(p) for p in model.parameters()}
+    return any(id(p) in ours for group in optimizer.param_groups for p in group["params"])
+
+
 def check_attachment(
     model: nn.Module, optimizer: Optimizer, steps_per_epoch: int | None, others: Sequence[Attachment]
 ) -> None:
     """Raise a RegimeError if an optimizer cannot be attached to a sparse model."""
-    ours = {id(p) for p in model.parameters()}
-    if not any(id(p) in ours for group in optimizer.param_groups for p in group["params"]):
+    if not holds(optimizer, model):
         raise RegimeError(
             f"attach: the {type(optimizer).__name__} holds no parameter of this sparse model. "
             "Build it from the parameters() of the model that sparsify returned."
