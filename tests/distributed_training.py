@@ -110,10 +110,10 @@ def _replicated(share: slice) -> dict[str, Any]:
 
 
 def _shard(model: SparseModel) -> None:
-    """Two layers by themselves, the rest with the root, on a mesh of all ranks."""
+    """One layer by itself, two together, the rest with the root, on a mesh of all ranks."""
     mesh = dist.device_mesh.init_device_mesh("cpu", (RANKS,))
-    for name in ("conv1", "fc"):
-        fully_shard(model.get_submodule(name), mesh=mesh)
+    fully_shard(model.get_submodule("conv1"), mesh=mesh)
+    fully_shard([model.get_submodule(name) for name in ("point", "fc")], mesh=mesh)
     fully_shard(model, mesh=mesh)
     assert isinstance(model, FSDPModule)
 

@@ -10,6 +10,7 @@ import sys
 import sysconfig
 import tarfile
 import zipfile
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -87,7 +88,8 @@ def imported_modules() -> set[str]:
 def test_what_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    declared = names_of([*project["dependencies"], *extras["train"], *extras["onnx"], *extras["plot"]])
+    used = [extras[name] for name in ("train", "onnx", "plot", "lightning", "transformers")]
+    declared = names_of([*project["dependencies"], *chain(*used)])
     assert {DISTRIBUTIONS.get(name, name) for name in imported_modules()} <= declared
 
 
