@@ -79,6 +79,12 @@ class Budget:
         facts: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return facts
 
+    @classmethod
+    def completed(cls, facts: dict[str, Any]) -> dict[str, Any]:
+        """Return facts of `to_facts`; what their recipe does not name had its default when they were written."""
+        recipe: dict[str, Any] = json.loads(json.dumps(asdict(Recipe(**facts["recipe"]))))
+        return facts | {"recipe": recipe}
+
     def build(self) -> nn.Module:
         """Return the dense network with new weights."""
         network = build_model(self.model, classes=self.classes, channels=self.shape[0])

@@ -104,7 +104,7 @@ def check(runs: list[Run], budget: Budget, folder: Path) -> None:
     for run in runs:
         if not path_of(folder, run).exists():
             continue
-        theirs = read(folder, run)["budget"]
+        theirs = Budget.completed(read(folder, run)["budget"])
         odd = [key for key, mine in budget.to_facts().items() if theirs.get(key) != mine]
         if odd:
             raise CampfireError(

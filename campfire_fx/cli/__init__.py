@@ -16,18 +16,25 @@ from campfire_fx.cli.shrinking import shrink_command
 from campfire_fx.cli.terminal import console, errors
 from campfire_fx.cli.training import train_command
 from campfire_fx.errors import CampfireError
+from campfire_fx.train.ranks import rank_here
+from campfire_fx.train.stopping import Stopped
 from campfire_fx.version import __version__
 
 
 class _Commands(TyperGroup):
-    """Commands whose CampfireErrors end in one line and exit code 2, as wrong options do."""
+    """Commands whose CampfireErrors end in one line and exit code 2, as wrong options do; a signal has its own code."""
 
     def invoke(self, ctx: Any) -> Any:  # a click Context, of typer's own click where it brings one
         try:
             return super().invoke(ctx)
         except CampfireError as error:
             told = str(error).replace("example_inputs=...", "--example")  # what it is called here
-            errors.print(f"Error: {told}", style="bold red", soft_wrap=True)
+            where = f"[process {rank_here()}] " if rank_here() else ""  # the first one's needs no name
+            if isinstance(error, Stopped):
+                if not where:
+                    errors.print(told, style="bold", soft_wrap=True)
+                raise typer.Exit(error.exit_code) from None
+            errors.print(f"{where}Error: {told}", style="bold red", soft_wrap=True)
             raise typer.Exit(2) from None
 
 

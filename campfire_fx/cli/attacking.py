@@ -109,8 +109,15 @@ def _open(folder: Path | None, name: str | None, root: Path | None, size: int | 
     if chosen is None:
         raise AttackError("Data: nothing here says what the networks were trained on. Give --data, as for train.")
     same = name is None or name == told.get("data")
-    side = size or (told.get("image_size") if same else None)
-    return open_data(chosen, Where(root or Path(told.get("data_root") or "data"), side))
+    recipe: dict[str, Any] = told.get("recipe", {}) if same else {}
+    where = Where(
+        root or Path(told.get("data_root") or "data"),
+        size or (told.get("image_size") if same else None),
+        streamed=recipe.get("augment") == "crop",
+        resize=None if size else recipe.get("resize"),
+        held_out=recipe.get("held_out", Where().held_out),
+    )
+    return open_data(chosen, where)
 
 
 def _normalisation(data: ImageData, mean: str | None, std: str | None) -> Normalisation:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from campfire_fx.report.numbers import count, percent, size
 from campfire_fx.report.table import Column, FittedTable
 from campfire_fx.train.outcome import LATENCY_BATCH, Outcome
+from campfire_fx.train.presets import Preset
 
 _NETWORKS = (
     Column("network", right=False),
@@ -19,6 +22,13 @@ _NETWORKS = (
     Column("file"),
 )
 _FILES = (Column("file", right=False), Column("bytes", 1), Column("difference"), Column("same answers"))
+
+_RECIPE = (
+    Column("setting", right=False),
+    Column("value", right=False),
+    Column("origin", right=False),
+    Column("where, or why", right=False, wraps=True),
+)
 
 
 def outcome_table(outcome: Outcome) -> RenderableType:
@@ -35,15 +45,22 @@ def outcome_table(outcome: Outcome) -> RenderableType:
         )
         for row in outcome.rows
     ]
+    return Group(FittedTable("One recipe, one seed", _NETWORKS, rows), Text("\n".join(_notes(outcome))))
+
+
+def _notes(outcome: Outcome) -> Iterator[str]:
     images = outcome.rows[0].images
-    notes = (
-        f"Accuracy on {images:,} test images, used for this table alone; one is {percent(1 / images, 2)}."
-        f" MACs: one image. Latency: a batch of {LATENCY_BATCH}. File: .safetensors and its code.\n"
-        f"Sparse: {percent(outcome.sparsity)} of the weights of its masked layers are zero (asked: "
-        f"{percent(outcome.target)}). Slim: outputs within {outcome.difference:.1e} of the sparse ones.\n"
-        f"Done in {outcome.seconds:.0f} s."
+    use = "which training was watched on, too" if outcome.watched else "used for this table alone"
+    yield (
+        f"Accuracy on {images:,} test images, {use}; one is {percent(1 / images, 2)}."
+        f" MACs: one image. Latency: a batch of {LATENCY_BATCH}. File: .safetensors and its code."
     )
-    return Group(FittedTable("One recipe, one seed", _NETWORKS, rows), Text(notes))
+    if outcome.target is not None and outcome.sparsity is not None and outcome.difference is not None:
+        yield (
+            f"Sparse: {percent(outcome.sparsity)} of the weights of its masked layers are zero (asked: "
+            f"{percent(outcome.target)}). Slim: outputs within {outcome.difference:.1e} of the sparse ones."
+        )
+    yield f"Done in {outcome.seconds:.0f} s."
 
 
 def reloaded_table(outcome: Outcome) -> RenderableType:
@@ -53,3 +70,17 @@ def reloaded_table(outcome: Outcome) -> RenderableType:
         for file in outcome.reloaded
     ]
     return FittedTable("Exported, loaded again, and compared with the slim model on the test images", _FILES, rows)
+
+
+def recipe_table(name: str, recipe: Preset) -> RenderableType:
+    """Return the values of a named recipe, a row each, with where they come from."""
+    rows = [(option, _plain(entry.value), entry.origin, entry.why) for option, entry in sorted(recipe.values.items())]
+    notes = (
+        "Stated: in the paper. Chosen: among several that the paper has. Inferred: the paper does not say."
+        " Every value gives way to its option."
+    )
+    return Group(FittedTable(f"{name}: {recipe.about}", _RECIPE, rows), Text(notes))
+
+
+def _plain(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -82,3 +82,14 @@ def numbers(text: str, option: str) -> tuple[float, ...]:
         raise typer.BadParameter(
             f"{text!r} of {option} is no list of numbers. Write them as 0.05,0.1 or 2/255."
         ) from None
+
+
+def epochs_listed(text: str | None) -> tuple[int, ...] | None:
+    """Return epochs written as 30,60; "none" is no epoch."""
+    if text is None:
+        return None
+    if text == "none":
+        return ()
+    if re.fullmatch(r"\d+(,\d+)*", text) is None:
+        raise typer.BadParameter(f"{text!r} is no list of epochs. Write them with commas, as 30,60, or none.")
+    return tuple(sorted(int(epoch) for epoch in text.split(",")))

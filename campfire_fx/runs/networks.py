@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,8 @@ from campfire_fx.train.batches import plain_batches
 from campfire_fx.train.checkpoint import SUFFIX, load_state, read, read_tensors, restore
 from campfire_fx.train.data import ImageData
 from campfire_fx.train.models import build_model
+from campfire_fx.train.pictures import Chosen
+from campfire_fx.train.streamed import Streamed
 
 _EXPORTED = (".safetensors", ".pt", ".pth", ".pt2")
 _SCRATCH = "slim from scratch"
@@ -138,8 +140,11 @@ def raw_batches(
     """
     split = data.test if which == "test" else data.valid
     n = len(split) if images is None else min(images, len(split))
+    rows = torch.arange(n) * len(split) // max(n, 1)
+    if isinstance(split, Streamed):  # the others need not be read
+        split, rows = replace(split, pictures=Chosen(split.pictures, tuple(rows.tolist()))), torch.arange(n)
     wanted = torch.zeros(len(split), dtype=torch.bool)
-    wanted[torch.arange(n) * len(split) // max(n, 1)] = True
+    wanted[rows] = True
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (data.mean, data.std))
     at = 0
     for seen, targets in plain_batches(split, data):

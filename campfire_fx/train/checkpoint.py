@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from pickle import UnpicklingError
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from campfire_fx.api import sparsify
 from campfire_fx.errors import TrainError
 from campfire_fx.export.safetensors import read_safetensors
+from campfire_fx.train.files import write_whole
 from campfire_fx.train.models import build_model
 
 SUFFIX = ".ckpt"
@@ -41,13 +41,10 @@ class Checkpoint:
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint whole or not at all; a file that was there is replaced in one step."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     content = {item.name: getattr(checkpoint, item.name) for item in fields(checkpoint)} | {"campfire_fx": _FORMAT}
     try:
-        torch.save(content, partial)
-        partial.replace(path)
+        write_whole(path, lambda file: torch.save(content, file))
     except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
         raise TrainError(f"Checkpoint at {path}: it cannot be written ({error}). Give another --output.") from error
 
 

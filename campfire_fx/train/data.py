@@ -1,9 +1,9 @@
-"""Image data in memory: records, the split, and `open_data`, which finds a data set by its name or folder."""
+"""Image data: records, the split, and `open_data`, which finds a data set by its name or folder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -12,14 +12,21 @@ from torch.nn import functional as F
 
 from campfire_fx.errors import TrainError
 from campfire_fx.train import sources
+from campfire_fx.train.decode import decode
+from campfire_fx.train.folders import list_folder
+from campfire_fx.train.known_sets import KNOWN_SETS, open_set
+from campfire_fx.train.pictures import Chosen, Pictures, Skips
+from campfire_fx.train.streamed import Streamed
 
 _SPLIT_SEED = 0  # the split belongs to the data, not to a run: every seed is judged on the same test images
-_VALID_SHARE, _TEST_SHARE = 0.1, 0.25
+_TEST_SHARE = 0.25
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_STREAMED_SIZE = 224
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
-    """Images as uint8 (N, C, H, W) and their classes as int64 (N,)."""
+    """Images as uint8 (N, C, H, W) and their classes as int64 (N,), in memory."""
 
     images: Tensor
     targets: Tensor
@@ -30,6 +37,12 @@ class Split:
     def __getitem__(self, index: Tensor) -> Split:
         return Split(self.images[index], self.targets[index])
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageData:
@@ -39,26 +52,27 @@ class ImageData:
         name: as it was asked for.
         classes: names, by index.
         train: what the weights are fitted to.
-        valid: held out of the training images, for every choice.
+        valid: held out of the training images, for every choice; the test images where none were held out.
         test: looked at once, for the final table.
         mirrored: whether the mirror image of an image is of the same class.
-        mean, std: of each channel over the training images, on the scale 0 to 1.
+        mean, std: of each channel, on the scale 0 to 1; over the training images where they are in memory.
+        skips: images that could not be read.
     """
 
     name: str
     classes: tuple[str, ...]
-    train: Split
-    valid: Split
-    test: Split
+    train: Split | Streamed
+    valid: Split | Streamed
+    test: Split | Streamed
     mirrored: bool
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    skips: Skips = field(default_factory=Skips)
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of every image."""
-        channels, height, width = self.train.images.shape[1:]
-        return channels, height, width
+        return self.train.shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,55 +81,144 @@ class Where:
 
     Attributes:
         root: folder for data sets known by name.
-        image_size: side to which images are resized; None for the data set's own.
+        image_size: side to which images are brought; None for the data set's own.
         download: whether a data set that is not there may be fetched from its maker's site.
+        streamed: read images as they are needed, with random cuts; else all of them are held in memory.
+        resize: streamed: the shorter side before the centre is cut out; None: 8/7 of image_size, as 256 is of 224.
+        held_out: share of the training images that become the validation images, in [0, 1).
+        strict: stop at the first image that cannot be read.
+        classes: how many classes a recipe is for; None: any number.
+        recipe: its name, for the error if there are others.
     """
 
     root: Path = Path("data")
     image_size: int | None = None
     download: bool = False
+    streamed: bool = False
+    resize: int | None = None
+    held_out: float = 0.1
+    strict: bool = False
+    classes: int | None = None
+    recipe: str = ""
 
 
-_NAMED: dict[str, Callable[[Where], sources.Source]] = {
+_IN_MEMORY: dict[str, Callable[[Where], sources.Source]] = {
     "digits": lambda _: sources.digits(),
     "fashion-mnist": lambda where: sources.fashion_mnist(where.root, where.download),
     "cifar10": lambda where: sources.cifar10(where.root, where.download),
 }
 _DEFAULT_SIZE = {"digits": 16}
+NAMES = (*_IN_MEMORY, *KNOWN_SETS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """Pictures that are known and not read yet."""
+
+    train: Pictures
+    test: Pictures | None
+    classes: tuple[str, ...]
+    mirrored: bool
+    channels: int = 3
 
 
 def open_data(name: str, where: Where | None = None) -> ImageData:
-    """Read a data set into memory.
+    """Open a data set.
 
     Args:
-        name: "digits", "fashion-mnist", "cifar10", or a folder of images: with folders train/ and test/ (or val/)
-            of one folder per class each, or with one folder per class, of which a quarter becomes the test images.
-        where: where to look, and the image size.
+        name: one of `NAMES`, or a folder of images as `list_folder` takes them; where test images do not come apart, a
+            quarter of the images becomes them.
+        where: where to look, and in which form.
 
     Raises:
-        TrainError: the data set is not there, or an image cannot be read.
+        TrainError: the data set is not there, is not the recipe's, or none of its images can be read.
     """
     where = where or Where()
-    if name in _NAMED:
-        source = _NAMED[name](where)
-    elif Path(name).is_dir():
-        source = sources.folder(Path(name), where.image_size)
-    else:
-        known = ", ".join(_NAMED)
-        raise TrainError(f"--data {name}: no such data set or folder. Give one of {known}, or a folder of images.")
-    return _split(name, source, where.image_size or _DEFAULT_SIZE.get(name))
+    if name in _IN_MEMORY:
+        if where.streamed:
+            what = f"Recipe {where.recipe} at {name}" if where.recipe else f"--data {name}"
+            raise TrainError(f"{what}: its images are read at once and too small to cut. Give --augment shift.")
+        source = _IN_MEMORY[name](where)
+        _check_recipe(name, source.classes, where)
+        return _split(name, source, where, Skips(where.strict))
+    listed = _listed(name, where)
+    _check_recipe(name, listed.classes, where)
+    skips = Skips(where.strict)
+    if where.streamed:
+        return _stream(name, listed, where, skips)
+    return _split(name, _decoded(name, listed, where, skips), where, skips)
 
 
-def _split(name: str, source: sources.Source, size: int | None) -> ImageData:
+def _listed(name: str, where: Where) -> _Listed:
+    if name in KNOWN_SETS:
+        known = open_set(name, where.root, where.download)
+        channels = 1 if known.train.mode == "L" else 3
+        return _Listed(known.train, known.test, known.classes, known.mirrored, channels)
+    if not Path(name).is_dir():
+        raise TrainError(
+            f"--data {name}: no such data set or folder. Give one of {', '.join(NAMES)}, or a folder of images."
+        )
+    folder = list_folder(Path(name))
+    return _Listed(folder.train, folder.test, folder.classes, mirrored=True)
+
+
+def _check_recipe(name: str, classes: tuple[str, ...], where: Where) -> None:
+    if where.classes is not None and len(classes) != where.classes:
+        raise TrainError(
+            f"Recipe {where.recipe} at {name}: it is for {where.classes:,} classes, the data have {len(classes):,}."
+            f" Give its data set with --data, or leave --recipe out."
+        )
+
+
+def _decoded(name: str, listed: _Listed, where: Where, skips: Skips) -> sources.Source:
+    title = Path(name).name
+    images, targets = decode(listed.train, title, where.image_size, skips=skips)
+    test = None
+    if listed.test is not None:
+        test = decode(listed.test, f"{title} (test)", images.shape[-1], skips=skips)
+    return sources.Source(images, targets, test, listed.classes, listed.mirrored)
+
+
+def _split(name: str, source: sources.Source, where: Where, skips: Skips) -> ImageData:
+    size = where.image_size or _DEFAULT_SIZE.get(name)
     train = Split(resize(source.images, size), source.targets)
     generator = torch.Generator().manual_seed(_SPLIT_SEED)
     if source.test is None:
         train, test = _part(train, _TEST_SHARE, generator)
     else:
         test = Split(resize(source.test[0], size), source.test[1])
-    train, valid = _part(train, _VALID_SHARE, generator)
+    train, valid = _part(train, where.held_out, generator) if where.held_out else (train, test)
     mean, std = zip(*(_moments(train.images[:, channel]) for channel in range(train.images.shape[1])), strict=True)
-    return ImageData(name, source.classes, train, valid, test, source.mirrored, mean, std)
+    return ImageData(name, source.classes, train, valid, test, source.mirrored, mean, std, skips)
+
+
+def _stream(name: str, listed: _Listed, where: Where, skips: Skips) -> ImageData:
+    """Split pictures that are read later."""
+    if not listed.mirrored:
+        raise TrainError(f"--data {name}: mirror images are of another class. Give --augment shift, which has none.")
+    side = where.image_size or _STREAMED_SIZE
+    shorter = where.resize or round(side * 8 / 7)
+    if shorter < side:
+        raise TrainError(f"Resize {shorter}: the cut of {side} x {side} does not fit. Give --resize of {side} or more.")
+    generator = torch.Generator().manual_seed(_SPLIT_SEED)
+    train, test = listed.train, listed.test
+    if test is None:
+        train, test = _chosen(train, _TEST_SHARE, generator)
+    train, valid = _chosen(train, where.held_out, generator) if where.held_out else (train, test)
+    tested = Streamed(test, side, shorter, listed.channels)
+    watched = Streamed(valid, side, shorter, listed.channels) if where.held_out else tested
+    mean, std = _IMAGENET_MEAN[: listed.channels], _IMAGENET_STD[: listed.channels]
+    return ImageData(
+        name,
+        listed.classes,
+        Streamed(train, side, shorter, listed.channels),
+        watched,
+        tested,
+        listed.mirrored,
+        mean,
+        std,
+        skips,
+    )
 
 
 def _moments(pixels: Tensor) -> tuple[float, float]:
@@ -129,11 +232,22 @@ def _moments(pixels: Tensor) -> tuple[float, float]:
 
 def _part(split: Split, share: float, generator: torch.Generator) -> tuple[Split, Split]:
     """Divide a split at random into what stays and `share` of it."""
-    order = torch.randperm(len(split), generator=generator)
-    n = max(1, round(share * len(split)))
-    if n >= len(split):
-        raise TrainError(f"Data: {len(split)} images are too few to hold some out. Give more images.")
-    return split[order[n:]], split[order[:n]]
+    stays, goes = _rows(len(split), share, generator)
+    return split[stays], split[goes]
+
+
+def _chosen(pictures: Pictures, share: float, generator: torch.Generator) -> tuple[Pictures, Pictures]:
+    """Divide pictures at random into those that stay and `share` of them."""
+    stays, goes = _rows(len(pictures), share, generator)
+    return Chosen(pictures, tuple(stays.tolist())), Chosen(pictures, tuple(goes.tolist()))
+
+
+def _rows(count: int, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    order = torch.randperm(count, generator=generator)
+    n = max(1, round(share * count))
+    if n >= count:
+        raise TrainError(f"Data: {count} images are too few to hold some out. Give more images.")
+    return order[n:], order[:n]
 
 
 def resize(images: Tensor, size: int | None) -> Tensor:

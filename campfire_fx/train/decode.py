@@ -1,105 +1,143 @@
-"""Folders of images as uint8 tensors, decoded once and kept in a cache."""
+"""Pictures as uint8 tensors in memory, decoded once and, where they are files, kept in a cache."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from campfire_fx.errors import TrainError
+from campfire_fx.report.numbers import size as bytes_told
 from campfire_fx.report.progress import progress
+from campfire_fx.train.pictures import Files, Pictures, Skips, unreadable
 
-_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _LARGEST_DEFAULT = 64
+_MOST_BYTES = 16 * 2**30
+_AT_ONCE = 512
 
 
-def decode(root: Path, image_size: int | None = None) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    """Decode the images under a folder that has one folder per class.
+def decode(pictures: Pictures, title: str, size: int | None = None, *, skips: Skips) -> tuple[Tensor, Tensor]:
+    """Decode pictures into memory; those that cannot be read are left out.
 
     Args:
-        root: its folders, sorted by name, are the classes; images are found in them at any depth.
-        image_size: side of the square images. None: the shorter side of the first image, but 64 at most.
+        pictures: which.
+        title: what they are called in the progress bar and in errors.
+        size: side of the square images. None: the shorter side of the first image, but 64 at most.
+        skips: takes note of those that cannot be read.
 
     Returns:
-        images uint8 (N, 3, image_size, image_size), classes int64 (N,), and the names of the classes. An image of
-        another form is resized by its shorter side and cut at the centre.
+        Images uint8 (N, C, size, size) and classes int64 (N,). An image of another form is resized by its shorter side
+        and cut at the centre.
 
     Raises:
-        TrainError: there is no image, or one cannot be read.
+        TrainError: there is no image that can be read, or they would fill the memory.
     """
-    classes = tuple(sorted(entry.name for entry in root.iterdir() if entry.is_dir()))
-    files = [(path, index) for index, name in enumerate(classes) for path in _images(root / name)]
-    if not files:
-        raise TrainError(f"Images at {root}: none were found. Give a folder that has one folder of images per class.")
-    size = image_size or min(*_size(files[0][0]), _LARGEST_DEFAULT)
-    targets = torch.tensor([index for _, index in files])
-    cache = _cache_file(root, files, size)
-    if cache.exists():
-        return torch.load(cache, weights_only=True), targets, classes
-    images = _read_all([path for path, _ in files], size, root)
-    _write(images, cache)
-    return images, targets, classes
+    side = size or _side(pictures, title)
+    needed = len(pictures) * 3 * side * side
+    if needed > _MOST_BYTES:
+        raise TrainError(
+            f"Images of {title}: {len(pictures):,} of {side} x {side} would take {bytes_told(needed)} of memory."
+            f" Give --augment crop, which reads them as they are needed, or a smaller --image-size."
+        )
+    cache = _cache_file(pictures, side) if isinstance(pictures, Files) else None
+    content = _cached(cache) or _read_all(pictures, side, title)
+    for index, reason in content["unread"]:
+        skips.add(pictures.name(index), reason)
+    if not len(content["targets"]):
+        raise TrainError(f"Images of {title}: none of {len(pictures):,} can be read. Give others.")
+    if cache is not None and not cache.exists():
+        _write(content, cache)
+    return content["images"], content["targets"]
 
 
-def _images(root: Path) -> Iterator[Path]:
-    return iter(sorted(path for path in root.rglob("*") if path.suffix.lower() in _SUFFIXES))
+def _side(pictures: Pictures, title: str) -> int:
+    for index in range(len(pictures)):
+        try:
+            return min(*pictures[index][0].size, _LARGEST_DEFAULT)
+        except unreadable():
+            continue
+    raise TrainError(f"Images of {title}: none of {len(pictures):,} can be read. Give others.")
 
 
-def _read_all(paths: list[Path], size: int, root: Path) -> Tensor:
-    images = torch.empty(len(paths), 3, size, size, dtype=torch.uint8)
-    with ThreadPoolExecutor() as pool, progress(f"Reading {root.name}", total=len(paths)) as advance:
-        for index, pixels in enumerate(pool.map(lambda path: _read(path, size), paths)):
-            images[index] = torch.from_numpy(pixels).permute(2, 0, 1)
-            advance(1)
-    return images
+def _read_all(pictures: Pictures, side: int, title: str) -> dict[str, Any]:
+    """Return "images", "targets", and "unread": pairs of an index and a reason."""
+    images: list[Tensor] = []
+    targets: list[int] = []
+    unread: list[tuple[int, str]] = []
+    part: list[np.ndarray] = []
+    with ThreadPoolExecutor() as pool, progress(f"Reading {title}", total=len(pictures)) as advance:
+        for start in range(0, len(pictures), _AT_ONCE):  # not all at once: what waits is held in memory
+            rows = range(start, min(start + _AT_ONCE, len(pictures)))
+            for index, (pixels, found) in zip(rows, pool.map(lambda i: _read(pictures, i, side), rows), strict=True):
+                if pixels is None:
+                    unread.append((index, str(found)))
+                else:
+                    part.append(pixels)
+                    targets.append(int(found))
+            if part:
+                images.append(torch.from_numpy(np.stack(part)))
+                part.clear()
+            advance(len(rows))
+    whole = torch.cat(images).permute(0, 3, 1, 2).contiguous() if images else torch.empty(0, dtype=torch.uint8)
+    return {"images": whole, "targets": torch.tensor(targets, dtype=torch.int64), "unread": unread}
 
 
-def _size(path: Path) -> tuple[int, int]:
-    from PIL import Image
+def _read(pictures: Pictures, index: int, side: int) -> tuple[np.ndarray | None, int | str]:
+    """Return pixels (side, side, C) and the class, or None and why not."""
+    from PIL import ImageOps
 
     try:
-        with Image.open(path) as image:
-            return image.size
-    except OSError as error:
-        raise _unreadable(path, error) from error
+        image, target = pictures[index]
+        pixels = np.asarray(ImageOps.fit(image, (side, side)))
+    except unreadable() as error:
+        return None, told(error)
+    return pixels.reshape(side, side, -1), target
 
 
-def _read(path: Path, size: int) -> np.ndarray:
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as image:
-            return np.array(ImageOps.fit(image.convert("RGB"), (size, size)))
-    except OSError as error:
-        raise _unreadable(path, error) from error
+def told(error: Exception) -> str:
+    """Return the first line of what an error says, without the path that is named beside it, or else its kind."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error).partition(" '/")[0].strip().rstrip(".")
+    return text.splitlines()[0] if text else type(error).__name__
 
 
-def _unreadable(path: Path, error: OSError) -> TrainError:
-    return TrainError(f"Image at {path}: it cannot be read ({error}). Remove or replace it.")
-
-
-def _cache_file(root: Path, files: list[tuple[Path, int]], size: int) -> Path:
+def _cache_file(pictures: Files, side: int) -> Path:
     """Name the cache after everything that decides its content: which files, how long and new each is, which size."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    digest = hashlib.sha256(f"{root.resolve()} {size}".encode())
-    for path, _ in files:
-        facts = path.stat()
-        digest.update(f"{path} {facts.st_size} {facts.st_mtime_ns}".encode())
-    return base / "campfire_fx" / f"{root.name}-{size}-{digest.hexdigest()[:16]}.pt"
+    digest = hashlib.sha256(f"2 {side} {pictures.mode}".encode())  # 2: the form of the content
+    for name, target in zip(pictures.paths, pictures.targets, strict=True):
+        path = Path(name).absolute()
+        facts = path.stat() if path.exists() else None
+        state = (facts.st_size, facts.st_mtime_ns) if facts else None
+        digest.update(f"{path} {target} {state}".encode())
+    return base / "campfire_fx" / f"images-{side}-{digest.hexdigest()[:16]}.pt"
 
 
-def _write(images: Tensor, path: Path) -> None:
+def _cached(path: Path | None) -> dict[str, Any] | None:
+    """Return what is in the cache; a cache that cannot be read is none."""
+    if path is None or not path.exists():
+        return None
+    try:
+        return torch.load(path, weights_only=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError):
+        path.unlink(missing_ok=True)
+        return None
+
+
+def _write(content: dict[str, Any], path: Path) -> None:
     """Write whole or not at all; without a place to write to, the next run decodes again."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}")
-        torch.save(images, partial)
+        torch.save(content, partial)
         partial.replace(path)
     except (OSError, RuntimeError):  # torch reports a full disk as a RuntimeError
         return

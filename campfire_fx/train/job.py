@@ -6,7 +6,7 @@ import copy
 import importlib.util
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from campfire_fx.api import sparsify
-from campfire_fx.errors import TrainError
 from campfire_fx.export import export, load
 from campfire_fx.measure import latencies
 from campfire_fx.model import SparseModel
@@ -23,13 +22,20 @@ from campfire_fx.report.progress import progress
 from campfire_fx.slim import SlimModel
 from campfire_fx.train.checkpoint import SUFFIX, Checkpoint, save
 from campfire_fx.train.data import ImageData
-from campfire_fx.train.loop import Epoch, fit, outputs
+from campfire_fx.train.files import write_text
+from campfire_fx.train.host import Host
+from campfire_fx.train.journal import Epoch, Journal
+from campfire_fx.train.keeper import USUAL, Every, Keeper, prepare
+from campfire_fx.train.loop import fit, outputs, tally
 from campfire_fx.train.models import build_model
 from campfire_fx.train.networks import restart
 from campfire_fx.train.outcome import LATENCY_BATCH, Outcome, Reloaded, Row, row_of
+from campfire_fx.train.pictures import Chosen
 from campfire_fx.train.recipe import Recipe
+from campfire_fx.train.streamed import Streamed
 
 Show = Callable[[Any], None]
+_COMPARED = 2048  # images on which files are compared, where each has to be read for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,12 @@ class Settings:
         residual: as `shrink` takes it.
         seed: of initial weights and of the order and augmentation of images, the same for every network.
         folder: for checkpoints and exported files.
+        networks: "all", "sparse" (and its slim form) or "dense".
+        formats: suffixes of the files to export; None: those whose packages are there.
+        resume: as `prepare` takes it.
+        interval: how often a run checkpoint is written.
+        tensorboard: whether TensorBoard's files are written.
+        data_root: where data sets known by name lie; only noted.
     """
 
     model: str
@@ -50,56 +62,97 @@ class Settings:
     residual: str
     seed: int
     folder: Path
+    networks: str = "all"
+    formats: tuple[str, ...] | None = None
+    resume: str | None = None
+    interval: Every = USUAL
+    tensorboard: bool = False
+    data_root: Path = Path("data")
 
 
-def run(settings: Settings, data: ImageData, recipe: Recipe, show: Show) -> Outcome:
+def run(settings: Settings, data: ImageData, recipe: Recipe, *, show: Show, host: Host | None = None) -> Outcome:
     """Run the whole job. Every network gets the same recipe, seed and images; test images are used once, at the end.
+
+    Of several processes, all train; the first one alone exports, compares, writes and shows.
 
     Args:
         settings: what to train.
-        data: images in memory.
+        data: images.
         recipe: how to train.
         show: called with each report as soon as there is one.
+        host: this process among others; its keeper and journal are the job's own.
     """
     began = time.perf_counter()
-    _make_folder(settings.folder)
+    host = _own_host(settings, data, recipe, host or Host())
+    if not host.ranks.first:
+        show = _silent
     options = {"classes": len(data.classes), "channels": data.shape[0]}
     torch.manual_seed(settings.seed)
     dense = build_model(settings.model, **options)
     example = torch.randn(1, *data.shape)
     wishes: dict[str, Any] = {"regime": settings.regime, "sparsity": settings.sparsity, "era": recipe.era}
-    sparse = sparsify(dense, example_inputs=example, **wishes)  # a copy: both start from the same weights
 
-    for name, network in (("dense", dense), ("sparse", sparse)):
-        show(_told(name, fit(network, data, recipe, seed=settings.seed, title=name)))
-        saved = Checkpoint(
-            settings.model, options, tuple(example.shape), wishes if network is sparse else None, network.state_dict()
-        )
-        save(saved, settings.folder / f"{name}{SUFFIX}")
-    show(sparse.report())
+    networks: dict[str, nn.Module] = {"dense": dense}
+    if settings.networks != "dense":
+        sparse = sparsify(dense, example_inputs=example, **wishes)  # a copy: both start from the same weights
+        networks = {"sparse": sparse} if settings.networks == "sparse" else networks | {"sparse": sparse}
+    for name, network in networks.items():
+        show(_told(name, fit(network, data, recipe, seed=settings.seed, title=name, host=host)))
+        asked = wishes if isinstance(network, SparseModel) else None
+        saved = Checkpoint(settings.model, options, tuple(example.shape), asked, network.cpu().state_dict())
+        if host.ranks.first:
+            save(saved, settings.folder / f"{name}{SUFFIX}")
+    if settings.networks != "dense":
+        networks |= _slim(sparse, settings, data, recipe, show=show, host=host)
+    outcome = _compare(networks, settings, data, host=host)
+    outcome = replace(outcome, seconds=time.perf_counter() - began, settings=_noted(settings, data, recipe, host))
+    if host.ranks.first:
+        write_text(settings.folder / "results.json", outcome.to_json() + "\n")
+    return outcome
 
-    slim = sparse.eval().shrink(settings.residual)
-    show(slim.report())
-    reloaded = _export_and_reload(slim, data, settings.folder)
-    scratch = _from_scratch(slim, settings.seed)
-    show(_told("slim from scratch", fit(scratch, data, recipe, seed=settings.seed, title="slim from scratch")))
 
-    networks = {"dense": dense, "sparse": sparse, "slim": slim, "slim from scratch": scratch}
-    rows = _compare(networks, data, settings.folder)
-    return _outcome(sparse, slim, rows, reloaded, time.perf_counter() - began)
+def _own_host(settings: Settings, data: ImageData, recipe: Recipe, host: Host) -> Host:
+    """Make the output folder ready, and return the host with what writes there."""
+    host.ranks.from_first(lambda: prepare(settings.folder, settings.resume))
+    facts = {
+        "model": settings.model,
+        "regime": settings.regime,
+        "sparsity": settings.sparsity,
+        "seed": settings.seed,
+        "processes": host.ranks.count,
+        "classes": data.classes,
+        "images": len(data.train),
+        "shape": data.shape,
+        **asdict(recipe),
+    }
+    keeper = Keeper(settings.folder, facts, settings.interval)
+    journal = Journal(settings.folder, tensorboard=settings.tensorboard) if host.ranks.first else None
+    return replace(host, keeper=keeper, journal=journal)
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrainError(f"Output folder {folder}: it cannot be made ({error.strerror}). Give --output.") from error
+def _silent(_content: Any) -> None:
+    return
 
 
 def _told(name: str, epochs: tuple[Epoch, ...]) -> str:
     last, seconds = epochs[-1], sum(epoch.seconds for epoch in epochs)
     right = f"{percent(last.valid)} of the validation images right"
     return f"Trained {name} in {seconds:.0f} s: loss {last.loss:.4f}, {right}."
+
+
+def _slim(
+    sparse: SparseModel, settings: Settings, data: ImageData, recipe: Recipe, *, show: Show, host: Host
+) -> dict[str, nn.Module]:
+    """Shrink the sparse network; train the slim widths from scratch, if all networks are wanted."""
+    show(sparse.report())
+    slim = sparse.eval().shrink(settings.residual)
+    show(slim.report())
+    if settings.networks != "all":
+        return {"slim": slim}
+    name = "slim from scratch"
+    scratch = _from_scratch(slim, settings.seed)
+    show(_told(name, fit(scratch, data, recipe, seed=settings.seed, title=name, host=host)))
+    return {"slim": slim, name: scratch.cpu()}
 
 
 def _from_scratch(slim: SlimModel, seed: int) -> nn.Module:
@@ -109,43 +162,78 @@ def _from_scratch(slim: SlimModel, seed: int) -> nn.Module:
     return restart(scratch)
 
 
-def _export_and_reload(slim: SlimModel, data: ImageData, folder: Path) -> tuple[Reloaded, ...]:
-    """Export in every format whose packages are there, load each file and compare it on the test images."""
-    names = ["slim.safetensors", "slim.pt2"]
-    if all(importlib.util.find_spec(package) for package in ("onnx", "onnxscript", "onnxruntime")):
-        names.append("slim.onnx")
-    expected = outputs(slim, data.test, data)
+def _export_and_reload(slim: nn.Module, data: ImageData, settings: Settings) -> tuple[Reloaded, ...]:
+    """Export in every format asked for, load each file and compare it on the test images."""
+    formats = settings.formats
+    if formats is None:
+        onnx = all(importlib.util.find_spec(package) for package in ("onnx", "onnxscript", "onnxruntime"))
+        formats = ("safetensors", "pt2", "onnx") if onnx else ("safetensors", "pt2")
+    split = data.test
+    if isinstance(split, Streamed):
+        split = replace(split, pictures=Chosen(split.pictures, tuple(range(len(split))[:_COMPARED])))
+    expected = outputs(slim, split, data)
     found = []
-    with progress("Exporting", total=len(names)) as advance:
-        for name in names:
-            advance(0, name)
-            found.append(_reload(export(slim, folder / name).path, expected, data))
+    with progress("Exporting", total=len(formats)) as advance:
+        for suffix in formats:
+            advance(0, f"slim.{suffix}")
+            path = export(slim, settings.folder / f"slim.{suffix}").path
+            found.append(_reload(path, expected, outputs(load(path), split, data)))
             advance(1)
     return tuple(found)
 
 
-def _reload(path: Path, expected: torch.Tensor, data: ImageData) -> Reloaded:
-    found = outputs(load(path), data.test, data)
+def _reload(path: Path, expected: torch.Tensor, found: torch.Tensor) -> Reloaded:
     difference = float((found - expected).abs().max() / expected.abs().max())
     same = int((found.argmax(1) == expected.argmax(1)).sum())
     return Reloaded(path.name, path.stat().st_size, difference, same, len(expected))
 
 
-def _compare(networks: dict[str, nn.Module], data: ImageData, folder: Path) -> tuple[Row, ...]:
+def _noted(settings: Settings, data: ImageData, recipe: Recipe, host: Host) -> dict[str, Any]:
+    """Return what a reader of the results may want to know of how they came about."""
+    names = ("model", "networks", "regime", "sparsity", "residual", "seed")
+    told = {"data": data.name, "data_root": str(settings.data_root), "image_size": data.shape[-1]}
+    told |= {name: getattr(settings, name) for name in names}
+    return told | {"processes": host.ranks.count, "recipe": asdict(recipe)}
+
+
+def _compare(networks: dict[str, nn.Module], settings: Settings, data: ImageData, *, host: Host) -> Outcome:
+    """Test every network, in all processes; then measure and export them, in the first."""
+    tested = {}
+    for name, network in networks.items():
+        tested[name] = tally(network.eval().to(host.ranks.device), data.test, data, share=host.share)
+        network.cpu()
+    skipped = tuple(host.ranks.joined(data.skips.names))
+
+    def measured() -> Outcome:
+        rows = _rows(networks, tested, data, settings.folder)
+        reloaded = _export_and_reload(networks["slim"], data, settings) if "slim" in networks else ()
+        outcome = _outcome(networks, rows, reloaded, watched=data.valid is data.test)
+        if skipped:
+            write_text(settings.folder / "skipped.txt", "".join(f"{name}\n" for name in skipped))
+        return replace(outcome, skipped=skipped)
+
+    return host.ranks.from_first(measured)
+
+
+def _rows(
+    networks: dict[str, nn.Module], tested: dict[str, tuple[int, int]], data: ImageData, folder: Path
+) -> tuple[Row, ...]:
     times = latencies(networks, (torch.randn(LATENCY_BATCH, *data.shape),))
     rows = []
     for name, network in networks.items():
-        network.eval()
         example = torch.randn(1, *data.shape)
         size = export(network, folder / f"{name.replace(' ', '-')}.safetensors", example).bytes
-        right = int((outputs(network, data.test, data).argmax(1) == data.test.targets).sum())
-        rows.append(row_of(network, example, times[name], name=name, right=right, images=len(data.test), size=size))
+        right, images = tested[name]
+        rows.append(row_of(network, example, times[name], name=name, right=right, images=images, size=size))
     return tuple(rows)
 
 
 def _outcome(
-    sparse: SparseModel, slim: SlimModel, rows: tuple[Row, ...], reloaded: tuple[Reloaded, ...], seconds: float
+    networks: dict[str, nn.Module], rows: tuple[Row, ...], reloaded: tuple[Reloaded, ...], *, watched: bool
 ) -> Outcome:
+    sparse, slim = networks.get("sparse"), networks.get("slim")
+    if not isinstance(sparse, SparseModel) or not isinstance(slim, SlimModel):
+        return Outcome(rows, reloaded, None, None, None, 0.0, watched)
     record = sparse.sparsity()
     assert slim.verification is not None  # shrink verifies unless told not to
-    return Outcome(rows, reloaded, record.target, record.true, slim.verification.difference, seconds)
+    return Outcome(rows, reloaded, record.target, record.true, slim.verification.difference, 0.0, watched)

@@ -1,87 +1,243 @@
-"""The training loop: any module, any of the data sets, one recipe."""
+"""The training loop: any module, any of the data sets, one recipe; it goes on where a checkpoint says it stood."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import SGD
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from campfire_fx.errors import TrainError
 from campfire_fx.model import SparseModel
 from campfire_fx.report.progress import progress
-from campfire_fx.train.batches import TrainBatches, plain_batches
+from campfire_fx.train.batches import WHOLE, Share, TrainBatches, plain_batches
 from campfire_fx.train.data import ImageData, Split
+from campfire_fx.train.host import Host, seed_step
+from campfire_fx.train.journal import Epoch
 from campfire_fx.train.recipe import Recipe
+from campfire_fx.train.stopping import Stopped
+from campfire_fx.train.streamed import Streamed
 
 
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """One epoch as it went: mean training loss, share of the validation images right, seconds."""
-
-    epoch: int
-    loss: float
-    valid: float
-    seconds: float
-
-
-def fit(network: nn.Module, data: ImageData, recipe: Recipe, *, seed: int, title: str) -> tuple[Epoch, ...]:
+def fit(
+    network: nn.Module, data: ImageData, recipe: Recipe, *, seed: int, title: str, host: Host | None = None
+) -> tuple[Epoch, ...]:
     """Train a network in place by a recipe; a SparseModel's masks ride on the optimizer.
 
-    The same network, data, recipe and seed give the same weights on the same machine.
+    The same network, data, recipe and seed give the same weights on the same machine, whether or not the run was
+    stopped in between and went on from the host's checkpoints.
 
     Raises:
-        TrainError: the loss is no longer finite.
+        TrainError: the loss is no longer finite, or a checkpoint is of another run.
+        Stopped: a signal came; the run is saved.
     """
-    batches = TrainBatches(data, recipe.batch, seed)
-    torch.manual_seed(seed)  # for dropout, where a network has it
-    optimizer = SGD(network.parameters(), recipe.rate, recipe.momentum, weight_decay=recipe.decay, nesterov=True)
-    if isinstance(network, SparseModel):
-        network.attach(optimizer, steps_per_epoch=len(batches))
-    epochs: list[Epoch] = []
-    with progress(f"Training {title}", total=recipe.epochs * len(batches)) as advance:
-        for index in range(recipe.epochs):
-            began = time.perf_counter()
-            network.train()
-            total = 0.0
-            for step, (images, targets) in enumerate(batches.epoch(index)):
-                rate = recipe.rate_at((index * len(batches) + step) / (recipe.epochs * len(batches)))
-                loss = _step(network, optimizer, images, targets, rate)
-                if not math.isfinite(loss):
-                    raise TrainError(
-                        f"Loss of {title} at epoch {index}, step {step}: it is {loss}. Give a lower --learning-rate."
-                    )
-                total += loss
+    training = _Training(network, data, recipe, seed=seed, title=title, host=host or Host())
+    return training.run()
+
+
+@dataclass(slots=True)
+class _Place:
+    """How far a training has come: epochs done, and steps, summed loss and seconds of the one in hand."""
+
+    epoch: int = 0
+    step: int = 0
+    total: float = 0.0
+    seconds: float = 0.0
+    history: tuple[Epoch, ...] = field(default=())
+
+    def to_plain(self) -> dict[str, Any]:
+        return asdict(self) | {"history": [asdict(epoch) for epoch in self.history]}
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> _Place:
+        return cls(**plain | {"history": tuple(Epoch(**epoch) for epoch in plain["history"])})
+
+
+class _Training:
+    def __init__(
+        self, network: nn.Module, data: ImageData, recipe: Recipe, *, seed: int, title: str, host: Host
+    ) -> None:
+        self.network, self.data, self.recipe, self.seed, self.title, self.host = (
+            network,
+            data,
+            recipe,
+            seed,
+            title,
+            host,
+        )
+        self.ranks = host.ranks
+        network.to(self.ranks.device)
+        self.batches = TrainBatches(data, recipe.batch, seed, moved=recipe.augment != "none", share=host.share)
+        self.optimizer = make_optimizer(network, recipe)
+        if isinstance(network, SparseModel):
+            network.attach(self.optimizer, steps_per_epoch=len(self.batches))
+        self.place = _Place()
+        self.began = time.perf_counter()
+
+    @property
+    def steps(self) -> int:
+        """Steps done in all epochs."""
+        return self.place.epoch * len(self.batches) + self.place.step
+
+    def run(self) -> tuple[Epoch, ...]:
+        self._restore()
+        wrapped = self.ranks.wrap(self.network)
+        journal = self.host.journal
+        if journal is not None:
+            journal.begin(self.title, self.steps, self.place.history)
+        total = self.recipe.epochs * len(self.batches)
+        with _bar(f"Training {self.title}", total, shown=self.ranks.first) as advance:
+            advance(self.steps)
+            while self.place.epoch < self.recipe.epochs:
+                self._epoch(wrapped, advance)
+                if journal is not None:
+                    journal.epoch(self.title, self.steps, self.place.history)
+                if self.place.epoch == self.recipe.epochs:
+                    self._save()
+        return self.place.history
+
+    def _epoch(self, wrapped: nn.Module, advance: Callable[..., None]) -> None:
+        """Do the rest of the epoch in hand: the steps that are left, then the validation images."""
+        self.began = time.perf_counter()
+        self.network.train()
+        with self.host.stop.later():
+            for images, targets in self.batches.epoch(self.place.epoch, self.place.step):
+                self._step(wrapped, images, targets)
                 advance(1)
-            valid = accuracy(network, data.valid, data)
-            epochs.append(Epoch(index, total / len(batches), valid, time.perf_counter() - began))
-    return tuple(epochs)
+        saved = self._save() if self.ranks.count > 1 else None  # later the others would have to wait for it
+        try:
+            self.host.stop.check()
+            self.ranks.same_state(self.network)
+            valid = accuracy(self.network, self.data.valid, self.data, share=self.host.share)
+        except Stopped as stopped:
+            raise self._stopped(self._save() if self.ranks.count == 1 else saved) from stopped
+        self._end_epoch(valid)
+
+    def _end_epoch(self, valid: float) -> None:
+        at = self.place
+        rate = self.recipe.rate_at(self.steps - 1, len(self.batches))
+        done = Epoch(at.epoch, at.total / len(self.batches), valid, self._seconds(), rate)
+        if isinstance(self.network, SparseModel):
+            record = self.network.sparsity()
+            kernels, window = record.shares
+            done = replace(done, target=record.target, sparsity=record.true, kernels=kernels, window=window)
+        self.place = _Place(at.epoch + 1, history=(*at.history, done))
+
+    def _step(self, wrapped: nn.Module, images: Tensor, targets: Tensor) -> None:
+        at = self.place
+        seed_step(self.seed, self.steps, self.ranks.rank)
+        rate = self.recipe.rate_at(self.steps, len(self.batches))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        device = self.ranks.device
+        loss = F.cross_entropy(wrapped(images.to(device)), targets.to(device))
+        mean, stop = self._agreed(float(loss.detach()))
+        if not math.isfinite(mean):
+            keeper = self.host.keeper
+            advice = " Give a lower --learning-rate." if keeper is None else keeper.advice()
+            raise TrainError(f"Loss of {self.title} at epoch {at.epoch}, step {at.step}: it is {mean}.{advice}")
+        loss.backward()
+        self.optimizer.step()
+        at.step, at.total = at.step + 1, at.total + mean
+        if self.host.journal is not None:
+            self.host.journal.step(self.steps, mean, rate)
+        if stop:
+            self.host.stop.number = stop
+            raise self._stopped(self.ranks.from_first(self._save))  # together: who ends first has the others ended
+        if self.host.keeper is not None and self.ranks.first and self.host.keeper.due(self.steps):
+            self._save()
+
+    def _agreed(self, loss: float) -> tuple[float, int]:
+        """Return the mean loss of all processes, and the signal that any of them was sent, or 0."""
+        losses, signals = zip(*self.ranks.gathered(loss, self.host.stop.number), strict=True)
+        return sum(losses) / self.ranks.count, int(max(signals))
+
+    def _stopped(self, saved: Path | None) -> Stopped:
+        where = f" in training {self.title} at epoch {self.place.epoch}, step {self.place.step}"
+        return Stopped(self.host.stop.number, self.host.stop.told(where + (f": saved {saved}" if saved else "")))
+
+    def _seconds(self) -> float:
+        return self.place.seconds + time.perf_counter() - self.began
+
+    def _save(self) -> Path | None:
+        """Write a checkpoint, in the first process; return where."""
+        keeper = self.host.keeper
+        if keeper is None or not self.ranks.first:
+            return None
+        with self.host.stop.later():
+            place = replace(self.place, seconds=self._seconds()) if self.place.step else self.place
+            state = {"model": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+            return keeper.save(self.title, self.steps, state | {"place": place.to_plain()})
+
+    def _restore(self) -> None:
+        """Go on where the last checkpoint stands, if there is one."""
+        keeper = self.host.keeper
+        if keeper is None:
+            return
+        content = self.ranks.from_first(lambda: keeper.restore(self.title))
+        if content is None:
+            return
+        torch.set_num_threads(content["threads"])  # sums in another order would be other sums
+        self.network.load_state_dict(content["model"])
+        fresh = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": content["optimizer"]["state"], "param_groups": fresh})
+        self.place = _Place.from_plain(content["place"])
 
 
-def _step(network: nn.Module, optimizer: SGD, images: Tensor, targets: Tensor, rate: float) -> float:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.zero_grad()
-    loss = F.cross_entropy(network(images), targets)
-    loss.backward()
-    optimizer.step()
-    return float(loss.detach())
+def make_optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:
+    """Return the optimizer of a recipe over all parameters of a network."""
+    parameters, betas = list(network.parameters()), (recipe.momentum, 0.999)
+    if recipe.optimizer == "adam":
+        return Adam(parameters, recipe.rate, betas, weight_decay=recipe.decay)
+    if recipe.optimizer == "adamw":
+        return AdamW(parameters, recipe.rate, betas, weight_decay=recipe.decay)
+    nesterov = recipe.nesterov and recipe.momentum > 0
+    return SGD(parameters, recipe.rate, recipe.momentum, weight_decay=recipe.decay, nesterov=nesterov)
 
 
-def accuracy(network: nn.Module, split: Split, data: ImageData) -> float:
+def _bar(title: str, total: int, *, shown: bool) -> AbstractContextManager[Callable[..., None]]:
+    return progress(title, total=total) if shown else contextlib.nullcontext(lambda *_: None)
+
+
+def accuracy(network: nn.Module, split: Split | Streamed, data: ImageData, *, share: Share = WHOLE) -> float:
     """Return the share of a split's images, in [0, 1], whose class the network finds; its mode is left as it was."""
+    right, count = tally(network, split, data, share=share)
+    return right / count
+
+
+def tally(network: nn.Module, split: Split | Streamed, data: ImageData, *, share: Share = WHOLE) -> tuple[int, int]:
+    """Return how many of a split's images a network classifies rightly, and of how many that can be read."""
     training = network.training
-    found = outputs(network.eval(), split, data).argmax(1)
-    network.train(training)
-    return float((found == split.targets).double().mean())
+    right = count = 0
+    try:
+        for found, targets in answers(network.eval(), split, data, share=share):
+            right += int((found.argmax(1) == targets).sum())
+            count += len(targets)
+    finally:
+        network.train(training)
+    rights, counts = zip(*share.ranks.gathered(right, count), strict=True)
+    return int(sum(rights)), int(sum(counts))
 
 
 @torch.no_grad()
-def outputs(network: Callable[[Tensor], Tensor], split: Split, data: ImageData) -> Tensor:
+def answers(
+    network: Callable[[Tensor], Tensor], split: Split | Streamed, data: ImageData, *, share: Share = WHOLE
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the outputs (N, classes) and classes (N,) of a split, on the CPU, a batch at a time."""
+    for images, targets in plain_batches(split, data, share=share):
+        yield network(images.to(share.ranks.device)).cpu(), targets
+
+
+def outputs(network: Callable[[Tensor], Tensor], split: Split | Streamed, data: ImageData) -> Tensor:
     """Return the outputs (N, classes) for a whole split, of a network or of an exported file."""
-    return torch.cat([network(images) for images, _ in plain_batches(split, data)])
+    return torch.cat([found for found, _ in answers(network, split, data)])

@@ -16,13 +16,16 @@ from torch import nn
 from campfire_fx.errors import CampfireError, TrainError
 from campfire_fx.train.networks import NETWORKS
 
+RESNET50_V1 = "resnet50-v1"
+
 
 def build_model(name: str, **options: Any) -> nn.Module:
     """Build a model with fresh weights.
 
     Args:
         name: "resnet8", "resnet14" or "resnet20" (for small images), any name of `torchvision.models.list_models()`,
-            or "package.module:factory", a callable that returns a model; it is looked for in the working folder too.
+            "resnet50-v1" (torchvision's resnet50, which is v1.5, with the strides where they first were), or
+            "package.module:factory", a callable that returns a model; it is looked for in the working folder too.
         options: arguments for the network; a factory of the user's gets those that it has parameters for.
 
     Raises:
@@ -43,7 +46,9 @@ def build_model(name: str, **options: Any) -> nn.Module:
 def _from_torchvision(name: str, options: dict[str, Any]) -> nn.Module:
     from torchvision import models
 
-    known = [*NETWORKS, *models.list_models()]
+    if name == RESNET50_V1:
+        return _strides_first(_from_torchvision("resnet50", options))
+    known = [*NETWORKS, RESNET50_V1, *models.list_models()]
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0)
         hint = f" Did you mean {near[0]}?" if near else ""
@@ -60,6 +65,15 @@ def _from_torchvision(name: str, options: dict[str, Any]) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # about initial weights, which nobody chose here
         return models.get_model(name, weights=None, **options)
+
+
+def _strides_first(network: nn.Module) -> nn.Module:
+    """Make a ResNet of version 1.5 one of version 1: of a block the first 1x1 convolution strides, not the 3x3 one."""
+    for block in network.modules():
+        first, second = (getattr(block, name, None) for name in ("conv1", "conv2"))
+        if isinstance(first, nn.Conv2d) and isinstance(second, nn.Conv2d) and second.stride != (1, 1):
+            first.stride, second.stride = second.stride, (1, 1)
+    return network
 
 
 def _from_factory(name: str, options: dict[str, Any]) -> nn.Module:

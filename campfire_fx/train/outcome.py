@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -56,19 +58,25 @@ class Outcome:
     """The final table and what was proven on the way.
 
     Attributes:
-        rows: dense, sparse, slim, slim from scratch.
+        rows: of dense, sparse, slim, slim from scratch, those that were trained.
         reloaded: the exported files.
-        target, sparsity: share of zeros asked of the masked layers, and reached.
-        difference: largest relative difference between the outputs of sparse and slim, measured by `shrink`.
-        seconds: the whole job.
+        target, sparsity: share of zeros asked of the masked layers, and reached; None without a sparse network.
+        difference: largest relative difference between the outputs of sparse and slim, measured by `shrink`; or None.
+        seconds: the job, as far as this process did it.
+        watched: whether the test images were also those that training was watched on.
+        skipped: images that could not be read.
+        settings: what the job was told, the recipe under "recipe".
     """
 
     rows: tuple[Row, ...]
     reloaded: tuple[Reloaded, ...]
-    target: float
-    sparsity: float
-    difference: float
+    target: float | None
+    sparsity: float | None
+    difference: float | None
     seconds: float
+    watched: bool = False
+    skipped: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return the outcome as JSON text."""

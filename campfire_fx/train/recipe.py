@@ -3,37 +3,60 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from campfire_fx.errors import TrainError
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+AUGMENTATIONS = ("shift", "crop", "none")
+_DROP = 0.1  # of the learning rate, at each drop
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """SGD with Nesterov momentum; the learning rate rises linearly, then falls along half a cosine to zero.
+    """How a network is trained.
 
     Attributes:
         epochs: passes over the training images.
-        batch: images per step.
+        batch: images per step, over all processes.
+        optimizer: one of OPTIMIZERS.
         rate: highest learning rate.
-        momentum: of SGD.
+        momentum: of SGD; beta1 of the other two.
+        nesterov: of SGD.
         decay: weight decay.
-        warm_up: share of all steps in which the learning rate rises.
+        warm_up: share of all steps in which the learning rate rises, from zero.
+        drops: epochs from which on the learning rate is a tenth of what it was; none: it falls along half a cosine.
         era: (start, end) of the pruning era in epochs; sparse training only.
+        augment: "shift" (images in memory, moved by up to an eighth, and mirrored where that keeps the class), "crop"
+            (images read as they are needed, a random cut of each, mirrored), or "none" (in memory).
+        image_size: side of what the network is given; None: the data set's own.
+        resize: crop: shorter side before the centre of a test image is cut out; None: 8/7 of image_size.
+        held_out: share of the training images that become the validation images; 0: the test images are both.
     """
 
     epochs: int
     batch: int = 64
+    optimizer: str = "sgd"
     rate: float = 0.1
     momentum: float = 0.9
+    nesterov: bool = True
     decay: float = 5e-4
     warm_up: float = 0.15
+    drops: tuple[int, ...] = ()
     era: tuple[int, int] = (0, 1)
+    augment: str = "shift"
+    image_size: int | None = None
+    resize: int | None = None
+    held_out: float = 0.1
 
-    def rate_at(self, progress: float) -> float:
-        """Return the learning rate at a share of all steps, in [0, 1]."""
+    def rate_at(self, step: int, per_epoch: int) -> float:
+        """Return the learning rate of a step, counted from 0 over all epochs of so many steps."""
+        progress = step / (self.epochs * per_epoch)
         if progress < self.warm_up:
             return self.rate * progress / self.warm_up
+        if self.drops:
+            return self.rate * _DROP ** sum(drop <= step // per_epoch for drop in self.drops)
         return self.rate * 0.5 * (1 + math.cos(math.pi * (progress - self.warm_up) / (1 - self.warm_up)))
 
 
@@ -43,42 +66,55 @@ _RECIPES = {
     "fashion-mnist": Recipe(epochs=6, batch=128),
 }
 _OTHER = Recipe(epochs=12, batch=128)
+_FIELDS = frozenset(field.name for field in fields(Recipe))
 
 
-def recipe_for(
-    data: str,
-    *,
-    epochs: int | None = None,
-    era: tuple[int, int] | None = None,
-    batch: int | None = None,
-    rate: float | None = None,
-    decay: float | None = None,
-) -> Recipe:
-    """Return the recipe of a data set, with other numbers where given.
+def recipe_for(data: str, *, named: dict[str, Any] | None = None, **given: Any) -> Recipe:
+    """Return the recipe of a data set, with other values where given.
 
     The era runs from a fifth to six tenths of the epochs, if not given: it starts on weights that mean something, and
     leaves the sparse network time to settle.
 
+    Args:
+        data: as `open_data` takes it.
+        named: all values of a named recipe, instead of the data set's usual ones.
+        given: fields of `Recipe`; None is as if not given.
+
     Raises:
-        TrainError: a number makes no sense.
+        TrainError: a value makes no sense.
     """
-    usual = _RECIPES.get(data, _OTHER)
-    recipe = replace(
-        usual,
-        epochs=usual.epochs if epochs is None else epochs,
-        batch=usual.batch if batch is None else batch,
-        rate=usual.rate if rate is None else rate,
-        decay=usual.decay if decay is None else decay,
-    )
-    if recipe.epochs < 1 or recipe.batch < 1 or not recipe.rate > 0:
-        raise TrainError(
-            f"Recipe: epochs {recipe.epochs}, batch {recipe.batch} and learning rate {recipe.rate} must be positive."
-            f" Give other numbers."
-        )
-    start = recipe.epochs // 5
-    era = era or (start, max(start + 1, recipe.epochs * 3 // 5))
+    usual = _RECIPES.get(data, _OTHER) if named is None else Recipe(**{k: v for k, v in named.items() if k in _FIELDS})
+    recipe = replace(usual, **{name: value for name, value in given.items() if value is not None})
+    _check_numbers(recipe)
+    era = given.get("era") or _era(recipe, None if named is None else named.get("era"))
     if era[1] > recipe.epochs:
         raise TrainError(
             f"Era {era[0]}-{era[1]}: it ends after the last of {recipe.epochs} epochs. Give an earlier --era."
         )
     return replace(recipe, era=era)
+
+
+def _era(recipe: Recipe, named: tuple[int, int] | None) -> tuple[int, int]:
+    if named is not None:
+        return named
+    start = recipe.epochs // 5
+    return start, max(start + 1, recipe.epochs * 3 // 5)
+
+
+def _check_numbers(recipe: Recipe) -> None:
+    if recipe.epochs < 1 or recipe.batch < 1 or not 0 < recipe.rate < math.inf:
+        raise TrainError(
+            f"Recipe: epochs {recipe.epochs}, batch {recipe.batch} and learning rate {recipe.rate} must be positive."
+            f" Give other numbers."
+        )
+    shares = {"--warm-up": recipe.warm_up, "--held-out": recipe.held_out, "--momentum": recipe.momentum}
+    for option, value in shares.items():
+        if not 0 <= value < 1:
+            raise TrainError(f"{option} {value}: it is no share in [0, 1). Give another.")
+    if not 0 <= recipe.decay < math.inf:
+        raise TrainError(f"--weight-decay {recipe.decay}: it is negative or not finite. Give another.")
+    if recipe.optimizer not in OPTIMIZERS or recipe.augment not in AUGMENTATIONS:
+        raise TrainError(
+            f"Recipe: optimizer {recipe.optimizer} or augmentation {recipe.augment} is not known."
+            f" Give one of {', '.join(OPTIMIZERS)}, and one of {', '.join(AUGMENTATIONS)}."
+        )

@@ -1,4 +1,4 @@
-"""Where images come from: a package, files of a known format, or a folder. One function per source."""
+"""Where images in memory come from: a package, or files of a known format. One function per source."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ import torch
 from torch import Tensor
 
 from campfire_fx.errors import TrainError
-from campfire_fx.train.decode import decode
 
 _FASHION_CLASSES = (
     "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
 )  # fmt: skip
 _FASHION_FOLDERS = ("fashion-mnist", "FashionMNIST/raw", "")
 _DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # the Debian package dataset-fashion-mnist
-_TEST_FOLDERS = ("test", "val", "valid", "validation")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +34,7 @@ class Source:
 
 def digits() -> Source:
     """Read the 1,797 handwritten digits that scikit-learn ships: grey, 8 x 8."""
-    _need("sklearn", "scikit-learn")
+    need("sklearn", "scikit-learn")
     from sklearn.datasets import load_digits
 
     bunch: Any = load_digits()
@@ -48,7 +46,7 @@ def digits() -> Source:
 def fashion_mnist(root: Path, download: bool) -> Source:
     """Read Fashion-MNIST, 60,000 + 10,000 grey images of 28 x 28, from its idx files, packed or not."""
     if download:
-        _need("torchvision", "torchvision")
+        need("torchvision", "torchvision")
         from torchvision.datasets import FashionMNIST
 
         FashionMNIST(str(root), download=True)
@@ -64,7 +62,7 @@ def fashion_mnist(root: Path, download: bool) -> Source:
 
 def cifar10(root: Path, download: bool) -> Source:
     """Read CIFAR-10, 50,000 + 10,000 colour images of 32 x 32, in the form of its authors' Python archive."""
-    _need("torchvision", "torchvision")
+    need("torchvision", "torchvision")
     from torchvision.datasets import CIFAR10
 
     try:
@@ -78,23 +76,6 @@ def cifar10(root: Path, download: bool) -> Source:
         (torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets)) for part in parts
     )
     return Source(images, targets, test, tuple(parts[0].classes), mirrored=True)
-
-
-def folder(root: Path, image_size: int | None) -> Source:
-    """Read a folder of images: train/ and test/ of one folder per class each, or one folder per class."""
-    test_root = next((root / name for name in _TEST_FOLDERS if (root / name).is_dir()), None)
-    if test_root is None or not (root / "train").is_dir():
-        images, targets, classes = decode(root, image_size)
-        return Source(images, targets, None, classes, mirrored=True)
-    images, targets, classes = decode(root / "train", image_size)
-    test_images, test_targets, test_classes = decode(test_root, images.shape[-1])
-    if test_classes != classes:
-        odd = sorted(set(classes) ^ set(test_classes))
-        raise TrainError(
-            f"Classes of {test_root}: they are not those of {root / 'train'} ({', '.join(odd[:3])})."
-            f" Give both the same class folders."
-        )
-    return Source(images, targets, (test_images, test_targets), classes, mirrored=True)
 
 
 def _idx_pair(root: Path, part: str) -> tuple[Tensor, Tensor]:
@@ -113,7 +94,8 @@ def read_idx(path: Path) -> Tensor:
     return torch.from_numpy(np.frombuffer(content, np.uint8, -1, 4 + 4 * rank).reshape(sizes).copy())
 
 
-def _need(module: str, package: str) -> None:
+def need(module: str, package: str) -> None:
+    """Raise a TrainError that names a package if a module of it is not installed."""
     if importlib.util.find_spec(module) is None:
         raise TrainError(
             f"This data set needs {package}, which is not installed. Run pip install 'campfire-fx[train]'."

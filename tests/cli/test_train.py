@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from campfire_fx.train.checkpoint import read, restore
 from campfire_fx.train.data import ImageData, Split, open_data
 from campfire_fx.train.loop import accuracy
 from campfire_fx.train.recipe import Recipe
+from tests.train.test_folders import write_image, write_tiny
 
 
 @pytest.mark.slow
@@ -64,3 +66,114 @@ def test_threads_leave_busy_cores_alone(monkeypatch: pytest.MonkeyPatch, side: i
     monkeypatch.setattr("torch.get_num_threads", lambda: 4)
     monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0), raising=False)
     assert _useful_threads(data, Recipe(epochs=1, batch=32)) == threads
+
+
+TINY = (
+    *("--model", "tiny:tiny", "--networks", "sparse", "--formats", "safetensors", "--epochs", 2, "--threads", 1),
+    *("--batch", 8, "--device", "cpu"),
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A Tiny-ImageNet of two classes, one image of which is cut off, beside a network for it."""
+    (tmp_path / "tiny.py").write_text(
+        "from torch import nn\n"
+        "def tiny(classes):\n"
+        "    layers = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU()\n"
+        "    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))\n"
+    )
+    write_tiny(tmp_path / "photos")
+    for index, name in enumerate(("n01443537", "n01629819")):
+        for number in range(4, 20):
+            write_image(tmp_path / "photos/train" / name / "images" / f"{number}.JPEG", 100 * index + number)
+    broken = tmp_path / "photos/train/n01443537/images/9.JPEG"
+    broken.write_bytes(broken.read_bytes()[:200])
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize("augment", ["shift", "crop"])
+def test_unreadable_images_are_counted_or_stop_it(run, folder: Path, tmp_path: Path, augment: str) -> None:
+    options = (*TINY, "--data", folder, "--augment", augment, "--image-size", 10, "--held-out", 0, "--workers", 0)
+    result = run("train", *options, "--output", "here")
+    assert result.exit_code == 0, result.stderr
+    broken = folder / "train/n01443537/images/9.JPEG"
+    assert f"1 image that cannot be read was skipped: {broken}." in result.stdout
+    assert (tmp_path / "here/skipped.txt").read_text() == f"{broken}\n"
+    assert "which training was watched on, too" in " ".join(result.stdout.split())
+    attacked = run("attack", "here", "--model", "tiny:tiny", "--epsilon", "0.1", "--images", 3, "--json")
+    assert attacked.exit_code == 0, attacked.stderr  # with the same images
+    assert json.loads(attacked.stdout)["images"] == 3
+    stopped = run("train", *options, "--output", "there", "--strict")
+    assert stopped.exit_code == 2
+    assert f"Error: Image at {broken}: it cannot be read" in stopped.stderr
+
+
+def test_a_run_is_resumed_refused_or_begun_anew(run, folder: Path, tmp_path: Path) -> None:
+    options = (*TINY, "--data", folder, "--image-size", 10, "--output", "here", "--checkpoint-every", 1)
+    assert run("train", *options).exit_code == 0
+    sparse = (tmp_path / "here/sparse.ckpt").read_bytes()
+    log = (tmp_path / "here/log.csv").read_text()
+    assert [line.split(",")[:2] for line in log.splitlines()] == [
+        ["network", "epoch"],
+        ["sparse", "0"],
+        ["sparse", "1"],
+    ]
+    (tmp_path / "here/results.json").unlink()  # as if it had been killed while exporting
+    refused = run("train", *options)
+    assert refused.exit_code == 2 and "Output folder here: it holds a run that was not finished" in refused.stderr
+    other = run("train", *options, "--resume", "auto", "--batch", 4)
+    assert other.exit_code == 2 and "its run had batch 8, this one has 4" in other.stderr
+    assert run("train", *options, "--resume", "auto").exit_code == 0
+    assert (tmp_path / "here/sparse.ckpt").read_bytes() == sparse
+    assert (tmp_path / "here/log.csv").read_text() == log  # not an epoch was trained again
+    assert run("train", *options, "--resume", "never").exit_code == 0
+    assert (tmp_path / "here/log.csv").read_text() != log  # seconds
+
+
+def test_the_dense_network_by_itself(run, folder: Path, tmp_path: Path) -> None:
+    result = run("train", *TINY, "--networks", "dense", "--data", folder, "--image-size", 10, "--output", "here")
+    assert result.exit_code == 0, result.stderr
+    outcome = json.loads((tmp_path / "here/results.json").read_text())
+    assert [row["name"] for row in outcome["rows"]] == ["dense"] and outcome["sparsity"] is None
+    assert "dense.ckpt, dense.safetensors, log.csv" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--recipe", "resnet50-imagenet"), "Recipe resnet50-imagenet at digits: its images are read at once"),
+        (("--recipe", "resnet50-imagenet", "--augment", "shift"), "it is for 1,000 classes, the data have 10"),
+        (("--recipe", "resnet18"), "--recipe resnet18: there is no such recipe"),
+        (("--checkpoint-every", "often"), "--checkpoint-every often: it is no interval"),
+        (("--warm-up", 2), "--warm-up 2.0: it is no share in [0, 1)"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(run, options: tuple[str, ...], told: str) -> None:
+    result = run("train", *options)
+    assert result.exit_code == 2
+    assert told in result.stderr
+
+
+def test_a_recipe_is_shown_with_its_sources(run) -> None:
+    result = run("train", "--recipe", "resnet50-tiny-imagenet", "--show-recipe")
+    assert result.exit_code == 0, result.stderr
+    rows = {line.split()[0]: line for line in result.stdout.splitlines() if line.strip()}
+    assert "0.001" in rows["rate"] and "stated" in rows["rate"]
+    assert "inferred" in rows["image_size"] and "chosen" in rows["sparsity"]
+    assert run("train", "--show-recipe").exit_code == 2
+
+
+def test_a_recipe_trains_its_own_data(run, folder: Path, tmp_path: Path) -> None:
+    """Tiny-ImageNet's recipe on a folder of 200 classes, made smaller by options."""
+    for number in range(198):
+        write_image(folder / "train" / f"x{number:03d}" / "images" / "0.JPEG", number)
+    smaller = ("--epochs", 1, "--era", "0:1", "--image-size", 12, "--resize", 14, "--workers", 0)
+    options = ("--model", "tiny:tiny", *smaller)
+    named = ("--recipe", "resnet50-tiny-imagenet", "--formats", "safetensors", "--output", "here", "--device", "cpu")
+    result = run("train", "--data", folder, *named, *options)
+    assert result.exit_code == 0, result.stderr
+    assert "the test images for validation too" in result.stdout and "ck to 60.0 %" in result.stdout
+    (checkpoint,) = (tmp_path / "here/checkpoints").iterdir()
+    facts = torch.load(checkpoint, weights_only=True)["facts"]
+    assert (facts["optimizer"], facts["drops"], facts["batch"]) == ("adam", (30,), 64)

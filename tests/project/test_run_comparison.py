@@ -117,3 +117,11 @@ def test_dense_comes_first_and_a_fixed_sparsity_runs_once(tool: Any) -> None:
     assert labels[:4] == ["dense", "ck 60 %", "2:4 50 %", "ck 80 %"]
     assert labels[4:7] == [f"{label}, slim from scratch" for label in labels[1:4]]
     assert labels[7:] == labels[:7], "the second seed begins when the first has finished"
+
+
+def test_runs_of_before_a_recipe_had_a_value_are_of_its_default(tool: Any) -> None:
+    budget = tool.Budget("digits", "resnet8", (1, 8, 8), 10, tool.recipe_for("digits", epochs=2))
+    old = budget.to_facts()
+    del old["recipe"]["optimizer"], old["recipe"]["drops"]
+    assert tool.Budget.completed(old) == budget.to_facts()
+    assert tool.Budget.completed(old | {"recipe": old["recipe"] | {"rate": 0.5}}) != budget.to_facts()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -40,7 +42,7 @@ def test_epochs_and_seeds_differ(data: ImageData, seed: int, epoch: int) -> None
 
 def test_shift_moves_by_an_eighth_at_most_and_fills_with_zeros(data: ImageData) -> None:
     images = data.train.images
-    moved = shift(images, torch.Generator().manual_seed(0))
+    moved = shift(images, torch.randint(0, 3, (2, 50, 1)))
     places = []
     for before, after in zip(images, moved, strict=True):
         padded = torch.nn.functional.pad(before, (1, 1, 1, 1))
@@ -51,13 +53,30 @@ def test_shift_moves_by_an_eighth_at_most_and_fills_with_zeros(data: ImageData) 
     assert {found[0] for found in places} == {(r, c) for r in range(3) for c in range(3)}
 
 
-def test_mirror_flips_about_half(data: ImageData) -> None:
+def test_a_later_step_is_the_same_without_those_before_it(data: ImageData) -> None:
+    batches = TrainBatches(replace(data, mirrored=True), 10, seed=3)
+    whole = list(batches.epoch(2))
+    for start in range(6):
+        rest = list(batches.epoch(2, start))
+        assert len(rest) == 5 - start
+        for (images, targets), (again, same) in zip(whole[start:], rest, strict=True):
+            assert torch.equal(images, again) and torch.equal(targets, same)
+
+
+def test_half_of_the_images_are_mirrored_and_none_where_told_so(data: ImageData) -> None:
+    plain = replace(data, mirrored=True)
+    (moved, targets), (still, rows) = (next(TrainBatches(plain, 50, 0, moved=told).epoch(0)) for told in (True, False))
+    assert torch.equal(still, normalise(data.train.images[rows], data))
+    assert torch.equal(targets, rows) and not torch.equal(moved, still)
+
+
+def test_mirror_flips_those_that_it_is_told(data: ImageData) -> None:
     images = data.train.images
-    flipped = mirror(images, torch.Generator().manual_seed(0))
+    told = torch.arange(50) % 2 == 0
+    flipped = mirror(images, told)
     is_flipped = (flipped == images.flip(3)).flatten(1).all(1)
-    is_same = (flipped == images).flatten(1).all(1)
-    assert bool((is_flipped | is_same).all())
-    assert 10 < int(is_flipped.sum()) < 40
+    assert torch.equal(is_flipped, told)
+    assert torch.equal(flipped[~told], images[~told])
 
 
 def test_normalise_is_the_usual_formula(data: ImageData) -> None:

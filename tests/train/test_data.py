@@ -105,9 +105,9 @@ def test_one_folder_of_classes_is_split(tmp_path: Path) -> None:
 
 def test_images_of_other_forms_are_cut_at_the_centre(tmp_path: Path) -> None:
     for number in range(4):
-        write_image(tmp_path / "a" / f"{number}.png", size=(30, 12))
-    assert open_data(str(tmp_path)).shape == (3, 12, 12)
-    assert open_data(str(tmp_path), Where(image_size=9)).shape == (3, 9, 9)
+        write_image(tmp_path / "photos/a" / f"{number}.png", size=(30, 12))
+    assert open_data(str(tmp_path / "photos")).shape == (3, 12, 12)
+    assert open_data(str(tmp_path / "photos"), Where(image_size=9)).shape == (3, 9, 9)
 
 
 def test_decoded_images_come_from_the_cache_until_a_file_changes(tmp_path: Path) -> None:
@@ -122,11 +122,52 @@ def test_decoded_images_come_from_the_cache_until_a_file_changes(tmp_path: Path)
     assert sum(int((part.images == 255).any()) for part in (changed.train, changed.valid, changed.test)) == 1
 
 
-def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
-    write_classes(tmp_path)
-    (tmp_path / "bee" / "broken.jpg").write_bytes(b"no image")
-    with pytest.raises(TrainError, match=r"Image at .*broken.jpg: it cannot be read"):
-        open_data(str(tmp_path))
+def break_one(root: Path) -> Path:
+    """Cut the file of one image off in its middle."""
+    path = root / "bee" / "3.png"
+    write_image(path, size=(40, 40), colour=7)
+    path.write_bytes(path.read_bytes()[:60])
+    return path
+
+
+@pytest.mark.parametrize("content", [b"no image", b"", "truncated"])
+def test_an_unreadable_image_is_named_and_skipped(tmp_path: Path, content: bytes | str, caplog) -> None:
+    root = tmp_path / "photos"
+    write_classes(root)
+    broken = break_one(root)
+    if isinstance(content, bytes):
+        broken.write_bytes(content)
+    for _ in range(2):  # the second time from the cache
+        caplog.clear()
+        data = open_data(str(root), Where(image_size=10))
+        assert len(data.train) + len(data.valid) + len(data.test) == 15
+        assert data.skips.names == [str(broken)]
+        assert data.skips.told() == f"1 image that cannot be read was skipped: {broken}."
+        assert f"Image at {broken}: it cannot be read" in caplog.text
+
+
+def test_an_unreadable_image_stops_a_strict_run(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    write_classes(root)
+    broken = break_one(root)
+    open_data(str(root), Where(image_size=10))  # the cache does not hide it
+    with pytest.raises(TrainError, match=rf"Image at {broken}: it cannot be read \(.*\)\. Remove or replace it"):
+        open_data(str(root), Where(image_size=10, strict=True))
+
+
+def test_images_that_fill_the_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_classes(tmp_path / "photos")
+    monkeypatch.setattr("campfire_fx.train.decode._MOST_BYTES", 4799)
+    with pytest.raises(TrainError, match="16 of 10 x 10 would take 4.8 kB of memory. Give --augment crop"):
+        open_data(str(tmp_path / "photos"))
+
+
+def test_where_no_image_can_be_read_it_says_so(tmp_path: Path) -> None:
+    for name in ("ant", "bee"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        (tmp_path / "photos" / name / "0.png").write_bytes(b"no image")
+    with pytest.raises(TrainError, match="Images of photos: none of 2 can be read"):
+        open_data(str(tmp_path / "photos"))
 
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "cifar10"])
@@ -139,7 +180,7 @@ def test_nothing_is_fetched_unless_asked(tmp_path: Path, name: str, monkeypatch:
 def test_unknown_data_and_empty_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainError, match="no such data set or folder"):
         open_data("imagenet-9000")
-    with pytest.raises(TrainError, match="none were found"):
+    with pytest.raises(TrainError, match="it has no folders of classes, so none were found"):
         open_data(str(tmp_path))
 
 

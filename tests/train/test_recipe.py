@@ -10,7 +10,7 @@ from campfire_fx.train.recipe import Recipe, recipe_for
 
 def test_rate_rises_and_falls() -> None:
     recipe = Recipe(epochs=1, rate=0.2, warm_up=0.25)
-    found = [recipe.rate_at(share) for share in (0, 0.125, 0.25, 0.625, 1)]
+    found = [recipe.rate_at(step, 8) for step in (0, 1, 2, 5, 8)]
     assert found == pytest.approx([0, 0.1, 0.2, 0.1, 0])
 
 

@@ -1,0 +1,50 @@
+"""The process that trains: what it computes on, where it keeps checkpoints and notes, and what may stop it."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from campfire_fx.train.batches import Share, mixed
+from campfire_fx.train.journal import Journal
+from campfire_fx.train.keeper import Keeper
+from campfire_fx.train.ranks import ALONE, Ranks
+from campfire_fx.train.stopping import Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What a training needs beside network, data and recipe.
+
+    Attributes:
+        ranks: this process among others.
+        workers: processes that read images for this one.
+        keeper: of checkpoints; None: none are kept.
+        journal: of the epochs; None: nothing is written.
+        stop: what a signal asks for.
+    """
+
+    ranks: Ranks = ALONE
+    workers: int = 0
+    keeper: Keeper | None = None
+    journal: Journal | None = None
+    stop: Stop = field(default_factory=Stop)
+
+    @property
+    def share(self) -> Share:
+        """This process's part of every batch."""
+        return Share(self.ranks, self.workers)
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed every generator that a network may draw from, anew for each step.
+
+    So what is drawn in a step depends on nothing before it, and a resumed run needs no generator's state.
+    """
+    number = mixed(seed, step, rank)
+    torch.manual_seed(number)
+    random.seed(number)
+    np.random.seed(number % 2**32)
