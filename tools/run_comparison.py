@@ -37,7 +37,7 @@ sys.path.insert(0, str(ROOT))
 from campfire_fx.errors import CampfireError
 from campfire_fx.pictures.canvas import installed
 from campfire_fx.train.data import ImageData, Where, open_data
-from campfire_fx.train.recipe import recipe_for
+from campfire_fx.train.recipe import PRECISIONS, recipe_for
 
 LEGEND = """\
 - accuracy: of the test images; with several seeds their mean and its 95 % interval (Student's t).
@@ -59,7 +59,7 @@ def main() -> int:
     try:
         runs = plan(options.methods, options.sparsities, options.seeds, scratch=not options.no_scratch)
         data = open_data(options.data, Where(options.data_root, options.image_size))
-        recipe = recipe_for(options.data, epochs=options.epochs, era=options.era, batch=options.batch)
+        recipe = recipe_for(options.data, epochs=options.epochs, era=options.era, batch=options.batch, precision=options.precision)
         name = options.data_name or Path(options.data).name
         budget = Budget(name, options.model, data.shape, len(data.classes), recipe)
         options.output.mkdir(parents=True, exist_ok=True)
@@ -87,6 +87,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=12, help="of every network")
     parser.add_argument("--era", nargs=2, type=int, help="first and last epoch (default: a fifth to six tenths)")
     parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="that layers compute in in training")
     parser.add_argument("--epsilons", nargs="+", type=float, default=[2.0, 4.0, 8.0], help="of FGSM, in 1/255")
     parser.add_argument("--no-scratch", action="store_true", help="leave out the slim widths from scratch")
     parser.add_argument("--output", type=Path, default=Path("runs/comparison"))
@@ -188,7 +189,7 @@ def _setting(budget: Budget, options: argparse.Namespace, finished: list[tuple[R
     setting = (
         f"{budget.data}, {budget.model}, {recipe.epochs} epochs of batches of {recipe.batch}, SGD with Nesterov"
         f" momentum {recipe.momentum} and weight decay {recipe.decay}, learning rate up to {recipe.rate} and down"
-        f" along a cosine, channels_last; pruning era {recipe.era[0]} to {recipe.era[1]};"
+        f" along a cosine, computed in {recipe.precision}, channels_last; pruning era {recipe.era[0]} to {recipe.era[1]};"
         f" torch {torch.__version__.split('+')[0]}, {options.threads} CPU thread(s)."
     )
     lines = [setting, "", f"    python tools/run_comparison.py {shlex.join(words)}"]

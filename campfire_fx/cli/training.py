@@ -131,6 +131,10 @@ def train_command(
     momentum: Annotated[
         float | None, typer.Option(help="Momentum of SGD; beta1 of the others.", show_default="0.9")
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="float32 or bfloat16: what layers compute in while training.", show_default="float32"),
+    ] = None,
     nesterov: Annotated[
         bool | None, typer.Option("--nesterov/--no-nesterov", help="Nesterov momentum.", show_default="yes")
     ] = None,
@@ -223,6 +227,7 @@ def train_command(
         warm_up=warm_up,
         momentum=momentum,
         nesterov=nesterov,
+        precision=precision,
         decay=weight_decay,
         augment=augment,
         image_size=image_size,

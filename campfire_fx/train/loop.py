@@ -140,7 +140,10 @@ class _Training:
             group["lr"] = rate
         self.optimizer.zero_grad()
         device = self.ranks.device
-        loss = F.cross_entropy(wrapped(images.to(device)), targets.to(device))
+        mixed = self.recipe.precision == "bfloat16"
+        with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+            answer = wrapped(images.to(device))
+        loss = F.cross_entropy(answer.float() if mixed else answer, targets.to(device))
         mean, stop = self._agreed(float(loss.detach()))
         if not math.isfinite(mean):
             keeper = self.host.keeper

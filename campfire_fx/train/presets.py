@@ -55,6 +55,7 @@ _EVERY = {
     "networks": _inferred("sparse", "the dense baseline is a run of its own: --networks dense"),
     "nesterov": _inferred(False, "SGD with momentum is all that is said"),
     "warm_up": _inferred(0.0, "none is mentioned"),
+    "precision": _inferred("float32", "no other is mentioned"),
     "held_out": _inferred(0.0, "training takes all training images; accuracies are those of the validation images"),
 }
 

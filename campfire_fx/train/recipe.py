@@ -10,6 +10,7 @@ from campfire_fx.errors import TrainError
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 AUGMENTATIONS = ("shift", "crop", "none")
+PRECISIONS = ("float32", "bfloat16")
 _DROP = 0.1  # of the learning rate, at each drop
 
 
@@ -30,6 +31,8 @@ class Recipe:
         era: (start, end) of the pruning era in epochs; sparse training only.
         augment: "shift" (images in memory, moved by up to an eighth, and mirrored where that keeps the class), "crop"
             (images read as they are needed, a random cut of each, mirrored), or "none" (in memory).
+        precision: that layers compute in while training, one of PRECISIONS; weights, masks and the optimizer stay in
+            float32 (automatic mixed precision).
         image_size: side of what the network is given; None: the data set's own.
         resize: crop: shorter side before the centre of a test image is cut out; None: 8/7 of image_size.
         held_out: share of the training images that become the validation images; 0: the test images are both.
@@ -46,6 +49,7 @@ class Recipe:
     drops: tuple[int, ...] = ()
     era: tuple[int, int] = (0, 1)
     augment: str = "shift"
+    precision: str = "float32"
     image_size: int | None = None
     resize: int | None = None
     held_out: float = 0.1
@@ -113,8 +117,11 @@ def _check_numbers(recipe: Recipe) -> None:
             raise TrainError(f"{option} {value}: it is no share in [0, 1). Give another.")
     if not 0 <= recipe.decay < math.inf:
         raise TrainError(f"--weight-decay {recipe.decay}: it is negative or not finite. Give another.")
-    if recipe.optimizer not in OPTIMIZERS or recipe.augment not in AUGMENTATIONS:
-        raise TrainError(
-            f"Recipe: optimizer {recipe.optimizer} or augmentation {recipe.augment} is not known."
-            f" Give one of {', '.join(OPTIMIZERS)}, and one of {', '.join(AUGMENTATIONS)}."
-        )
+    named = {
+        "optimizer": (recipe.optimizer, OPTIMIZERS),
+        "augmentation": (recipe.augment, AUGMENTATIONS),
+        "precision": (recipe.precision, PRECISIONS),
+    }
+    for what, (name, known) in named.items():
+        if name not in known:
+            raise TrainError(f"Recipe: {what} {name} is not known. Give one of {', '.join(known)}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -38,6 +39,17 @@ def test_it_learns(data: ImageData, network: nn.Module) -> None:
     assert [epoch.epoch for epoch in epochs] == [0, 1, 2]
     assert epochs[-1].loss < 0.5 * epochs[0].loss
     assert accuracy(network, data.test, data) == epochs[-1].valid == 1.0
+
+
+def test_bfloat16_is_for_layers_alone(data: ImageData, network: nn.Module) -> None:
+    seen = set()
+    network.fc.register_forward_hook(lambda _, inputs, output: seen.add((inputs[0].dtype, output.dtype)))
+    sparse = campfire_fx.sparsify(network, "ck", sparsity=0.5, era=(0, 2), example_inputs=torch.zeros(2, 1, 8, 8))
+    epochs = fit(sparse, data, replace(RECIPE, precision="bfloat16"), seed=0, title="test")
+    assert (torch.bfloat16, torch.bfloat16) in seen
+    assert {parameter.dtype for parameter in sparse.parameters()} == {torch.float32}
+    assert epochs[-1].loss < 0.7 * epochs[0].loss
+    assert sparse.sparsity().true == pytest.approx(0.5, abs=0.02)
 
 
 def test_it_repeats_itself(data: ImageData, network: nn.Module) -> None:

@@ -47,6 +47,7 @@ def test_every_value_gives_way_to_its_option() -> None:
     given = {
         "epochs": 7, "batch": 3, "optimizer": "adamw", "rate": 0.3, "momentum": 0.5, "nesterov": True, "decay": 0.0,
         "warm_up": 0.5, "drops": (), "era": (1, 2), "augment": "none", "image_size": 9, "resize": 11, "held_out": 0.5,
+        "precision": "bfloat16",
     }  # fmt: skip
     assert given.keys() == {field.name for field in fields(Recipe)}
     recipe = recipe_for("x", named=preset("resnet50-imagenet").plain(), **given)
@@ -71,10 +72,17 @@ def test_a_recipe_is_refused_for_another_data_set(tmp_path: Path) -> None:
         open_data(str(tmp_path), Where(classes=1000, recipe="r", streamed=True))
 
 
-@pytest.mark.parametrize("wrong", [{"optimizer": "lion"}, {"augment": "mixup"}])
-def test_unknown_choices_are_refused(wrong: dict[str, str]) -> None:
-    with pytest.raises(TrainError, match="is not known. Give one of sgd, adam, adamw, and one of shift, crop, none"):
-        recipe_for("digits", **wrong)
+@pytest.mark.parametrize(
+    ("field", "wrong", "known"),
+    [
+        ("optimizer", "lion", "sgd, adam, adamw"),
+        ("augment", "mixup", "shift, crop, none"),
+        ("precision", "int8", "float32, bfloat16"),
+    ],
+)
+def test_unknown_choices_are_refused(field: str, wrong: str, known: str) -> None:
+    with pytest.raises(TrainError, match=f"{wrong} is not known. Give one of {known}"):
+        recipe_for("digits", **{field: wrong})
 
 
 @pytest.mark.parametrize("wrong", [{"warm_up": 1.0}, {"held_out": -0.1}, {"momentum": 1.5}, {"decay": float("nan")}])
