@@ -59,7 +59,9 @@ def main() -> int:
     try:
         runs = plan(options.methods, options.sparsities, options.seeds, scratch=not options.no_scratch)
         data = open_data(options.data, Where(options.data_root, options.image_size))
-        recipe = recipe_for(options.data, epochs=options.epochs, era=options.era, batch=options.batch, precision=options.precision)
+        recipe = recipe_for(
+            options.data, epochs=options.epochs, era=options.era, batch=options.batch, precision=options.precision
+        )
         name = options.data_name or Path(options.data).name
         budget = Budget(name, options.model, data.shape, len(data.classes), recipe)
         options.output.mkdir(parents=True, exist_ok=True)
@@ -189,8 +191,8 @@ def _setting(budget: Budget, options: argparse.Namespace, finished: list[tuple[R
     setting = (
         f"{budget.data}, {budget.model}, {recipe.epochs} epochs of batches of {recipe.batch}, SGD with Nesterov"
         f" momentum {recipe.momentum} and weight decay {recipe.decay}, learning rate up to {recipe.rate} and down"
-        f" along a cosine, computed in {recipe.precision}, channels_last; pruning era {recipe.era[0]} to {recipe.era[1]};"
-        f" torch {torch.__version__.split('+')[0]}, {options.threads} CPU thread(s)."
+        f" along a cosine, computed in {recipe.precision}, channels_last; pruning era {recipe.era[0]} to"
+        f" {recipe.era[1]}; torch {torch.__version__.split('+')[0]}, {options.threads} CPU thread(s)."
     )
     lines = [setting, "", f"    python tools/run_comparison.py {shlex.join(words)}"]
     if seconds:
