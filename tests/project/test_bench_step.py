@@ -19,3 +19,8 @@ def test_the_quick_run_prints_medians_and_ratios() -> None:
     assert all(float(median) > 0 and float(ratio) > 0 for _, median, ratio in rows)
     assert float(rows[0][2]) == 1
     assert re.search(r"masks moved \(once an epoch\): \d+ ms", output)
+    inside = re.search(r"^inside masks: ([\d.]+) ms a step, ([\d.]+)% of the dense step$", output, re.MULTILINE)
+    averaged = re.search(r"^averaged over an era of epochs of 1,281,167 images: ([\d.]+)%$", output, re.MULTILINE)
+    assert inside is not None
+    assert averaged is not None
+    assert float(averaged[1]) >= float(inside[2]) > 0
