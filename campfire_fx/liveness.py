@@ -25,6 +25,19 @@ logger = logging.getLogger(__name__)
 _WORTH_MERGING_INTO = 0.1  # a kept constant smaller than this share of the largest would magnify rounding
 
 
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Arrays:
+    """What the search asks for again and again, as numpy sees it; `needed`: which inputs cannot be folded."""
+
+    inputs: NDArray[np.int64]
+    outputs: NDArray[np.int64]
+    reads: Mask
+    needed: Mask
+
+
 @dataclass(slots=True, eq=False)
 class Reader:
     """A mixing weight as liveness sees it; arrays are per group: (G, K/G), (G, C/G), reads (G, K/G, C/G).
@@ -47,8 +60,9 @@ class Reader:
     used: Tensor = field(init=False)
     written: Tensor = field(init=False)
     mergeable: Tensor | None = field(init=False)
-    _seen: Tensor = field(init=False)
-    _read: Tensor = field(init=False)
+    _seen: Mask = field(init=False)
+    _read: Mask = field(init=False)
+    _arrays: _Arrays = field(init=False)
     _done: bool = False
     _counts: tuple[int, int] = (-1, -1)
 
@@ -57,8 +71,9 @@ class Reader:
         self.used, self.written = any_along(self.reads, 1), any_along(self.reads, 2)
         shifts = self.foldable & (self.constant != 0) if self.padded else None
         self.mergeable = shifts if shifts is not None and shifts.any() else None
-        self._seen = torch.zeros_like(self.outputs, dtype=torch.bool)
-        self._read = torch.zeros_like(self.inputs, dtype=torch.bool)
+        self._seen = np.zeros(self.outputs.shape, dtype=np.bool_)
+        self._read = np.zeros(self.inputs.shape, dtype=np.bool_)
+        self._arrays = _Arrays(self.inputs.numpy(), self.outputs.numpy(), self.reads.numpy(), ~self.foldable.numpy())
 
     def advance(self, alive: Tensor) -> bool:
         """Look at the outputs that have come alive since the last time; returns whether there were any.
@@ -67,8 +82,9 @@ class Reader:
         """
         if self._done:
             return False
-        seen, read, reads = self._seen.numpy(), self._read.numpy(), self.reads.numpy()
-        new = alive.numpy()[self.outputs.numpy()] & ~seen
+        seen, read, reads = self._seen, self._read, self._arrays.reads
+        new = alive.numpy()[self._arrays.outputs]
+        new &= ~seen
         if not new.any():
             return False
         seen |= new
@@ -85,14 +101,13 @@ class Reader:
         """Mark what the outputs that have come alive need; returns whether there were any."""
         if not self.advance(alive):
             return False
-        needed = self._read.numpy() & ~self.foldable.numpy()
-        alive.numpy()[self.inputs.numpy()[needed]] = True
+        alive.numpy()[self._arrays.inputs[self._read & self._arrays.needed]] = True
         return True
 
     def read_by_live(self, alive: Tensor) -> Tensor:
         """Which inputs some live output reads. Shape (G, C/G)."""
         self.advance(alive)
-        return self._read
+        return torch.from_numpy(self._read)
 
     def needed(self, alive: Tensor) -> Tensor:
         """Which inputs some live output reads that cannot be folded. Shape (G, C/G)."""
@@ -104,7 +119,8 @@ class Reader:
 
     def moved(self, alive: Tensor) -> bool:
         """Whether an input has come alive, or is read, since the last time of asking."""
-        counts = (int(alive.numpy()[self.inputs.numpy()].sum()), int(self.read_by_live(alive).numpy().sum()))
+        self.advance(alive)
+        counts = (int(alive.numpy()[self._arrays.inputs].sum()), int(self._read.sum()))
         before, self._counts = self._counts, counts
         return before != counts
 

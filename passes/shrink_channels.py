@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
 from campfire_fx.constants import bias_of, folded
 from campfire_fx.labelling import GraphRun, Labelling
-from campfire_fx.labels import any_along
 from campfire_fx.liveness import Liveness, Reader
 from campfire_fx.passes.compact import kept_indices, select
 from campfire_fx.rules.structure import MixCall
@@ -127,28 +127,28 @@ def _merge(reader: Reader, live: Liveness, merges: list[tuple[int, int]], cut: C
 
     Computed in float64, and only for the outputs that stay; written into the cut weight. Returns how many constants.
     """
-    groups, channels = torch.tensor(merges).unbind(1)
-    inputs, outputs = live.alive[reader.inputs], live.alive[reader.outputs]
+    groups, channels = np.array(merges).T
+    alive, layout = live.alive.numpy(), reader.mixer.layout
+    inputs, outputs = alive[reader.inputs.numpy()], alive[reader.outputs.numpy()]
     constants = reader.merged(live.alive)
     assert constants is not None
-    dead = constants[groups] & ~inputs[groups]
-    value = reader.constant[groups].double()
-    ratio = torch.where(dead, value / value.gather(1, channels.unsqueeze(1)), 0.0)
-    layout, rows = reader.mixer.layout, outputs[groups]
+    dead = constants.numpy()[groups] & ~inputs[groups]
+    value = reader.constant.double().numpy()[groups]
+    ratio = np.where(dead, value / np.take_along_axis(value, channels[:, None], 1), 0.0)
+    rows, columns = outputs[groups], np.flatnonzero(dead.any(0))
     kernels = layout.kernels(reader.mixer.weight.detach())
     if layout.groups > 1:
-        kernels = kernels[groups]
+        kernels = select(kernels, (torch.from_numpy(groups),))
     else:  # large: look only at what counts
-        columns = dead[0].nonzero().flatten()
-        kernels = select(kernels, (None, _index(rows[0]), columns))
+        kernels = select(kernels, (None, _index(live.alive[reader.outputs[0]]), torch.from_numpy(columns)))
         ratio, rows = ratio[:, columns], rows[:, rows[0]]
-    moved = torch.einsum("gkit,gi->gkt", kernels.double(), ratio.to(kernels.device))
-    stays = any_along(inputs, 1) | any_along(outputs, 1)
+    moved = torch.from_numpy(ratio)[:, None, None].to(kernels.device) @ kernels.double()  # (groups, K/G, 1, taps)
+    stays = inputs.any(1) | outputs.any(1)
     new = replace(layout, groups=int(stays.sum())).kernels(cut.new.detach())
-    moved = moved[rows].view(groups.numel(), -1, moved.shape[-1])
-    place = (stays.cumsum(0) - 1)[groups].unsqueeze(1)
-    column = (inputs[groups].cumsum(1) - 1).gather(1, channels.unsqueeze(1))
-    spot = (place, torch.arange(new.shape[1]), column)
+    moved = moved[torch.from_numpy(rows)].view(groups.size, -1, moved.shape[-1])
+    place = (stays.cumsum() - 1)[groups, None]
+    column = (inputs.cumsum(1) - 1)[groups, channels][:, None]
+    spot = (torch.from_numpy(place), torch.arange(new.shape[1]), torch.from_numpy(column))
     new[spot] = (new[spot].double() + moved).to(new.dtype)
     return int(dead.sum())
 
@@ -157,11 +157,14 @@ def _add_folds(labelling: Labelling, cuts: Cuts, reader: Reader, live: Liveness)
     """Add the effect of dead constants to the bias of their reader; without zero padding that is exact."""
     if reader.padded:
         return
-    gone = ~live.alive[reader.inputs] & reader.foldable & (reader.constant != 0) & reader.read_by_live(live.alive)
+    dead = ~live.alive.numpy()[reader.inputs.numpy()] & reader.foldable.numpy()
+    if not dead.any():
+        return
+    gone = torch.from_numpy(dead & reader.read_by_live(live.alive).numpy()) & (reader.constant != 0)
     if not gone.any():
         return
     mixer = reader.mixer
-    value = torch.where(gone, reader.constant, torch.zeros_like(reader.constant))
+    value = reader.constant.masked_fill(~gone, 0.0)
     amount = folded(mixer, value.flatten()).to(mixer.weight)
     amount = amount[live.alive[reader.outputs].flatten()]
     cuts.folded[id(mixer.weight)] = int(gone.sum())

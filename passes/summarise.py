@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from campfire_fx.labelling import Labelling
+from campfire_fx.labels import FIXED
 from campfire_fx.liveness import Liveness, Reader
 from campfire_fx.passes.edit import Edit
 from campfire_fx.passes.shrink_channels import Cut, Cuts
@@ -45,31 +48,33 @@ def _indices(cut: Cut) -> tuple[Tensor | None, ...]:
 
 def _layer(reader: Reader, live: Liveness, cuts: Cuts) -> LayerChange:
     mixer, key = reader.mixer, id(reader.mixer.weight)
-    inputs, outputs = live.alive[reader.inputs], live.alive[reader.outputs]
     after = cuts.tensors[key].new if key in cuts.tensors else mixer.weight
-    read = (reader.used & ~reader.foldable).sum()
-    written = reader.written.sum()
+    inputs, outputs = (live.alive.numpy()[port.numpy()] for port in (reader.inputs, reader.outputs))
+    written = reader.written.numpy()
+    read = _count(reader.used.numpy() & ~reader.foldable.numpy())
     return LayerChange(
         name=mixer.name,
         operation=mixer.operation,
         weight_before=tuple(mixer.weight.shape),
         weight_after=tuple(after.shape),
-        inputs=(inputs.numel(), int(inputs.sum())),
-        outputs=(outputs.numel(), int(outputs.sum())),
-        dead_inputs=inputs.numel() - int(read),
-        dead_outputs=outputs.numel() - int(written),
+        inputs=(inputs.size, _count(inputs)),
+        outputs=(outputs.size, _count(outputs)),
+        dead_inputs=inputs.size - read,
+        dead_outputs=outputs.size - _count(written),
         folded=cuts.folded.get(key, 0),
         merged=cuts.merged.get(key, 0),
-        reason=_reason(reader, live),
+        reason=_reason(reader, ~written & outputs),
     )
 
 
-def _reason(reader: Reader, live: Liveness) -> str:
+def _count(mask: NDArray[np.bool_]) -> int:
+    return int(np.count_nonzero(mask))
+
+
+def _reason(reader: Reader, silent: NDArray[np.bool_]) -> str:
     """Say why channels that the layer alone could do without are still there."""
-    silent = ~reader.written & live.alive[reader.outputs]
-    if not silent.any():
+    count = _count(silent)
+    if not count:
         return ""
-    fixed = (reader.outputs[silent] == 0).sum()
-    if int(fixed) == int(silent.sum()):
-        return f"{int(silent.sum())} empty, but pinned"
-    return f"{int(silent.sum())} empty, but shared"
+    fixed = _count(reader.outputs.numpy()[silent] == FIXED)
+    return f"{count} empty, but {'pinned' if fixed == count else 'shared'}"

@@ -172,7 +172,7 @@ def install(patches: Patches, tracer: ExampleTracer) -> None:
     replaced[id(checkpoint)] = _without_checkpoint(checkpoint)
     patches.put(vars(torch.utils.checkpoint), "checkpoint", replaced[id(checkpoint)])
     for name in _TENSOR_METHODS:
-        patches.put(torch.Tensor, name, _tensor_method(name))
+        patches.put(torch.Tensor, name, _tensor_method(name, getattr(torch.Tensor, name)))
     patches.put(vars(torch), "Size", _SIZE)
     patches.put(vars(torch), "finfo", _FINFO)
     replaced[id(torch.autograd.Variable)] = variable = _stand_in(torch.autograd.Variable, _VariableStandIn)
@@ -222,9 +222,8 @@ def _factory(function: Callable[..., Any], tracer: ExampleTracer) -> Callable[..
     return call
 
 
-def _tensor_method(name: str) -> Callable[..., Any]:
-    method = getattr(torch.Tensor, name)
-
+@functools.cache  # every trace puts the same ones in place
+def _tensor_method(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         proxy = None if isinstance(self, ExampleProxy) else find_proxy(args, kwargs)

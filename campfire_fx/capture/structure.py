@@ -21,7 +21,7 @@ def share_structure(source: nn.Module, target: nn.Module, leaves: set[int], *, k
     pending = [(source, target)]
     while pending:
         old, new = pending.pop()
-        new.training = old.training
+        new.__dict__["training"] = old.training
         new.__dict__["_version"] = old._version  # the version of the layout, which state_dict() writes
         new._parameters.update(old._parameters)
         new._buffers.update(old._buffers)

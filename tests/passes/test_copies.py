@@ -103,3 +103,26 @@ def test_recurrent_layers_run_on_weights_of_their_own() -> None:
         for parameter in model.parameters():
             parameter.zero_()
     assert torch.equal(copied(x)[0], expected) and not storages(model) & storages(copied)
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(1, 3)], ids=["whole", "part"])
+def test_buffers_of_one_memory_go_on_sharing_it(part: slice) -> None:
+    model = nn.Module()
+    model.register_buffer("first", torch.arange(4.0))
+    model.register_buffer("view", model.first[part])
+    model.register_buffer("again", model.first.detach())
+    copied = borrowing_copy(model)
+    assert not storages(model) & storages(copied)
+    copied.first += 1
+    assert torch.equal(copied.view, model.view + 1) and torch.equal(copied.again, model.first + 1)
+
+
+def test_tensors_that_are_no_plain_block_are_copied_too() -> None:
+    model = nn.Module()
+    model.register_buffer("sparse", torch.eye(3).to_sparse())
+    model.register_buffer("turned", torch.arange(6.0).view(2, 3).T)
+    model.register_buffer("empty", torch.zeros(0))
+    copied = borrowing_copy(model)
+    assert torch.equal(copied.sparse.to_dense(), torch.eye(3)) and copied.sparse is not model.sparse
+    assert torch.equal(copied.turned, model.turned) and copied.turned.stride() == model.turned.stride()
+    assert copied.empty.shape == (0,)
