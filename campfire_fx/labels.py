@@ -150,6 +150,11 @@ def concatenated(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return together.expand([first.shape[d] if d in stretched else size for d, size in enumerate(together.shape)])
 
 
+def broadcast_shape(*shapes: Sequence[int]) -> torch.Size:
+    """Return `torch.broadcast_shapes`, by numpy, whose code for it is ten times as fast."""
+    return torch.Size(np.broadcast_shapes(*(tuple(shape) for shape in shapes)))
+
+
 def any_along(mask: Tensor, dim: int) -> Tensor:
     """Return `mask.any(dim)` of a bool tensor, by numpy, whose code for it is ten times as fast."""
     return torch.from_numpy(mask.numpy().any(dim))

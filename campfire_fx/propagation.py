@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx
 
 from campfire_fx.labelling import GraphRun, make_call
-from campfire_fx.labels import FIXED, Labelled, collapse
+from campfire_fx.labels import FIXED, Labelled, broadcast_shape, collapse
 from campfire_fx.rules import Call, Constant, Held, Rule
 from campfire_fx.rules.channelwise import channel_dim
 from campfire_fx.rules.record import invoke, map_nested, map_nodes, writes_in_place
@@ -188,7 +188,7 @@ def _agreed(value: Tensor, place: Tensor, count: int) -> Tensor:
 
 def _together(args: Any) -> list[Any]:
     """Broadcast the tensors among arguments to one shape, each in memory of its own."""
-    shape = torch.broadcast_shapes(*(v.shape for v in args if isinstance(v, Tensor)))
+    shape = broadcast_shape(*(v.shape for v in args if isinstance(v, Tensor)))
     return [v.expand(shape).clone() if isinstance(v, Tensor) else v for v in args]
 
 

@@ -43,11 +43,14 @@ def borrowing_copy(model: nn.Module) -> nn.Module:
     memo: dict[int, Any] = {id(module): object.__new__(type(module)) for module in modules}
     shells = [(module, memo[id(module)]) for module in modules]
     for module, shell in shells:
+        attributes = vars(shell)
         for name, value in vars(module).items():
-            if name in ("_modules", "_buffers"):
-                shell.__dict__[name] = {key: _copied(item, memo) for key, item in value.items()}
+            if type(value) in _ATOMS:
+                attributes[name] = value
+            elif name in ("_modules", "_buffers"):
+                attributes[name] = {key: _copied(item, memo) for key, item in value.items()}
             elif name != "_parameters":
-                shell.__dict__[name] = _copied(value, memo)
+                attributes[name] = _copied(value, memo)
     for module, shell in shells:  # last: what other attributes refer to as well has been copied, and is in the memo
         shell.__dict__["_parameters"] = {
             name: memo.get(id(parameter), parameter) for name, parameter in module._parameters.items()
@@ -76,14 +79,15 @@ def _copies_plainly(cls: type) -> bool:
 
 
 def _copied(value: Any, memo: dict[int, Any]) -> Any:
-    if type(value) in _ATOMS or (type(value) is tuple and all(type(item) in _ATOMS for item in value)):
+    kind = type(value)
+    if kind in _EMPTY and not value:
+        return kind()
+    if kind in _ATOMS or (kind is tuple and all(type(item) in _ATOMS for item in value)):
         return value
-    if type(value) in _EMPTY and not value:
-        return type(value)()
     known = memo.get(id(value))
     if known is not None:
         return known
-    return _cloned(value, memo) if type(value) is Tensor else copy.deepcopy(value, memo)
+    return _cloned(value, memo) if kind is Tensor else copy.deepcopy(value, memo)
 
 
 def _cloned(tensor: Tensor, memo: dict[int, Any]) -> Tensor:

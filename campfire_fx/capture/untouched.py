@@ -23,10 +23,13 @@ def untouched(modules: Iterable[nn.Module]) -> Iterator[None]:
             _restore(target, content)
 
 
+_ATOMS = frozenset({bool, int, float, str, type(None)})
+
+
 def _state(module: nn.Module) -> list[tuple[Any, Any]]:
     state: list[tuple[Any, Any]] = [(module.__dict__, dict(module.__dict__))]
     for name, value in module.__dict__.items():
-        if name.endswith("_hooks"):
+        if type(value) in _ATOMS or name.endswith("_hooks"):
             continue
         if isinstance(value, (dict, list, set)):
             if value:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from campfire_fx.labels import Labelled, collapse, varies
+from campfire_fx.labels import Labelled, broadcast_shape, collapse, varies
 from campfire_fx.rules.barriers import barrier
 from campfire_fx.rules.record import Call, Constant, Rule, register
 from campfire_fx.rules.structure import fixed
@@ -35,7 +35,7 @@ def _plain_tensors(call: Call) -> list[Tensor]:
 def join_all(call: Call, values: list[Labelled]) -> Labelled:
     """Join labelled tensors as a broadcasting operation meets them; returns the labels of the result."""
     structure = call.structure
-    shape = torch.broadcast_shapes(*(v.shape for v in values))
+    shape = broadcast_shape(*(v.shape for v in values))
     views = [structure.forest.find(v.labels[(None,) * (len(shape) - v.labels.ndim)]) for v in values]
     views = [view for view in views if view.numel() > 1 or view.any()] or views[:1]  # a number that stays says nothing
     differing = [dim for dim in range(len(shape)) if any(varies(view, dim) for view in views)]
