@@ -8,7 +8,7 @@ from typing import Any
 
 from campfire_fx.rules.structure import Pin
 
-__all__ = ["LayerChange", "Pin", "Repair", "ShrinkPlan", "Verification", "VerifiedRun"]
+__all__ = ["KernelChange", "LayerChange", "Pin", "Repair", "ShrinkPlan", "Verification", "VerifiedRun"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,28 @@ class Repair:
 
 
 @dataclass(frozen=True, slots=True)
+class KernelChange:
+    """The kernel of a layer some of whose taps (positions in the kernel) no weight uses.
+
+    Attributes:
+        name: path of the layer.
+        before, after: kernel size per spatial axis; the same where it was left alone.
+        dilation: per spatial axis, afterwards.
+        padding: (front, back) per spatial axis, afterwards; what is negative is cut off the input.
+        padded: a call of its own pads the input, because the layer can only pad both ends alike.
+        reason: why it was left alone, or "".
+    """
+
+    name: str
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    dilation: tuple[int, ...] = ()
+    padding: tuple[tuple[int, int], ...] = ()
+    padded: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ShrinkPlan:
     """Everything that was decided in one shrink.
 
@@ -59,12 +81,14 @@ class ShrinkPlan:
         pins: channels that had to stay, with the reason.
         keep: parameter -> per axis the kept indices, None for all. Axis 1 of a grouped weight counts within a group:
             None also stands for groups that kept different ones.
+        kernels: layers whose kernels have dead taps, cropped or left alone.
     """
 
     layers: tuple[LayerChange, ...]
     repairs: tuple[Repair, ...]
     pins: tuple[Pin, ...]
     keep: dict[str, tuple[tuple[int, ...] | None, ...]]
+    kernels: tuple[KernelChange, ...] = ()
 
     def to_json(self) -> str:
         """Return the plan as JSON text."""
@@ -74,17 +98,20 @@ class ShrinkPlan:
     def from_json(text: str) -> ShrinkPlan:
         """Read a plan that `to_json` wrote."""
         data = json.loads(text)
-        pairs = ("weight_before", "weight_after", "inputs", "outputs")
-        layers = tuple(_layer({k: tuple(v) if k in pairs else v for k, v in layer.items()}) for layer in data["layers"])
+        layers = tuple(LayerChange(**_tuples(layer)) for layer in data["layers"])
         keep = {
             name: tuple(None if axis is None else tuple(axis) for axis in axes) for name, axes in data["keep"].items()
         }
         repairs = tuple(Repair(**repair) for repair in data["repairs"])
-        return ShrinkPlan(layers, repairs, tuple(Pin(**pin) for pin in data["pins"]), keep)
+        kernels = tuple(KernelChange(**_tuples(kernel)) for kernel in data.get("kernels", ()))
+        return ShrinkPlan(layers, repairs, tuple(Pin(**pin) for pin in data["pins"]), keep, kernels)
 
 
-def _layer(facts: dict[str, Any]) -> LayerChange:
-    return LayerChange(**facts)
+def _tuples(value: Any) -> Any:
+    """Return JSON data with tuples for lists, however nested."""
+    if isinstance(value, dict):
+        return {key: _tuples(one) for key, one in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from campfire_fx.labelling import GraphRun
 
@@ -41,3 +42,20 @@ def replace(node: fx.Node, new: fx.Node, replaced: dict[fx.Node, fx.Node]) -> No
     node.replace_all_uses_with(new)
     replaced[node] = new
     node.graph.erase_node(node)
+
+
+def set_argument(node: fx.Node, position: int, name: str, value: Any) -> None:
+    """Give a call another value for an argument, wherever it has it."""
+    if position < len(node.args):
+        node.args = (*node.args[:position], value, *node.args[position + 1 :])
+    else:
+        node.kwargs = {**node.kwargs, name: value}
+
+
+def exchange(root: nn.Module, tensors: Mapping[int, Tensor]) -> None:
+    """Put other tensors, by the ids of the old ones, into every module that holds these."""
+    for module in root.modules():
+        for held in (module._parameters, module._buffers):
+            for name, tensor in held.items():
+                if tensor is not None and id(tensor) in tensors:
+                    held[name] = tensors[id(tensor)]  # type: ignore[assignment]

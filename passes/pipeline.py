@@ -20,6 +20,7 @@ from campfire_fx.passes.analysis import Analysis, analyse
 from campfire_fx.passes.bake_reparametrizations import bake_reparametrizations
 from campfire_fx.passes.compact import Uneven
 from campfire_fx.passes.copies import borrowing_copy, own_parameters
+from campfire_fx.passes.crop_kernels import crop_kernels
 from campfire_fx.passes.drop_unused import drop_dead_nodes, drop_unused, used_paths
 from campfire_fx.passes.edit import Edit
 from campfire_fx.passes.fold_constants import fold_constant_operands
@@ -110,13 +111,14 @@ def shrink_captured(captured: Captured, options: Options, progress: Progress) ->
         edit.apply(replaced)
     cuts = shrink_channels(labelling, live)
     drop_dead_nodes(labelling, live)
+    kernels = crop_kernels(labelling, live, cuts)
     for island in captured.islands:
         graphs = [g for g in (island.module.graph, island.module.train_graph) if g is not None]
         drop_unused(island.module, used_paths(graphs))
         for graph in graphs:
             graph.lint()
         island.module.recompile()
-    plan = summarise(labelling, live, cuts, edits, (*labelling.structure.pins, *pins))
+    plan = summarise(labelling, live, cuts, edits, (*labelling.structure.pins, *pins), kernels)
     return Shrunk(captured, plan, cuts, labelling, live)
 
 

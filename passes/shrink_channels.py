@@ -6,12 +6,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from campfire_fx.constants import bias_of, folded
 from campfire_fx.labelling import GraphRun, Labelling
 from campfire_fx.liveness import Liveness, Reader
 from campfire_fx.passes.compact import kept_indices, select
+from campfire_fx.passes.edit import exchange, set_argument
 from campfire_fx.rules.structure import MixCall
 
 
@@ -21,7 +22,7 @@ class Cut:
 
     Attributes:
         old, new: the tensor before and after.
-        keep: kept indices per axis, None for all; not of a grouped weight.
+        keep: kept indices per axis, None for all; of a grouped weight only those of its taps.
         grouped: (groups kept, output indices per group, input indices per group) of a grouped weight.
     """
 
@@ -36,7 +37,7 @@ class Cut:
         if self.grouped is None or self.reader is None:
             return select(state, self.keep).clone()
         layout = self.reader.mixer.layout
-        return layout.weight(_gather(layout.kernels(state), *self.grouped), state)
+        return select(layout.weight(_gather(layout.kernels(state), *self.grouped), state), self.keep)
 
 
 @dataclass(slots=True, eq=False)
@@ -65,7 +66,7 @@ def shrink_channels(labelling: Labelling, live: Liveness) -> Cuts:
             _cut_plain(cuts, bias, kept_indices(outputs, live))
         for reader in readers:
             _add_folds(labelling, cuts, reader, live)
-    _replace(labelling.captured.module, cuts)
+    exchange(labelling.captured.module, {key: cut.new for key, cut in cuts.tensors.items()})
     for module, name, counted in structure.sizes.values():
         setattr(module, name, int(live.keeps(counted).expand(counted.shape).sum()))
     for reader in readers:
@@ -76,10 +77,11 @@ def shrink_channels(labelling: Labelling, live: Liveness) -> Cuts:
 def _cut_plain(cuts: Cuts, tensor: Tensor, keep: tuple[Tensor | None, ...]) -> None:
     if any(indices is not None for indices in keep):
         new = select(tensor.detach(), keep)
-        cuts.tensors[id(tensor)] = Cut(tensor, _like(tensor, new), keep)
+        cuts.tensors[id(tensor)] = Cut(tensor, like(tensor, new), keep)
 
 
-def _like(old: Tensor, new: Tensor) -> Tensor:
+def like(old: Tensor, new: Tensor) -> Tensor:
+    """Return a tensor as what an old one is: a parameter, and trained or not."""
     return nn.Parameter(new, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else new
 
 
@@ -95,12 +97,12 @@ def _cut_weight(cuts: Cuts, reader: Reader, live: Liveness) -> None:
         keep: list[Tensor | None] = [None] * weight.ndim
         keep[layout.out_axis], keep[layout.in_axis] = _index(outputs[0]), _index(inputs[0])
         new = select(weight.detach(), keep).contiguous()
-        cut = Cut(weight, _like(weight, new), tuple(keep), reader)
+        cut = Cut(weight, like(weight, new), tuple(keep), reader)
     else:
         groups = (inputs.any(1) | outputs.any(1)).nonzero().flatten()
         grouped = (groups, _per_group(outputs[groups]), _per_group(inputs[groups]))
         cut = Cut(weight, weight, (None,) * weight.ndim, reader, grouped)
-        cut.new = _like(weight, layout.weight(_gather(layout.kernels(weight.detach()), *grouped), weight))
+        cut.new = like(weight, layout.weight(_gather(layout.kernels(weight.detach()), *grouped), weight))
     if merges:
         cuts.merged[id(weight)] = _merge(reader, live, merges, cut)
     cuts.tensors[id(weight)] = cut
@@ -178,7 +180,7 @@ def _add_bias(labelling: Labelling, cuts: Cuts, call: MixCall, name: str, amount
     bias = bias_of(call)
     if bias is not None:
         if id(bias) not in done:
-            known = cuts.tensors.setdefault(id(bias), Cut(bias, _like(bias, bias.detach().clone()), (None,)))
+            known = cuts.tensors.setdefault(id(bias), Cut(bias, like(bias, bias.detach().clone()), (None,)))
             known.new.data += amount
         done.add(id(bias))
     elif call.module is not None:
@@ -204,15 +206,6 @@ def _add_after(run: GraphRun, call: MixCall, name: str, amount: Tensor) -> None:
     call.node.replace_all_uses_with(total, delete_user_cb=lambda user: user is not total)
 
 
-def _replace(root: nn.Module, cuts: Cuts) -> None:
-    """Put the cut tensors into every module that holds the old ones."""
-    for module in root.modules():
-        for held in (module._parameters, module._buffers):
-            for name, tensor in held.items():
-                if tensor is not None and id(tensor) in cuts.tensors:
-                    held[name] = cuts.tensors[id(tensor)].new  # type: ignore[assignment]
-
-
 def _set_groups(cuts: Cuts, reader: Reader) -> None:
     """Tell every call of a grouped weight how many groups are left."""
     cut = cuts.tensors.get(id(reader.mixer.weight))
@@ -223,11 +216,4 @@ def _set_groups(cuts: Cuts, reader: Reader) -> None:
         if call.module is not None:
             call.module.groups = groups  # type: ignore[assignment]
         else:
-            _set_argument(call.node, 6, "groups", groups)
-
-
-def _set_argument(node: fx.Node, position: int, name: str, value: int) -> None:
-    if position < len(node.args):
-        node.args = (*node.args[:position], value, *node.args[position + 1 :])
-    else:
-        node.kwargs = {**node.kwargs, name: value}
+            set_argument(call.node, 6, "groups", groups)

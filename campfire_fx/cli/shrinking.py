@@ -88,6 +88,7 @@ def _facts(network: nn.Module, slim: SlimModel, written: ExportRecord) -> dict[s
         "difference": slim.verification.difference if slim.verification else None,
         "files": [str(path) for path in written.files],
         "layers": [dataclasses.asdict(layer) for layer in slim.plan.layers],
+        "kernels": [dataclasses.asdict(kernel) for kernel in slim.plan.kernels],
         "repairs": [dataclasses.asdict(repair) for repair in slim.plan.repairs],
         "pins": [dataclasses.asdict(pin) for pin in slim.plan.pins],
     }

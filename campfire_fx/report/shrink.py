@@ -12,7 +12,7 @@ from rich.text import Text
 from torch import nn
 
 from campfire_fx.measure import Latency, MacCount, latencies, macs, one_sample, parameters, size_bytes
-from campfire_fx.plan import LayerChange, ShrinkPlan, Verification
+from campfire_fx.plan import KernelChange, LayerChange, ShrinkPlan, Verification
 from campfire_fx.report.numbers import cost_note, count, input_shapes, percent, shape, size
 from campfire_fx.report.style import STYLES, Report
 from campfire_fx.report.table import Column, FittedTable
@@ -93,7 +93,8 @@ class ShrinkReport(Report):
         before = self.before.macs.per_layer if self.before else {}
         total[8] = count(sum(before.get(c.name, 0) for c in layers)) if before else ""
         total[9] = count(sum(self.after.macs.per_layer.get(c.name, 0) for c in layers))
-        rows = [_layer_row(c, before, self.after.macs.per_layer) for c in shown]
+        kernels = {kernel.name: kernel for kernel in self.plan.kernels}
+        rows = [_layer_row(c, before, self.after.macs.per_layer, kernels.get(c.name)) for c in shown]
         title = "Layers" if len(shown) == len(layers) else f"Layers (first {len(shown)} of {len(layers)})"
         return FittedTable(title, _LAYERS, rows, total)
 
@@ -156,9 +157,20 @@ def _weights(dims: tuple[int, ...]) -> int:
     return total
 
 
-def _layer_row(change: LayerChange, before: dict[str, int], after: dict[str, int]) -> tuple[str, ...]:
+def _kernel_note(kernel: KernelChange) -> str:
+    """Say what became of a kernel with dead taps."""
+    if kernel.before == kernel.after:
+        return f"dead taps stay: {kernel.reason}"
+    apart = f", dilation {shape(kernel.dilation)}" if max(kernel.dilation) > 1 else ""
+    return f"kernel {shape(kernel.before)} to {shape(kernel.after)}{apart}{', padded before' if kernel.padded else ''}"
+
+
+def _layer_row(
+    change: LayerChange, before: dict[str, int], after: dict[str, int], kernel: KernelChange | None
+) -> tuple[str, ...]:
     notes = [f"{change.folded} constants folded"] if change.folded else []
     notes += [f"{change.merged} constants merged"] if change.merged else []
+    notes += [_kernel_note(kernel)] if kernel else []
     notes += [change.reason] if change.reason else []
     return (
         change.name,
