@@ -33,3 +33,7 @@ class AttackError(CampfireError):
 
 class ReportError(CampfireError):
     """A picture or a report could not be made."""
+
+
+class CostError(CampfireError):
+    """A cost model was given numbers that it cannot work with."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from campfire_fx.capture import trace
 from campfire_fx.channels import dependency_graph
+from campfire_fx.cli.costing import flop_report
 from campfire_fx.cli.terminal import example_inputs, model_options, show, show_json
 from campfire_fx.measure import MacCount, macs, one_sample, parameters
 from campfire_fx.report import capture_report, dependency_report
@@ -68,6 +69,17 @@ def inspect_command(
         Path | None,
         typer.Option("--graph", help="Also write the dependency graph: .dot, .mmd, .json, .txt.", show_default="no"),
     ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="Show what this sparse method computes: swat-u, swat-erk, swat-structured, or a regime as combined.",
+            show_default="no",
+        ),
+    ] = None,
+    sparsity: Annotated[float, typer.Option(help="With --method: the fraction of weights to remove.")] = 0.7,
+    dense_overhead: Annotated[
+        float, typer.Option(help="With --method: other dense work of training, as a fraction of its dense MACs.")
+    ] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print all facts as JSON, and nothing else.")] = False,
 ) -> None:
     """Show what a model is made of: its capture, its dependency graph, and a row per layer.
@@ -79,6 +91,7 @@ def inspect_command(
         campfire-fx inspect resnet18
         campfire-fx inspect densenet121 --graph densenet.dot
         campfire-fx inspect mynets:small --option width=32 --example 1x3x64x64
+        campfire-fx inspect resnet50 --method swat-u --sparsity 0.8
     """
     network = build_model(model, **model_options(option)).eval()
     inputs = example_inputs(example)
@@ -87,12 +100,14 @@ def inspect_command(
         graph = dependency_graph(captured)
         args, kwargs = one_sample(network, captured.args, captured.kwargs)
         cost = macs(network, args, kwargs)
+        flops = flop_report(network, (args, kwargs), method, sparsity, dense_overhead) if method else None
     if graph_file is not None:
         write(graph, graph_file)
     layers, inputs_shown = layer_facts(network, graph, cost), input_shapes(args, kwargs)
     if form is not None:
         print(FORMATS[form.value](graph).rstrip("\n"))  # noqa: T201  goes to other programs
     elif as_json:
+        operations = {"operations": flops.facts()} if flops else {}
         show_json(
             {
                 "model": model,
@@ -103,15 +118,18 @@ def inspect_command(
                 "capture": json.loads(capture_report(captured).to_json()),
                 "layers": [dataclasses.asdict(layer) for layer in layers],
                 "graph": nx.node_link_data(graph, edges="edges"),
+                **operations,
             }
         )
+    elif flops is not None:
+        show(flops)
     else:
         show(capture_report(captured))
         show(dependency_report(graph))
         show(_layer_table(layers, network, cost))
         show(cost_note(inputs_shown, cost))
-        if graph_file is not None:
-            show(f"Wrote {graph_file}.")
+    if graph_file is not None and form is None and not as_json:
+        show(f"Wrote {graph_file}.")
 
 
 def layer_facts(network: nn.Module, graph: nx.DiGraph, cost: MacCount) -> tuple[LayerFacts, ...]:

@@ -60,3 +60,37 @@ def test_an_unknown_form_of_file_is_refused(run) -> None:
     result = run("inspect", MODEL, "--graph", "graph.svg")
     assert result.exit_code == 2
     assert "the suffix names no graph format" in result.stderr
+
+
+def test_operations_of_a_method(run) -> None:
+    result = run("inspect", MODEL, "--method", "swat", "--sparsity", "0.8")
+    assert result.exit_code == 0, result.stderr
+    assert "Operations, swat-u at 80 %" in result.stdout and "layer3.0.conv2" in result.stdout
+    plain, heavy = (
+        json.loads(run("inspect", MODEL, "--method", "swat-u", "--sparsity", "0.8", "--json", *more).stdout)
+        for more in ((), ("--dense-overhead", "0.25"))
+    )
+    stem = next(layer for layer in plain["layers"] if layer["name"] == "conv1")
+    expected = 0.8 * (1 - stem["macs"] / plain["macs"])
+    assert plain["operations"]["inference_reduction"] == pytest.approx(expected)
+    assert plain["operations"]["training_reduction"] == pytest.approx(expected)
+    assert heavy["operations"]["training_reduction"] == pytest.approx(expected / 1.25)
+    assert [layer["name"] for layer in plain["operations"]["layers"]] == [layer["name"] for layer in plain["layers"]]
+
+
+@pytest.mark.parametrize("method", ["swat-erk", "swat-structured", "ck", "combined", "unstructured"])
+def test_every_method_meets_its_sparsity(run, method: str) -> None:
+    facts = json.loads(run("inspect", MODEL, "--method", method, "--sparsity", "0.5", "--json").stdout)
+    layers = {layer["name"]: layer for layer in facts["operations"]["layers"]}
+    sizes = {layer["name"]: layer["parameters"] for layer in facts["layers"]}
+    sparse = {name: layer for name, layer in layers.items() if method == "swat-erk" or name != "conv1"}
+    kept = sum(layer["weight_density"] * sizes[name] for name, layer in sparse.items())
+    assert kept / sum(sizes[name] for name in sparse) == pytest.approx(0.5, abs=0.01)
+    assert 0.2 < facts["operations"]["training_reduction"] < 0.7
+
+
+@pytest.mark.parametrize(("method", "told"), [("swat-m", "outcome of training"), ("swta", "none of that name")])
+def test_a_method_that_cannot_be(run, method: str, told: str) -> None:
+    result = run("inspect", MODEL, "--method", method)
+    assert result.exit_code == 2
+    assert told in " ".join(result.stderr.split())

@@ -1,0 +1,107 @@
+"""Hold the FLOP accounting against SWAT's published reductions on ImageNet, and print the table of docs/flops.md.
+
+    python tools/swat_flops.py
+
+Published numbers are those of the authors' README and of the NeurIPS 2020 poster (arXiv 2001.01969).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torchvision.models import resnet50, wide_resnet50_2
+
+from campfire_fx.cost import Work, count_flops, swat_densities, work_of
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One published row: reductions in percent, None where none is printed."""
+
+    network: str
+    method: str
+    sparsity: float
+    training: float
+    inference: float | None = None
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {"ResNet-50": resnet50, "WRN-50-2": wide_resnet50_2}
+
+PUBLISHED = (
+    Row("ResNet-50", "swat-structured", 0.5, 47.6, 48.6),
+    Row("ResNet-50", "swat-structured", 0.6, 57.1, 58.3),
+    Row("ResNet-50", "swat-structured", 0.7, 66.6, 68.0),
+    Row("ResNet-50", "swat-u", 0.8, 76.1, 77.7),
+    Row("ResNet-50", "swat-u", 0.9, 85.6, 87.4),
+    Row("ResNet-50", "swat-erk", 0.8, 60.0, 58.9),
+    Row("ResNet-50", "swat-erk", 0.9, 79.0, 77.8),
+    Row("WRN-50-2", "swat-structured", 0.5, 49.1),
+    Row("WRN-50-2", "swat-structured", 0.6, 58.9),
+    Row("WRN-50-2", "swat-structured", 0.7, 68.7),
+    Row("WRN-50-2", "swat-u", 0.8, 78.6),
+    Row("WRN-50-2", "swat-u", 0.9, 88.4),
+)
+
+OVERHEAD = {"ResNet-50": 0.021, "WRN-50-2": 0.0078}
+"""Dense work outside the layers, fitted: the middle of `fitting_overheads`, to two digits. Not a published number."""
+
+HEADER = (
+    "| network | method | sparsity | inference: published | computed "
+    "| training: published | layers alone | fitted |"
+)
+    "| network | method | sparsity | inference: published | computed | training: published | layers alone | fitted |"
+)
+
+
+def main() -> None:
+    """Print published and computed reductions side by side, and which overheads fit."""
+    torch.manual_seed(0)
+    work = {name: work_of(make(), (torch.zeros(1, 3, 224, 224),)) for name, make in NETWORKS.items()}
+    print(
+        "| network | method | sparsity | inference: published | computed | training: published | layers alone | fitted |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for row in PUBLISHED:
+        inference, plain = reductions(work[row.network], row)
+        fitted = reductions(work[row.network], row, OVERHEAD[row.network])[1]
+        printed = "-" if row.inference is None else f"{row.inference:.1f}"
+        print(
+            f"| {row.network} | {row.method} | {row.sparsity:.0%} | {printed} | {inference:.1f} | {row.training:.1f} "
+            f"| {plain:.1f} | {fitted:.1f} |"
+        )
+    for name in NETWORKS:
+        low, high = fitting_overheads(work[name], (row for row in PUBLISHED if row.network == name))
+        told = f"{name}: overheads from {100 * low:.2f} to {100 * high:.2f} % of the dense training MACs fit every row"
+        print(f"{told} of U and structured: {_giga(work[name], low)} to {_giga(work[name], high)} GMAC an image.")
+
+
+def reductions(work: Work, row: Row, dense_overhead: float = 0.0) -> tuple[float, float]:
+    """Return the reductions of inference and of training, in percent."""
+    densities = swat_densities(row.method, row.sparsity, work.layers)
+    flops = count_flops(work, densities, dense_overhead=dense_overhead)
+    return 100 * flops.inference_reduction, 100 * flops.training_reduction
+
+
+def fitting_overheads(work: Work, rows: Iterable[Row]) -> tuple[float, float]:
+    """Return the range of `dense_overhead` with which every row's training reduction rounds to the digit printed.
+
+    An overhead d divides the reduction of the layers alone by 1 + d. ERK's rows are left out: they do not fit.
+    """
+    low, high = 0.0, float("inf")
+    for row in rows:
+        if row.method != "swat-erk":
+            plain = reductions(work, row)[1]
+            low = max(low, plain / (row.training + 0.05) - 1)
+            high = min(high, plain / (row.training - 0.05) - 1)
+    return low, high
+
+
+def _giga(work: Work, overhead: float) -> str:
+    return f"{3 * work.macs * overhead / 1e9:.3f}"
+
+
+if __name__ == "__main__":
+    main()
