@@ -49,9 +49,6 @@ OVERHEAD = {"ResNet-50": 0.021, "WRN-50-2": 0.0078}
 """Dense work outside the layers, fitted: the middle of `fitting_overheads`, to two digits. Not a published number."""
 
 HEADER = (
-    "| network | method | sparsity | inference: published | computed "
-    "| training: published | layers alone | fitted |"
-)
     "| network | method | sparsity | inference: published | computed | training: published | layers alone | fitted |"
 )
 
@@ -60,9 +57,7 @@ def main() -> None:
     """Print published and computed reductions side by side, and which overheads fit."""
     torch.manual_seed(0)
     work = {name: work_of(make(), (torch.zeros(1, 3, 224, 224),)) for name, make in NETWORKS.items()}
-    print(
-        "| network | method | sparsity | inference: published | computed | training: published | layers alone | fitted |"
-    )
+    print(HEADER)
     print("|---|---|---|---|---|---|---|---|")
     for row in PUBLISHED:
         inference, plain = reductions(work[row.network], row)
