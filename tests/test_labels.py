@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campfire_fx.labels import FIXED, LabelForest, collapse, lines, varies
+from campfire_fx.labels import FIXED, LabelForest, broadcast_shape, collapse, lines, not_zero, varies
 
 pairs = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=40)
 
@@ -64,3 +65,15 @@ def test_stretched_dimensions_are_narrowed_and_asked() -> None:
     assert collapse(labels).shape == (3, 1)
     assert varies(labels, 0) and not varies(labels, 1)
     assert lines(labels, 1).shape == (7, 3) and torch.equal(lines(labels, 0)[:, 0], torch.arange(3.0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_what_is_not_zero_is_found_in_every_precision(dtype: torch.dtype) -> None:
+    values = torch.tensor([[0.0, -0.0, 1.0], [float("nan"), float("inf"), torch.finfo(dtype).tiny]], dtype=dtype)
+    assert torch.equal(not_zero(values), values != 0) and torch.equal(not_zero(values.T), values.T != 0)
+
+
+@pytest.mark.parametrize("shapes", [((2, 3), (3,)), ((), (1,)), ((0,), (1,)), ((1, 4, 1), (5, 1, 6))])
+def test_shapes_broadcast_as_those_of_torch(shapes: tuple[tuple[int, ...], ...]) -> None:
+    assert broadcast_shape(*shapes) == torch.broadcast_shapes(*shapes)
+    assert isinstance(broadcast_shape(*shapes), torch.Size)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, fx, nn
 
-from campfire_fx.labels import FIXED, LabelForest, Labelled, lines
+from campfire_fx.labels import FIXED, LabelForest, Labelled, lines, not_zero
 
 _MOST_LABELS = 1 << 18
 
@@ -97,7 +97,7 @@ class Mixer:
             kernels = self.layout.kernels(self.weight.detach())
             taps = kernels.shape[-1]
             # A product with ones sums the taps three times as fast as counting those that are not zero.
-            self._reads = (kernels.squeeze(-1) if taps == 1 else kernels.abs() @ kernels.new_ones(taps)) != 0
+            self._reads = not_zero(kernels.squeeze(-1) if taps == 1 else kernels.abs() @ kernels.new_ones(taps))
         return self._reads
 
 
