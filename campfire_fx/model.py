@@ -150,7 +150,13 @@ class SparseModel(Dress):
         return dependency_graph(self, self._example())
 
     def shrink(
-        self, residual: str = "union", *, round_to: int = 1, verify: bool = True, optimizer: Optimizer | None = None
+        self,
+        residual: str = "union",
+        *,
+        round_to: int = 1,
+        verify: bool = True,
+        optimizer: Optimizer | None = None,
+        columns: bool = False,
     ) -> SlimModel:
         """Return the smaller model with the same output; this one stays as it is.
 
@@ -162,6 +168,8 @@ class SparseModel(Dress):
             verify: prove that the output is the same.
             optimizer: of this model; its parameters and state are exchanged for the smaller ones, and it is
                 detached from this model.
+            columns: gather the live columns of convolutions where that is measured to be faster, as in
+                `campfire_fx.shrink`.
 
         Raises:
             ShrinkError: equality cannot be proven, or the weights are spread over processes; nothing is changed.
@@ -177,7 +185,15 @@ class SparseModel(Dress):
         if not self.sparsity().frozen:
             logger.warning("shrink: the pruning era is not over, so masks are not final. finalize() makes them so.")
         baked = baked_copy(self)
-        slim = shrink(baked, self._example(), residual=residual, round_to=round_to, verify=verify, optimizer=optimizer)
+        slim = shrink(
+            baked,
+            self._example(),
+            residual=residual,
+            round_to=round_to,
+            verify=verify,
+            optimizer=optimizer,
+            columns=columns,
+        )
         if optimizer is not None:
             self._detach(optimizer)
         slim._origin = Origin(self)  # computes the same, and lives longer than the baked copy

@@ -8,7 +8,7 @@ from typing import Any
 
 from campfire_fx.rules.structure import Pin
 
-__all__ = ["KernelChange", "LayerChange", "Pin", "Repair", "ShrinkPlan", "Verification", "VerifiedRun"]
+__all__ = ["ColumnChange", "KernelChange", "LayerChange", "Pin", "Repair", "ShrinkPlan", "Verification", "VerifiedRun"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,27 @@ class KernelChange:
 
 
 @dataclass(frozen=True, slots=True)
+class ColumnChange:
+    """A convolution of whose columns (input channel, tap) some are zero in all filters.
+
+    Attributes:
+        name: path of the layer.
+        before, after: columns that are computed, per group; the same where it was left alone.
+        kept: the columns gathered, counted as the cropped weight (K, C/groups, *kernel) has them, last axis first.
+        dense_ms, gathered_ms: median time of both ways on the example's shapes, milliseconds.
+        reason: why it was left alone, or "".
+    """
+
+    name: str
+    before: int
+    after: int
+    kept: tuple[int, ...] = ()
+    dense_ms: float = 0.0
+    gathered_ms: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ShrinkPlan:
     """Everything that was decided in one shrink.
 
@@ -82,6 +103,7 @@ class ShrinkPlan:
         keep: parameter -> per axis the kept indices, None for all. Axis 1 of a grouped weight counts within a group:
             None also stands for groups that kept different ones.
         kernels: layers whose kernels have dead taps, cropped or left alone.
+        columns: convolutions with dead columns, gathered or left alone; empty where that was not asked for.
     """
 
     layers: tuple[LayerChange, ...]
@@ -89,6 +111,7 @@ class ShrinkPlan:
     pins: tuple[Pin, ...]
     keep: dict[str, tuple[tuple[int, ...] | None, ...]]
     kernels: tuple[KernelChange, ...] = ()
+    columns: tuple[ColumnChange, ...] = ()
 
     def to_json(self) -> str:
         """Return the plan as JSON text."""
@@ -104,7 +127,8 @@ class ShrinkPlan:
         }
         repairs = tuple(Repair(**repair) for repair in data["repairs"])
         kernels = tuple(KernelChange(**_tuples(kernel)) for kernel in data.get("kernels", ()))
-        return ShrinkPlan(layers, repairs, tuple(Pin(**pin) for pin in data["pins"]), keep, kernels)
+        columns = tuple(ColumnChange(**_tuples(change)) for change in data.get("columns", ()))
+        return ShrinkPlan(layers, repairs, tuple(Pin(**pin) for pin in data["pins"]), keep, kernels, columns)
 
 
 def _tuples(value: Any) -> Any:

@@ -53,6 +53,7 @@ def shrink(
     verify: bool = True,
     optimizer: torch.optim.Optimizer | None = None,
     auxiliary: bool | None = None,
+    columns: bool = False,
 ) -> SlimModel:
     """Remove every channel that zeros in the weights have made dead; the output stays the same.
 
@@ -70,15 +71,18 @@ def shrink(
             alike, so that training goes on.
         auxiliary: keep layers that only the training graph uses (Inception's auxiliary head). Default: only when an
             optimizer is given.
+        columns: where a convolution has columns (input channel, tap) that are zero in all filters, gather the others
+            and convolve 1x1, if that is measured to be faster on the example's shapes. Off by default: what comes out
+            then depends on the machine, and its weights have another form.
 
     Raises:
         CaptureError: the model cannot be captured.
         ShrinkError: there is nothing to shrink, an argument is wrong, or equality cannot be proven.
     """
-    _check(residual, round_to)
+    _check(residual, round_to, columns)
     args, kwargs = example_for(model, example_inputs)
     keep_auxiliary = optimizer is not None if auxiliary is None else auxiliary
-    options = Options(residual, round_to, keep_auxiliary)
+    options = Options(residual, round_to, keep_auxiliary, columns)
     with progress("Shrinking") as advance:
         shrunk = shrink_model(model, kwargs or args, options, lambda what: advance(0, what))
     slim = shrunk.module
@@ -90,11 +94,13 @@ def shrink(
     return _as_slim(slim, shrunk, proof, (args, kwargs), model)
 
 
-def _check(residual: str, round_to: int) -> None:
+def _check(residual: str, round_to: int, columns: bool) -> None:
     if residual not in _RESIDUALS:
         raise ShrinkError(f'residual="{residual}" is not known. Use "union" or "gate".')
     if not isinstance(round_to, int) or round_to < 1:
         raise ShrinkError(f"round_to={round_to} is not a whole number of channels. Use 1, or 8 for most hardware.")
+    if not isinstance(columns, bool):
+        raise ShrinkError(f"columns={columns!r} is not a yes or no. Use True to gather columns where that is faster.")
 
 
 def _prove(model: nn.Module, shrunk: Shrunk, example_inputs: Any) -> Verification:

@@ -72,6 +72,13 @@ def both_ends(padding: Sequence[int]) -> list[int]:
     return [amount for amount in reversed(padding) for _ in range(2)]
 
 
+def first_input(node: fx.Node) -> fx.Node:
+    """Return the node that a call of a convolution reads."""
+    source = node.args[0] if node.args else node.kwargs["input"]
+    assert isinstance(source, fx.Node)
+    return source
+
+
 def is_plain(mixer: Mixer) -> bool:
     """Whether a weight is that of a convolution that is not transposed."""
     return mixer.weight.ndim > 2 and mixer.layout.out_axis == 0

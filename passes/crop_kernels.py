@@ -19,7 +19,7 @@ from torch import Tensor, fx
 from campfire_fx.labelling import Labelling
 from campfire_fx.liveness import Liveness, Reader
 from campfire_fx.passes.compact import select
-from campfire_fx.passes.convolutions import Convolution, Convolutions, is_plain
+from campfire_fx.passes.convolutions import Convolution, Convolutions, first_input, is_plain
 from campfire_fx.passes.edit import exchange, set_argument
 from campfire_fx.passes.gate_residual import MACS_PER_MOVE
 from campfire_fx.passes.shrink_channels import Cut, Cuts, like
@@ -134,10 +134,10 @@ def _set(conv: Convolution, taps: Sequence[Taps]) -> KernelChange:
 
 def pad_input(node: fx.Node, ends: Sequence[tuple[int, int]]) -> None:
     """Pad the first input of a call with zeros, (front, back) per spatial axis; negative: cut it off."""
-    source = node.args[0] if node.args else node.kwargs["input"]
-    assert isinstance(source, fx.Node)
     with node.graph.inserting_before(node):
-        padded = node.graph.call_function(F.pad, (source, [amount for end in reversed(ends) for amount in end]))
+        padded = node.graph.call_function(
+            F.pad, (first_input(node), [amount for end in reversed(ends) for amount in end])
+        )
     set_argument(node, 0, "input", padded)
 
 

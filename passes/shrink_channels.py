@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from campfire_fx.constants import bias_of, folded
 from campfire_fx.labelling import GraphRun, Labelling
 from campfire_fx.liveness import Liveness, Reader
+from campfire_fx.passes.columns import select_columns
 from campfire_fx.passes.compact import kept_indices, select
 from campfire_fx.passes.edit import exchange, set_argument
 from campfire_fx.rules.structure import MixCall
@@ -24,6 +25,7 @@ class Cut:
         old, new: the tensor before and after.
         keep: kept indices per axis, None for all; of a grouped weight only those of its taps.
         grouped: (groups kept, output indices per group, input indices per group) of a grouped weight.
+        columns: of a gathered weight, the columns kept of those that are left.
     """
 
     old: Tensor
@@ -31,13 +33,15 @@ class Cut:
     keep: tuple[Tensor | None, ...]
     reader: Reader | None = None
     grouped: tuple[Tensor, Tensor, Tensor] | None = None
+    columns: Tensor | None = None
 
     def slice(self, state: Tensor) -> Tensor:
         """Cut another tensor of the old shape in the same way."""
-        if self.grouped is None or self.reader is None:
-            return select(state, self.keep).clone()
-        layout = self.reader.mixer.layout
-        return select(layout.weight(_gather(layout.kernels(state), *self.grouped), state), self.keep)
+        if self.grouped is not None and self.reader is not None:
+            layout = self.reader.mixer.layout
+            state = layout.weight(_gather(layout.kernels(state), *self.grouped), state)
+        state = select(state, self.keep)
+        return state.clone() if self.columns is None else select_columns(state, self.columns)
 
 
 @dataclass(slots=True, eq=False)

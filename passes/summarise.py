@@ -13,17 +13,12 @@ from campfire_fx.labels import FIXED
 from campfire_fx.liveness import Liveness, Reader
 from campfire_fx.passes.edit import Edit
 from campfire_fx.passes.shrink_channels import Cut, Cuts
-from campfire_fx.plan import KernelChange, LayerChange, Repair, ShrinkPlan
+from campfire_fx.plan import LayerChange, Repair, ShrinkPlan
 from campfire_fx.rules.structure import Pin
 
 
 def summarise(
-    labelling: Labelling,
-    live: Liveness,
-    cuts: Cuts,
-    edits: Iterable[Edit],
-    pins: Iterable[Pin],
-    kernels: tuple[KernelChange, ...] = (),
+    labelling: Labelling, live: Liveness, cuts: Cuts, edits: Iterable[Edit], pins: Iterable[Pin]
 ) -> ShrinkPlan:
     """Return the plan that was carried out."""
     names = labelling.structure.names
@@ -33,7 +28,7 @@ def summarise(
     }
     layers = tuple(_layer(reader, live, cuts) for reader in live.readers if not reader.mixer.virtual)
     repairs = tuple(Repair(e.node.name, e.action, e.reason) for e in edits)
-    return ShrinkPlan(layers, repairs, tuple(pins), keep, kernels)
+    return ShrinkPlan(layers, repairs, tuple(pins), keep)
 
 
 def _indices(cut: Cut) -> tuple[Tensor | None, ...]:

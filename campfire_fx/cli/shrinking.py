@@ -41,6 +41,9 @@ def shrink_command(
         Residual, typer.Option(help="union: a channel stays while any branch writes it; gate: branches select theirs.")
     ] = Residual.union,
     round_to: Annotated[int, typer.Option(help="Keep channel counts multiples of this.", min=1)] = 1,
+    columns: Annotated[
+        bool, typer.Option("--columns", help="Gather live GEMM columns where that is faster here.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")] = False,
 ) -> None:
     """Remove every channel that zeros in the weights made dead; the output stays the same, and that is proven.
@@ -56,9 +59,9 @@ def shrink_command(
     network, shapes = _network(checkpoint, model, model_options(option))
     inputs = example_inputs(example) or shapes
     if isinstance(network, SparseModel):
-        slim = network.finalize().shrink(residual.value, round_to=round_to)
+        slim = network.finalize().shrink(residual.value, round_to=round_to, columns=columns)
     else:
-        slim = shrink(network, inputs, residual=residual.value, round_to=round_to)
+        slim = shrink(network, inputs, residual=residual.value, round_to=round_to, columns=columns)
     with progress("Exporting"):
         written = export(slim, output or checkpoint.with_name(f"{checkpoint.stem}-slim.safetensors"))
     if as_json:
@@ -89,6 +92,7 @@ def _facts(network: nn.Module, slim: SlimModel, written: ExportRecord) -> dict[s
         "files": [str(path) for path in written.files],
         "layers": [dataclasses.asdict(layer) for layer in slim.plan.layers],
         "kernels": [dataclasses.asdict(kernel) for kernel in slim.plan.kernels],
+        "columns": [dataclasses.asdict(change) for change in slim.plan.columns],
         "repairs": [dataclasses.asdict(repair) for repair in slim.plan.repairs],
         "pins": [dataclasses.asdict(pin) for pin in slim.plan.pins],
     }

@@ -12,7 +12,7 @@ from rich.text import Text
 from torch import nn
 
 from campfire_fx.measure import Latency, MacCount, latencies, macs, one_sample, parameters, size_bytes
-from campfire_fx.plan import KernelChange, LayerChange, ShrinkPlan, Verification
+from campfire_fx.plan import ColumnChange, KernelChange, LayerChange, ShrinkPlan, Verification
 from campfire_fx.report.numbers import cost_note, count, input_shapes, percent, shape, size
 from campfire_fx.report.style import STYLES, Report
 from campfire_fx.report.table import Column, FittedTable
@@ -93,8 +93,8 @@ class ShrinkReport(Report):
         before = self.before.macs.per_layer if self.before else {}
         total[8] = count(sum(before.get(c.name, 0) for c in layers)) if before else ""
         total[9] = count(sum(self.after.macs.per_layer.get(c.name, 0) for c in layers))
-        kernels = {kernel.name: kernel for kernel in self.plan.kernels}
-        rows = [_layer_row(c, before, self.after.macs.per_layer, kernels.get(c.name)) for c in shown]
+        notes = _notes(self.plan)
+        rows = [_layer_row(c, before, self.after.macs.per_layer, notes[c.name]) for c in shown]
         title = "Layers" if len(shown) == len(layers) else f"Layers (first {len(shown)} of {len(layers)})"
         return FittedTable(title, _LAYERS, rows, total)
 
@@ -157,6 +157,24 @@ def _weights(dims: tuple[int, ...]) -> int:
     return total
 
 
+def _notes(plan: ShrinkPlan) -> defaultdict[str, list[str]]:
+    """Return what else there is to say about layers, by their names."""
+    notes = defaultdict(list)
+    for kernel in plan.kernels:
+        notes[kernel.name].append(_kernel_note(kernel))
+    for change in plan.columns:
+        notes[change.name].append(_column_note(change))
+    return notes
+
+
+def _column_note(change: ColumnChange) -> str:
+    """Say what became of a convolution with dead columns."""
+    times = f" ({change.dense_ms:.3g} to {change.gathered_ms:.3g} ms)" if change.dense_ms else ""
+    if change.before == change.after:
+        return f"dead columns stay: {change.reason}{times}"
+    return f"{change.after} of {change.before} columns gathered{times}"
+
+
 def _kernel_note(kernel: KernelChange) -> str:
     """Say what became of a kernel with dead taps."""
     if kernel.before == kernel.after:
@@ -166,11 +184,11 @@ def _kernel_note(kernel: KernelChange) -> str:
 
 
 def _layer_row(
-    change: LayerChange, before: dict[str, int], after: dict[str, int], kernel: KernelChange | None
+    change: LayerChange, before: dict[str, int], after: dict[str, int], others: list[str]
 ) -> tuple[str, ...]:
     notes = [f"{change.folded} constants folded"] if change.folded else []
     notes += [f"{change.merged} constants merged"] if change.merged else []
-    notes += [_kernel_note(kernel)] if kernel else []
+    notes += others
     notes += [change.reason] if change.reason else []
     return (
         change.name,

@@ -45,6 +45,16 @@ def test_round_to_keeps_some(run, pruned: nn.Module) -> None:
     assert facts["parameters"]["after"] < facts["parameters"]["before"] == sum(p.numel() for p in pruned.parameters())
 
 
+def test_columns_are_measured_when_asked_for(run, pruned: nn.Module) -> None:
+    state = torch.load("weights.pt")
+    state["state_dict"]["layer1.0.conv2.weight"][:, 2:] = 0
+    state["state_dict"]["layer1.0.conv2.weight"][:, 0, 1] = 0
+    torch.save(state, "weights.pt")
+    (change,) = json.loads(run("shrink", "weights.pt", *ARGUMENTS, "--columns", "--json").stdout)["columns"]
+    assert change["name"] == "layer1.0.conv2" and change["dense_ms"] > 0
+    assert json.loads(run("shrink", "weights.pt", *ARGUMENTS, "--json").stdout)["columns"] == []
+
+
 def test_export_tells_what_it_wrote(run, pruned: nn.Module) -> None:
     run("shrink", "weights.pt", *ARGUMENTS)
     result = run("export", "weights-slim.safetensors", "slim.onnx", "--example", "1x1x16x16", "--json")

@@ -6,11 +6,13 @@ import importlib
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from campfire_fx import shrink
 from tests.random_zeros import randomise
 
 
@@ -202,6 +204,22 @@ def chain() -> nn.Sequential:
     )  # fmt: skip
 
 
+def columns() -> nn.Module:
+    """A slim model with a cropped kernel, a padded one, and gathered columns, plain and in groups."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 8, 5, padding=2, stride=2), nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1, groups=2, padding_mode="reflect"), nn.ReLU(), nn.Conv2d(8, 4, (3, 2)),
+    )  # fmt: skip
+    layers: Any = net
+    with torch.no_grad():
+        layers[0].weight[:, :, 2] = layers[0].weight[:, :, :, 2] = 0
+        for layer in (layers[2], layers[4]):
+            layer.weight.mul_(torch.rand(layer.weight.shape[1:]) < 0.3)
+        layers[6].weight[:, :, [0, 2]] = 0
+    with mock.patch("campfire_fx.passes.gather_columns.medians", return_value=(1.0, 0.1)):
+        return shrink(net, torch.randn(IMAGE), columns=True)
+
+
 IMAGE = (2, 3, 12, 12)
 NETS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
     "chain": (chain, (IMAGE,)),
@@ -216,6 +234,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
     "shared": (Shared, (IMAGE,)),
     "oddities": (Oddities, (IMAGE,)),
     "attention": (Attention, (IMAGE,)),
+    "columns": (columns, (IMAGE,)),
 }
 
 

@@ -1,0 +1,136 @@
+"""Gather columns: where many columns of a convolution are dead, but no whole taps, make only the live ones.
+
+Whether that is faster depends on the layer's shape and on the machine, so both ways are timed on the shapes of the
+example, and the convolution stays as it is unless gathering is faster by a margin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from campfire_fx.graph_run import GraphRun
+from campfire_fx.labelling import Labelling
+from campfire_fx.liveness import Liveness, Reader
+from campfire_fx.passes.columns import Columns
+from campfire_fx.passes.convolutions import Convolution, Convolutions, first_input, is_plain
+from campfire_fx.passes.crop_kernels import weight_now
+from campfire_fx.passes.edit import exchange, hold, set_argument
+from campfire_fx.passes.shrink_channels import Cut, Cuts, like
+from campfire_fx.passes.timing import medians
+from campfire_fx.plan import ColumnChange
+from campfire_fx.rules.structure import MixCall
+
+MARGIN = 0.1
+"""How much faster gathering must be, as a part of the time of the convolution: what timing is unsure of."""
+
+_FEWEST_DEAD = 0.1  # part of the columns; with fewer, gathering them cannot be worth it
+
+_CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
+
+
+def gather_columns(labelling: Labelling, live: Liveness, cuts: Cuts) -> tuple[ColumnChange, ...]:
+    """Rewrite the convolutions for which gathering pays, in place; return what was measured and what was done."""
+    convolutions, changes = Convolutions(labelling), list[ColumnChange]()
+    new: dict[int, Tensor] = {}
+    for reader in live.readers:
+        weight = weight_now(cuts, reader)
+        if weight.ndim < 3 or reader.mixer.virtual or all(call.node._erased for call in reader.mixer.calls):
+            continue
+        count = (int((weight.detach() != 0).any(0).sum()), weight[0].numel())
+        if not 0 < count[0] <= (1 - _FEWEST_DEAD) * count[1]:
+            continue
+        found = convolutions.read(reader.mixer, weight) if is_plain(reader.mixer) else "it is transposed"
+        if any(island.path for island in labelling.captured.islands):
+            found = "code outside of the graphs may call it"
+        if isinstance(found, str):
+            changes.append(ColumnChange(reader.mixer.name, count[1], count[1], reason=found))
+            continue
+        change, columns = _decide(found)
+        changes.append(change)
+        if change.after < change.before:
+            new[id(weight)] = _rewrite(cuts, reader, found, columns)
+    exchange(labelling.captured.module, new)
+    return tuple(changes)
+
+
+def _decide(conv: Convolution) -> tuple[ColumnChange, Columns]:
+    """Time both ways, for all calls in evaluation."""
+    weight = conv.weight.detach()
+    columns = Columns.of(weight, conv.settings)
+    dense = gathered = 0.0
+    with torch.no_grad():
+        sites = [site for site in conv.sites if not site[0].training] or conv.sites
+        for shape in [_input_shape(run, call, conv) for run, call in sites]:
+            x = torch.randn(shape, dtype=weight.dtype, device=weight.device)
+            ways = [_dense(conv, weight), _gathered(conv, columns, weight)]
+            times = medians(lambda: ways[0](x), lambda: ways[1](x), weight.device)  # noqa: B023 - called at once
+            dense, gathered = dense + times[0], gathered + times[1]
+    total = weight[0].numel()
+    pays = gathered <= (1 - MARGIN) * dense
+    reason = "" if pays else "gathering is not faster"
+    name, after = conv.mixer.name, len(columns.order) if pays else total
+    order = tuple(columns.order.tolist()) if pays else ()
+    return ColumnChange(name, total, after, order, dense, gathered, reason), columns
+
+
+def _input_shape(run: GraphRun, call: MixCall, conv: Convolution) -> list[int]:
+    """Return the shape of what a call reads, as the example has it."""
+    shape = list(run.values[call.source].shape)
+    shape[call.channel_dim] = conv.weight.shape[1] * conv.settings.groups
+    given = first_input(call.node)
+    if given.target is F.pad and given not in run.values:  # cropping has put it there
+        ends: Any = given.args[1]
+        for i in range(len(ends) // 2):
+            shape[-1 - i] += ends[2 * i] + ends[2 * i + 1]
+    return shape
+
+
+def _dense(conv: Convolution, weight: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return the convolution as it is."""
+    axes, settings = conv.settings.axes, conv.settings
+    convolve, dilation = _CONVOLUTIONS[len(axes) - 1], [axis.dilation for axis in axes]
+    if settings.mode == "zeros" and all(axis.front == axis.back for axis in axes):
+        padding = [axis.front for axis in axes]
+        return lambda x: convolve(x, weight, None, settings.stride, padding, dilation, settings.groups)
+    ends = [end for axis in reversed(axes) for end in (axis.front, axis.back)]
+    mode = "constant" if settings.mode == "zeros" else settings.mode
+    return lambda x: convolve(F.pad(x, ends, mode), weight, None, settings.stride, 0, dilation, settings.groups)
+
+
+def _gathered(conv: Convolution, columns: Columns, weight: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return the same by gathering: the very nodes that the model would get, in a graph of their own."""
+    root, graph = nn.Module(), fx.Graph()
+    root.register_buffer("weight", columns.weight(weight))
+    root.register_buffer("index", columns.channels.to(weight.device))
+    x = columns.gather(graph.placeholder("x"), graph.get_attr("index"), weight.shape[1])
+    convolve: Any = _CONVOLUTIONS[len(conv.settings.axes) - 1]
+    graph.output(graph.call_function(convolve, (x, graph.get_attr("weight"), None, 1, 0, 1, conv.settings.groups)))
+    return fx.GraphModule(root, graph)
+
+
+def _rewrite(cuts: Cuts, reader: Reader, conv: Convolution, columns: Columns) -> Tensor:
+    """Gather before every call, and let the calls convolve 1x1; return the new weight."""
+    conv.set(columns.after)
+    for module in conv.modules:
+        module.in_channels = len(columns.order) * conv.settings.groups  # type: ignore[assignment]
+    held: dict[int, str] = {}
+    for run, call in conv.sites:
+        with run.graph.inserting_before(call.node):
+            if id(run.module) in held:
+                index = run.graph.get_attr(held[id(run.module)])
+            else:
+                wanted = f"{conv.mixer.name.replace('.', '_')}_columns"
+                index = hold(run.module, run.graph, wanted, columns.channels)
+                held[id(run.module)] = str(index.target)
+            source = first_input(call.node)
+            set_argument(call.node, 0, "input", columns.gather(source, index, conv.weight.shape[1]))
+    weight = conv.weight
+    new = like(weight, columns.weight(weight.detach()).contiguous())
+    cut = cuts.tensors.setdefault(id(reader.mixer.weight), Cut(weight, weight, (None,) * weight.ndim, reader))
+    cut.new, cut.columns = new, columns.order
+    return new

@@ -1,0 +1,40 @@
+"""Time two ways to compute the same: in turns, so that a busy machine slows both, and by their medians."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+_WARM, _LEAST, _MOST = 2, 5, 15  # rounds
+_ENOUGH = 1.0  # seconds
+
+
+def medians(first: Callable[[], object], second: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    """Return the median milliseconds of each; 15 rounds, or fewer, but 5, where they take more than a second."""
+    times: tuple[list[float], list[float]] = ([], [])
+    begun = time.perf_counter()
+    for turn in range(_WARM + _MOST):
+        if turn >= _WARM + _LEAST and time.perf_counter() - begun > _ENOUGH:
+            break
+        for run, taken in zip((first, second), times, strict=True):
+            took = _once(run, device)
+            if turn >= _WARM:
+                taken.append(took * 1e3)
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+def _once(run: Callable[[], object], device: torch.device) -> float:
+    _wait(device)
+    start = time.perf_counter()
+    run()
+    _wait(device)
+    return time.perf_counter() - start
+
+
+def _wait(device: torch.device) -> None:
+    """Wait for what was started on a GPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
