@@ -81,10 +81,10 @@ def work_of(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | No
     finally:
         for hook in hooks:
             hook.remove()
+    counts = {**count.per_layer, "": count.total}  # a model may itself be a layer
     first = next(iter(moved), "")
     found = tuple(
-        _layer(name, layers[name], count.per_layer.get(name, 0), sizes, stem=name == first)
-        for name, sizes in moved.items()
+        _layer(name, layers[name], counts.get(name, 0), sizes, stem=name == first) for name, sizes in moved.items()
     )
     return Work(found, count.total - sum(layer.macs for layer in found))
 

@@ -64,6 +64,11 @@ def test_a_sparse_model_counts_as_its_dense_one() -> None:
     assert work_of(sparse, inputs) == worked()
 
 
+def test_a_model_that_is_itself_a_layer() -> None:
+    (found,) = work_of(nn.Linear(4, 5), (torch.zeros(1, 4),)).layers
+    assert (found.name, found.macs, found.stem) == ("", 20, True)
+
+
 def test_no_hook_stays_behind() -> None:
     model = Worked()
     work_of(model, (torch.zeros(1, 3, 8, 8),))
