@@ -17,6 +17,8 @@ from campfire_fx.model import SparseModel
 from campfire_fx.passes.copies import private_copy
 from campfire_fx.passes.insert_masks import Insertion, insert_masks
 from campfire_fx.passes.make_layers import make_layers
+from campfire_fx.passes.make_relus import make_relus
+from campfire_fx.refresh import arrange
 from campfire_fx.slim import shrink
 from campfire_fx.sparsity.assignment import Assignment, Override, Settings, as_regime, assign, check_era, check_sparsity
 from campfire_fx.sparsity.course import Course
@@ -36,10 +38,11 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
     exponent: float = 3.0,
     overrides: Mapping[str, Override] | None = None,
     prune_1x1: bool = True,
-    prune_stem: bool = False,
+    prune_stem: bool | None = None,
     prune_fc: bool = True,
     window_cap: int | None = None,
     ck_scope: str = "layer",
+    period: int | None = None,
     dead_norm: str = "zero",
 ) -> SparseModel:
     """Return a copy of a model that trains sparse; the model given is not touched.
@@ -50,7 +53,8 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
     Args:
         model: any model with a convolution.
         regime: "combined" (Campfire's best trade), "window", "ck", "inter-epoch", "fine-fc", "block-fc", "filter",
-            "2:4" and other N:M, "unstructured"; or a `Regime` composed of parts of `campfire_fx.sparsity`.
+            "2:4" and other N:M, "unstructured", "swat-u", "swat-erk", "swat-m", "swat-structured"; or a `Regime`
+            composed of parts of `campfire_fx.sparsity`.
         sparsity: fraction of the weights of each layer to remove, in [0, 1). The paper finds under one point of
             accuracy lost up to 0.6 - 0.7. Ignored by N:M, which fixes its own.
         era: (start, end), epochs counted from 0, in which sparsity rises. It is 0 in epoch `start` and final from
@@ -63,14 +67,17 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
         prune_1x1: prune 1x1 convolutions too, by magnitude. The paper's prose speaks of 3x3 kernels only, but its
             numbers add up only with 1x1 pruned (an inference).
         prune_stem: prune convolutions that read the model's input. The paper does not tell; they hold next to
-            nothing (0.04 % of ResNet-50) and every other method spares them.
+            nothing (0.04 % of ResNet-50) and most other methods spare them. None: as the regime has it, which is
+            no but for "swat-erk" and "swat-m".
         prune_fc: prune linear layers, each output keeping at least one weight.
         window_cap: for "window" and "combined": the most non-zeros a kernel may keep, whatever the sparsity.
         ck_scope: for "ck" and "combined": rank kernels within the "layer" (the paper's text), or within each input
             "channel", which keeps as many kernels for every one.
+        period: for the SWAT regimes: steps of the optimizer between two computations of the thresholds; None: 10.
         dead_norm: "zero" also zeroes the BatchNorm channel (weight, bias, running mean) and the convolution's bias
             behind a filter that dies, so that training sees the channel as the zero it will be; "keep" leaves
-            them, and shrinking folds the constant that remains.
+            them, and shrinking folds the constant that remains. Norms behind layers with dense master weights
+            are always kept: filters die there when training is over.
 
     Returns:
         A SparseModel; an fx.GraphModule where the whole model could be captured.
@@ -81,7 +88,7 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
         RegimeError: the regime is unknown, or a number is out of range.
     """
     settings = Settings(
-        regime=as_regime(regime, window_cap=window_cap, ck_scope=ck_scope),
+        regime=as_regime(regime, window_cap=window_cap, ck_scope=ck_scope, period=period),
         sparsity=check_sparsity(sparsity, "sparsify"),
         era=check_era(era, "sparsify"),
         exponent=exponent,
@@ -101,12 +108,17 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
     assignments = assign(insertion.layers, settings)
     _require_rules(settings.regime, assignments)
     final = settings.sparsity if settings.regime.sparsity is None else settings.regime.sparsity
+    masters = {a.name for a in assignments if a.master is not None}
+    if any(a.master is not None and a.master.inputs for a in assignments):
+        make_relus(captured)
+    zero = dead_norm == "zero"
     training = Training(
         course=Course(settings.regime.name, {a.name: a for a in assignments}, final),
-        norms=insertion.norms if dead_norm == "zero" else (),
+        norms=tuple(n for n in insertion.norms if not masters.intersection(n.convolutions)) if zero else (),
         unmasked=insertion.unmasked,
         example=(captured.args, captured.kwargs),
     )
+    arrange(captured.module, training.course)
     return dress(captured.module, SparseModel, {"_training": training})
 
 

@@ -86,9 +86,9 @@ def check_attachment(
 def after_step(model: weakref.ref[Any], counts: bool) -> Callable[..., None]:
     """Return an optimizer's step post hook; it does not keep the model alive, and stays out of compiled steps."""
 
-    def hook(_optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+    def hook(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
         sparse = model()
         if sparse is not None:
-            sparse._after_step(counts)
+            sparse._after_step(counts, optimizer)
 
     return torch.compiler.disable(hook)  # tracing it takes a minute, and gains nothing

@@ -20,7 +20,7 @@ from campfire_fx.sharding import local, part_of
 _TRANSIENT = ("_factors", "_watched")
 
 
-class _Factors(NamedTuple):
+class MaskFactors(NamedTuple):
     """A mask as factors of 0 and 1, and what it was made from; both None where the mask keeps everything."""
 
     weight: Tensor | None
@@ -38,7 +38,7 @@ class MaskedLayer(nn.Module):
 
     weight: Tensor
     mask: Tensor
-    _factors: _Factors | None = None
+    _factors: MaskFactors | None = None
     _watched: dict[str, tuple[weakref.ref[Tensor], RemovableHandle]] | None = None
 
     def as_filters(self, tensor: Tensor) -> Tensor:
@@ -79,11 +79,11 @@ class MaskedLayer(nn.Module):
             return known.filters  # of whatever form the weight is now: FSDP2 gathers it for a while
         return self._present_factors(self.weight).filters
 
-    def _present_factors(self, weight: Tensor) -> _Factors:
+    def _present_factors(self, weight: Tensor) -> MaskFactors:
         mask, here = self.mask, local(weight)
         form = (mask._version, here.dtype, here.device, here.shape, here.stride())
         if self._factors is None or self._factors.form != form or self._factors.mask() is not mask:
-            self._factors = _Factors(*self._make_factors(weight), weakref.ref(mask), form)
+            self._factors = MaskFactors(*self._make_factors(weight), weakref.ref(mask), form)
         return self._factors
 
     @torch.no_grad()

@@ -66,22 +66,32 @@ def move_masks(model: nn.Module, course: Course) -> list[Assignment]:
     reshard(model.modules())
     moved = [(a, find_layer(model, a.name, course.assignments)) for a in course.moved()]
     for assignment, layer in moved:
-        if not bool(torch.isfinite(whole(layer.weight.detach())).all()):
-            raise RegimeError(
-                f"masks at {assignment.name}: its weight is not finite, so it cannot be ranked. "
-                "Go back to a checkpoint from before training diverged."
-            )
+        require_finite(layer, assignment.name)
     for assignment, layer in moved:
         due = course.due(assignment)
-        set_mask(model, layer, _next_mask(layer, assignment, due))
+        set_mask(model, layer, _next_mask(layer, assignment, due, layer.mask))
         course.reached[assignment.name] = due
     return [assignment for assignment, _ in moved]
 
 
+def require_finite(layer: MaskedLayer, name: str) -> None:
+    """Raise a RegimeError if a weight cannot be ranked."""
+    if not bool(torch.isfinite(whole(layer.weight.detach())).all()):
+        raise RegimeError(
+            f"masks at {name}: its weight is not finite, so it cannot be ranked. "
+            "Go back to a checkpoint from before training diverged."
+        )
+
+
+def exact_mask(layer: MaskedLayer, assignment: Assignment, due: float) -> Tensor:
+    """Return the mask that a rule gives a layer for a sparsity, whatever its mask was so far."""
+    return _next_mask(layer, assignment, due, torch.ones_like(layer.mask))
+
+
 @torch.no_grad()
-def _next_mask(layer: MaskedLayer, assignment: Assignment, due: float) -> Tensor:
+def _next_mask(layer: MaskedLayer, assignment: Assignment, due: float, so_far: Tensor) -> Tensor:
     assert assignment.rule is not None
-    weight, mask = whole(layer.weight.detach()), layer.as_filters(layer.mask)
+    weight, mask = whole(layer.weight.detach()), layer.as_filters(so_far)
     if weight.dtype not in (torch.float32, torch.float64):
         weight = weight.float()
     proposal = assignment.rule(layer.as_filters(weight), mask, Goal(due, assignment.sparsity))
@@ -140,7 +150,7 @@ def measure(model: nn.Module, course: Course, unmasked: tuple[tuple[str, str], .
         era=(min(schedule.start for schedule in schedules), end),
         final=course.sparsity,
         target=due / max(1, sum(layer.weights for layer in followed)),
-        frozen=course.frozen or course.epoch >= end,
+        frozen=course.frozen or (course.epoch >= end and not course.masters()),
         layers=layers,
         unmasked=unmasked,
         parameters=sum(p.numel() for p in model.parameters()),

@@ -17,6 +17,7 @@ from campfire_fx.dressing import Dress, dress
 from campfire_fx.errors import RegimeError, ShrinkError
 from campfire_fx.masks import copy_masks, find_layer, mask_names, measure, move_masks, remask, set_mask
 from campfire_fx.passes.bake_masks import baked_copy
+from campfire_fx.refresh import arrange, redistribute, refresh, settle
 from campfire_fx.sharding import is_sharded
 from campfire_fx.sparsity.record import SparsityRecord
 
@@ -66,13 +67,14 @@ class SparseModel(Dress):
         handle = optimizer.register_step_post_hook(after_step(weakref.ref(self), counts))
         training.attachments.append(Attachment(weakref.ref(optimizer), handle, counts))
         self._advance()
-        self.step()
+        self._remask()
         return handle
 
     def step(self) -> None:
         """Put the masks back by hand, after an optimizer step, where `attach` does not do it."""
-        known = (attachment.optimizer() for attachment in self._training.attachments)
-        remask(self, self._training.norms, [optimizer for optimizer in known if optimizer is not None])
+        if not self._optimizers:
+            self._update()
+        self._remask()
 
     def epoch(self, epoch: int) -> None:
         """Begin an epoch, counted from 0: the masks move to the sparsity that is due in it.
@@ -94,7 +96,13 @@ class SparseModel(Dress):
         Raises:
             RegimeError: a weight is not finite.
         """
-        self._training.course.frozen = True
+        course = self._training.course
+        was, course.frozen = course.frozen, True
+        try:
+            settle(self, course)
+        except RegimeError:
+            course.frozen = was
+            raise
         self._advance()
         return self
 
@@ -115,10 +123,11 @@ class SparseModel(Dress):
                 f"mask at {name}: its shape is {tuple(mask.shape)}, the weight's is {tuple(layer.weight.shape)}. "
                 "Give one value for each weight."
             )
-        set_mask(self, layer, mask.to(layer.mask.device) != 0)
-        same = (a for a in course.assignments if find_layer(self, a, ()).weight is layer.weight)
+        same = [a for a in course.assignments if find_layer(self, a, ()).weight is layer.weight]
         course.own.update(same)
-        self.step()
+        arrange(self, course)
+        set_mask(self, layer, mask.to(layer.mask.device) != 0)
+        self._remask()
 
     def follow(self, other: SparseModel) -> None:
         """Take over masks, schedule and clock of the model in training, of which this one is an average.
@@ -128,9 +137,12 @@ class SparseModel(Dress):
         Raises:
             RegimeError: the other has other layers.
         """
-        copy_masks(other, self, other._training.course)
+        for name in other._training.course.assignments:
+            find_layer(self, name, self._training.course.assignments)
         self._training.course = other._training.course.copy()
-        self.step()
+        arrange(self, self._training.course)
+        copy_masks(other, self, self._training.course)
+        self._remask()
 
     def sparsity(self) -> SparsityRecord:
         """Return target and true sparsity, in all and per layer, with what stays dense and why."""
@@ -143,11 +155,16 @@ class SparseModel(Dress):
         return sparsity_report(self.sparsity())
 
     @property
+    def trains_masked(self) -> bool:
+        """Whether weights under the masks still train, as the SWAT regimes have it; `finalize` ends that."""
+        return bool(self._training.course.masters())
+
+    @property
     def dependency_graph(self) -> nx.DiGraph:
         """How channels flow between the layers: see `campfire_fx.dependency_graph`."""
         from campfire_fx.channels import dependency_graph
 
-        return dependency_graph(self, self._example())
+        return dependency_graph(baked_copy(self) if self.trains_masked else self, self._example())
 
     def shrink(
         self,
@@ -182,6 +199,11 @@ class SparseModel(Dress):
                 "Load its full state_dict into a model that sparsify has made in one process, and shrink that."
             )
         optimizer = None if optimizer is None else bare(optimizer)
+        if optimizer is not None and self.trains_masked:
+            raise ShrinkError(
+                "shrink: with an optimizer the weights under the masks would be lost while they still train. "
+                "Call finalize() first."
+            )
         if not self.sparsity().frozen:
             logger.warning("shrink: the pruning era is not over, so masks are not final. finalize() makes them so.")
         baked = baked_copy(self)
@@ -241,6 +263,7 @@ class SparseModel(Dress):
     def set_extra_state(self, state: Any) -> None:
         """Take over a saved schedule and clock."""
         self._training.course.load(state)
+        arrange(self, self._training.course)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load a dense or a sparse state_dict.
@@ -252,7 +275,10 @@ class SparseModel(Dress):
             RegimeError: it was saved under another regime; nothing is changed.
         """
         result = super().load_state_dict(state_dict, strict, assign)
-        self.step()
+        course = self._training.course
+        if course.reached:
+            refresh(self, course, anew=course.updates == 0)
+        self._remask()
         return result
 
     def _load_from_state_dict(
@@ -293,16 +319,40 @@ class SparseModel(Dress):
                 known.handle.remove()
         training.attachments = [a for a in training.attachments if a.optimizer() not in (None, optimizer)]
 
-    def _after_step(self, counts: bool) -> None:
-        self.step()
+    @property
+    def _optimizers(self) -> list[Optimizer]:
+        known = (attachment.optimizer() for attachment in self._training.attachments)
+        return [optimizer for optimizer in known if optimizer is not None]
+
+    def _update(self) -> None:
+        """Count one update of the weights, and move what moves with every one."""
+        course = self._training.course
+        course.updates += 1
+        if course.masters():
+            redistribute(self, course, self._optimizers)
+            arrange(self, course)
+            refresh(self, course)
+
+    def _remask(self) -> None:
+        remask(self, self._training.norms, self._optimizers)
+
+    def _after_step(self, counts: bool, optimizer: Optimizer) -> None:
+        attached = self._training.attachments
+        leading = next((a for a in attached if a.counts), attached[0]).optimizer()
+        if leading is optimizer:
+            self._update()
+        self._remask()
         if counts and self._training.course.tick():
             self._advance()
 
     def _advance(self) -> None:
-        moved = move_masks(self, self._training.course)
+        course = self._training.course
+        arrange(self, course)
+        refresh(self, course)
+        moved = move_masks(self, course)
         if not moved:
             return
-        self.step()
+        self._remask()
         record = self.sparsity()
         logger.info(
             "epoch %d: masks of %d layers moved; sparsity %.4f, target %.4f (kernels %.4f, window %.4f of the rest)",

@@ -9,13 +9,21 @@ from torch import nn
 
 from campfire_fx.dressing import Dress, undressed
 from campfire_fx.masked import MaskedLayer, unmask_layer
+from campfire_fx.master import MasterLayer, release_master, unpack_relus
 
 
 def bake_masks(model: nn.Module) -> None:
-    """Make every masked layer of a model plain, in place. Exact: the weights are zero under their masks."""
+    """Make every masked layer of a model plain, in place. Exact: the weights are zero under their masks.
+
+    A layer with a dense master weight gets a weight of its own.
+    """
     for module in list(model.modules()):
+        if isinstance(module, MasterLayer):
+            module.bake_weight()
+            release_master(module)
         if isinstance(module, MaskedLayer):
             unmask_layer(module)
+    unpack_relus(model)
 
 
 def baked_copy(model: Dress) -> nn.Module:

@@ -69,6 +69,7 @@ def _facts(path: str, layer: MaskedLayer, *, stem: bool) -> LayerFacts:
         kernel=layer.as_filters(layer.mask).shape[2],
         linear=isinstance(layer, nn.Linear),
         stem=stem,
+        shape=tuple(layer.weight.shape),
     )
 
 

@@ -6,7 +6,9 @@ Weights are seen as (K, C, P): filters, channels per filter, positions in a kern
 
 from __future__ import annotations
 
+from campfire_fx.sparsity.budget import ERK, Budget, ByMomentum
 from campfire_fx.sparsity.granularity import CHANNEL, COLUMN, ELEMENT, FILTER, KERNEL, Granularity, block
+from campfire_fx.sparsity.master import DenseMaster
 from campfire_fx.sparsity.record import LayerSparsity, SparsityRecord
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.regimes import (
@@ -19,19 +21,25 @@ from campfire_fx.sparsity.regimes import (
     inter_epoch,
     n_of_m,
     regime_named,
+    swat_erk,
+    swat_m,
+    swat_structured,
+    swat_u,
     unstructured,
     window,
 )
-from campfire_fx.sparsity.schedule import Constant, Polynomial, Schedule
+from campfire_fx.sparsity.schedule import Constant, Polynomial, Schedule, Throughout
 from campfire_fx.sparsity.scope import WITHIN_CHANNEL, WITHIN_FILTER, WITHIN_KERNEL, WITHIN_LAYER, Scope, runs
 from campfire_fx.sparsity.score import l1, l2, largest
 from campfire_fx.sparsity.selection import Cut, Goal, Rule
+from campfire_fx.sparsity.topk import TopK
 from campfire_fx.sparsity.update import monotone
 
 __all__ = [
     "CHANNEL",
     "COLUMN",
     "ELEMENT",
+    "ERK",
     "FILTER",
     "KERNEL",
     "REGIMES",
@@ -39,8 +47,11 @@ __all__ = [
     "WITHIN_FILTER",
     "WITHIN_KERNEL",
     "WITHIN_LAYER",
+    "Budget",
+    "ByMomentum",
     "Constant",
     "Cut",
+    "DenseMaster",
     "Goal",
     "Granularity",
     "LayerSparsity",
@@ -50,6 +61,8 @@ __all__ = [
     "Schedule",
     "Scope",
     "SparsityRecord",
+    "Throughout",
+    "TopK",
     "block",
     "block_fc",
     "ck",
@@ -64,6 +77,10 @@ __all__ = [
     "n_of_m",
     "regime_named",
     "runs",
+    "swat_erk",
+    "swat_m",
+    "swat_structured",
+    "swat_u",
     "unstructured",
     "window",
 ]

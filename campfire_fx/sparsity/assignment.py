@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from campfire_fx.errors import RegimeError
+from campfire_fx.sparsity.budget import Budget
+from campfire_fx.sparsity.master import DenseMaster
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.regimes import refuse_setting, regime_named
 from campfire_fx.sparsity.schedule import Schedule
@@ -20,24 +22,30 @@ Override = float | Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class LayerFacts:
-    """What a regime needs to know of a layer: its path, operation ("Conv2d"), weights per kernel, and place."""
+    """What a regime needs to know of a layer: its path, operation ("Conv2d"), weights per kernel, place and shape."""
 
     name: str
     operation: str
     kernel: int
     linear: bool
     stem: bool
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What one layer is asked for; no rule means that it stays dense, and `reason` says why."""
+    """What one layer is asked for; no rule means that it stays dense, and `reason` says why.
+
+    A budget means that the layer's sparsity is a part of what that budget divides.
+    """
 
     name: str
     sparsity: float
     schedule: Schedule
     rule: Rule | None
     update: Update = monotone
+    master: DenseMaster | None = None
+    budget: Budget | None = None
     reason: str = ""
 
 
@@ -50,7 +58,7 @@ class Settings:
     era: tuple[int, int]
     exponent: float = 3.0
     prune_1x1: bool = True
-    prune_stem: bool = False
+    prune_stem: bool | None = None
     prune_fc: bool = True
     overrides: Mapping[str, Override] = field(default_factory=dict)
 
@@ -71,7 +79,20 @@ def assign(layers: Sequence[LayerFacts], settings: Settings) -> tuple[Assignment
         if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
             raise RegimeError(f"overrides '{pattern}': no layer has such a path.{_nearest(pattern, names)}")
         _check_override(pattern, wish)
-    return tuple(_assign_one(layer, settings) for layer in layers)
+    assignments = {layer.name: _assign_one(layer, settings) for layer in layers}
+    shapes = {layer.name: layer.shape for layer in layers}
+    for budget in {a.budget for a in assignments.values() if a.budget is not None}:
+        shared = [a for a in assignments.values() if a.budget == budget]
+        parts = budget.divide([shapes[a.name] for a in shared], settings.sparsity)
+        assignments |= {a.name: _part_of(budget, a, part) for a, part in zip(shared, parts, strict=True)}
+    return tuple(assignments.values())
+
+
+def _part_of(budget: Budget, assignment: Assignment, sparsity: float) -> Assignment:
+    if sparsity > 0:
+        return replace(assignment, sparsity=sparsity)
+    reason = f"{type(budget).__name__} gives it all of its weights"
+    return replace(assignment, sparsity=0.0, rule=None, master=None, budget=None, reason=reason)
 
 
 def check_sparsity(value: object, where: str) -> float:
@@ -99,17 +120,18 @@ def _assign_one(layer: LayerFacts, settings: Settings) -> Assignment:
     if rule is not None and sparsity == 0:
         rule, reason = None, "sparsity 0 was asked for"
     if rule is None:
-        sparsity = 0.0
-    elif regime.sparsity is not None:
+        return Assignment(layer.name, 0.0, schedule, None, regime.update, reason=reason)
+    if regime.sparsity is not None:
         sparsity = regime.sparsity
-    return Assignment(layer.name, float(sparsity), schedule, rule, regime.update, reason)
+    budget = None if "sparsity" in wishes else regime.budget
+    return Assignment(layer.name, float(sparsity), schedule, rule, regime.update, regime.master, budget)
 
 
 def _rule(layer: LayerFacts, regime: Regime, settings: Settings) -> tuple[Rule | None, str]:
     if layer.name not in settings.overrides:
         if layer.linear and not settings.prune_fc:
             return None, "prune_fc is off"
-        if layer.stem and not settings.prune_stem:
+        if layer.stem and not (regime.stem if settings.prune_stem is None else settings.prune_stem):
             return None, "it reads the model's input (prune_stem is off)"
         if not layer.linear and layer.kernel == 1 and not settings.prune_1x1:
             return None, "prune_1x1 is off"
@@ -119,15 +141,19 @@ def _rule(layer: LayerFacts, regime: Regime, settings: Settings) -> tuple[Rule |
     return rule, "" if rule else f"regime '{regime.name}' leaves {what} dense"
 
 
-def as_regime(regime: object, *, window_cap: int | None = None, ck_scope: str = "layer") -> Regime:
+def as_regime(
+    regime: object, *, window_cap: int | None = None, ck_scope: str = "layer", period: int | None = None
+) -> Regime:
     """Return a regime given by name, with its settings, or as a composition, which has its own."""
     if isinstance(regime, str):
-        return regime_named(regime, window_cap=window_cap, ck_scope=ck_scope)
+        return regime_named(regime, window_cap=window_cap, ck_scope=ck_scope, period=period)
     if isinstance(regime, Regime):
         if window_cap is not None:
             refuse_setting("window_cap", regime.name)
         if ck_scope != "layer":
             refuse_setting("ck_scope", regime.name)
+        if period is not None:
+            refuse_setting("period", regime.name)
         return regime
     raise RegimeError(f"regime: {regime!r} is neither a name nor a Regime. Give a name, as 'combined'.")
 

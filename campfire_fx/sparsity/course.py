@@ -26,6 +26,7 @@ class Course:
         sparsity: the final sparsity asked for, as reports give it.
         epoch: the present epoch, from 0.
         step: optimizer steps taken in this epoch.
+        updates: optimizer steps taken in all.
         steps_per_epoch: how many make an epoch; None: the epoch is set by hand. Not saved: it belongs to the loader.
         frozen: `finalize` was called: every layer is due its final sparsity.
         reached: the sparsity each layer's mask was last computed for.
@@ -37,6 +38,7 @@ class Course:
     sparsity: float
     epoch: int = 0
     step: int = 0
+    updates: int = 0
     steps_per_epoch: int | None = None
     frozen: bool = False
     reached: dict[str, float] = field(default_factory=dict)
@@ -53,7 +55,15 @@ class Course:
     def moved(self) -> list[Assignment]:
         """Return the layers whose threshold has risen since their mask was computed."""
         ruled = (a for a in self.assignments.values() if a.rule is not None and a.name not in self.own)
-        return [a for a in ruled if self.due(a) > self.reached.get(a.name, 0.0)]
+        return [a for a in ruled if not self.keeps_master(a) and self.due(a) > self.reached.get(a.name, 0.0)]
+
+    def keeps_master(self, assignment: Assignment) -> bool:
+        """Say whether a layer still trains the weights that are under its mask."""
+        return assignment.master is not None and not self.frozen and assignment.name not in self.own
+
+    def masters(self) -> list[Assignment]:
+        """Return the layers that still train the weights under their masks."""
+        return [a for a in self.assignments.values() if self.keeps_master(a)]
 
     def tick(self) -> bool:
         """Count one optimizer step; whether a new epoch has begun."""
@@ -69,7 +79,10 @@ class Course:
     def to_tensor(self) -> Tensor:
         """Return the course as JSON in a uint8 tensor: it fits every format that holds tensors."""
         layers = {a.name: _layer_state(a) for a in self.assignments.values()}
-        state = {name: getattr(self, name) for name in _PLAIN_FIELDS} | {"own": sorted(self.own), "layers": layers}
+        state = {name: getattr(self, name) for name in (*_PLAIN_FIELDS, *_LATER_FIELDS)} | {
+            "own": sorted(self.own),
+            "layers": layers,
+        }
         text = json.dumps(state, sort_keys=True).encode()
         padded = bytearray(text.ljust(-(-len(text) // _BLOCK) * _BLOCK))
         return torch.frombuffer(padded, dtype=torch.uint8).clone()
@@ -87,7 +100,7 @@ class Course:
             # asdict'ed schedules are frozen records of numbers; `_check` has seen that they are of the same kind
             schedule = replace(cast(Any, mine.schedule), **layer["schedule"])
             self.assignments[name] = replace(mine, sparsity=layer["sparsity"], schedule=schedule)
-        for name in _PLAIN_FIELDS:
+        for name in (*_PLAIN_FIELDS, *_LATER_FIELDS):
             setattr(self, name, state[name])
         self.own = set(state["own"])
 
@@ -113,18 +126,22 @@ class Course:
 
 
 _PLAIN_FIELDS = ("regime", "sparsity", "epoch", "step", "frozen", "reached")
+_LATER_FIELDS = {"updates": 0}  # and what they are where a state_dict is from before there were any
 
 
 def _layer_state(assignment: Assignment) -> dict[str, Any]:
     schedule = cast(Any, assignment.schedule)
-    rule = f"{assignment.rule!r} {type(schedule).__name__}" if assignment.rule is not None else ""
+    parts = [repr(assignment.rule), type(schedule).__name__, *map(repr, filter(None, (assignment.master,)))]
+    rule = " ".join(parts) if assignment.rule is not None else ""
     return {"rule": rule, "sparsity": assignment.sparsity, "schedule": asdict(schedule)}
 
 
 def _decode(tensor: object) -> dict[str, Any]:
     try:
         state = json.loads(bytes(cast(Tensor, tensor).to("cpu", torch.uint8).tolist()))
-        return {"own": state["own"], "layers": dict(state["layers"])} | {name: state[name] for name in _PLAIN_FIELDS}
+        later = {name: state.get(name, missing) for name, missing in _LATER_FIELDS.items()}
+        plain = {name: state[name] for name in _PLAIN_FIELDS}
+        return {"own": state["own"], "layers": dict(state["layers"])} | plain | later
     except (AttributeError, TypeError, ValueError, KeyError) as error:
         raise RegimeError(
             "state_dict: the saved schedule in '_extra_state' cannot be read. "

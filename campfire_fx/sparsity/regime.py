@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from campfire_fx.sparsity.budget import Budget
+from campfire_fx.sparsity.master import DenseMaster
 from campfire_fx.sparsity.schedule import Polynomial, Schedule
 from campfire_fx.sparsity.selection import Rule
 from campfire_fx.sparsity.update import Update, monotone
@@ -22,6 +24,9 @@ class Regime:
         schedule: makes the schedule of a layer from (start, end, exponent).
         update: how a proposed mask is taken up.
         sparsity: the final sparsity where the method fixes it (N:M), else None.
+        master: how weights under the mask are trained; None: they are zero, and stay so.
+        budget: how the sparsity is divided among layers; None: each has the one asked for.
+        stem: whether convolutions that read the model's input take part, where nothing else is asked for.
     """
 
     name: str
@@ -31,3 +36,6 @@ class Regime:
     schedule: Callable[[int, int, float], Schedule] = Polynomial
     update: Update = monotone
     sparsity: float | None = None
+    master: DenseMaster | None = None
+    budget: Budget | None = None
+    stem: bool = False

@@ -73,6 +73,26 @@ class Constant:
         return float(epoch >= self.start)
 
 
+@dataclass(frozen=True, slots=True)
+class Throughout:
+    """Ask for the whole sparsity from the first step on (SWAT), whatever the era.
+
+    Raises:
+        RegimeError: as `Polynomial`.
+    """
+
+    start: int
+    end: int
+    exponent: float = 3.0
+
+    def __post_init__(self) -> None:
+        _check(self.start, self.end, self.exponent)
+
+    def fraction(self, _epoch: int) -> float:
+        """Return 1."""
+        return 1.0
+
+
 def _check(start: int, end: int, exponent: object) -> None:
     if start < 0 or end < start:
         raise RegimeError(f"era: ({start}, {end}) is not a span of epochs. Give (start, end) with 0 <= start <= end.")

@@ -103,6 +103,8 @@ class _Training:
                     journal.epoch(self.title, self.steps, self.place.history)
                 if self.place.epoch == self.recipe.epochs:
                     self._save()
+        if isinstance(self.network, SparseModel) and self.network.trains_masked:
+            self.network.finalize()  # what trained to the end is pruned once; a checkpoint still has all weights
         return self.place.history
 
     def _epoch(self, wrapped: nn.Module, advance: Callable[..., None]) -> None:

@@ -22,9 +22,9 @@ PAGE = (Path(__file__).parents[2] / "docs" / "regimes.md").read_text(encoding="u
 @pytest.fixture(scope="module")
 def names() -> dict[str, Any]:
     """Run all Python on the page, in order, as a reader would."""
-    found: dict[str, Any] = {"model": Net(), "__name__": "page"}
+    found: dict[str, Any] = {"model": Net(), "loader": batches(12), "campfire_fx": campfire_fx, "__name__": "page"}
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         exec(compile(block, "docs/regimes.md", "exec", dont_inherit=True), found)
     return found
@@ -77,12 +77,23 @@ def assert_shrinks_exactly(sparse: campfire_fx.SparseModel) -> None:
     assert isinstance(slim, nn.Module)
 
 
+def test_swat_ends_in_an_exactly_smaller_model(names: dict[str, Any]) -> None:
+    swat, slim = names["swat"].eval(), names["slim_swat"].eval()
+    assert swat.sparsity().frozen and swat.sparsity().true == pytest.approx(0.8, abs=0.01)
+    x = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(slim(x), swat(x), rtol=1e-5, atol=1e-6)
+
+
 def test_the_tables_name_every_regime_and_every_part() -> None:
     table = PAGE[PAGE.index("## The regimes") :]
     assert all(f"`{name}`" in table for name in REGIMES)
     parts = PAGE[: PAGE.index("## The regimes")]
     functions = {"block", "largest", "l1", "l2", "monotone", "runs"}
     constants = {name for name in sparsity.__all__ if name.isupper() and name != "REGIMES"}
-    for name in functions | constants | {"Polynomial", "Constant", "Cut", "Granularity", "Scope", "Regime"}:
+    for name in (
+        functions
+        | constants
+        | {"Polynomial", "Constant", "Throughout", "DenseMaster", "ByMomentum", "Cut", "Granularity", "Scope", "Regime"}
+    ):
         assert re.search(rf"`{name}\b", parts), name
         assert hasattr(sparsity, name)

@@ -43,11 +43,11 @@ def images(count: int = 43) -> ImageData:
     return ImageData("noise", ("a", "b", "c"), split, split, split, True, (0.5,), (0.3,))
 
 
-def network() -> campfire_fx.SparseModel:
+def network(regime: str = "combined") -> campfire_fx.SparseModel:
     torch.manual_seed(1)
     layers = (nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3), nn.BatchNorm2d(6), nn.ReLU())
     model = nn.Sequential(*layers, nn.Dropout(0.2), nn.Flatten(), nn.Linear(96, 3))
-    return campfire_fx.sparsify(model, sparsity=0.6, era=RECIPE.era, example_inputs=torch.randn(1, 1, 8, 8))
+    return campfire_fx.sparsify(model, regime, sparsity=0.6, era=RECIPE.era, example_inputs=torch.randn(1, 1, 8, 8))
 
 
 def host(folder: Path, recipe: Recipe = RECIPE, interval: int = 1, **parts: Any) -> Host:
@@ -56,8 +56,10 @@ def host(folder: Path, recipe: Recipe = RECIPE, interval: int = 1, **parts: Any)
     return Host(keeper=Keeper(folder, facts, Every(steps=interval)), journal=Journal(folder), **parts)
 
 
-def train(folder: Path, recipe: Recipe = RECIPE, **parts: Any) -> tuple[dict[str, Any], list[Any]]:
-    model = network()
+def train(
+    folder: Path, recipe: Recipe = RECIPE, regime: str = "combined", **parts: Any
+) -> tuple[dict[str, Any], list[Any]]:
+    model = network(regime)
     epochs = fit(model, images(), recipe, seed=3, title="sparse", host=host(folder, recipe, **parts))
     return model.state_dict(), [replace(epoch, seconds=0.0) for epoch in epochs]
 
@@ -98,6 +100,21 @@ def test_killed_and_resumed_is_never_stopped(tmp_path: Path, monkeypatch: pytest
         torch.manual_seed(steps)  # a new process has other generators
     assert_same(train(tmp_path / "killed", recipe), expected)
     assert_same(train(tmp_path / "killed", recipe), expected)  # it is over: nothing is trained
+
+
+def test_dense_master_weights_resume_too_and_are_pruned_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = train(tmp_path / "whole", regime="swat-m")
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "seed_step", after_steps(13, kill))
+        with pytest.raises(Killed):
+            train(tmp_path / "killed", regime="swat-m")
+    found = train(tmp_path / "killed", regime="swat-m")
+    assert_same(found, expected)
+    assert_same(train(tmp_path / "killed", regime="swat-m"), expected)  # it is over: pruned again, and alike
+    state = found[0]
+    assert not state["3.weight"][~state["3.mask"]].any() and "3.input_threshold" not in state
 
 
 def test_a_checkpoint_that_lies_back_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

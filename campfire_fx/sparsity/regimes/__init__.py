@@ -18,6 +18,7 @@ from campfire_fx.sparsity.regimes.filters import filters
 from campfire_fx.sparsity.regimes.fine_fc import fine_fc
 from campfire_fx.sparsity.regimes.inter_epoch import inter_epoch
 from campfire_fx.sparsity.regimes.n_of_m import n_of_m
+from campfire_fx.sparsity.regimes.swat import swat_erk, swat_m, swat_structured, swat_u
 from campfire_fx.sparsity.regimes.unstructured import unstructured
 from campfire_fx.sparsity.regimes.window import window
 from campfire_fx.sparsity.scope import WITHIN_CHANNEL, WITHIN_LAYER
@@ -32,21 +33,36 @@ REGIMES: dict[str, Callable[..., Regime]] = {
     "filter": filters,
     "n:m": n_of_m,
     "unstructured": unstructured,
+    "swat-u": swat_u,
+    "swat-erk": swat_erk,
+    "swat-m": swat_m,
+    "swat-structured": swat_structured,
 }
 
 _CK_SCOPES = {"layer": WITHIN_LAYER, "channel": WITHIN_CHANNEL}
-_SETTINGS = {"cap": "window_cap", "scope": "ck_scope"}  # parameters of the functions: what `sparsify` calls them
+# Parameters of the functions: what `sparsify` calls them.
+_SETTINGS = {"cap": "window_cap", "scope": "ck_scope", "period": "period"}
 # What others call them: for the hint alone, one word for one idea.
-_OTHERWISE = {"magnitude": "unstructured", "kernel": "ck", "kernels": "ck", "channel": "filter", "nm": "n:m"}
+_OTHERWISE = {
+    "magnitude": "unstructured",
+    "kernel": "ck",
+    "kernels": "ck",
+    "channel": "filter",
+    "nm": "n:m",
+    "swat": "swat-u",
+}
 
 
-def regime_named(name: str, *, window_cap: int | None = None, ck_scope: str = "layer") -> Regime:
+def regime_named(
+    name: str, *, window_cap: int | None = None, ck_scope: str = "layer", period: int | None = None
+) -> Regime:
     """Return the regime of a name, with the settings of its paper; "2:4" and the like are N:M regimes.
 
     Args:
         name: one of `REGIMES`, or "N:M" in numbers.
         window_cap: the most non-zeros a kernel may keep, for the regimes that close windows.
         ck_scope: "layer" or "channel": what kernels are ranked in, for the regimes that rank them.
+        period: steps between two computations of a threshold, for the regimes with dense master weights.
 
     Raises:
         RegimeError: no such regime, and names the nearest; or it takes no such setting.
@@ -58,6 +74,8 @@ def regime_named(name: str, *, window_cap: int | None = None, ck_scope: str = "l
         raise RegimeError(f"ck_scope: '{ck_scope}' is not known. Use {' or '.join(map(repr, _CK_SCOPES))}.")
     if ck_scope != "layer":
         settings["scope"] = _CK_SCOPES[ck_scope]
+    if period is not None:
+        settings["period"] = period
     if ratio := re.fullmatch(r"(\d+):(\d+)", name):
         return _composed(name, partial(n_of_m, int(ratio[1]), int(ratio[2])), settings)
     if name in REGIMES:
@@ -94,6 +112,10 @@ __all__ = [
     "n_of_m",
     "refuse_setting",
     "regime_named",
+    "swat_erk",
+    "swat_m",
+    "swat_structured",
+    "swat_u",
     "unstructured",
     "window",
 ]

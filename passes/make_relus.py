@@ -1,0 +1,61 @@
+"""Make ReLU modules: every call of a ReLU function becomes one of an nn.ReLU, whose backward pass can be exchanged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from campfire_fx.capture import Captured, DualGraphModule
+
+_FUNCTIONS: dict[Any, bool] = {F.relu: False, torch.relu: False, F.relu_: True, torch.relu_: True}
+_METHODS = {"relu": False, "relu_": True}
+
+
+def make_relus(captured: Captured) -> int:
+    """Put modules in place of ReLU functions, where the whole model is one graph; return how many calls were changed.
+
+    All calls share one module, or two: one of them works in place. They have no tensors, so no `state_dict` changes.
+    """
+    root = captured.module
+    if not isinstance(root, DualGraphModule) or [island.path for island in captured.islands] != [""]:
+        return 0
+    graphs = (root.graph,) if root.train_graph is None else (root.graph, root.train_graph)
+    made: dict[bool, str] = {}
+    calls = [(node, found) for graph in graphs for node in graph.nodes if (found := _inplace(node)) is not None]
+    for node, inplace in calls:
+        if inplace not in made:
+            made[inplace] = _add(root, inplace)
+        _exchange(node, made[inplace])
+    if calls:
+        root.recompile()
+    return len(calls)
+
+
+def _inplace(node: fx.Node) -> bool | None:
+    """Return whether a node is a ReLU that works in place; None: it is no call of a ReLU function."""
+    known: dict[Any, bool] = {"call_function": _FUNCTIONS, "call_method": _METHODS}.get(node.op, {})
+    if node.target not in known:
+        return None
+    given = node.args[1] if len(node.args) > 1 else node.kwargs.get("inplace", known[node.target])
+    return given if isinstance(given, bool) else None
+
+
+def _add(root: nn.Module, inplace: bool) -> str:
+    name = "relu_inplace" if inplace else "relu"
+    while hasattr(root, name):
+        name += "_"
+    root.add_module(name, nn.ReLU(inplace))
+    root.get_submodule(name).train(root.training)
+    return name
+
+
+def _exchange(node: fx.Node, path: str) -> None:
+    source = node.args[0] if node.args else node.kwargs["input"]
+    with node.graph.inserting_before(node):
+        new = node.graph.call_module(path, (source,))
+    new.meta = dict(node.meta)
+    node.replace_all_uses_with(new)
+    node.graph.erase_node(node)

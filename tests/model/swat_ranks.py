@@ -1,0 +1,60 @@
+"""What each of two processes does in the test of SWAT on several."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import SGD
+
+from campfire_fx.model import SparseModel
+from tests.sparse_training import batches, sparse
+
+RANKS, STEPS, STOP = 2, 8, 4
+
+
+def fresh() -> SparseModel:
+    return sparse("swat-m", sparsity=0.6, period=3)
+
+
+def run_rank(rank: int, folder: str) -> None:
+    """Train, and train again from the first process's state in the middle."""
+    torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    rendezvous = f"file://{folder}/rendezvous"
+    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=RANKS, timeout=timedelta(seconds=120))
+    try:
+        data = [(x[2 * rank : 2 * rank + 2], y[2 * rank : 2 * rank + 2]) for x, y in batches(STEPS)]
+        torch.save({"whole": _train(data), "resumed": _resumed(data, Path(folder))}, Path(folder) / f"{rank}.pt")
+    finally:
+        dist.destroy_process_group()
+
+
+def _train(data: list[tuple[Tensor, Tensor]], state: dict[str, Any] | None = None) -> dict[str, Any]:
+    model = fresh()
+    optimizer = SGD(model.parameters(), 0.05, momentum=0.9)
+    if state is not None:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+    wrapped = DistributedDataParallel(model)
+    model.attach(optimizer)
+    for x, y in data:
+        optimizer.zero_grad()
+        F.cross_entropy(wrapped.train()(x), y).backward()
+        optimizer.step()
+    return {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+
+
+def _resumed(data: list[tuple[Tensor, Tensor]], folder: Path) -> dict[str, Any]:
+    half = _train(data[:STOP])
+    if dist.get_rank() == 0:
+        torch.save(half, folder / "half.pt")
+    dist.barrier()
+    return _train(data[STOP:], torch.load(folder / "half.pt", weights_only=True))
