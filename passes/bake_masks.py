@@ -17,12 +17,18 @@ def bake_masks(model: nn.Module) -> None:
 
     A layer with a dense master weight gets a weight of its own.
     """
+    bake_masters(model)
+    for module in list(model.modules()):
+        if isinstance(module, MaskedLayer):
+            unmask_layer(module)
+
+
+def bake_masters(model: nn.Module) -> None:
+    """Make every layer with a dense master weight an ordinary masked one, with a weight of its own, in place."""
     for module in list(model.modules()):
         if isinstance(module, MasterLayer):
             module.bake_weight()
             release_master(module)
-        if isinstance(module, MaskedLayer):
-            unmask_layer(module)
     unpack_relus(model)
 
 

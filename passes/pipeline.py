@@ -17,6 +17,7 @@ from campfire_fx.labelling import Labelling
 from campfire_fx.liveness import Liveness, find_live
 from campfire_fx.passes.after_removal import Unmovable
 from campfire_fx.passes.analysis import Analysis, analyse
+from campfire_fx.passes.bake_masks import bake_masters
 from campfire_fx.passes.bake_reparametrizations import bake_reparametrizations
 from campfire_fx.passes.compact import Uneven
 from campfire_fx.passes.copies import borrowing_copy, own_parameters
@@ -82,6 +83,7 @@ def shrink_model(model: nn.Module, example_inputs: Any, options: Options, progre
     working = borrowing_copy(model)
     pairs: list[tuple[Tensor, Tensor]] = list(zip(model.parameters(), working.parameters(), strict=True))
     bake_reparametrizations(working)
+    bake_masters(working)
     progress("capturing the graph")
     shrunk = shrink_captured(trace(working, example_inputs, compiled=False), options, progress)
     owned = own_parameters(shrunk.module, model)

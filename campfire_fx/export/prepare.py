@@ -19,6 +19,7 @@ from campfire_fx.capture import example_for, trace
 from campfire_fx.errors import CaptureError, ExportError
 from campfire_fx.export.agreement import Run, Runs, first_line, reference_runs
 from campfire_fx.export.layers import Rebuilder, torch_class
+from campfire_fx.passes.bake_masks import bake_masters
 
 _DROPOUTS = frozenset(
     {
@@ -62,6 +63,7 @@ def prepare(model: nn.Module, example_inputs: Any = None) -> Prepared:
     if is_graph(twin):
         twin = _inference_graph(twin)
     runs = reference_runs(twin, args, kwargs)  # also refreshes weights that forward hooks compute
+    bake_masters(twin)
     return Prepared(_plain_layers(twin), type(model).__name__, runs)
 
 

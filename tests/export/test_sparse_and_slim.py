@@ -35,6 +35,20 @@ def test_sparse_model_becomes_dense_layers_with_its_zeros(tmp_path: Path, suffix
     assert torch.allclose(found(X), sparse(X), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt2"])
+def test_what_still_trains_under_its_masks_is_written_as_it_computes(tmp_path: Path, suffix: str) -> None:
+    model, _ = build("residual")
+    sparse = sparsify(model, "swat-u", sparsity=0.6, example_inputs=X)
+    sparse.epoch(0)
+    snapshot = Snapshot.of(sparse)
+    found = load(export(sparse, tmp_path / f"it{suffix}").path)
+    assert_untouched(sparse, snapshot)
+    assert (sparse.get_parameter("stages.0.up.weight") != 0).all()
+    assert (found.state_dict()["stages.0.up.weight"] == 0).float().mean() == pytest.approx(0.6, abs=0.05)
+    assert torch.allclose(found(X), sparse.eval()(X), rtol=0, atol=1e-6)
+    assert torch.allclose(shrink(sparse, X)(X), sparse(X), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("residual", ["union", "gate"])
 def test_slim_model_is_written_with_its_small_widths(tmp_path: Path, residual: str) -> None:
     model, _ = build("residual")
