@@ -79,7 +79,7 @@ class ColumnChange:
         name: path of the layer.
         before, after: columns that are computed, per group; the same where it was left alone.
         kept: the columns gathered, counted as the cropped weight (K, C/groups, *kernel) has them, last axis first.
-        dense_ms, gathered_ms: median time of both ways on the example's shapes, milliseconds.
+        dense_ms, gathered_ms: least time of both ways on the example's shapes, milliseconds.
         reason: why it was left alone, or "".
     """
 

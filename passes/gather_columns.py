@@ -21,7 +21,7 @@ from campfire_fx.passes.convolutions import Convolution, Convolutions, first_inp
 from campfire_fx.passes.crop_kernels import weight_now
 from campfire_fx.passes.edit import exchange, hold, set_argument
 from campfire_fx.passes.shrink_channels import Cut, Cuts, like
-from campfire_fx.passes.timing import medians
+from campfire_fx.passes.timing import least_times
 from campfire_fx.plan import ColumnChange
 from campfire_fx.rules.structure import MixCall
 
@@ -68,7 +68,7 @@ def _decide(conv: Convolution) -> tuple[ColumnChange, Columns]:
         for shape in [_input_shape(run, call, conv) for run, call in sites]:
             x = torch.randn(shape, dtype=weight.dtype, device=weight.device)
             ways = [_dense(conv, weight), _gathered(conv, columns, weight)]
-            times = medians(lambda: ways[0](x), lambda: ways[1](x), weight.device)  # noqa: B023 - called at once
+            times = least_times(lambda: ways[0](x), lambda: ways[1](x), weight.device)  # noqa: B023 - called at once
             dense, gathered = dense + times[0], gathered + times[1]
     total = weight[0].numel()
     pays = gathered <= (1 - MARGIN) * dense

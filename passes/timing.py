@@ -1,8 +1,7 @@
-"""Time two ways to compute the same: in turns, so that a busy machine slows both, and by their medians."""
+"""Time two ways to compute the same: in turns, and by the least time of each, which other work disturbs least."""
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 
@@ -12,8 +11,8 @@ _WARM, _LEAST, _MOST = 2, 5, 15  # rounds
 _ENOUGH = 1.0  # seconds
 
 
-def medians(first: Callable[[], object], second: Callable[[], object], device: torch.device) -> tuple[float, float]:
-    """Return the median milliseconds of each; 15 rounds, or fewer, but 5, where they take more than a second."""
+def least_times(first: Callable[[], object], second: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    """Return the fewest milliseconds of each in 15 rounds; in fewer, but 5, where these take more than a second."""
     times: tuple[list[float], list[float]] = ([], [])
     begun = time.perf_counter()
     for turn in range(_WARM + _MOST):
@@ -23,7 +22,7 @@ def medians(first: Callable[[], object], second: Callable[[], object], device: t
             took = _once(run, device)
             if turn >= _WARM:
                 taken.append(took * 1e3)
-    return statistics.median(times[0]), statistics.median(times[1])
+    return min(times[0]), min(times[1])
 
 
 def _once(run: Callable[[], object], device: torch.device) -> float:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from campfire_fx import ShrinkError, shrink, sparsify
 from campfire_fx.passes import gather_columns
-from campfire_fx.passes.timing import medians
+from campfire_fx.passes.timing import least_times
 from campfire_fx.plan import ShrinkPlan
 from tests.assertions import assert_same_output, parameters
 from tests.nets.case import named
@@ -26,7 +26,7 @@ FASTER, SLOWER = (1.0, 0.5), (1.0, 1.5)
 
 def timed(milliseconds: tuple[float, float]) -> Any:
     """Let every measurement of (convolution, gathering) give this."""
-    return patch.object(gather_columns, "medians", return_value=milliseconds)
+    return patch.object(gather_columns, "least_times", return_value=milliseconds)
 
 
 @st.composite
@@ -114,7 +114,7 @@ def test_the_clock_decides_where_nothing_is_patched() -> None:
     (change,) = shrink(columned(), X, columns=True).plan.columns
     assert change.dense_ms > 0 and change.gathered_ms > 0
     assert (change.after < change.before) is (change.gathered_ms <= 0.9 * change.dense_ms)
-    quick, slow = medians(lambda: None, lambda: torch.randn(100_000).sort(), torch.device("cpu"))
+    quick, slow = least_times(lambda: None, lambda: torch.randn(100_000).sort(), torch.device("cpu"))
     assert 0 <= quick < slow
 
 
