@@ -28,6 +28,8 @@ class Accelerator:
         value_bits: of a weight, an activation or a gradient.
         batch: samples that share one reading of the weights.
         stem_input_gradient: whether the first layer's input gradient is computed; nothing needs it.
+        position_rows: in the weight gradient a row works on positions of the input, all channels of each, and not on a
+            channel. Rows then have sums to add to each other's, which is not counted.
 
     Raises:
         CostError: a number is below its least.
@@ -42,6 +44,7 @@ class Accelerator:
     value_bits: int = 16
     batch: int = 32
     stem_input_gradient: bool = False
+    position_rows: bool = False
 
     def __post_init__(self) -> None:
         for field in fields(self):

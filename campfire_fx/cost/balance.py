@@ -7,8 +7,6 @@ a time and start the next together; units beyond the number of rows take another
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
@@ -77,16 +75,12 @@ def expected_busy_fraction(density: float, units: int, rows: int, tile: int, sca
     x = torch.arange(tile + 1, dtype=torch.float64)
     least = torch.full_like(x, 0.0 if scan is None else tile / scan)
     cost = torch.maximum(x, least)
+    full, last = divmod(units, rows)
     spent = 0.0
-    for n in _rounds(units, rows):
+    for n, times in ((rows, full), (last, 1)):
         highest = torch.diff(below**n, prepend=torch.zeros(1, dtype=torch.float64))
-        spent += n * float((highest * cost).sum())
+        spent += n * times * float((highest * cost).sum())
     return spent / (units * tile)
-
-
-def _rounds(units: int, rows: int) -> Iterator[int]:
-    for start in range(0, units, rows):
-        yield min(rows, units - start)
 
 
 def _binomial(n: int, p: float) -> Tensor:

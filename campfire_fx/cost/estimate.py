@@ -164,16 +164,19 @@ def _filters(layer: Layer, mask: Tensor) -> Tensor:
 
 
 def _activations(layer: Layer, read: float | Tensor, machine: Accelerator) -> tuple[float, float]:
-    """Return the density of the activations that are read, and their busy fraction, an input channel to a row."""
+    """Return the density of the activations that are read, and their busy fraction."""
     if isinstance(read, Tensor):
         if read.ndim < 2 or not read.numel():
             raise CostError(f"activations: of layer '{layer.name}' have shape {tuple(read.shape)}. Give (N, C, ...).")
-        by_channel = read.bool().movedim(1, 0).flatten(1).unsqueeze(2)
-        return float(by_channel.double().mean()), busy_fraction(by_channel, machine.rows, machine.tile, machine.scan)
+        by_channel = read.bool().movedim(1, 0).flatten(1)
+        units = by_channel.t() if machine.position_rows else by_channel
+        busy = busy_fraction(units.unsqueeze(2), machine.rows, machine.tile, machine.scan)
+        return float(read.bool().double().mean()), busy
     if isinstance(read, bool) or not 0 <= read <= 1:
         raise CostError(f"activations: layer '{layer.name}' is given {read!r}. Give the fraction read, from 0 to 1.")
     channels = _input_channels(layer)
-    return read, expected_busy_fraction(read, channels, machine.rows, machine.tile, machine.scan)
+    n_units = layer.inputs * machine.batch // channels if machine.position_rows else channels
+    return read, expected_busy_fraction(read, n_units, machine.rows, machine.tile, machine.scan)
 
 
 def _input_channels(layer: Layer) -> int:

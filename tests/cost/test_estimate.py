@@ -81,6 +81,8 @@ def test_activations_by_mask_and_by_chance() -> None:
     whole = estimate(work, {}, FAST, activations={"layer": read})
     assert whole.ideal_speedup(("weight gradient",)) == 2
     assert whole.compute_speedup(("weight gradient",)) == pytest.approx(1)
+    spread = estimate(work, {}, replace(FAST, position_rows=True), activations={"layer": read})
+    assert spread.compute_speedup(("weight gradient",)) == pytest.approx(2)  # every position keeps one of two
     chance = estimate(work, {}, FAST, activations={"layer": 0.5})
     assert 1 < chance.compute_speedup(("weight gradient",)) < 2
     assert chance.compute_speedup(FORWARD) == pytest.approx(1)
@@ -107,6 +109,7 @@ MACHINES = st.builds(
     bandwidth_gbs=st.floats(0.01, 1000),
     value_bits=st.sampled_from([8, 16, 32]),
     batch=st.integers(1, 4),
+    position_rows=st.booleans(),
 )
 
 
