@@ -17,12 +17,24 @@ from campfire_fx.passes.insert_masks import Norm
 from campfire_fx.sparsity.course import Course
 
 
+class Handle(RemovableHandle):
+    """Several hooks that are removed together."""
+
+    def __init__(self, *handles: RemovableHandle) -> None:
+        self.handles = handles
+
+    def remove(self) -> None:
+        """Remove all of them."""
+        for handle in self.handles:
+            handle.remove()
+
+
 @dataclass(frozen=True, slots=True)
 class Attachment:
     """One optimizer that the masks ride on. `counts`: its steps move the schedule."""
 
     optimizer: weakref.ref[Optimizer]
-    handle: RemovableHandle
+    handle: Handle
     counts: bool
 
 

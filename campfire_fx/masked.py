@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle, unserializable_hook
 from campfire_fx.sharding import local, part_of
 
 _TRANSIENT = ("_factors", "_watched")
+_CARRIED = "admm_"  # what the names of carried tensors begin with
 
 
 class MaskFactors(NamedTuple):
@@ -40,6 +41,7 @@ class MaskedLayer(nn.Module):
     mask: Tensor
     _factors: MaskFactors | None = None
     _watched: dict[str, tuple[weakref.ref[Tensor], RemovableHandle]] | None = None
+    _carried: tuple[str, ...] = ()
 
     def as_filters(self, tensor: Tensor) -> Tensor:
         """View a tensor of the weight's shape as (K, C, P): filters, channels per filter, positions in a kernel."""
@@ -123,18 +125,53 @@ class MaskedLayer(nn.Module):
             watched[name] = (weakref.ref(parameter), parameter.register_post_accumulate_grad_hook(hook))
         self._watched = watched
 
+    def carry(self, **tensors: Tensor | None) -> None:
+        """Keep tensors of the weight's shape beside it, as attributes; None lets one go.
+
+        They move with the module and are in its `state_dict`, and a sparse one that is loaded says which there are.
+        Unlike buffers they may come and go in the middle of training: averages, DistributedDataParallel and compiled
+        graphs, which read buffers, know nothing of them.
+        """
+        for name, tensor in tensors.items():
+            self.__dict__.pop(name, None)
+            if tensor is not None:
+                self.__dict__[name] = tensor
+        kept = [name for name in (*self._carried, *tensors) if name in self.__dict__]
+        self._carried = tuple(dict.fromkeys(kept))
+
+    def carries(self, name: str) -> bool:
+        """Say whether a tensor of that name is carried."""
+        return name in self._carried
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MaskedLayer:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.carry(**{name: fn(self.__dict__[name]) for name in self._carried})
         self.apply_mask()  # `to_empty` and `to` between some devices put another parameter in place
         return self
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination.update({f"{prefix}{name}": self.__dict__[name] for name in self._carried})
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, metadata: Any, strict: bool, missing: list[str], *rest: Any
     ) -> None:
-        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, *rest)
+        if f"{prefix}mask" in state_dict:
+            self._load_carried(state_dict, prefix)
+        plain = {key: value for key, value in state_dict.items() if not key.startswith(f"{prefix}{_CARRIED}")}
+        super()._load_from_state_dict(plain, prefix, metadata, strict, missing, *rest)
         if f"{prefix}mask" in missing:
             missing.remove(f"{prefix}mask")
         self.apply_mask()
+
+    def _load_carried(self, state_dict: dict[str, Any], prefix: str) -> None:
+        device = torch.device("cpu") if self.mask.is_meta else self.mask.device
+        found = {
+            key.removeprefix(prefix): torch.empty_like(value, dtype=self.weight.dtype, device=device).copy_(value)
+            for key, value in state_dict.items()
+            if key.startswith(f"{prefix}{_CARRIED}")
+        }
+        self.carry(**(dict.fromkeys(self._carried) | found))
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key not in _TRANSIENT}
@@ -249,7 +286,8 @@ def unmask_layer(layer: MaskedLayer) -> nn.Module:
     layer.apply_mask()
     for _, handle in (layer._watched or {}).values():
         handle.remove()
-    for name in _TRANSIENT:
+    layer.carry(**dict.fromkeys(layer._carried))
+    for name in (*_TRANSIENT, "_carried"):
         layer.__dict__.pop(name, None)
     del layer._buffers["mask"]
     module: nn.Module = layer

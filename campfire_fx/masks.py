@@ -169,4 +169,5 @@ def _measure_layer(model: nn.Module, course: Course, assignment: Assignment) -> 
         final=assignment.sparsity,
         target=course.due(assignment) if assignment.rule is not None else 0.0,
         reason="its mask was set by hand" if assignment.name in course.own else assignment.reason,
+        iterate=course.iterate_now(assignment.name),
     )

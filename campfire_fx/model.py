@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_map_only
 from torch.utils.hooks import RemovableHandle
 
-from campfire_fx.attachment import Attachment, Training, after_step, bare, check_attachment
+from campfire_fx.attachment import Attachment, Handle, Training, after_step, bare, check_attachment
 from campfire_fx.dressing import Dress, dress
 from campfire_fx.errors import RegimeError, ShrinkError
 from campfire_fx.masks import copy_masks, find_layer, mask_names, measure, move_masks, remask, set_mask
@@ -20,6 +20,7 @@ from campfire_fx.passes.bake_masks import baked_copy
 from campfire_fx.refresh import arrange, redistribute, refresh, settle
 from campfire_fx.sharding import is_sharded
 from campfire_fx.sparsity.record import SparsityRecord
+from campfire_fx.splitting import has_admm, iterate, pull, pull_before_step, resplit
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -64,7 +65,10 @@ class SparseModel(Dress):
         counts = steps_per_epoch is not None
         if counts:
             training.course.steps_per_epoch = steps_per_epoch
-        handle = optimizer.register_step_post_hook(after_step(weakref.ref(self), counts))
+        hooks = [optimizer.register_step_post_hook(after_step(weakref.ref(self), counts))]
+        if has_admm(training.course):
+            hooks.append(pull_before_step(optimizer, weakref.ref(self)))
+        handle = Handle(*hooks)
         training.attachments.append(Attachment(weakref.ref(optimizer), handle, counts))
         self._advance()
         self._remask()
@@ -75,6 +79,10 @@ class SparseModel(Dress):
         if not self._optimizers:
             self._update()
         self._remask()
+
+    def pull(self) -> None:
+        """Add the gradient of ADMM's penalty by hand, before an optimizer step, where `attach` does not do it."""
+        pull(self, self._training.course, self.parameters())
 
     def epoch(self, epoch: int) -> None:
         """Begin an epoch, counted from 0: the masks move to the sparsity that is due in it.
@@ -278,6 +286,8 @@ class SparseModel(Dress):
         course = self._training.course
         if course.reached:
             refresh(self, course, anew=course.updates == 0)
+        if course.iterates and not any(key.endswith("_extra_state") for key in state_dict):
+            resplit(self, course, anew=True)
         self._remask()
         return result
 
@@ -349,7 +359,9 @@ class SparseModel(Dress):
         course = self._training.course
         arrange(self, course)
         refresh(self, course)
+        iterate(self, course)
         moved = move_masks(self, course)
+        resplit(self, course)
         if not moved:
             return
         self._remask()

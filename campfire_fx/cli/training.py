@@ -99,7 +99,8 @@ def train_command(
     regime: Annotated[
         str | None,
         typer.Option(
-            help="combined, window, ck, inter-epoch, filter, fine-fc, block-fc, unstructured, or N:M as 2:4.",
+            help="combined, window, ck, inter-epoch, filter, fine-fc, block-fc, unstructured, N:M as 2:4, or ADMM as "
+            "admm-filter (channel, column, kernel, unstructured, column-filter).",
             show_default=_of_recipe(_REGIME),
         ),
     ] = None,

@@ -6,6 +6,7 @@ Weights are seen as (K, C, P): filters, channels per filter, positions in a kern
 
 from __future__ import annotations
 
+from campfire_fx.sparsity.admm import Admm
 from campfire_fx.sparsity.budget import ERK, Budget, ByMomentum
 from campfire_fx.sparsity.granularity import CHANNEL, COLUMN, ELEMENT, FILTER, KERNEL, Granularity, block
 from campfire_fx.sparsity.master import DenseMaster
@@ -13,6 +14,8 @@ from campfire_fx.sparsity.record import LayerSparsity, SparsityRecord
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.regimes import (
     REGIMES,
+    admm,
+    admm_in_turn,
     block_fc,
     ck,
     combined,
@@ -28,7 +31,7 @@ from campfire_fx.sparsity.regimes import (
     unstructured,
     window,
 )
-from campfire_fx.sparsity.schedule import Constant, Polynomial, Schedule, Throughout
+from campfire_fx.sparsity.schedule import Constant, Polynomial, Schedule, Stages, Throughout
 from campfire_fx.sparsity.scope import WITHIN_CHANNEL, WITHIN_FILTER, WITHIN_KERNEL, WITHIN_LAYER, Scope, runs
 from campfire_fx.sparsity.score import l1, l2, largest
 from campfire_fx.sparsity.selection import Cut, Goal, Rule
@@ -47,6 +50,7 @@ __all__ = [
     "WITHIN_FILTER",
     "WITHIN_KERNEL",
     "WITHIN_LAYER",
+    "Admm",
     "Budget",
     "ByMomentum",
     "Constant",
@@ -61,8 +65,11 @@ __all__ = [
     "Schedule",
     "Scope",
     "SparsityRecord",
+    "Stages",
     "Throughout",
     "TopK",
+    "admm",
+    "admm_in_turn",
     "block",
     "block_fc",
     "ck",

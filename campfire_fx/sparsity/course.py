@@ -11,9 +11,13 @@ import torch
 from torch import Tensor
 
 from campfire_fx.errors import RegimeError
+from campfire_fx.sparsity.admm import Admm, Iterate
 from campfire_fx.sparsity.assignment import Assignment
+from campfire_fx.sparsity.schedule import aim
+from campfire_fx.sparsity.update import monotone
 
 _BLOCK = 4096  # bytes; padding keeps the length of the saved form the same as the numbers in it change
+_ITERATE = 256  # bytes: more than the saved form of one
 
 
 @dataclass(slots=True)
@@ -31,6 +35,7 @@ class Course:
         frozen: `finalize` was called: every layer is due its final sparsity.
         reached: the sparsity each layer's mask was last computed for.
         own: layers whose mask was set by hand; the regime leaves them alone.
+        iterates: how far ADMM has come in each layer that has such an update, from its era's start on.
     """
 
     regime: str
@@ -43,10 +48,12 @@ class Course:
     frozen: bool = False
     reached: dict[str, float] = field(default_factory=dict)
     own: set[str] = field(default_factory=set)
+    iterates: dict[str, Iterate] = field(default_factory=dict)
 
     def copy(self) -> Course:
         """Return a course that goes its own way from here."""
-        return replace(self, assignments=dict(self.assignments), reached=dict(self.reached), own=set(self.own))
+        mine = {name: getattr(self, name).copy() for name in ("assignments", "reached", "own", "iterates")}
+        return replace(self, **mine)
 
     def due(self, assignment: Assignment) -> float:
         """Return the sparsity due now for one layer."""
@@ -64,6 +71,20 @@ class Course:
     def masters(self) -> list[Assignment]:
         """Return the layers that still train the weights under their masks."""
         return [a for a in self.assignments.values() if self.keeps_master(a)]
+
+    def aimed(self) -> dict[str, tuple[Assignment, Admm, float]]:
+        """Return the layers whose weights ADMM draws in this epoch, with the sparsity that it draws them to."""
+        return {
+            a.name: (a, a.update, a.sparsity * aim(a.schedule, self.epoch))
+            for a in self.assignments.values()
+            if isinstance(a.update, Admm) and a.rule is not None and a.name not in self.own and not self.frozen
+            if a.schedule.start <= self.epoch < a.schedule.end
+        }
+
+    def iterate_now(self, name: str) -> Iterate | None:
+        """Return what ADMM did in a layer as the present epoch began, or None if nothing."""
+        last = self.iterates.get(name)
+        return last if last is not None and last.epoch == self.epoch else None
 
     def tick(self) -> bool:
         """Count one optimizer step; whether a new epoch has begun."""
@@ -83,8 +104,10 @@ class Course:
             "own": sorted(self.own),
             "layers": layers,
         }
+        room = len(json.dumps(state)) + _ITERATE * sum(isinstance(a.update, Admm) for a in self.assignments.values())
+        state["iterates"] = {name: asdict(iterate) for name, iterate in self.iterates.items()}
         text = json.dumps(state, sort_keys=True).encode()
-        padded = bytearray(text.ljust(-(-len(text) // _BLOCK) * _BLOCK))
+        padded = bytearray(text.ljust(-(-room // _BLOCK) * _BLOCK))
         return torch.frombuffer(padded, dtype=torch.uint8).clone()
 
     def load(self, tensor: object) -> None:
@@ -103,6 +126,7 @@ class Course:
         for name in (*_PLAIN_FIELDS, *_LATER_FIELDS):
             setattr(self, name, state[name])
         self.own = set(state["own"])
+        self.iterates = {name: Iterate(**iterate) for name, iterate in state["iterates"].items()}
 
     def _check(self, state: Mapping[str, Any]) -> None:
         if state["regime"] != self.regime:
@@ -132,6 +156,8 @@ _LATER_FIELDS = {"updates": 0}  # and what they are where a state_dict is from b
 def _layer_state(assignment: Assignment) -> dict[str, Any]:
     schedule = cast(Any, assignment.schedule)
     parts = [repr(assignment.rule), type(schedule).__name__, *map(repr, filter(None, (assignment.master,)))]
+    if assignment.update is not monotone:
+        parts.append(repr(assignment.update))
     rule = " ".join(parts) if assignment.rule is not None else ""
     return {"rule": rule, "sparsity": assignment.sparsity, "schedule": asdict(schedule)}
 
@@ -141,7 +167,8 @@ def _decode(tensor: object) -> dict[str, Any]:
         state = json.loads(bytes(cast(Tensor, tensor).to("cpu", torch.uint8).tolist()))
         later = {name: state.get(name, missing) for name, missing in _LATER_FIELDS.items()}
         plain = {name: state[name] for name in _PLAIN_FIELDS}
-        return {"own": state["own"], "layers": dict(state["layers"])} | plain | later
+        sets = {"own": state["own"], "layers": dict(state["layers"]), "iterates": dict(state.get("iterates", {}))}
+        return sets | plain | later
     except (AttributeError, TypeError, ValueError, KeyError) as error:
         raise RegimeError(
             "state_dict: the saved schedule in '_extra_state' cannot be read. "

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from campfire_fx.sparsity.admm import Iterate
+
 
 @dataclass(frozen=True, slots=True)
 class LayerSparsity:
@@ -25,6 +27,7 @@ class LayerSparsity:
         filters: how many output channels it has.
         dead_filters: how many of them are masked whole.
         reason: why the regime leaves it alone; "" where it does not.
+        iterate: what ADMM did in it as the epoch began; None where it did nothing.
     """
 
     name: str
@@ -40,6 +43,7 @@ class LayerSparsity:
     filters: int
     dead_filters: int
     reason: str
+    iterate: Iterate | None = None
 
     @property
     def true(self) -> float:
@@ -89,6 +93,16 @@ class SparsityRecord:
         return self.zeros / max(1, sum(layer.weights for layer in self.pruned))
 
     @property
+    def residuals(self) -> tuple[float | None, float | None]:
+        """(primal, dual): ||W - Z||^2 and ||Z' - Z||^2 over the layers that ADMM updated as the epoch began, or None.
+
+        Both fall to 0 as ADMM converges (StructADMM's two conditions to stop).
+        """
+        iterates = [layer.iterate for layer in self.layers if layer.iterate is not None]
+        dual = [iterate.dual for iterate in iterates if iterate.dual is not None]
+        return sum(i.primal for i in iterates) if iterates else None, sum(dual) if dual else None
+
+    @property
     def overall(self) -> float:
         """The masked fraction of all parameters of the model."""
         return self.zeros / max(1, self.parameters)
@@ -107,7 +121,15 @@ class SparsityRecord:
 
 
 def measure_layer(
-    name: str, operation: str, shape: tuple[int, ...], mask: Tensor, *, final: float, target: float, reason: str
+    name: str,
+    operation: str,
+    shape: tuple[int, ...],
+    mask: Tensor,
+    *,
+    final: float,
+    target: float,
+    reason: str,
+    iterate: Iterate | None = None,
 ) -> LayerSparsity:
     """Count a mask, (K, C, P) bool."""
     kept_in_kernel = mask.sum(-1)
@@ -128,4 +150,5 @@ def measure_layer(
         filters=mask.shape[0],
         dead_filters=int((~live.any(1)).sum()),
         reason=reason,
+        iterate=iterate,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 from campfire_fx.errors import RegimeError
@@ -91,6 +92,54 @@ class Throughout:
     def fraction(self, _epoch: int) -> float:
         """Return 1."""
         return 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """Divide the era into stages of equal length; the sparsity jumps at the end of each, and is aimed at within it.
+
+    For methods that draw weights towards a sparsity before it is due (ADMM): one stage, or several of rising
+    sparsity (progressive pruning). An era that is shorter than its stages passes some of them over.
+
+    Attributes:
+        parts: of the final sparsity, due at the end of each stage; rising, the last is 1.
+
+    Raises:
+        RegimeError: as `Polynomial`; or the parts do not rise to 1.
+    """
+
+    start: int
+    end: int
+    exponent: float = 3.0
+    parts: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        _check(self.start, self.end, self.exponent)
+        parts = tuple(self.parts)  # a list in what a state_dict holds
+        object.__setattr__(self, "parts", parts)
+        if not parts or parts[-1] != 1 or parts[0] <= 0 or any(a >= b for a, b in pairwise(parts)):
+            raise RegimeError(
+                f"stages: {parts} do not rise to 1. Give parts of the final sparsity, as (0.5, 0.8, 1.0)."
+            )
+
+    def fraction(self, epoch: int) -> float:
+        """Return the part of the last stage that has ended, or 0."""
+        over = [part for part, end in zip(self.parts, self._ends(), strict=True) if end <= epoch]
+        return over[-1] if over else 0.0
+
+    def aim(self, epoch: int) -> float:
+        """Return the part that will be due at the end of the stage in hand; before the first, that of the first."""
+        ahead = [part for part, end in zip(self.parts, self._ends(), strict=True) if end > epoch]
+        return ahead[0] if ahead else 1.0
+
+    def _ends(self) -> list[int]:
+        length, count = self.end - self.start, len(self.parts)
+        return [self.start + length * (i + 1) // count for i in range(count)]
+
+
+def aim(schedule: Schedule, epoch: int) -> float:
+    """Return the part of the final sparsity that a schedule is heading for in an epoch: all of it, but in `Stages`."""
+    return schedule.aim(epoch) if isinstance(schedule, Stages) else 1.0
 
 
 def _check(start: int, end: int, exponent: object) -> None:

@@ -24,7 +24,7 @@ def names() -> dict[str, Any]:
     """Run all Python on the page, in order, as a reader would."""
     found: dict[str, Any] = {"model": Net(), "loader": batches(12), "campfire_fx": campfire_fx, "__name__": "page"}
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for block in blocks:
         exec(compile(block, "docs/regimes.md", "exec", dont_inherit=True), found)
     return found
@@ -71,6 +71,17 @@ def test_the_rule_keeps_the_laws(names: dict[str, Any]) -> None:
         assert bool(mask.any())
 
 
+def test_admm_draws_weights_and_cuts_them(names: dict[str, Any]) -> None:
+    drawn = names["drawn"]
+    optimizer = SGD(drawn.parameters(), 0.05)
+    drawn.attach(optimizer, steps_per_epoch=2)
+    assert drawn.sparsity().residuals[0] > 0 and drawn.sparsity().zeros == 0
+    for _ in train(drawn, optimizer, batches(14)):
+        pass
+    assert drawn.sparsity().true == pytest.approx(0.5, abs=0.06)
+    assert_shrinks_exactly(drawn.eval())
+
+
 def assert_shrinks_exactly(sparse: campfire_fx.SparseModel) -> None:
     slim = sparse.shrink()
     assert slim.verification is not None and slim.verification.difference < 1e-5
@@ -93,7 +104,8 @@ def test_the_tables_name_every_regime_and_every_part() -> None:
     for name in (
         functions
         | constants
-        | {"Polynomial", "Constant", "Throughout", "DenseMaster", "ByMomentum", "Cut", "Granularity", "Scope", "Regime"}
+        | {"Polynomial", "Constant", "Throughout", "Stages", "DenseMaster", "ByMomentum", "Admm"}
+        | {"Cut", "Granularity", "Scope", "Regime"}
     ):
         assert re.search(rf"`{name}\b", parts), name
         assert hasattr(sparsity, name)

@@ -10,7 +10,9 @@ from functools import partial
 from typing import NoReturn
 
 from campfire_fx.errors import RegimeError
+from campfire_fx.sparsity.granularity import CHANNEL, COLUMN, ELEMENT, FILTER, KERNEL
 from campfire_fx.sparsity.regime import Regime
+from campfire_fx.sparsity.regimes.admm import admm, admm_in_turn
 from campfire_fx.sparsity.regimes.block_fc import block_fc
 from campfire_fx.sparsity.regimes.ck import ck
 from campfire_fx.sparsity.regimes.combined import combined
@@ -37,6 +39,12 @@ REGIMES: dict[str, Callable[..., Regime]] = {
     "swat-erk": swat_erk,
     "swat-m": swat_m,
     "swat-structured": swat_structured,
+    "admm-filter": partial(admm, FILTER),
+    "admm-channel": partial(admm, CHANNEL),
+    "admm-column": partial(admm, COLUMN),
+    "admm-kernel": partial(admm, KERNEL),
+    "admm-unstructured": partial(admm, ELEMENT),
+    "admm-column-filter": partial(admm_in_turn, COLUMN, FILTER),
 }
 
 _CK_SCOPES = {"layer": WITHIN_LAYER, "channel": WITHIN_CHANNEL}
@@ -103,6 +111,8 @@ def refuse_setting(setting: str, regime: str) -> NoReturn:
 
 __all__ = [
     "REGIMES",
+    "admm",
+    "admm_in_turn",
     "block_fc",
     "ck",
     "combined",
