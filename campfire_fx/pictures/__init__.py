@@ -13,6 +13,8 @@ from campfire_fx.pictures.canvas import save as save
 from campfire_fx.pictures.channel_survival import channel_survival as channel_survival
 from campfire_fx.pictures.layer_sparsity import layer_sparsity as layer_sparsity
 from campfire_fx.pictures.mask_grid import mask_grid as mask_grid
+from campfire_fx.pictures.residual_course import Residuals as Residuals
+from campfire_fx.pictures.residual_course import residual_course as residual_course
 from campfire_fx.pictures.robustness_curves import robustness_curves as robustness_curves
 from campfire_fx.pictures.size_tradeoff import Sized as Sized
 from campfire_fx.pictures.size_tradeoff import size_tradeoff as size_tradeoff

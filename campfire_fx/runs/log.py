@@ -25,6 +25,7 @@ class LoggedEpoch:
             the masks are those of the next one.
         kernels: share of those weights in dead kernels.
         window: share of zeros inside the other kernels.
+        primal, dual: ADMM's residuals ||W - Z||^2 and ||Z' - Z||^2, at the update with which the epoch ends.
     """
 
     epoch: int
@@ -35,6 +36,8 @@ class LoggedEpoch:
     sparsity: float | None = None
     kernels: float | None = None
     window: float | None = None
+    primal: float | None = None
+    dual: float | None = None
 
 
 _NUMBERS = tuple(item.name for item in fields(LoggedEpoch))[1:]

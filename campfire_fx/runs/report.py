@@ -126,6 +126,14 @@ def _training(run: Run, page: Page, drawn: dict[str, bytes]) -> None:
     if moments:
         figure = pictures.sparsity_course(moments, era=era)
         _show(page, drawn, "sparsity-course", figure, "Target and true sparsity over the epochs.")
+    residuals = [
+        pictures.Residuals(epoch.epoch + 1, epoch.primal, epoch.dual)
+        for epoch in run.log.get("sparse", ())
+        if epoch.primal is not None
+    ]
+    if residuals:
+        figure = pictures.residual_course(residuals, era=era)
+        _show(page, drawn, "residual-course", figure, "Primal and dual residual of ADMM over the epochs.")
     for what, told, field in (("accuracy", "Validation accuracy", "valid"), ("loss", "Training loss", "loss")):
         curves = {name: _curve(epochs, field) for name, epochs in run.log.items()}
         curves = {name: curve for name, curve in curves.items() if curve}

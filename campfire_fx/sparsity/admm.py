@@ -32,7 +32,7 @@ class Admm:
         RegimeError: rho or its multiplier is not positive, or `every` is no whole number from 1 up.
     """
 
-    rho: float = 0.01
+    rho: float = 0.03
     multiply: float = 1.3
     every: int = 1
 

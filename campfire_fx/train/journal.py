@@ -33,6 +33,8 @@ class Epoch:
             the masks of the next epoch in place; None, as the next two, for a dense network.
         kernels: share of the kernels that were masked whole.
         window: share of the zeros inside the others.
+        primal, dual: ADMM's residuals ||W - Z||^2 and ||Z' - Z||^2 at the update that the epoch ended in, summed over
+            the layers; None where there was none.
     """
 
     epoch: int
@@ -44,6 +46,8 @@ class Epoch:
     sparsity: float | None = None
     kernels: float | None = None
     window: float | None = None
+    primal: float | None = None
+    dual: float | None = None
 
 
 class Journal:
@@ -92,6 +96,9 @@ class Journal:
             if last.target is not None:
                 self._writer.add_scalar("sparsity/target", last.target, step)
                 self._writer.add_scalar("sparsity/true", last.sparsity, step)
+            for name, residual in (("primal", last.primal), ("dual", last.dual)):
+                if residual is not None:
+                    self._writer.add_scalar(f"admm/{name}", residual, step)
             self._writer.flush()
 
     def close(self) -> None:

@@ -131,7 +131,9 @@ class _Training:
         if isinstance(self.network, SparseModel):
             record = self.network.sparsity()
             kernels, window = record.shares
+            primal, dual = record.residuals
             done = replace(done, target=record.target, sparsity=record.true, kernels=kernels, window=window)
+            done = replace(done, primal=primal, dual=dual)
         self.place = _Place(at.epoch + 1, history=(*at.history, done))
 
     def _step(self, wrapped: nn.Module, images: Tensor, targets: Tensor) -> None:

@@ -14,7 +14,7 @@ import campfire_fx
 from campfire_fx import pictures
 from campfire_fx.errors import ReportError
 from campfire_fx.intervals import Interval, of_share
-from campfire_fx.pictures import Moment, Sized
+from campfire_fx.pictures import Moment, Residuals, Sized
 from campfire_fx.pictures.mask_grid import DEAD, KEPT, ZERO, kinds_of
 from campfire_fx.plan import LayerChange
 from campfire_fx.robustness import AttackRecord, Curve
@@ -53,8 +53,10 @@ def texts(figure) -> list[str]:
     return [text.get_text() for text in figure.axes[0].texts]
 
 
+UPDATES = [Residuals(1, 8.0), Residuals(2, 2.0, 1.0), Residuals(3, 0.5, 0.0)]
 FIGURES = {
     "sparsity": lambda: pictures.sparsity_course(MOMENTS, era=(1, 4)),
+    "residuals": lambda: pictures.residual_course(UPDATES, era=(1, 4)),
     "training": lambda: pictures.training_course({"dense": [(0, 0.5), (1, 0.75)]}),
     "layers": lambda: pictures.layer_sparsity(sparse_record()),
     "mask": lambda: pictures.mask_grid(torch.arange(432).view(8, 6, 3, 3) % 5 > 1, name="conv"),
@@ -104,6 +106,12 @@ def test_what_was_not_recorded_is_not_drawn() -> None:
     drawn = lines(pictures.sparsity_course([Moment(0, 0.0), Moment(1, 0.5, 0.4)]))
     assert drawn["true"] == ([1], [40.0])
     assert "dead kernels" not in drawn
+
+
+def test_residuals_are_drawn_where_there_are_some_on_a_logarithmic_axis() -> None:
+    figure = pictures.residual_course(UPDATES)
+    assert list(lines(figure).values()) == [([1, 2, 3], [8.0, 2.0, 0.5]), ([2], [1.0])]
+    assert figure.axes[0].get_yscale() == "log"
 
 
 def test_training_lines_are_in_percent_for_accuracy_and_as_given_for_loss() -> None:
@@ -219,6 +227,7 @@ def test_a_network_of_a_run_has_one_colour_in_all_pictures() -> None:
 
 @pytest.mark.parametrize(("draw", "text"), [
     (lambda: pictures.sparsity_course([]), "no epoch was recorded"),
+    (lambda: pictures.residual_course([]), "no update of ADMM was recorded"),
     (lambda: pictures.training_course({"dense": []}), "no accuracy was recorded"),
     (lambda: pictures.channel_survival([]), "holds no layer"),
     (lambda: pictures.size_tradeoff([]), "Give measured ones"),

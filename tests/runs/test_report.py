@@ -119,6 +119,19 @@ def test_the_masks_that_an_epoch_ends_with_are_those_of_the_next(
     assert drawn == [pictures.Moment(1, 0.0, 0.0), pictures.Moment(2, 0.0, 0.0), pictures.Moment(3, 0.5, 0.5625)]
 
 
+def test_residuals_of_admm_are_drawn_where_the_log_has_them(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", finished=False)
+    (folder / "sparse.ckpt").unlink()
+    before, _ = page_of(folder, tmp_path / "report.html")
+    rows = (folder / "log.csv").read_text().splitlines()
+    added = ["primal,dual", ",", ",", "8.5,", "2.25,1.5", ","]
+    (folder / "log.csv").write_text("\n".join(f"{row},{more}" for row, more in zip(rows, added, strict=True)))
+    html, _ = page_of(folder, tmp_path / "report.html")
+    assert "residual of ADMM" in html and "residual of ADMM" not in before
+    epoch = read_run(folder).log["sparse"][1]
+    assert (epoch.primal, epoch.dual) == (2.25, 1.5)
+
+
 def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "half", finished=False)
     (folder / "sparse.ckpt").unlink()

@@ -83,3 +83,13 @@ def test_accuracy_leaves_the_mode_and_the_statistics(data: ImageData, network: n
     accuracy(network, data.test, data)
     assert network.training is training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_residuals_of_admm_are_noted_while_it_runs(data: ImageData, network: nn.Module) -> None:
+    sparse = campfire_fx.sparsify(
+        network, "admm-column", sparsity=0.5, era=(1, 3), example_inputs=torch.zeros(2, 1, 8, 8)
+    )
+    epochs = fit(sparse, data, replace(RECIPE, epochs=4), seed=0, title="test")
+    assert [epoch.primal is None for epoch in epochs] == [False, False, False, True]
+    assert [epoch.dual is None for epoch in epochs] == [True, False, False, True]
+    assert [epoch.sparsity > 0.4 for epoch in epochs] == [False, False, True, True]
