@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -25,6 +26,7 @@ from campfire_fx.master.operations import Convolution, Operation, Product, spars
 
 _THRESHOLDS = ("weight_threshold", "input_threshold")
 _SETTINGS = ("kept_inputs", "refreshing")
+_OF_A_CLASS = ("__dict__", "__weakref__")
 
 
 class MasterLayer(MaskedLayer):
@@ -189,11 +191,19 @@ _MASTER: dict[type[MaskedLayer], type[MasterLayer]] = {
 _MASKED = {master: masked for masked, master in _MASTER.items()}
 
 
+def _exchanged(cls: type[Any], table: Mapping[Any, type[MaskedLayer]]) -> type[Any]:
+    """Return what stands for a class in a table; of a class that FSDP2 made over one in it, one like it."""
+    if cls in table:
+        return table[cls]
+    bases = tuple(table.get(base, base) for base in cls.__bases__)
+    return type(cls.__name__, bases, {name: value for name, value in vars(cls).items() if name not in _OF_A_CLASS})
+
+
 def keep_master(layer: MaskedLayer) -> MasterLayer:
     """Let a masked layer keep its weights under the mask from now on, in place."""
     if isinstance(layer, MasterLayer):
         return layer
-    layer.__class__, layer._factors = _MASTER[type(layer)], None
+    layer.__class__, layer._factors = _exchanged(type(layer), _MASTER), None
     assert isinstance(layer, MasterLayer)
     for name in _THRESHOLDS:
         layer.register_buffer(name, torch.zeros((), dtype=layer.weight.dtype, device=layer.weight.device))
@@ -209,5 +219,5 @@ def release_master(layer: MaskedLayer) -> None:
     for name in _SETTINGS:
         layer.__dict__.pop(name, None)
     masked: MaskedLayer = layer
-    masked.__class__ = _MASKED[type(layer)]
+    masked.__class__ = _exchanged(type(layer), _MASKED)
     masked.set_mask(masked.mask)

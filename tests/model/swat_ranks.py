@@ -11,11 +11,13 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD
 
 from campfire_fx.model import SparseModel
-from tests.sparse_training import batches, sparse
+from campfire_fx.sharding import reshard, whole
+from tests.sparse_training import batches, masks, sparse
 
 RANKS, STEPS, STOP = 2, 8, 4
 
@@ -32,7 +34,8 @@ def run_rank(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=RANKS, timeout=timedelta(seconds=120))
     try:
         data = [(x[2 * rank : 2 * rank + 2], y[2 * rank : 2 * rank + 2]) for x, y in batches(STEPS)]
-        torch.save({"whole": _train(data), "resumed": _resumed(data, Path(folder))}, Path(folder) / f"{rank}.pt")
+        found = {"whole": _train(data), "resumed": _resumed(data, Path(folder)), "sharded": _sharded(data)}
+        torch.save(found, Path(folder) / f"{rank}.pt")
     finally:
         dist.destroy_process_group()
 
@@ -50,6 +53,28 @@ def _train(data: list[tuple[Tensor, Tensor]], state: dict[str, Any] | None = Non
         F.cross_entropy(wrapped.train()(x), y).backward()
         optimizer.step()
     return {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+
+
+def _sharded(data: list[tuple[Tensor, Tensor]]) -> dict[str, Any]:
+    """Weights spread over both processes, one layer by itself; pruned at the end."""
+    model = fresh()
+    fully_shard(model.get_submodule("conv1"))
+    fully_shard(model)
+    optimizer = SGD(model.parameters(), 0.05, momentum=0.9)
+    model.attach(optimizer)
+    for x, y in data:
+        optimizer.zero_grad()
+        F.cross_entropy(model.train()(x), y).backward()
+        optimizer.step()
+    trained = whole(model.get_parameter("conv1.weight").detach()).clone()
+    model.finalize()
+    reshard(model.modules())
+    return {
+        "trained": trained,
+        "pruned": whole(model.get_parameter("conv1.weight").detach()),
+        "masks": masks(model),
+        "zeros": sum(row.zeros for row in model.sparsity().pruned),
+    }
 
 
 def _resumed(data: list[tuple[Tensor, Tensor]], folder: Path) -> dict[str, Any]:

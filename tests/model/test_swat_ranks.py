@@ -1,4 +1,4 @@
-"""SWAT on two processes: the same masks on both, and a run that resumes from the first one's state."""
+"""SWAT on two processes: the same masks on both, a run that resumes from the first one's state, sharded weights."""
 
 from __future__ import annotations
 
@@ -19,3 +19,8 @@ def test_ranks_agree_and_resume_bit_for_bit(tmp_path: Path) -> None:
         if name.endswith(("weight", "bias", "mask", "weight_threshold", "_extra_state")):
             assert torch.equal(value, second["whole"]["model"][name]), name
     assert_same_state(first["resumed"], first["whole"])
+    assert_same_state(first["sharded"], second["sharded"])
+    sharded = first["sharded"]
+    mask = sharded["masks"]["conv1.mask"]
+    assert 0 < mask.sum() < mask.numel() and bool((sharded["trained"] != 0).all())
+    assert torch.equal(sharded["pruned"], sharded["trained"] * mask)
