@@ -215,3 +215,26 @@ def test_training_goes_on_with_masks_of_cropped_kernels() -> None:
     sparse.set_mask("conv", mask)
     smaller: Any = sparse.reconfigure()
     assert torch.equal(smaller.conv.mask, mask[:, :, 1:2])
+
+
+class Outside(nn.Module):
+    """Looks at its data, so that only its parts are captured."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = small(padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.part(x)
+        return x if x.sum() > 0 else -x
+
+
+@pytest.mark.parametrize(("live", "after"), [([0, 1], (3, 3)), ([1], (1, 3))])
+def test_where_other_code_may_call_a_layer_its_input_is_not_touched(live: list[int], after: tuple[int, ...]) -> None:
+    net = Outside()
+    kill_taps(net.part.get_submodule("conv"), live, [0, 1, 2])
+    with patch.object(crop_kernels, "MACS_PER_MOVE", 0):
+        slim = shrink(net, X, columns=True)
+    (kernel,) = slim.plan.kernels
+    assert kernel.after == after and ("outside" in kernel.reason) is (after == (3, 3))
+    assert all("outside" in change.reason for change in slim.plan.columns)
