@@ -17,6 +17,7 @@ from campfire_fx.errors import (
 )
 from campfire_fx.export import export, load
 from campfire_fx.model import SparseModel
+from campfire_fx.purification import Purification, purify
 from campfire_fx.slim import SlimModel, shrink
 from campfire_fx.version import __version__
 
@@ -25,6 +26,7 @@ __all__ = [
     "CampfireError",
     "CaptureError",
     "ExportError",
+    "Purification",
     "RegimeError",
     "ReportError",
     "ShrinkError",
@@ -35,6 +37,7 @@ __all__ = [
     "dependency_graph",
     "export",
     "load",
+    "purify",
     "shrink",
     "sparsify",
     "trace",

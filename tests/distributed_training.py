@@ -93,14 +93,16 @@ def run_rank(rank: int, folder: str) -> None:
             "resumed": _resumed(share, rank),
             "by-hand": _sharded(sgd, share, by_hand=True),
             "filter": _sharded(sgd, share, "filter"),
+            "admm": _sharded(sgd, share, "admm-filter"),
+            "ddp-admm": _replicated(share, "admm-filter"),
         }
         torch.save(found, Path(folder) / f"{rank}.pt")
     finally:
         dist.destroy_process_group()
 
 
-def _replicated(share: slice) -> dict[str, Any]:
-    model = fresh()
+def _replicated(share: slice, regime: str = "combined") -> dict[str, Any]:
+    model = fresh(regime)
     wrapped = DistributedDataParallel(model)
     optimizer = sgd(wrapped)
     model.attach(optimizer, steps_per_epoch=PER_EPOCH)

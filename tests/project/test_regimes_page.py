@@ -24,7 +24,7 @@ def names() -> dict[str, Any]:
     """Run all Python on the page, in order, as a reader would."""
     found: dict[str, Any] = {"model": Net(), "loader": batches(12), "campfire_fx": campfire_fx, "__name__": "page"}
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     for block in blocks:
         exec(compile(block, "docs/regimes.md", "exec", dont_inherit=True), found)
     return found
@@ -72,7 +72,7 @@ def test_the_rule_keeps_the_laws(names: dict[str, Any]) -> None:
 
 
 def test_admm_draws_weights_and_cuts_them(names: dict[str, Any]) -> None:
-    drawn = names["drawn"]
+    drawn = campfire_fx.sparsify(Net(), names["columns"], sparsity=0.5, era=(0, 6))
     optimizer = SGD(drawn.parameters(), 0.05)
     drawn.attach(optimizer, steps_per_epoch=2)
     assert drawn.sparsity().residuals[0] > 0 and drawn.sparsity().zeros == 0
