@@ -220,6 +220,9 @@ class Twice(nn.Module):
 def recomputed(model: nn.Module) -> nn.Module:
     """Return a model over the same layers that is computed again from sum to sum of its residual stream."""
     graph_module = cast(fx.GraphModule, model)
+    for module in model.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False  # a part must find its input as it was when it is computed again
     parts: dict[fx.Node, int] = {}
     for node in graph_module.graph.nodes:
         ends = any("add" in str(source.target) for source in node.all_input_nodes)
