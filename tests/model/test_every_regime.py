@@ -1,0 +1,110 @@
+"""What every regime of the table must do, whatever its method: one battery, written once."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from campfire_fx.api import sparsify
+from campfire_fx.errors import RegimeError
+from campfire_fx.model import SparseModel
+from campfire_fx.sparsity.regimes import REGIMES
+from tests.sparse_training import IMAGE, OPTIMIZERS, Net, assert_same_state, batches, masks, sparse, train
+
+NAMES = sorted((REGIMES.keys() - {"n:m"}) | {"2:4"})
+STEPS = 3  # per epoch
+DATA = batches(20)
+COARSE = ("2:4", "block-fc")  # runs of four, blocks of five: this network's layers hold odd ends of them
+every_regime = pytest.mark.parametrize("regime", NAMES)
+
+
+def trained(regime: str, data: list[tuple[Tensor, Tensor]] = DATA) -> tuple[SparseModel, torch.optim.Optimizer]:
+    model = sparse(regime)
+    optimizer = OPTIMIZERS["nesterov"](model.parameters())
+    model.attach(optimizer, steps_per_epoch=STEPS)
+    for _ in train(model, optimizer, data):
+        pass
+    return model, optimizer
+
+
+def copied(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    file = io.BytesIO()
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, file)
+    file.seek(0)
+    loaded: dict[str, Any] = torch.load(file, weights_only=True)
+    return loaded
+
+
+@every_regime
+def test_two_runs_are_equal_to_the_bit(regime: str) -> None:
+    one, other = trained(regime)[0], trained(regime)[0]
+    assert_same_state(one.state_dict(), other.state_dict())
+
+
+@every_regime
+@pytest.mark.parametrize("stop", [5, 9])  # inside an epoch, and between two
+def test_a_resumed_run_is_the_run_never_stopped(regime: str, stop: int) -> None:
+    whole, optimizer = trained(regime)
+    saved = copied(*trained(regime, DATA[:stop]))
+    resumed = sparsify(Net(), regime, era=(1, 4), example_inputs=IMAGE)  # other weights
+    again = OPTIMIZERS["nesterov"](resumed.parameters())
+    resumed.load_state_dict(saved["model"])
+    again.load_state_dict(saved["optimizer"])
+    resumed.attach(again, steps_per_epoch=STEPS)
+    for _ in train(resumed, again, DATA[stop:]):
+        pass
+    assert_same_state(resumed.state_dict(), whole.state_dict())
+    assert_same_state(again.state_dict(), optimizer.state_dict())
+
+
+@every_regime
+def test_what_is_masked_is_zero_in_the_end_and_meets_the_target(regime: str) -> None:
+    model = trained(regime)[0].finalize()
+    record = model.sparsity()
+    assert record.true > 0.1
+    for layer in record.layers:
+        if layer.target and regime not in COARSE:
+            assert layer.true == pytest.approx(layer.target, abs=0.08), layer.name  # one weight of nine, half a filter
+    for name, mask in masks(model).items():
+        assert not model.get_parameter(name.replace("mask", "weight"))[~mask].any(), name
+
+
+@every_regime
+def test_shrinking_is_exact(regime: str) -> None:
+    model = trained(regime)[0].finalize().double().eval()
+    slim = model.shrink()
+    x = torch.randn(3, 3, 8, 8, dtype=torch.float64)
+    with torch.no_grad():
+        found, expected = slim(x), model(x)
+    assert float((found - expected).abs().max() / expected.abs().max()) < 1e-10
+
+
+@every_regime
+def test_bf16_autocast_leaves_weights_in_float32(regime: str) -> None:
+    model = sparse(regime)
+    optimizer = OPTIMIZERS["nesterov"](model.parameters())
+    model.attach(optimizer, steps_per_epoch=STEPS)
+    model.train()
+    for x, y in DATA:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            output = model(x)
+        F.cross_entropy(output.float(), y).backward()
+        optimizer.step()
+    assert output.dtype == torch.bfloat16
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert all(bool(p.isfinite().all()) for p in model.parameters())
+    assert model.finalize().sparsity().true > 0.1
+
+
+@every_regime
+def test_its_state_is_refused_by_another(regime: str) -> None:
+    state = trained(regime)[0].state_dict()
+    other = sparse("ck" if regime != "ck" else "filter")
+    with pytest.raises(RegimeError, match="it was saved under regime"):
+        other.load_state_dict(state)
