@@ -75,19 +75,12 @@ class Constant:
 
 
 @dataclass(frozen=True, slots=True)
-class Throughout:
+class Throughout(Constant):
     """Ask for the whole sparsity from the first step on (SWAT), whatever the era.
 
     Raises:
         RegimeError: as `Polynomial`.
     """
-
-    start: int
-    end: int
-    exponent: float = 3.0
-
-    def __post_init__(self) -> None:
-        _check(self.start, self.end, self.exponent)
 
     def fraction(self, _epoch: int) -> float:
         """Return 1."""
