@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -28,11 +27,11 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from allocation import peak_within
 from bench_networks import by_name
 from torch import Tensor, fx, nn
 from torch.fx.passes.split_module import split_module
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
 
 from campfire_fx import SparseModel, sparsify
@@ -50,7 +49,7 @@ class Memory:
     """Bytes: kept for the backward pass by kind of layer, and the peak with thresholds new and used again; seconds."""
 
     saved: dict[str, int] = field(default_factory=dict)
-    peaks: tuple[int, int] = (0, 0)
+    peaks: list[int] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -132,20 +131,18 @@ def measured(kind: str, network: nn.Module, images: Tensor, options: argparse.Na
     found = Memory()
     with saving(model, found.saved):
         step()
-    found.peaks = peak(step, options.device, refreshing(model)), peak(step, options.device, refreshing(model, False))
+    for on in (True, False):
+        refreshing(model, on)
+        found.peaks.append(peak_within(step, options.device))
     found.seconds = statistics.median(timed(step, options.device) for _ in range(options.repeats))
     return found
 
 
-def refreshing(model: nn.Module, on: bool = True) -> Callable[[], None]:
-    """Return what has the next step compute the inputs' thresholds, or use them again."""
-
-    def act() -> None:
-        for module in model.modules():
-            if isinstance(module, MasterLayer):
-                module.refreshing = on
-
-    return act
+def refreshing(model: nn.Module, on: bool) -> None:
+    """Have the next step compute the inputs' thresholds, or use them again."""
+    for module in model.modules():
+        if isinstance(module, MasterLayer):
+            module.refreshing = on
 
 
 @contextmanager
@@ -174,26 +171,6 @@ def saving(model: nn.Module, saved: dict[str, int]) -> Iterator[None]:
         yield
     for hook in hooks:
         hook.remove()
-
-
-def peak(step: Step, device: str, before: Callable[[], None]) -> int:
-    """Return the most bytes that were allocated in a step above what there was before it."""
-    before()
-    gc.collect()
-    if device != "cpu":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        start = torch.cuda.memory_allocated()
-        step()
-        return torch.cuda.max_memory_allocated() - start
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        step()
-    events = [event for event in cast(Any, seen.profiler).kineto_results.events() if event.name() == "[memory]"]
-    level = highest = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        level += event.nbytes()
-        highest = max(highest, level)
-    return highest
 
 
 def timed(step: Step, device: str) -> float:

@@ -7,11 +7,13 @@ import os
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from training_cost import training_cost
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -142,15 +144,19 @@ def _trained(run: Run, budget: Budget, data: ImageData, folder: Path) -> tuple[n
         network = restart(network).to(memory_format=torch.channels_last)
         return network, _fitted(network, run, budget, data)
     network = budget.build()
+    build = budget.build if run.method == DENSE else partial(_sparsified, network, run, budget)
+    cost = training_cost(build, budget.build, budget.shape, budget.recipe)
     if run.method == DENSE:
-        return network, _fitted(network, run, budget, data)
-    sparse = sparsify(
-        network, run.method, sparsity=run.sparsity, era=budget.recipe.era, example_inputs=_example(budget)
-    )
-    facts = _fitted(sparse, run, budget, data)
+        return network, cost | _fitted(network, run, budget, data)
+    sparse = _sparsified(network, run, budget)
+    facts = cost | _fitted(sparse, run, budget, data)
     slim = sparse.eval().shrink()
     assert slim.verification is not None  # shrink proves unless told not to
     return slim, facts | _sparsity(sparse) | {"difference": slim.verification.difference}
+
+
+def _sparsified(network: nn.Module, run: Run, budget: Budget) -> SparseModel:
+    return sparsify(network, run.method, sparsity=run.sparsity, era=budget.recipe.era, example_inputs=_example(budget))
 
 
 def _fitted(network: nn.Module, run: Run, budget: Budget, data: ImageData) -> dict[str, Any]:

@@ -58,8 +58,10 @@ class Row:
 
 _FACTS = (
     "target", "true", "overall", "kernels", "window", "dead_filters", "parameters", "nonzero", "macs", "bytes",
-    "latency_ms", "latency_ratio", "training_seconds", "difference",
+    "latency_ms", "latency_ratio", "training_seconds", "step_ms", "step_ratio", "peak_bytes", "peak_ratio",
+    "difference",
 )  # fmt: skip
+_RATIOS = {"latency_ratio": "latency_ms", "step_ratio": "step_ms", "peak_ratio": "peak_bytes"}  # to dense_...
 
 
 def rows_of(finished: Sequence[tuple[Run, dict[str, Any]]]) -> list[Row]:
@@ -74,7 +76,8 @@ def rows_of(finished: Sequence[tuple[Run, dict[str, Any]]]) -> list[Row]:
 def _row(label: str, members: list[tuple[Run, dict[str, Any]]], dense: dict[int, dict[str, Any]]) -> Row:
     runs, found = [run for run, _ in members], [facts for _, facts in members]
     for run, facts in members:
-        facts["latency_ratio"] = 1.0 if run.method == DENSE else facts["latency_ms"] / facts["dense_latency_ms"]
+        known = {ratio: name for ratio, name in _RATIOS.items() if name in facts}
+        facts |= {r: 1.0 if run.method == DENSE else facts[n] / facts[f"dense_{n}"] for r, n in known.items()}
     attacks = [facts["fgsm"] or {} for facts in found]
     epsilons = [epsilon for epsilon in attacks[0] if all(epsilon in attack for attack in attacks)]
     pairs = [(facts, dense[run.seed]) for run, facts in members if run.seed in dense and run.method != DENSE]
@@ -128,21 +131,32 @@ def to_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
+_COLUMNS = (
+    ("true sparsity %", "true", 100, ".1f"),
+    ("parameters", "parameters", 1, ",.0f"),
+    ("non-zero", "nonzero", 1, ",.0f"),
+    ("MMACs", "macs", 1e-6, ".2f"),
+    ("kB", "bytes", 1e-3, ".0f"),
+    ("time / dense", "latency_ratio", 1, ".2f"),
+    ("training, minutes", "training_seconds", 1 / 60, ".1f"),
+    ("step / dense", "step_ratio", 1, ".2f"),
+    ("peak / dense", "peak_ratio", 1, ".2f"),
+)  # title, fact, scale, form
+
+
 def to_markdown(rows: Sequence[Row]) -> str:
     """Return the numbers that matter as a Markdown table."""
     epsilons = list(dict.fromkeys(epsilon for row in rows for epsilon in row.under_attack))
+    columns = [column for column in _COLUMNS if any(row.facts[column[1]] is not None for row in rows)]
     titles = ["run", "seeds", "accuracy %", "less dense, points"]
-    titles += [f"FGSM {epsilon} %" for epsilon in epsilons]
-    titles += ["true sparsity %", "parameters", "non-zero", "MMACs", "kB", "time / dense"]
+    titles += [f"FGSM {epsilon} %" for epsilon in epsilons] + [title for title, *_ in columns]
     lines = [f"| {' | '.join(titles)} |", f"|{'|'.join(['---', *['---:'] * (len(titles) - 1)])}|"]
     for row in rows:
         cells = [row.label + (" (= dense)" if row.same_as == len(row.seeds) else "")]
         cells += [", ".join(map(str, row.seeds)), str(row.accuracy)]
         cells += ["" if row.less is None else f"{row.less[0]:+.2f} ± {row.less[1]:.2f}"]
         cells += [str(row.under_attack[epsilon]) if epsilon in row.under_attack else "" for epsilon in epsilons]
-        cells += [_shown(row.facts["true"], 100, ".1f"), _shown(row.facts["parameters"], 1, ",.0f")]
-        cells += [_shown(row.facts["nonzero"], 1, ",.0f"), _shown(row.facts["macs"], 1e-6, ".2f")]
-        cells += [_shown(row.facts["bytes"], 1e-3, ".0f"), _shown(row.facts["latency_ratio"], 1, ".2f")]
+        cells += [_shown(row.facts[fact], scale, form) for _, fact, scale, form in columns]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -47,6 +47,9 @@ LEGEND = """\
 - true sparsity: zeros among the weights of the layers that are pruned. Parameters, non-zero ones, multiply-accumulates
   of one image and file size are the slim network's.
 - time / dense: of a batch of 64, medians of calls in turns with the dense network.
+- training: wall-clock time of all epochs, with whatever else the machine did. Step and peak / dense: time and peak
+  memory of a training step in the middle of the era, in turns with a dense one; the peak is above nothing: weights,
+  momenta, masks and what else the method keeps are in it.
 - slim from scratch: the slim widths with new weights and the same budget.
 """
 METHODS = ("combined", "ck", "window", "unstructured", "2:4", "1:4")

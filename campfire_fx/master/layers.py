@@ -23,6 +23,7 @@ from campfire_fx.masked import (
     MaskFactors,
 )
 from campfire_fx.master.operations import Convolution, Operation, Product, sparse_backward
+from campfire_fx.sparsity.ordering import kth_smallest
 
 _THRESHOLDS = ("weight_threshold", "input_threshold")
 _SETTINGS = ("kept_inputs", "refreshing")
@@ -110,7 +111,7 @@ def _largest_kept(x: Tensor, fraction: Tensor) -> Tensor:
     kept = count_kept(x.numel(), float(fraction))
     if kept >= x.numel():
         return x.new_zeros(())
-    return x.abs().flatten().kthvalue(x.numel() - kept + 1).values
+    return kth_smallest(x.abs().flatten(), x.numel() - kept + 1)
 
 
 @_largest_kept.register_fake

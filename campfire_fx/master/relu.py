@@ -26,7 +26,8 @@ class _BitReLU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
         (bits,) = ctx.saved_tensors
-        return torch.where(unpack_bits(bits, ctx.shape, ctx.axes), gradient, 0), None
+        flags = unpack_bits(bits, ctx.shape, ctx.axes).to(gradient.dtype)
+        return torch.ops.aten.threshold_backward(gradient, flags, 0), None  # half the time of torch.where
 
 
 class PackedReLU(nn.ReLU):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from campfire_fx.sparsity.granularity import Granularity
+from campfire_fx.sparsity.ordering import kth_smallest
 from campfire_fx.sparsity.scope import WITHIN_LAYER
 from campfire_fx.sparsity.score import Score
 from campfire_fx.sparsity.selection import ROUNDING, Cut, Goal
@@ -43,7 +44,7 @@ class TopK:
         """Return the k-th highest score of a weight (K, C, P), ()."""
         scores = self._scores(weight).flatten()
         dead = min(at_most(len(scores), sparsity), len(scores) - 1)
-        return scores.kthvalue(dead + 1).values
+        return kth_smallest(scores, dead + 1)
 
     def above(self, weight: Tensor, threshold: Tensor) -> Tensor:
         """Return which weights of (K, C, P) are in groups that reach a threshold, (K, C, P) bool."""

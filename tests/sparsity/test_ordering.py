@@ -1,0 +1,33 @@
+"""The k-th smallest by bits is the k-th smallest."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from campfire_fx.sparsity.ordering import kth_smallest
+
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+SPECIAL = (0.0, 1e-45, 1e-38, 1.0, 1.0 + 2**-20, torch.inf, torch.nan)
+
+
+@given(
+    values=st.lists(st.one_of(st.sampled_from(SPECIAL), st.floats(0, 1e30)), min_size=1, max_size=40),
+    dtype=st.sampled_from(DTYPES),
+    data=st.data(),
+)
+def test_it_is_what_kthvalue_returns(values: list[float], dtype: torch.dtype, data: st.DataObject) -> None:
+    k = data.draw(st.integers(1, len(values)))
+    magnitudes = torch.tensor(values).double().to(dtype)
+    torch.testing.assert_close(
+        kth_smallest(magnitudes, k), magnitudes.kthvalue(k).values, rtol=0, atol=0, equal_nan=True
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_of_many(dtype: torch.dtype) -> None:
+    magnitudes = torch.randn(50_000, generator=torch.Generator().manual_seed(0)).abs().to(dtype)
+    for k in (1, 7, 25_000, 49_999, 50_000):
+        assert torch.equal(kth_smallest(magnitudes, k), magnitudes.kthvalue(k).values)
