@@ -23,6 +23,7 @@ from campfire_fx.slim import shrink
 from campfire_fx.sparsity.assignment import Assignment, Override, Settings, as_regime, assign, check_era, check_sparsity
 from campfire_fx.sparsity.course import Course
 from campfire_fx.sparsity.regime import Regime
+from campfire_fx.sparsity.update import exchanges
 
 __all__ = ["dependency_graph", "shrink", "sparsify", "trace"]
 
@@ -76,8 +77,8 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
         period: for the SWAT regimes: steps of the optimizer between two computations of the thresholds; None: 10.
         dead_norm: "zero" also zeroes the BatchNorm channel (weight, bias, running mean) and the convolution's bias
             behind a filter that dies, so that training sees the channel as the zero it will be; "keep" leaves
-            them, and shrinking folds the constant that remains. Norms behind layers with dense master weights
-            are always kept: filters die there when training is over.
+            them, and shrinking folds the constant that remains. Norms behind layers whose weights can come
+            back (SWAT, drop and grow) are always kept.
 
     Returns:
         A SparseModel; an fx.GraphModule where the whole model could be captured.
@@ -108,13 +109,13 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
     assignments = assign(insertion.layers, settings)
     _require_rules(settings.regime, assignments)
     final = settings.sparsity if settings.regime.sparsity is None else settings.regime.sparsity
-    masters = {a.name for a in assignments if a.master is not None}
+    returning = {a.name for a in assignments if a.master is not None or exchanges(a.update)}
     if any(a.master is not None and a.master.inputs for a in assignments):
         make_relus(captured)
     zero = dead_norm == "zero"
     training = Training(
         course=Course(settings.regime.name, {a.name: a for a in assignments}, final),
-        norms=tuple(n for n in insertion.norms if not masters.intersection(n.convolutions)) if zero else (),
+        norms=tuple(n for n in insertion.norms if not returning.intersection(n.convolutions)) if zero else (),
         unmasked=insertion.unmasked,
         example=(captured.args, captured.kwargs),
     )

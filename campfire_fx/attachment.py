@@ -95,6 +95,36 @@ def check_attachment(
         )
 
 
+def before_step(optimizer: Optimizer, model: weakref.ref[Any]) -> RemovableHandle:
+    """Do what is due before every step of an optimizer, or within it where a closure makes the gradients.
+
+    Gradients are whole there: accumulated, averaged over processes, unscaled and clipped.
+    """
+
+    def act() -> None:
+        sparse = model()
+        if sparse is not None:
+            held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            sparse._before_step(held, getattr(optimizer, "grad_scale", None))
+
+    def hook(_optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if closure is None:
+            act()
+            return None
+
+        def with_action() -> Any:
+            loss = closure()
+            act()
+            return loss
+
+        if len(args) > 1:
+            return (args[0], with_action, *args[2:]), kwargs
+        return args, kwargs | {"closure": with_action}
+
+    return optimizer.register_step_pre_hook(torch.compiler.disable(hook))
+
+
 def after_step(model: weakref.ref[Any], counts: bool) -> Callable[..., None]:
     """Return an optimizer's step post hook; it does not keep the model alive, and stays out of compiled steps."""
 

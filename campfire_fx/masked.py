@@ -42,6 +42,7 @@ class MaskedLayer(nn.Module):
     _factors: MaskFactors | None = None
     _watched: dict[str, tuple[weakref.ref[Tensor], RemovableHandle]] | None = None
     _carried: tuple[str, ...] = ()
+    whole_gradient: bool = False  # leave it as it is under the mask, for an exchange of weights to see
 
     def as_filters(self, tensor: Tensor) -> Tensor:
         """View a tensor of the weight's shape as (K, C, P): filters, channels per filter, positions in a kernel."""
@@ -100,7 +101,7 @@ class MaskedLayer(nn.Module):
     @torch.no_grad()
     def _mask_gradient(self, weight: Tensor) -> None:
         """Zero the gradient of a weight under the mask: of `self.weight`, or of the shard that it was gathered from."""
-        multiplier = self._present_factors(weight).weight
+        multiplier = None if self.whole_gradient else self._present_factors(weight).weight
         if multiplier is not None and weight.grad is not None:
             local(weight.grad).mul_(multiplier)
 
@@ -287,7 +288,7 @@ def unmask_layer(layer: MaskedLayer) -> nn.Module:
     for _, handle in (layer._watched or {}).values():
         handle.remove()
     layer.carry(**dict.fromkeys(layer._carried))
-    for name in (*_TRANSIENT, "_carried"):
+    for name in (*_TRANSIENT, "_carried", "whole_gradient"):
         layer.__dict__.pop(name, None)
     del layer._buffers["mask"]
     module: nn.Module = layer

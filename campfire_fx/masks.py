@@ -33,11 +33,15 @@ def find_layer(model: nn.Module, path: str, known: Iterable[str]) -> MaskedLayer
     raise RegimeError(f"layer '{path}': no masked layer has that path. Did you mean '{near}'?")
 
 
+def layers_sharing(model: nn.Module, layer: MaskedLayer) -> list[MaskedLayer]:
+    """Return all layers of a model that have the weight of one of them, that one included."""
+    return [module for module in model.modules() if isinstance(module, MaskedLayer) and module.weight is layer.weight]
+
+
 def set_mask(model: nn.Module, layer: MaskedLayer, mask: Tensor) -> None:
     """Set the mask of a layer and of all layers that share its weight."""
-    for module in model.modules():
-        if isinstance(module, MaskedLayer) and module.weight is layer.weight:
-            module.set_mask(mask)
+    for sharing in layers_sharing(model, layer):
+        sharing.set_mask(mask)
 
 
 def mask_names(model: nn.Module) -> list[str]:

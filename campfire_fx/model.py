@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -12,15 +12,16 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_map_only
 from torch.utils.hooks import RemovableHandle
 
-from campfire_fx.attachment import Attachment, Handle, Training, after_step, bare, check_attachment
+from campfire_fx.attachment import Attachment, Handle, Training, after_step, bare, before_step, check_attachment
 from campfire_fx.dressing import Dress, dress
 from campfire_fx.errors import RegimeError, ShrinkError
+from campfire_fx.exchanging import exchange, open_gradients
 from campfire_fx.masks import copy_masks, find_layer, mask_names, measure, move_masks, remask, set_mask
 from campfire_fx.passes.bake_masks import baked_copy
 from campfire_fx.refresh import arrange, redistribute, refresh, settle
 from campfire_fx.sharding import is_sharded
 from campfire_fx.sparsity.record import SparsityRecord
-from campfire_fx.splitting import has_admm, iterate, pull, pull_before_step, resplit
+from campfire_fx.splitting import has_admm, iterate, pull, resplit
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -66,8 +67,8 @@ class SparseModel(Dress):
         if counts:
             training.course.steps_per_epoch = steps_per_epoch
         hooks = [optimizer.register_step_post_hook(after_step(weakref.ref(self), counts))]
-        if has_admm(training.course):
-            hooks.append(pull_before_step(optimizer, weakref.ref(self)))
+        if has_admm(training.course) or training.course.exchanging():
+            hooks.append(before_step(optimizer, weakref.ref(self)))
         handle = Handle(*hooks)
         training.attachments.append(Attachment(weakref.ref(optimizer), handle, counts))
         self._advance()
@@ -80,9 +81,12 @@ class SparseModel(Dress):
             self._update()
         self._remask()
 
-    def pull(self) -> None:
-        """Add the gradient of ADMM's penalty by hand, before an optimizer step, where `attach` does not do it."""
-        pull(self, self._training.course, self.parameters())
+    def before_step(self) -> None:
+        """Do by hand what is due before an optimizer step, where `attach` does not do it.
+
+        That is ADMM's pull on the weights, and the exchange of weights by drop and grow; other regimes need nothing.
+        """
+        self._before_step(list(self.parameters()))
 
     def epoch(self, epoch: int) -> None:
         """Begin an epoch, counted from 0: the masks move to the sparsity that is due in it.
@@ -342,6 +346,11 @@ class SparseModel(Dress):
             redistribute(self, course, self._optimizers)
             arrange(self, course)
             refresh(self, course)
+        open_gradients(self, course)
+
+    def _before_step(self, parameters: Sequence[Tensor], scale: Tensor | None = None) -> None:
+        pull(self, self._training.course, parameters, scale)
+        exchange(self, self._training.course, parameters)
 
     def _remask(self) -> None:
         remask(self, self._training.norms, self._optimizers)

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from campfire_fx.errors import RegimeError
+from campfire_fx.exchanging import open_gradients
 from campfire_fx.masked import MaskedLayer
-from campfire_fx.masks import exact_mask, find_layer, require_finite, set_mask
+from campfire_fx.masks import exact_mask, find_layer, layers_sharing, require_finite, set_mask
 from campfire_fx.master import MasterLayer, keep_master, pack_relus, release_master, unpack_relus
 from campfire_fx.sharding import local, whole
 from campfire_fx.sparsity.assignment import Assignment
@@ -24,10 +25,11 @@ _MOMENTA = ("momentum_buffer", "exp_avg")
 
 def arrange(model: nn.Module, course: Course) -> None:
     """Give every layer the form that the course asks for: with a dense master weight, or zero under its mask."""
+    open_gradients(model, course)
     for assignment in course.assignments.values():
         if assignment.master is None:
             continue
-        for layer in _sharing(model, find_layer(model, assignment.name, course.assignments)):
+        for layer in layers_sharing(model, find_layer(model, assignment.name, course.assignments)):
             if course.keeps_master(assignment):
                 _prepare(keep_master(layer), assignment, course)
             else:
@@ -128,6 +130,3 @@ def _momentum(layer: MaskedLayer, name: str, optimizers: Iterable[Optimizer]) ->
 def _at(model: nn.Module, assignment: Assignment, course: Course) -> MaskedLayer:
     return find_layer(model, assignment.name, course.assignments)
 
-
-def _sharing(model: nn.Module, layer: MaskedLayer) -> list[MaskedLayer]:
-    return [m for m in model.modules() if isinstance(m, MaskedLayer) and m.weight is layer.weight]

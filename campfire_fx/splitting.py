@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
 from campfire_fx.masked import MaskedLayer
 from campfire_fx.masks import find_layer, require_finite
@@ -127,33 +123,3 @@ def _part(layer: MaskedLayer, name: str) -> Tensor:
 def has_admm(course: Course) -> bool:
     """Return whether any layer of a model is drawn by ADMM at some time."""
     return any(isinstance(a.update, Admm) and a.rule is not None for a in course.assignments.values())
-
-
-def pull_before_step(optimizer: Optimizer, model: weakref.ref[Any]) -> RemovableHandle:
-    """Add the penalty's gradient before every step of an optimizer, or within it where a closure makes the gradients.
-
-    Gradients are whole there: accumulated, averaged over processes, unscaled and clipped.
-    """
-
-    def add() -> None:
-        sparse = model()
-        if sparse is not None:
-            held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            pull(sparse, sparse._training.course, held, getattr(optimizer, "grad_scale", None))
-
-    def hook(_optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        closure = args[1] if len(args) > 1 else kwargs.get("closure")
-        if closure is None:
-            add()
-            return None
-
-        def with_penalty() -> Any:
-            loss = closure()
-            add()
-            return loss
-
-        if len(args) > 1:
-            return (args[0], with_penalty, *args[2:]), kwargs
-        return args, kwargs | {"closure": with_penalty}
-
-    return optimizer.register_step_pre_hook(torch.compiler.disable(hook))

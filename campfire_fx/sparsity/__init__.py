@@ -24,6 +24,7 @@ from campfire_fx.sparsity.regimes import (
     inter_epoch,
     n_of_m,
     regime_named,
+    rigl,
     swat_erk,
     swat_m,
     swat_structured,
@@ -36,7 +37,7 @@ from campfire_fx.sparsity.scope import WITHIN_CHANNEL, WITHIN_FILTER, WITHIN_KER
 from campfire_fx.sparsity.score import l1, l2, largest
 from campfire_fx.sparsity.selection import Cut, Goal, Rule
 from campfire_fx.sparsity.topk import TopK
-from campfire_fx.sparsity.update import monotone
+from campfire_fx.sparsity.update import Exchange, Moment, monotone
 
 __all__ = [
     "CHANNEL",
@@ -56,9 +57,11 @@ __all__ = [
     "Constant",
     "Cut",
     "DenseMaster",
+    "Exchange",
     "Goal",
     "Granularity",
     "LayerSparsity",
+    "Moment",
     "Polynomial",
     "Regime",
     "Rule",
@@ -83,6 +86,7 @@ __all__ = [
     "monotone",
     "n_of_m",
     "regime_named",
+    "rigl",
     "runs",
     "swat_erk",
     "swat_m",

@@ -14,7 +14,7 @@ from campfire_fx.errors import RegimeError
 from campfire_fx.sparsity.admm import Admm, Iterate
 from campfire_fx.sparsity.assignment import Assignment
 from campfire_fx.sparsity.schedule import aim
-from campfire_fx.sparsity.update import monotone
+from campfire_fx.sparsity.update import Exchange, Moment, exchanges, monotone
 
 _BLOCK = 4096  # bytes; padding keeps the length of the saved form the same as the numbers in it change
 _ITERATE = 256  # bytes: more than the saved form of one
@@ -80,6 +80,23 @@ class Course:
             if isinstance(a.update, Admm) and a.rule is not None and a.name not in self.own and not self.frozen
             if a.schedule.start <= self.epoch < a.schedule.end
         }
+
+    def exchanging(self) -> dict[str, Exchange]:
+        """Return the layers whose weights change places in the era (drop and grow), and how."""
+        ruled = (a for a in self.assignments.values() if a.rule is not None)
+        return {a.name: a.update for a in ruled if exchanges(a.update)}
+
+    def exchange_due(self, name: str) -> bool:
+        """Say whether weights of an exchanging layer change places right before the next optimizer step."""
+        schedule, period = self.assignments[name].schedule, self.exchanging()[name].period
+        in_era = schedule.start <= self.epoch < schedule.end and not self.frozen and name not in self.own
+        return in_era and self.updates > 0 and self.updates % period == 0
+
+    def moment(self, name: str) -> Moment:
+        """Return how far a layer's era has come."""
+        schedule = self.assignments[name].schedule
+        epochs = self.epoch + (self.step / self.steps_per_epoch if self.steps_per_epoch else 0)
+        return Moment((epochs - schedule.start) / (schedule.end - schedule.start), self.updates)
 
     def iterate_now(self, name: str) -> Iterate | None:
         """Return what ADMM did in a layer as the present epoch began, or None if nothing."""

@@ -311,7 +311,7 @@ class TestLoops:
         else:
             closure()
         if way == "by hand":
-            model.pull()
+            model.before_step()
         optimizer.step()
 
     @pytest.mark.parametrize("fused", [False, True])

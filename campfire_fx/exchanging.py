@@ -1,0 +1,52 @@
+"""Exchanging: weights of a sparse model that die within the era, for others to grow (drop and grow)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from campfire_fx.masked import MaskedLayer
+from campfire_fx.masks import find_layer, layers_sharing, set_mask
+from campfire_fx.sharding import reshard, whole
+from campfire_fx.sparsity.course import Course
+from campfire_fx.sparsity.update import Exchange, Moment
+
+
+def open_gradients(model: nn.Module, course: Course) -> None:
+    """Leave the gradients of the layers whole that exchange weights before the next step, and of no others."""
+    for name in course.exchanging():
+        due = course.exchange_due(name)
+        for layer in layers_sharing(model, find_layer(model, name, course.assignments)):
+            layer.whole_gradient = due
+
+
+@torch.no_grad()
+def exchange(model: nn.Module, course: Course, parameters: Iterable[Tensor]) -> None:
+    """Exchange weights where that is due: right before an optimizer step, which then sees the new masks.
+
+    A gradient that is not finite ranks nothing: its layer waits for the next step.
+
+    Args:
+        model: holds masked layers.
+        course: says which of them exchange weights.
+        parameters: only these.
+    """
+    held = {id(parameter) for parameter in parameters}
+    named = {name: find_layer(model, name, course.assignments) for name in course.exchanging()}
+    due = {name: layer for name, layer in named.items() if layer.whole_gradient and id(layer.weight) in held}
+    if due:
+        reshard(model.modules())
+    for name, layer in due.items():
+        gradient = None if layer.weight.grad is None else whole(layer.weight.grad)
+        if gradient is not None and bool(torch.isfinite(gradient).all()):
+            mask = _exchanged(layer, course.exchanging()[name], gradient, course.moment(name))
+            for sharing in layers_sharing(model, layer):
+                sharing.whole_gradient = False
+            set_mask(model, layer, mask)
+
+
+def _exchanged(layer: MaskedLayer, update: Exchange, gradient: Tensor, moment: Moment) -> Tensor:
+    filters = [layer.as_filters(tensor) for tensor in (whole(layer.weight.detach()), gradient, layer.mask)]
+    return layer.from_filters(update.exchange(*filters, moment))

@@ -1,0 +1,56 @@
+"""RigL (arXiv 1911.11134): sparse from the first step, with weights that die for others to grow."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from campfire_fx.sparsity.budget import ERK
+from campfire_fx.sparsity.granularity import ELEMENT
+from campfire_fx.sparsity.regime import Regime
+from campfire_fx.sparsity.schedule import Throughout
+from campfire_fx.sparsity.scope import WITHIN_LAYER
+from campfire_fx.sparsity.selection import PROTECTED, Cut, lowest
+from campfire_fx.sparsity.update import Moment, monotone
+
+
+@dataclass(frozen=True, slots=True)
+class DropGrow:
+    """Every `period` steps the smallest weights of a layer die, and as many of largest gradient grow, from zero.
+
+    What just died may grow again, and then keeps its weight. The `fraction` of the living ones that die falls to 0
+    along half a cosine over the era (section 3 of the paper).
+    """
+
+    period: int = 100
+    fraction: float = 0.3
+
+    def __call__(self, mask: Tensor, proposal: Tensor) -> Tensor:
+        """Take up the mask that the era begins with: see `Update`."""
+        return monotone(mask, proposal)
+
+    def exchange(self, weight: Tensor, gradient: Tensor, mask: Tensor, moment: Moment) -> Tensor:
+        """Return the next mask (K, C, P), with as many weights: see `Exchange`."""
+        share = self.fraction / 2 * (1 + math.cos(math.pi * moment.progress))
+        count = min(int(share * mask.sum()), int((~mask).sum()))
+        kept = mask & ~_lowest(weight.abs().masked_fill(~mask, PROTECTED), count)
+        return kept | _lowest((-gradient.abs()).masked_fill(kept, PROTECTED), count)
+
+
+def at_random(magnitudes: Tensor, _sizes: Tensor) -> Tensor:
+    """Score groups by chance: a layer of some shape has the same mask in every process and every run."""
+    drawn = torch.rand(magnitudes.shape[:-1], generator=torch.Generator().manual_seed(magnitudes.numel()))
+    return drawn.to(magnitudes)
+
+
+def rigl(period: int = 100) -> Regime:
+    """Divide the sparsity by Erdos-Renyi-Kernel, begin with a mask drawn at random, and exchange weights in the era."""
+    cut = Cut(ELEMENT, at_random, WITHIN_LAYER)
+    return Regime("rigl", cut, cut, cut, schedule=Throughout, update=DropGrow(period), budget=ERK(), stem=True)
+
+
+def _lowest(scores: Tensor, count: int) -> Tensor:
+    return lowest(scores.reshape(1, -1), count).view_as(scores)

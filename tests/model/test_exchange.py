@@ -1,0 +1,170 @@
+"""Drop and grow: weights change places in the era, as many as before, and the gradient under the mask is seen."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from campfire_fx.masked import MaskedLayer
+from campfire_fx.model import SparseModel
+from campfire_fx.sparsity import Moment, rigl
+from campfire_fx.sparsity.regimes.rigl import DropGrow
+from tests.sparse_training import assert_zero_under_masks, batches, layer, masks, sparse, train
+
+ERA = (1, 3)  # of epochs of four steps
+STEPS = 4
+PERIOD = 3
+
+
+def trained(steps: int, **wishes: object) -> tuple[SparseModel, SGD]:
+    model = sparse(rigl(PERIOD), era=ERA, sparsity=0.6, **wishes)
+    optimizer = SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=1e-3)
+    model.attach(optimizer, steps_per_epoch=STEPS)
+    for _ in train(model, optimizer, batches(steps)):
+        pass
+    return model, optimizer
+
+
+def living(model: SparseModel) -> dict[str, int]:
+    return {name: int(mask.sum()) for name, mask in masks(model).items()}
+
+
+def test_masks_move_every_period_within_the_era_and_keep_their_counts() -> None:
+    model = sparse(rigl(PERIOD), era=ERA, sparsity=0.6)
+    optimizer = SGD(model.parameters(), 0.05, momentum=0.9)
+    model.attach(optimizer, steps_per_epoch=STEPS)
+    before, counts, moved = masks(model), living(model), []
+    for step in train(model, optimizer, batches(16)):
+        now = masks(model)
+        if any(not torch.equal(now[name], before[name]) for name in now):
+            moved.append(step)
+        before = now
+        assert living(model) == counts
+        assert_zero_under_masks(model, optimizer)
+    assert moved == [6, 9], "steps 3, 12 and 15 are outside the era of steps 4 to 11"
+    weights = sum(mask.numel() for mask in before.values())
+    assert 1 - sum(counts.values()) / weights == pytest.approx(0.6, abs=len(counts) / weights)
+
+
+def test_what_grows_had_the_largest_gradient_and_what_dies_the_smallest_weight() -> None:
+    update = DropGrow(period=1, fraction=0.5)
+    weight = torch.tensor([[[4.0, 3.0, 2.0, 1.0, 0.0, 0.0, 0.0, 0.0]]])
+    gradient = torch.tensor([[[0.0, 0.0, 0.0, 5.0, 1.0, -9.0, 2.0, -3.0]]])
+    mask = weight != 0
+    at_first = update.exchange(weight, gradient, mask, Moment(0.0, 1))
+    assert at_first.flatten().tolist() == [True, True, False, True, False, True, False, False]
+    halfway = update.exchange(weight, gradient, mask, Moment(0.5, 1))  # a quarter: one of four
+    assert halfway.flatten().tolist() == [True, True, True, False, False, True, False, False]
+    assert torch.equal(update.exchange(weight, gradient, mask, Moment(1.0, 1)), mask)
+
+
+def test_the_fraction_follows_half_a_cosine_over_the_era() -> None:
+    seen: list[Moment] = []
+
+    class Watching(DropGrow):
+        def exchange(self, weight: Tensor, gradient: Tensor, mask: Tensor, moment: Moment) -> Tensor:
+            assert gradient[~mask].any(), "the gradient under the mask was zeroed"
+            seen.append(moment)
+            return super().exchange(weight, gradient, mask, moment)
+
+    model = sparse(replace(rigl(), update=Watching(2)), era=ERA, overrides={"fc": 0.5, "conv2": 0.5})
+    optimizer = SGD(model.parameters(), 0.05)
+    model.attach(optimizer, steps_per_epoch=STEPS)
+    for _ in train(model, optimizer, batches(14)):
+        pass
+    layers = len(model._training.course.exchanging())
+    assert [moment.step for moment in seen[::layers]] == [4, 6, 8, 10]
+    assert [moment.progress for moment in seen[::layers]] == [0.0, 0.25, 0.5, 0.75]
+
+
+def test_gradients_are_whole_only_before_an_exchange_and_the_step_sees_the_new_mask() -> None:
+    model, optimizer = trained(6)  # step 6 exchanges
+    x, y = batches(7)[6]
+    conv = layer(model, "conv1")
+    old = conv.mask.clone()
+    assert conv.whole_gradient
+    optimizer.zero_grad()
+    F.cross_entropy(model(x), y).backward()
+    assert conv.weight.grad is not None and conv.weight.grad[~old].any()
+    optimizer.step()
+    grown = conv.mask & ~old
+    assert grown.any() and conv.weight.detach()[grown].all(), "what grew has taken its first step"
+    assert not conv.weight.detach()[~conv.mask].any() and not conv.weight.grad[~conv.mask].any()
+    assert not conv.whole_gradient
+
+
+def test_a_loop_without_attach_does_the_same() -> None:
+    expected, _ = trained(12)
+    model = sparse(rigl(PERIOD), era=ERA, sparsity=0.6)
+    optimizer = SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=1e-3)
+    model.train()
+    model.epoch(0)
+    for step, (x, y) in enumerate(batches(12)):
+        if step and step % STEPS == 0:
+            model.epoch(step // STEPS)
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        model.before_step()
+        optimizer.step()
+        model.step()
+    # the fraction is known to the epoch alone, and momentum is not cleared: places differ, counts and times do not
+    assert living(model) == living(expected)
+    assert any(not torch.equal(a, b) for a, b in zip(masks(model).values(), first_masks().values(), strict=True))
+
+
+def first_masks() -> dict[str, Tensor]:
+    return masks(trained(0)[0])
+
+
+def test_a_copy_and_a_resumed_run_see_the_same_exchange() -> None:
+    model, optimizer = trained(6)
+    state, moments = copy.deepcopy(model.state_dict()), copy.deepcopy(optimizer.state_dict())
+    again, other = trained(0)
+    again.load_state_dict(state)
+    other.load_state_dict(moments)
+    for net, steps in ((model, optimizer), (again, other)):
+        for _ in train(net, steps, batches(9)[6:]):
+            pass
+    for name, mask in masks(model).items():
+        assert torch.equal(mask, masks(again)[name])
+
+
+def test_a_gradient_that_is_not_finite_waits() -> None:
+    model, optimizer = trained(6)
+    before = masks(model)
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, math.inf)
+    model.before_step()
+    assert all(torch.equal(mask, before[name]) for name, mask in masks(model).items())
+    assert layer(model, "conv1").whole_gradient
+    optimizer.zero_grad()
+
+
+def test_norms_of_dead_filters_stay_since_filters_come_back() -> None:
+    model, _ = trained(8)
+    assert model._training.norms == ()
+
+
+def test_a_mask_of_ones_own_does_not_move() -> None:
+    model, optimizer = trained(6)
+    mine = torch.rand(layer(model, "conv1").mask.shape, generator=torch.Generator().manual_seed(1)) > 0.5
+    model.set_mask("conv1", mine)
+    assert not layer(model, "conv1").whole_gradient
+    for _ in train(model, optimizer, batches(3)):
+        pass
+    assert torch.equal(layer(model, "conv1").mask, mine)
+
+
+def test_an_unmasked_layer_forgets_it() -> None:
+    model, _ = trained(6)
+    slim = model.finalize().eval().shrink()
+    assert not any(isinstance(module, MaskedLayer) for module in slim.modules())
+    assert all("whole_gradient" not in vars(module) for module in slim.modules())
+    assert isinstance(slim, nn.Module)
