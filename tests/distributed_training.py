@@ -1,9 +1,10 @@
-"""What each of two processes does in the tests of distributed training; what it found goes into a file."""
+"""Two processes, and what each does in the tests of distributed training; what it found goes into a file."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,25 @@ RANKS = 2
 STEPS = 12
 PER_EPOCH = 3
 Make = Callable[[nn.Module], Optimizer]
+
+
+def start(run: Callable[[int, str], None], folder: Path) -> list[dict[str, Any]]:
+    """Run a function in RANKS processes, and read the file that each of them leaves in the folder."""
+    torch.multiprocessing.spawn(run, (str(folder),), nprocs=RANKS)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
+
+
+@contextmanager
+def group(rank: int, folder: str) -> Iterator[slice]:
+    """Be one of RANKS processes; hands over this one's share of a batch."""
+    torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    rendezvous = f"file://{folder}/rendezvous"
+    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=RANKS, timeout=timedelta(seconds=120))
+    try:
+        yield slice(2 * rank, 2 * rank + 2)
+    finally:
+        dist.destroy_process_group()
 
 
 def sgd(model: nn.Module) -> Optimizer:
@@ -80,12 +100,7 @@ def alone(make: Make, regime: str = "combined") -> tuple[SparseModel, Optimizer]
 
 def run_rank(rank: int, folder: str) -> None:
     """Take part as one of RANKS processes in every run."""
-    torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    rendezvous = f"file://{folder}/rendezvous"
-    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=RANKS, timeout=timedelta(seconds=120))
-    share = slice(2 * rank, 2 * rank + 2)
-    try:
+    with group(rank, folder) as share:
         found = {
             "ddp": _replicated(share),
             "fsdp-sgd": _sharded(sgd, share),
@@ -97,8 +112,6 @@ def run_rank(rank: int, folder: str) -> None:
             "ddp-admm": _replicated(share, "admm-filter"),
         }
         torch.save(found, Path(folder) / f"{rank}.pt")
-    finally:
-        dist.destroy_process_group()
 
 
 def _replicated(share: slice, regime: str = "combined") -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,10 @@ from torch.optim import SGD
 
 from campfire_fx.model import SparseModel
 from campfire_fx.sharding import reshard, whole
+from tests.distributed_training import group
 from tests.sparse_training import batches, masks, sparse
 
-RANKS, STEPS, STOP = 2, 8, 4
+STEPS, STOP = 8, 4
 
 
 def fresh() -> SparseModel:
@@ -28,16 +27,10 @@ def fresh() -> SparseModel:
 
 def run_rank(rank: int, folder: str) -> None:
     """Train, and train again from the first process's state in the middle."""
-    torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    rendezvous = f"file://{folder}/rendezvous"
-    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=RANKS, timeout=timedelta(seconds=120))
-    try:
-        data = [(x[2 * rank : 2 * rank + 2], y[2 * rank : 2 * rank + 2]) for x, y in batches(STEPS)]
+    with group(rank, folder) as share:
+        data = [(x[share], y[share]) for x, y in batches(STEPS)]
         found = {"whole": _train(data), "resumed": _resumed(data, Path(folder)), "sharded": _sharded(data)}
         torch.save(found, Path(folder) / f"{rank}.pt")
-    finally:
-        dist.destroy_process_group()
 
 
 def _train(data: list[tuple[Tensor, Tensor]], state: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tests.distributed_training import RANKS, Make, adamw, alone, fresh, run_rank, sgd
+from tests.distributed_training import Make, adamw, alone, fresh, run_rank, sgd, start
 from tests.sparse_training import assert_same_state, masks, sparse
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed")
@@ -29,9 +28,7 @@ SHARDED = [name for name in RUNS if not name.startswith("ddp")]
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What every rank found, all runs in one start of the processes."""
-    folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(run_rank, (str(folder),), nprocs=RANKS)
-    return [torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
+    return start(run_rank, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("run", RUNS)

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.model.swat_ranks import RANKS, run_rank
+from tests.distributed_training import start
+from tests.model.swat_ranks import run_rank
 from tests.sparse_training import assert_same_state
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed")
 def test_ranks_agree_and_resume_bit_for_bit(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(run_rank, (str(tmp_path),), nprocs=RANKS)
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(RANKS))
+    first, second = start(run_rank, tmp_path)
     for name, value in first["whole"]["model"].items():
         if name.endswith(("weight", "bias", "mask", "weight_threshold", "_extra_state")):
             assert torch.equal(value, second["whole"]["model"][name]), name
