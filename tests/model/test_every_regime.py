@@ -8,28 +8,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from campfire_fx.api import sparsify
 from campfire_fx.errors import RegimeError
-from campfire_fx.model import SparseModel
-from campfire_fx.sparsity.regimes import REGIMES
-from tests.sparse_training import IMAGE, OPTIMIZERS, Net, assert_same_state, batches, masks, sparse, train
-
-NAMES = sorted((REGIMES.keys() - {"n:m"}) | {"2:4"})
-STEPS = 3  # per epoch
-DATA = batches(20)
-COARSE = ("2:4", "block-fc")  # runs of four, blocks of five: this network's layers hold odd ends of them
-every_regime = pytest.mark.parametrize("regime", NAMES)
-
-
-def trained(regime: str, data: list[tuple[Tensor, Tensor]] = DATA) -> tuple[SparseModel, torch.optim.Optimizer]:
-    model = sparse(regime)
-    optimizer = OPTIMIZERS["nesterov"](model.parameters())
-    model.attach(optimizer, steps_per_epoch=STEPS)
-    for _ in train(model, optimizer, data):
-        pass
-    return model, optimizer
+from tests.model.every_regime import DATA, STEPS, every_regime, trained
+from tests.sparse_training import IMAGE, OPTIMIZERS, Net, assert_same_state, masks, sparse, train
 
 
 def copied(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -63,13 +47,9 @@ def test_a_resumed_run_is_the_run_never_stopped(regime: str, stop: int) -> None:
 
 
 @every_regime
-def test_what_is_masked_is_zero_in_the_end_and_meets_the_target(regime: str) -> None:
+def test_what_is_masked_is_zero_in_the_end(regime: str) -> None:
     model = trained(regime)[0].finalize()
-    record = model.sparsity()
-    assert record.true > 0.1
-    for layer in record.layers:
-        if layer.target and regime not in COARSE:
-            assert layer.true == pytest.approx(layer.target, abs=0.08), layer.name  # one weight of nine, half a filter
+    assert model.sparsity().true > 0.1
     for name, mask in masks(model).items():
         assert not model.get_parameter(name.replace("mask", "weight"))[~mask].any(), name
 

@@ -1,0 +1,29 @@
+"""The regimes of the table, by name, and a short training with one of them: what its battery of tests has in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from campfire_fx.model import SparseModel
+from campfire_fx.sparsity.regimes import REGIMES
+from tests.sparse_training import OPTIMIZERS, batches, sparse, train
+
+NAMES = sorted((REGIMES.keys() - {"n:m"}) | {"2:4"})
+STEPS = 3  # per epoch
+DATA = batches(20)
+every_regime = pytest.mark.parametrize("regime", NAMES)
+
+
+def trained(
+    regime: str, data: list[tuple[Tensor, Tensor]] = DATA, **wishes: Any
+) -> tuple[SparseModel, torch.optim.Optimizer]:
+    model = sparse(regime, **wishes)
+    optimizer = OPTIMIZERS["nesterov"](model.parameters())
+    model.attach(optimizer, steps_per_epoch=STEPS)
+    for _ in train(model, optimizer, data):
+        pass
+    return model, optimizer
