@@ -1,0 +1,44 @@
+"""What each of two processes does in the tests of every regime on several, and what one does by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from tests.distributed_training import PER_EPOCH, STEPS, fresh, group, sgd, steps
+from tests.model.every_regime import NAMES
+from tests.sparse_training import batches, masks
+
+DATA = [(x.double(), y) for x, y in batches(STEPS)]  # the wider the type, the closer "equal to rounding"
+
+
+def run_rank(rank: int, folder: str) -> None:
+    """Take part as one of the processes in a run of every regime."""
+    with group(rank, folder) as share:
+        torch.save({regime: trained(regime, share) for regime in NAMES}, Path(folder) / f"{rank}.pt")
+
+
+def trained(regime: str, share: slice | None = None) -> dict[str, Any]:
+    """Train on a share of every batch, together with the other processes, or on all of it, alone."""
+    model = fresh(regime).double()
+    before = _weights(model)
+    run = model if share is None else DistributedDataParallel(model)
+    optimizer = sgd(run)
+    model.attach(optimizer, steps_per_epoch=PER_EPOCH)
+    steps(run, optimizer, DATA, share or slice(None))
+    moved = [float((weight - before[name]).abs().max()) for name, weight in _weights(model).items()]
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    return {
+        "moved": min(moved),
+        "state": state,
+        "masks": masks(model),
+        "final": masks(model.finalize()),
+    }
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.named_parameters() if name.endswith("weight")}
