@@ -48,5 +48,5 @@ def exchange(model: nn.Module, course: Course, parameters: Iterable[Tensor]) -> 
 
 
 def _exchanged(layer: MaskedLayer, update: Exchange, gradient: Tensor, moment: Moment) -> Tensor:
-    filters = [layer.as_filters(tensor) for tensor in (whole(layer.weight.detach()), gradient, layer.mask)]
-    return layer.from_filters(update.exchange(*filters, moment))
+    weight, gradient, mask = map(layer.as_filters, (whole(layer.weight.detach()), gradient, layer.mask))
+    return layer.from_filters(update.exchange(weight, gradient, mask, moment))

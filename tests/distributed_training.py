@@ -23,7 +23,7 @@ from campfire_fx.api import sparsify
 from campfire_fx.errors import ShrinkError
 from campfire_fx.model import SparseModel
 from campfire_fx.sharding import local, reshard, whole
-from tests.sparse_training import IMAGE, Net, batches, masks
+from tests.sparse_training import IMAGE, SETTINGS, Net, batches, masks
 
 RANKS = 2
 STEPS = 12
@@ -61,7 +61,7 @@ def adamw(model: nn.Module) -> Optimizer:
 def fresh(regime: str = "combined") -> SparseModel:
     """A sparse model whose BatchNorms run in evaluation mode, so that no result depends on how a batch is cut."""
     torch.manual_seed(3)
-    model = sparsify(Net(), regime, era=(1, 4), example_inputs=IMAGE)
+    model = sparsify(Net(), regime, era=(1, 4), example_inputs=IMAGE, **SETTINGS.get(regime, {}))
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.register_forward_pre_hook(lambda norm, _inputs: norm.eval() and None)

@@ -33,6 +33,7 @@ class Net(nn.Module):
         return self.fc(F.relu(self.point(x)).mean((2, 3)))
 
 
+SETTINGS: dict[str, dict[str, Any]] = {"rigl": {"period": 2}}  # so that something happens in a short training
 PRUNED = ("conv1", "conv2", "point", "fc")
 IMAGE = torch.zeros(1, 3, 8, 8)
 OPTIMIZERS: dict[str, Callable[[Iterator[nn.Parameter]], Optimizer]] = {
@@ -65,7 +66,8 @@ def train(model: nn.Module, optimizer: Optimizer, data: list[tuple[Tensor, Tenso
 
 def sparse(regime: str | Regime = "combined", **wishes: Any) -> SparseModel:
     torch.manual_seed(3)
-    return sparsify(Net(), regime, **({"era": (1, 4), "example_inputs": IMAGE} | wishes))
+    settings = SETTINGS.get(regime, {}) if isinstance(regime, str) else {}
+    return sparsify(Net(), regime, **({"era": (1, 4), "example_inputs": IMAGE} | settings | wishes))
 
 
 def layer(model: nn.Module, name: str) -> MaskedLayer:

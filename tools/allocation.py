@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
+
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler tells of itself on the terminal
 
 
 def peak_within(call: Callable[[], object], device: str = "cpu") -> int:

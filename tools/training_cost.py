@@ -41,7 +41,7 @@ def training_cost(
             steps[name]()
         between = bytes_alive() - before
         peaks[f"{name}peak_bytes"] = between + peak_within(steps[name])
-    times = in_turns({name: Contender(lambda _, step=step: _repeat(step)) for name, step in steps.items()}, _ROUNDS)
+    times = in_turns({name: Contender(_repeated(step)) for name, step in steps.items()}, _ROUNDS)
     return peaks | {f"{name}step_ms": 1e3 * statistics.median(took) / _STEPS for name, took in times.items()}
 
 
@@ -62,6 +62,9 @@ def _step_of(network: nn.Module, shape: tuple[int, int, int], recipe: Recipe) ->
     return step
 
 
-def _repeat(step: Callable[[], None]) -> None:
-    for _ in range(_STEPS):
-        step()
+def _repeated(step: Callable[[], None]) -> Callable[[object], None]:
+    def run(_: object) -> None:
+        for _ in range(_STEPS):
+            step()
+
+    return run

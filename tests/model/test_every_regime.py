@@ -13,7 +13,7 @@ from torch import nn
 from campfire_fx.api import sparsify
 from campfire_fx.errors import RegimeError
 from tests.model.every_regime import DATA, STEPS, every_regime, trained
-from tests.sparse_training import IMAGE, OPTIMIZERS, Net, assert_same_state, masks, sparse, train
+from tests.sparse_training import IMAGE, OPTIMIZERS, SETTINGS, Net, assert_same_state, masks, sparse, train
 
 
 def copied(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def test_two_runs_are_equal_to_the_bit(regime: str) -> None:
 def test_a_resumed_run_is_the_run_never_stopped(regime: str, stop: int) -> None:
     whole, optimizer = trained(regime)
     saved = copied(*trained(regime, DATA[:stop]))
-    resumed = sparsify(Net(), regime, era=(1, 4), example_inputs=IMAGE)  # other weights
+    resumed = sparsify(Net(), regime, era=(1, 4), example_inputs=IMAGE, **SETTINGS.get(regime, {}))  # other weights
     again = OPTIMIZERS["nesterov"](resumed.parameters())
     resumed.load_state_dict(saved["model"])
     again.load_state_dict(saved["optimizer"])

@@ -11,6 +11,7 @@ import pytest
 
 from campfire_fx.model import SparseModel
 from tests.model.every_regime import NAMES, trained
+from tests.sparse_training import layer
 
 # (filters, channels, positions, sparsity) -> the numbers of zeros that keep the promise, mostly a single one. In
 # fractions, since 0.7 of 45 is a half, and not what floats make of it.
@@ -90,7 +91,7 @@ def columns_then_filters(k: int, c: int, p: int, s: Fraction) -> Collection[int]
     return {k * c * p - columns * filters}
 
 
-# Of convolutions with windows, 1x1 convolutions and linear layers. SWAT's budgets are below.
+# Of convolutions with windows, 1x1 convolutions and linear layers. Those with budgets are below.
 PROMISES: dict[str, tuple[Law, Law, Law]] = {
     "2:4": (two_of_four, two_of_four, two_of_four),
     "admm-channel": (cut(a_channel), cut(a_channel), dense),
@@ -110,15 +111,16 @@ PROMISES: dict[str, tuple[Law, Law, Law]] = {
     "unstructured": (cut(a_weight), cut(a_weight), fine),
     "window": (ninths, cut(a_weight), fine),
 }
-DIVIDED = ["swat-erk", "swat-m"]  # among all layers, the stem too
+DIVIDED = ["rigl", "swat-erk", "swat-m"]  # among all layers, the stem too
 sparsities = pytest.mark.parametrize("sparsity", SPARSITIES, ids=str)
 
 
 def ended(regime: str, sparsity: Fraction) -> tuple[SparseModel, dict[str, int]]:
-    """A trained model, and how many weights of each of its layers are zero."""
+    """A trained model, and how many weights of each of its layers are zero for good."""
     model = trained(regime, sparsity=float(sparsity))[0].finalize()
-    names = [row.name for row in model.sparsity().layers]
-    return model, {name: int((model.get_parameter(f"{name}.weight") == 0).sum()) for name in names}
+    dead = {row.name: ~layer(model, row.name).mask for row in model.sparsity().layers}
+    assert not any(layer(model, name).weight[places].any() for name, places in dead.items())
+    return model, {name: int(places.sum()) for name, places in dead.items()}
 
 
 def test_every_regime_promises_something() -> None:
@@ -146,9 +148,10 @@ def test_a_budget_is_met_to_less_than_a_weight_per_layer(regime: str, sparsity: 
 
 
 @sparsities
-def test_erk_divides_by_the_sum_of_the_sizes(sparsity: Fraction) -> None:
+@pytest.mark.parametrize("regime", ["rigl", "swat-erk"])
+def test_erk_divides_by_the_sum_of_the_sizes(regime: str, sparsity: Fraction) -> None:
     """One factor for all, times K + C + R + S, rounded up; who has less is dense, and leaves the others more."""
-    model, zeros = ended("swat-erk", sparsity)
+    model, zeros = ended(regime, sparsity)
     shapes = {name: model.get_parameter(f"{name}.weight").shape for name in zeros}
     sparse = [name for name in zeros if zeros[name]]
     kept = (1 - sparsity) * sum(map(prod, shapes.values())) - sum(prod(shapes[n]) for n in zeros if n not in sparse)

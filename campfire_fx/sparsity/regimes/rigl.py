@@ -14,6 +14,7 @@ from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.schedule import Throughout
 from campfire_fx.sparsity.scope import WITHIN_LAYER
 from campfire_fx.sparsity.selection import PROTECTED, Cut, lowest
+from campfire_fx.sparsity.topk import at_most
 from campfire_fx.sparsity.update import Moment, monotone
 
 
@@ -48,7 +49,7 @@ def at_random(magnitudes: Tensor, _sizes: Tensor) -> Tensor:
 
 def rigl(period: int = 100) -> Regime:
     """Divide the sparsity by Erdos-Renyi-Kernel, begin with a mask drawn at random, and exchange weights in the era."""
-    cut = Cut(ELEMENT, at_random, WITHIN_LAYER)
+    cut = Cut(ELEMENT, at_random, WITHIN_LAYER, at_most)
     return Regime("rigl", cut, cut, cut, schedule=Throughout, update=DropGrow(period), budget=ERK(), stem=True)
 
 
