@@ -54,8 +54,8 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
     Args:
         model: any model with a convolution.
         regime: "combined" (Campfire's best trade), "window", "ck", "inter-epoch", "fine-fc", "block-fc", "filter",
-            "2:4" and other N:M, "unstructured", "swat-u", "swat-erk", "swat-m", "swat-structured", "admm-filter" and
-            other structures by ADMM; or a `Regime` composed of parts of `campfire_fx.sparsity`.
+            "2:4" and other N:M, "unstructured", "swat-u", "swat-erk", "swat-m", "swat-structured", "rigl",
+            "admm-filter" and other structures by ADMM; or a `Regime` composed of parts of `campfire_fx.sparsity`.
         sparsity: fraction of the weights of each layer to remove, in [0, 1). The paper finds under one point of
             accuracy lost up to 0.6 - 0.7. Ignored by N:M, which fixes its own.
         era: (start, end), epochs counted from 0, in which sparsity rises. It is 0 in epoch `start` and final from
@@ -74,7 +74,8 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
         window_cap: for "window" and "combined": the most non-zeros a kernel may keep, whatever the sparsity.
         ck_scope: for "ck" and "combined": rank kernels within the "layer" (the paper's text), or within each input
             "channel", which keeps as many kernels for every one.
-        period: for the SWAT regimes: steps of the optimizer between two computations of the thresholds; None: 10.
+        period: steps of the optimizer, for the SWAT regimes between two computations of the thresholds (None: 10), for
+            "rigl" between two exchanges of weights (None: 100).
         dead_norm: "zero" also zeroes the BatchNorm channel (weight, bias, running mean) and the convolution's bias
             behind a filter that dies, so that training sees the channel as the zero it will be; "keep" leaves
             them, and shrinking folds the constant that remains. Norms behind layers whose weights can come

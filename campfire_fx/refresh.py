@@ -129,4 +129,3 @@ def _momentum(layer: MaskedLayer, name: str, optimizers: Iterable[Optimizer]) ->
 
 def _at(model: nn.Module, assignment: Assignment, course: Course) -> MaskedLayer:
     return find_layer(model, assignment.name, course.assignments)
-

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler tells of itself on the terminal
 
 

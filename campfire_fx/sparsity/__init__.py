@@ -34,7 +34,7 @@ from campfire_fx.sparsity.regimes import (
 )
 from campfire_fx.sparsity.schedule import Constant, Polynomial, Schedule, Stages, Throughout
 from campfire_fx.sparsity.scope import WITHIN_CHANNEL, WITHIN_FILTER, WITHIN_KERNEL, WITHIN_LAYER, Scope, runs
-from campfire_fx.sparsity.score import l1, l2, largest
+from campfire_fx.sparsity.score import at_random, l1, l2, largest
 from campfire_fx.sparsity.selection import Cut, Goal, Rule
 from campfire_fx.sparsity.topk import TopK
 from campfire_fx.sparsity.update import Exchange, Moment, monotone
@@ -73,6 +73,7 @@ __all__ = [
     "TopK",
     "admm",
     "admm_in_turn",
+    "at_random",
     "block",
     "block_fc",
     "ck",

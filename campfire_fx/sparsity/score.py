@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 Score = Callable[[Tensor, Tensor], Tensor]
@@ -27,3 +28,9 @@ def l1(magnitudes: Tensor, sizes: Tensor) -> Tensor:
 def l2(magnitudes: Tensor, sizes: Tensor) -> Tensor:
     """Score a group by the root mean square of its magnitudes (StructADMM: the order of the L2 norms)."""
     return (magnitudes.square().sum(-1) / sizes).sqrt()
+
+
+def at_random(magnitudes: Tensor, _sizes: Tensor) -> Tensor:
+    """Score groups by chance, whatever their weights: layers of one size alike, in every process and every run."""
+    drawn = torch.rand(magnitudes.shape[:-1], generator=torch.Generator().manual_seed(magnitudes.numel()))
+    return drawn.to(magnitudes)

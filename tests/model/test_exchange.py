@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD
 
+from campfire_fx.errors import RegimeError
 from campfire_fx.masked import MaskedLayer
 from campfire_fx.model import SparseModel
 from campfire_fx.sparsity import Moment, rigl
@@ -160,6 +161,12 @@ def test_a_mask_of_ones_own_does_not_move() -> None:
     for _ in train(model, optimizer, batches(3)):
         pass
     assert torch.equal(layer(model, "conv1").mask, mine)
+
+
+@pytest.mark.parametrize("wrong", [{"period": 0}, {"period": 2.5}, {"fraction": 1.5}])
+def test_numbers_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(RegimeError, match=r"DropGrow\(period=.*the period is a number of steps from 1 up"):
+        DropGrow(**wrong)
 
 
 def test_an_unmasked_layer_forgets_it() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,9 +24,10 @@ PAGE = (Path(__file__).parents[2] / "docs" / "regimes.md").read_text(encoding="u
 @pytest.fixture(scope="module")
 def names() -> dict[str, Any]:
     """Run all Python on the page, in order, as a reader would."""
-    found: dict[str, Any] = {"model": Net(), "loader": batches(12), "campfire_fx": campfire_fx, "__name__": "page"}
+    page = sys.modules.setdefault("page", ModuleType("page"))  # dataclasses look up where they are defined
+    found = vars(page) | {"model": Net(), "loader": batches(12), "campfire_fx": campfire_fx}
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     for block in blocks:
         exec(compile(block, "docs/regimes.md", "exec", dont_inherit=True), found)
     return found
@@ -95,16 +98,28 @@ def test_swat_ends_in_an_exactly_smaller_model(names: dict[str, Any]) -> None:
     torch.testing.assert_close(slim(x), swat(x), rtol=1e-5, atol=1e-6)
 
 
+def test_the_example_of_a_whole_method_is_its_file(names: dict[str, Any]) -> None:
+    file = Path(campfire_fx.__file__).parent / "sparsity" / "regimes" / "rigl.py"
+    assert f"```python\n{file.read_text(encoding='utf-8')}```" in PAGE
+    assert len(file.read_text(encoding="utf-8").splitlines()) < 60
+    model = trained(campfire_fx.sparsify(Net(), names["rigl"](period=2), sparsity=0.6, era=(0, 3)))
+    begun = campfire_fx.sparsify(Net(), names["rigl"](period=2), sparsity=0.6, era=(0, 3))
+    begun.epoch(0)
+    masks = (model.get_submodule("conv1").mask, begun.get_submodule("conv1").mask)
+    assert not torch.equal(*masks) and masks[0].sum() == masks[1].sum()
+    assert_shrinks_exactly(model)
+
+
 def test_the_tables_name_every_regime_and_every_part() -> None:
     table = PAGE[PAGE.index("## The regimes") :]
     assert all(f"`{name}`" in table for name in REGIMES)
     parts = PAGE[: PAGE.index("## The regimes")]
-    functions = {"block", "largest", "l1", "l2", "monotone", "runs"}
+    functions = {"at_random", "block", "largest", "l1", "l2", "monotone", "runs"}
     constants = {name for name in sparsity.__all__ if name.isupper() and name != "REGIMES"}
     for name in (
         functions
         | constants
-        | {"Polynomial", "Constant", "Throughout", "Stages", "DenseMaster", "ByMomentum", "Admm"}
+        | {"Polynomial", "Constant", "Throughout", "Stages", "DenseMaster", "ByMomentum", "Admm", "Exchange"}
         | {"Cut", "Granularity", "Scope", "Regime"}
     ):
         assert re.search(rf"`{name}\b", parts), name

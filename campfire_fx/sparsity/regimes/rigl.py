@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from campfire_fx.errors import RegimeError
 from campfire_fx.sparsity.budget import ERK
 from campfire_fx.sparsity.granularity import ELEMENT
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.schedule import Throughout
 from campfire_fx.sparsity.scope import WITHIN_LAYER
+from campfire_fx.sparsity.score import at_random
 from campfire_fx.sparsity.selection import PROTECTED, Cut, lowest
 from campfire_fx.sparsity.topk import at_most
 from campfire_fx.sparsity.update import Moment, monotone
@@ -29,8 +30,12 @@ class DropGrow:
     period: int = 100
     fraction: float = 0.3
 
+    def __post_init__(self) -> None:
+        if type(self.period) is not int or self.period < 1 or not 0 <= self.fraction <= 1:
+            raise RegimeError(f"{self}: the period is a number of steps from 1 up, the fraction is in [0, 1].")
+
     def __call__(self, mask: Tensor, proposal: Tensor) -> Tensor:
-        """Take up the mask that the era begins with: see `Update`."""
+        """Take up the mask that training begins with: see `Update`."""
         return monotone(mask, proposal)
 
     def exchange(self, weight: Tensor, gradient: Tensor, mask: Tensor, moment: Moment) -> Tensor:
@@ -41,17 +46,11 @@ class DropGrow:
         return kept | _lowest((-gradient.abs()).masked_fill(kept, PROTECTED), count)
 
 
-def at_random(magnitudes: Tensor, _sizes: Tensor) -> Tensor:
-    """Score groups by chance: a layer of some shape has the same mask in every process and every run."""
-    drawn = torch.rand(magnitudes.shape[:-1], generator=torch.Generator().manual_seed(magnitudes.numel()))
-    return drawn.to(magnitudes)
+def _lowest(scores: Tensor, count: int) -> Tensor:
+    return lowest(scores.reshape(1, -1), count).view_as(scores)
 
 
 def rigl(period: int = 100) -> Regime:
     """Divide the sparsity by Erdos-Renyi-Kernel, begin with a mask drawn at random, and exchange weights in the era."""
     cut = Cut(ELEMENT, at_random, WITHIN_LAYER, at_most)
     return Regime("rigl", cut, cut, cut, schedule=Throughout, update=DropGrow(period), budget=ERK(), stem=True)
-
-
-def _lowest(scores: Tensor, count: int) -> Tensor:
-    return lowest(scores.reshape(1, -1), count).view_as(scores)
