@@ -19,9 +19,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from campfire_fx import SparseModel, export, load, sparsify  # noqa: E402
+from campfire_fx.errors import CampfireError  # noqa: E402
 from campfire_fx.measure import latencies, macs, parameters  # noqa: E402
 from campfire_fx.robustness import Normalisation, attack  # noqa: E402
-from campfire_fx.sparsity import regime_named  # noqa: E402
+from campfire_fx.sparsity import ERK, Regime, regime_named  # noqa: E402
 from campfire_fx.sparsity.assignment import check_sparsity  # noqa: E402
 from campfire_fx.train.batches import plain_batches  # noqa: E402
 from campfire_fx.train.data import ImageData, Split  # noqa: E402
@@ -41,7 +42,7 @@ class Run:
     """One network to train.
 
     Attributes:
-        method: "dense", or a regime by name.
+        method: "dense", or a regime by name; with "+erk" after it, its sparsity is divided among the layers by ERK.
         sparsity: that the regime is asked for; 0 for dense.
         seed: of initial weights and of the order and augmentation of images.
         scratch: train the slim widths that the run of the same name gave, with new weights.
@@ -106,13 +107,22 @@ def plan(methods: list[str], sparsities: list[float], seeds: list[int], *, scrat
         sparse = []
         for sparsity in sparsities:
             for method in methods:
-                fixed = regime_named(method).sparsity
+                fixed = regime_of(method).sparsity
                 sparse.append(Run(method, sparsity if fixed is None else fixed, seed))
         sparse = list(dict.fromkeys(sparse))
         runs += [Run(DENSE, 0.0, seed), *sparse]
         if scratch:
             runs += [replace(run, scratch=True) for run in sparse]
     return runs
+
+
+def regime_of(method: str) -> Regime:
+    """Return the regime of a run's method."""
+    name, _, budget = method.partition("+")
+    if budget not in {"", "erk"}:
+        raise CampfireError(f"--methods {method}: there is no budget '{budget}'. Give {name}+erk, or {name}.")
+    regime = regime_named(name)
+    return replace(regime, budget=ERK()) if budget else regime
 
 
 def execute(run: Run, budget: Budget, data: ImageData, folder: Path) -> dict[str, Any]:
@@ -144,19 +154,21 @@ def _trained(run: Run, budget: Budget, data: ImageData, folder: Path) -> tuple[n
         network = restart(network).to(memory_format=torch.channels_last)
         return network, _fitted(network, run, budget, data)
     network = budget.build()
-    build = budget.build if run.method == DENSE else partial(_sparsified, network, run, budget)
+    build = budget.build if run.method == DENSE else partial(sparsified, network, run, budget)
     cost = training_cost(build, budget.build, budget.shape, budget.recipe)
     if run.method == DENSE:
         return network, cost | _fitted(network, run, budget, data)
-    sparse = _sparsified(network, run, budget)
+    sparse = sparsified(network, run, budget)
     facts = cost | _fitted(sparse, run, budget, data)
     slim = sparse.eval().shrink()
     assert slim.verification is not None  # shrink proves unless told not to
     return slim, facts | _sparsity(sparse) | {"difference": slim.verification.difference}
 
 
-def _sparsified(network: nn.Module, run: Run, budget: Budget) -> SparseModel:
-    return sparsify(network, run.method, sparsity=run.sparsity, era=budget.recipe.era, example_inputs=_example(budget))
+def sparsified(network: nn.Module, run: Run, budget: Budget) -> SparseModel:
+    """Return a sparse copy of a dense network."""
+    regime = regime_of(run.method)
+    return sparsify(network, regime, sparsity=run.sparsity, era=budget.recipe.era, example_inputs=_example(budget))
 
 
 def _fitted(network: nn.Module, run: Run, budget: Budget, data: ImageData) -> dict[str, Any]:

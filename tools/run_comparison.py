@@ -86,7 +86,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data-name", help="what the data are called in the table (default: the folder's name)")
     parser.add_argument("--image-size", type=int, help="resize images to this side")
     parser.add_argument("--model", default="resnet8")
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), help=f"regimes (default: {' '.join(METHODS)})")
+    parser.add_argument(
+        "--methods", nargs="+", default=list(METHODS), help=f"regimes (default: {' '.join(METHODS)}); ck+erk: with ERK"
+    )
     parser.add_argument("--sparsities", nargs="+", type=float, default=[0.6, 0.8])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--epochs", type=int, default=12, help="of every network")

@@ -63,6 +63,8 @@ def test_a_comparison_that_was_stopped_goes_on(
 
     status, text = call("--epochs 2")
     assert status == 2 and "its recipe was" in text and "Give another --output" in text
+    status, text = call("--methods ck+er")
+    assert status == 2 and "there is no budget 'er'. Give ck+erk, or ck." in text
     status, text = call("--sparsities 60")
     assert status == 2 and "60.0 is outside [0, 1)" in text
 
@@ -117,6 +119,16 @@ def test_dense_comes_first_and_a_fixed_sparsity_runs_once(tool: Any) -> None:
     assert labels[:4] == ["dense", "ck 60 %", "2:4 50 %", "ck 80 %"]
     assert labels[4:7] == [f"{label}, slim from scratch" for label in labels[1:4]]
     assert labels[7:] == labels[:7], "the second seed begins when the first has finished"
+
+
+def test_a_method_can_have_a_budget(tool: Any) -> None:
+    runs = importlib.import_module("comparison_runs")
+    (_, run) = tool.plan(["combined+erk"], [0.7], [0], scratch=False)
+    budget = runs.Budget("digits", "resnet8", (1, 8, 8), 10, tool.recipe_for("digits", epochs=2))
+    layers = {row.name: row for row in runs.sparsified(budget.build(), run, budget).finalize().sparsity().layers}
+    small, large = layers["layer1.0.conv1"].true, layers["layer3.0.conv2"].true
+    assert small < 0.6 and large > 0.7
+    assert run.name == "combined+erk-70-seed0"
 
 
 def test_runs_of_before_a_recipe_had_a_value_are_of_its_default(tool: Any) -> None:
