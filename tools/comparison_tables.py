@@ -34,7 +34,7 @@ class Row:
     """One method at one sparsity, over the seeds that have finished.
 
     Attributes:
-        label: its name, made of the method, the sparsity and whether it is slim widths from scratch.
+        label: its name, made of the method, the sparsity asked for and whether it is slim widths from scratch.
         seeds: which have finished.
         accuracy: on the test images, a share.
         less: its accuracy less that of the dense runs of the same seeds, in points, on the same images, and half of
@@ -47,6 +47,7 @@ class Row:
 
     label: str
     method: str
+    sparsity: float
     scratch: bool
     seeds: tuple[int, ...]
     accuracy: Spread
@@ -84,6 +85,7 @@ def _row(label: str, members: list[tuple[Run, dict[str, Any]]], dense: dict[int,
     return Row(
         label=label,
         method=runs[0].method,
+        sparsity=runs[0].sparsity,
         scratch=runs[0].scratch,
         seeds=tuple(run.seed for run in runs),
         accuracy=spread([facts["accuracy"] for facts in found]),
