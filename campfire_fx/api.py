@@ -44,6 +44,7 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
     window_cap: int | None = None,
     ck_scope: str = "layer",
     period: int | None = None,
+    rho: float | None = None,
     dead_norm: str = "zero",
 ) -> SparseModel:
     """Return a copy of a model that trains sparse; the model given is not touched.
@@ -76,6 +77,8 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
             "channel", which keeps as many kernels for every one.
         period: steps of the optimizer, for the SWAT regimes between two computations of the thresholds (None: 10), for
             "rigl" between two exchanges of weights (None: 100).
+        rho: for the ADMM regimes: how strongly weights are drawn to where they will be; None: 0.03. It grows by 1.3
+            with every epoch.
         dead_norm: "zero" also zeroes the BatchNorm channel (weight, bias, running mean) and the convolution's bias
             behind a filter that dies, so that training sees the channel as the zero it will be; "keep" leaves
             them, and shrinking folds the constant that remains. Norms behind layers whose weights can come
@@ -90,7 +93,7 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
         RegimeError: the regime is unknown, or a number is out of range.
     """
     settings = Settings(
-        regime=as_regime(regime, window_cap=window_cap, ck_scope=ck_scope, period=period),
+        regime=as_regime(regime, window_cap=window_cap, ck_scope=ck_scope, period=period, rho=rho),
         sparsity=check_sparsity(sparsity, "sparsify"),
         era=check_era(era, "sparsify"),
         exponent=exponent,
@@ -100,6 +103,7 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
         overrides=overrides or {},
     )
     settings.regime.schedule(*settings.era, exponent)  # says what is wrong with them before anything is done
+    _check_switches(prune_1x1=prune_1x1, prune_stem=False if prune_stem is None else prune_stem, prune_fc=prune_fc)
     if dead_norm not in ("zero", "keep"):
         raise RegimeError(f"dead_norm: '{dead_norm}' is not known. Use 'zero' or 'keep'.")
     copied = private_copy(model)
@@ -122,6 +126,13 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
     )
     arrange(captured.module, training.course)
     return dress(captured.module, SparseModel, {"_training": training})
+
+
+def _check_switches(**switches: object) -> None:
+    """Raise if a switch is no bool: words would all count as on."""
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            raise RegimeError(f"{name}: {value!r} is neither True nor False. Give one of them.")
 
 
 def _require_layers(model: nn.Module, regime: Regime, insertion: Insertion) -> None:

@@ -15,6 +15,7 @@ import typer
 
 from campfire_fx.cli.tables import outcome_table, recipe_table, reloaded_table
 from campfire_fx.cli.terminal import console, epochs_listed, era_span, errors, show
+from campfire_fx.cli.wishes import SETTINGS, wishes
 from campfire_fx.report.numbers import percent, plural
 from campfire_fx.train import job, keeper
 from campfire_fx.train.data import NAMES, ImageData, Where, open_data
@@ -99,8 +100,8 @@ def train_command(
     regime: Annotated[
         str | None,
         typer.Option(
-            help="combined, window, ck, inter-epoch, filter, fine-fc, block-fc, unstructured, N:M as 2:4, or ADMM as "
-            "admm-filter (channel, column, kernel, unstructured, column-filter).",
+            help="combined, window, ck, inter-epoch, filter, fine-fc, block-fc, unstructured, N:M as 2:4; swat-u (erk,"
+            " m, structured); rigl; or admm-filter (channel, column, kernel, unstructured, column-filter).",
             show_default=_of_recipe(_REGIME),
         ),
     ] = None,
@@ -108,6 +109,23 @@ def train_command(
         float | None,
         typer.Option(
             help="Share of the weights of each layer to remove, in [0, 1).", show_default=_of_recipe(str(_SPARSITY))
+        ),
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="PATTERN=SPARSITY for layers whose path matches, as 'layer1.*=0.4'; 0 leaves them dense. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help=f"Another argument of `sparsify`, as prune_stem=true or dead_norm=keep: {', '.join(SETTINGS)}."
+            " Repeatable.",
+            show_default=False,
         ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs for each network.", show_default="the data set's")] = None,
@@ -251,6 +269,7 @@ def train_command(
         keeper.every(checkpoint_every),
         tensorboard,
         data_root,
+        wishes(setting or (), override or ()),
     )
     asked = {"device": device.value, "workers": workers, "threads": threads, "as_json": as_json}
     _train(data, where, plan, settings, **asked)

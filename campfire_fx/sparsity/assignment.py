@@ -142,18 +142,21 @@ def _rule(layer: LayerFacts, regime: Regime, settings: Settings) -> tuple[Rule |
 
 
 def as_regime(
-    regime: object, *, window_cap: int | None = None, ck_scope: str = "layer", period: int | None = None
+    regime: object,
+    *,
+    window_cap: int | None = None,
+    ck_scope: str = "layer",
+    period: int | None = None,
+    rho: float | None = None,
 ) -> Regime:
     """Return a regime given by name, with its settings, or as a composition, which has its own."""
     if isinstance(regime, str):
-        return regime_named(regime, window_cap=window_cap, ck_scope=ck_scope, period=period)
+        return regime_named(regime, window_cap=window_cap, ck_scope=ck_scope, period=period, rho=rho)
     if isinstance(regime, Regime):
-        if window_cap is not None:
-            refuse_setting("window_cap", regime.name)
-        if ck_scope != "layer":
-            refuse_setting("ck_scope", regime.name)
-        if period is not None:
-            refuse_setting("period", regime.name)
+        scope = None if ck_scope == "layer" else ck_scope
+        given = (("window_cap", window_cap), ("ck_scope", scope), ("period", period), ("rho", rho))
+        for setting in (name for name, value in given if value is not None):
+            refuse_setting(setting, regime.name)
         return regime
     raise RegimeError(f"regime: {regime!r} is neither a name nor a Regime. Give a name, as 'combined'.")
 

@@ -28,7 +28,7 @@ class Checkpoint:
         model: its name, as `build_model` takes it.
         options: arguments of `build_model`.
         shape: of an input, (N, C, H, W).
-        sparse: arguments of `sparsify` (regime, sparsity, era); None for a dense model.
+        sparse: arguments of `sparsify`, all of them plain data; None for a dense model.
         state: its `state_dict`.
     """
 

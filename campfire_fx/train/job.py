@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import importlib.util
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ class Settings:
         interval: how often a run checkpoint is written.
         tensorboard: whether TensorBoard's files are written.
         data_root: where data sets known by name lie; only noted.
+        wishes: other arguments of `sparsify`, as plain data.
     """
 
     model: str
@@ -68,6 +69,7 @@ class Settings:
     interval: Every = USUAL
     tensorboard: bool = False
     data_root: Path = Path("data")
+    wishes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run(settings: Settings, data: ImageData, recipe: Recipe, *, show: Show, host: Host | None = None) -> Outcome:
@@ -90,7 +92,7 @@ def run(settings: Settings, data: ImageData, recipe: Recipe, *, show: Show, host
     torch.manual_seed(settings.seed)
     dense = build_model(settings.model, **options)
     example = torch.randn(1, *data.shape)
-    wishes: dict[str, Any] = {"regime": settings.regime, "sparsity": settings.sparsity, "era": recipe.era}
+    wishes = {"regime": settings.regime, "sparsity": settings.sparsity, "era": recipe.era, **settings.wishes}
 
     networks: dict[str, nn.Module] = {"dense": dense}
     if settings.networks != "dense":
@@ -123,6 +125,7 @@ def _own_host(settings: Settings, data: ImageData, recipe: Recipe, host: Host) -
         "classes": data.classes,
         "images": len(data.train),
         "shape": data.shape,
+        "settings": dict(settings.wishes) or None,  # as it was before there were any
         **asdict(recipe),
     }
     keeper = Keeper(settings.folder, facts, settings.interval)
@@ -190,7 +193,7 @@ def _reload(path: Path, expected: torch.Tensor, found: torch.Tensor) -> Reloaded
 
 def _noted(settings: Settings, data: ImageData, recipe: Recipe, host: Host) -> dict[str, Any]:
     """Return what a reader of the results may want to know of how they came about."""
-    names = ("model", "networks", "regime", "sparsity", "residual", "seed")
+    names = ("model", "networks", "regime", "sparsity", "residual", "seed", "wishes")
     told = {"data": data.name, "data_root": str(settings.data_root), "image_size": data.shape[-1]}
     told |= {name: getattr(settings, name) for name in names}
     return told | {"processes": host.ranks.count, "recipe": asdict(recipe)}

@@ -177,3 +177,37 @@ def test_a_recipe_trains_its_own_data(run, folder: Path, tmp_path: Path) -> None
     (checkpoint,) = (tmp_path / "here/checkpoints").iterdir()
     facts = torch.load(checkpoint, weights_only=True)["facts"]
     assert (facts["optimizer"], facts["drops"], facts["batch"]) == ("adam", (30,), 64)
+
+
+@pytest.mark.slow
+def test_regimes_have_their_settings_on_the_command_line(run, tmp_path) -> None:
+    options = ["--epochs", 2, "--era", "0:1", "--batch", 512, "--networks", "sparse", "--formats", "safetensors"]
+    wishes = ["--override", "layer1.*=0.5", "--override", "fc=0", "--set", "rho=0.1", "--set", "prune_stem=true"]
+    result = run("train", *options, "--regime", "admm-filter", *wishes, "--output", "here", "--json")
+    assert result.exit_code == 0, result.stderr
+    told = json.loads(result.stdout)["settings"]["wishes"]
+    assert told == {"overrides": {"layer1.*": 0.5, "fc": 0}, "rho": 0.1, "prune_stem": True}
+    sparse = restore(read(tmp_path / "here" / "sparse.ckpt"))
+    layers = {row.name: row for row in sparse.sparsity().layers}
+    assert layers["conv1"].true > 0.5 and layers["layer1.0.conv1"].true == pytest.approx(0.5)
+
+    again = run("train", *options, "--regime", "admm-filter", "--output", "here", "--resume", "auto")
+    assert again.exit_code == 2 and "its run had settings {'rho': 0.1" in again.stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--set", "priod=3"], "there is no 'priod'. Did you mean 'period'? There are exponent, prune_1x1"),
+        (["--set", "nonsense"], "--set nonsense: it is not of the form NAME=VALUE"),
+        (["--override", "layer1.*"], "--override layer1.*: it is not of the form PATTERN=SPARSITY"),
+        (["--override", "layer9=0.3"], "no layer has such a path"),
+        (["--set", "window_cap=abc"], "a cap of 'abc' non-zeros is no whole number"),
+        (["--set", "prune_stem=maybe"], "prune_stem: 'maybe' is neither True nor False"),
+        (["--set", "rho=0.1"], "rho: regime 'combined' takes none. Use it with 'admm-filter'"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(run, words: list[str], told: str) -> None:
+    result = run("train", "--epochs", 1, "--networks", "sparse", *words)
+    assert result.exit_code != 0
+    assert told in " ".join(result.stderr.replace("│", " ").split())

@@ -51,7 +51,7 @@ REGIMES: dict[str, Callable[..., Regime]] = {
 
 _CK_SCOPES = {"layer": WITHIN_LAYER, "channel": WITHIN_CHANNEL}
 # Parameters of the functions: what `sparsify` calls them.
-_SETTINGS = {"cap": "window_cap", "scope": "ck_scope", "period": "period"}
+_SETTINGS = {"cap": "window_cap", "scope": "ck_scope", "period": "period", "rho": "rho"}
 # What others call them: for the hint alone, one word for one idea.
 _OTHERWISE = {
     "magnitude": "unstructured",
@@ -64,7 +64,12 @@ _OTHERWISE = {
 
 
 def regime_named(
-    name: str, *, window_cap: int | None = None, ck_scope: str = "layer", period: int | None = None
+    name: str,
+    *,
+    window_cap: int | None = None,
+    ck_scope: str = "layer",
+    period: int | None = None,
+    rho: float | None = None,
 ) -> Regime:
     """Return the regime of a name, with the settings of its paper; "2:4" and the like are N:M regimes.
 
@@ -72,7 +77,9 @@ def regime_named(
         name: one of `REGIMES`, or "N:M" in numbers.
         window_cap: the most non-zeros a kernel may keep, for the regimes that close windows.
         ck_scope: "layer" or "channel": what kernels are ranked in, for the regimes that rank them.
-        period: steps between two computations of a threshold, for the regimes with dense master weights.
+        period: steps between two computations of a threshold, for the regimes with dense master weights; between two
+            exchanges of weights, for those that drop and grow.
+        rho: of the penalty, for the regimes by ADMM.
 
     Raises:
         RegimeError: no such regime, and names the nearest; or it takes no such setting.
@@ -84,8 +91,7 @@ def regime_named(
         raise RegimeError(f"ck_scope: '{ck_scope}' is not known. Use {' or '.join(map(repr, _CK_SCOPES))}.")
     if ck_scope != "layer":
         settings["scope"] = _CK_SCOPES[ck_scope]
-    if period is not None:
-        settings["period"] = period
+    settings |= {name: value for name, value in (("period", period), ("rho", rho)) if value is not None}
     if ratio := re.fullmatch(r"(\d+):(\d+)", name):
         return _composed(name, partial(n_of_m, int(ratio[1]), int(ratio[2])), settings)
     if name in REGIMES:

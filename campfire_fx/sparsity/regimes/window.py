@@ -51,8 +51,7 @@ def window(cap: int | None = None) -> Regime:
 
 
 def check_cap(regime: str, cap: int | None) -> None:
-    """Raise a RegimeError if a cap on non-zeros leaves nothing."""
-    if cap is not None and cap < 1:
-        raise RegimeError(
-            f"regime '{regime}': a cap of {cap} non-zeros leaves nothing of a kernel. Give 1 or more, or None."
-        )
+    """Raise a RegimeError if a cap on non-zeros is no number of them, or leaves nothing."""
+    if cap is not None and (type(cap) is not int or cap < 1):
+        wrong = "leaves nothing of a kernel" if type(cap) is int else "is no whole number"
+        raise RegimeError(f"regime '{regime}': a cap of {cap!r} non-zeros {wrong}. Give 1 or more, or None.")

@@ -1,0 +1,51 @@
+"""Wishes: arguments of `sparsify` as words of a command line."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from campfire_fx.api import sparsify
+
+_ELSEWHERE = {"model", "regime", "sparsity", "era", "example_inputs", "overrides"}  # have options of their own
+SETTINGS = tuple(name for name in inspect.signature(sparsify).parameters if name not in _ELSEWHERE)
+
+
+def wishes(settings: Sequence[str], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return arguments of `sparsify` from NAME=VALUE and, for single layers, PATTERN=SPARSITY."""
+    found: dict[str, Any] = {}
+    for text in settings:
+        name, value = _parted(text, "--set", "NAME=VALUE, as window_cap=2")
+        if name not in SETTINGS:
+            near = difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0.0)[0]
+            raise typer.BadParameter(f"--set {text}: there is no '{name}'. Did you mean '{near}'? {_all()}")
+        found[name] = _plain(value)
+    layers = {}
+    for text in overrides:
+        pattern, value = _parted(text, "--override", "PATTERN=SPARSITY, as 'layer1.*=0.4'")
+        layers[pattern] = _plain(value)
+    return found | ({"overrides": layers} if layers else {})
+
+
+def _parted(text: str, option: str, form: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise typer.BadParameter(f"{option} {text}: it is not of the form {form}.")
+    return name.strip(), value.strip()
+
+
+def _plain(value: str) -> Any:
+    """Return a number, true or false as such, and everything else as text; `sparsify` says what it cannot take."""
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _all() -> str:
+    return f"There are {', '.join(SETTINGS)}."
