@@ -110,6 +110,7 @@ def run_rank(rank: int, folder: str) -> None:
             "filter": _sharded(sgd, share, "filter"),
             "admm": _sharded(sgd, share, "admm-filter"),
             "ddp-admm": _replicated(share, "admm-filter"),
+            "exchange": _sharded(sgd, share, "rigl"),
         }
         torch.save(found, Path(folder) / f"{rank}.pt")
 

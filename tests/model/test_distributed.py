@@ -21,6 +21,7 @@ RUNS: dict[str, tuple[Make, str]] = {
     "filter": (sgd, "filter"),
     "admm": (sgd, "admm-filter"),
     "ddp-admm": (sgd, "admm-filter"),
+    "exchange": (sgd, "rigl"),
 }
 SHARDED = [name for name in RUNS if not name.startswith("ddp")]
 
