@@ -78,7 +78,8 @@ def _row(label: str, members: list[tuple[Run, dict[str, Any]]], dense: dict[int,
     runs, found = [run for run, _ in members], [facts for _, facts in members]
     for run, facts in members:
         known = {ratio: name for ratio, name in _RATIOS.items() if name in facts}
-        facts |= {r: 1.0 if run.method == DENSE else facts[n] / facts[f"dense_{n}"] for r, n in known.items()}
+        dense_itself = run.method == DENSE or facts["same_as"] is not None
+        facts |= {r: 1.0 if dense_itself else facts[n] / facts[f"dense_{n}"] for r, n in known.items()}
     attacks = [facts["fgsm"] or {} for facts in found]
     epsilons = [epsilon for epsilon in attacks[0] if all(epsilon in attack for attack in attacks)]
     pairs = [(facts, dense[run.seed]) for run, facts in members if run.seed in dense and run.method != DENSE]

@@ -82,6 +82,9 @@ def check_table(folder: Path, names: list[str]) -> None:
     dense, slim, scratch = (rows[name] for name in ("dense", "ck 60 %", "ck 60 %, slim from scratch"))
     assert slim["parameters"] == scratch["parameters"] and int(slim["nonzero"]) < 0.5 * int(dense["parameters"])
     assert float(slim["difference"]) < 1e-5
+    assert float(slim["step_ratio"]) > 0.3 and 0.9 < float(slim["peak_ratio"]) < 1.5
+    assert float(dense["step_ratio"]) == float(dense["peak_ratio"]) == 1
+    assert float(rows["2:4 50 %, slim from scratch"]["latency_ratio"]) == 1, "it is the dense network"
     assert rows["2:4 50 %, slim from scratch"]["same_as"] == "1", "2:4 kills no channel: its widths are the dense ones"
     assert 0 < float(slim["fgsm_8/255"]) <= float(slim["fgsm_2/255"]) <= float(slim["accuracy"])
     markdown = (folder / "comparison.md").read_text()
