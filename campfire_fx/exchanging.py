@@ -16,10 +16,11 @@ from campfire_fx.sparsity.update import Exchange, Moment
 
 def open_gradients(model: nn.Module, course: Course) -> None:
     """Leave the gradients of the layers whole that exchange weights before the next step, and of no others."""
-    for name in course.exchanging():
-        due = course.exchange_due(name)
-        for layer in layers_sharing(model, find_layer(model, name, course.assignments)):
-            layer.whole_gradient = due
+    for name, update in course.exchanging().items():
+        layer, due = find_layer(model, name, course.assignments), course.exchange_due(name, update)
+        if layer.whole_gradient != due:  # seldom, and this is asked in every step
+            for sharing in layers_sharing(model, layer):
+                sharing.whole_gradient = due
 
 
 @torch.no_grad()
@@ -34,14 +35,14 @@ def exchange(model: nn.Module, course: Course, parameters: Iterable[Tensor]) -> 
         parameters: only these.
     """
     held = {id(parameter) for parameter in parameters}
-    named = {name: find_layer(model, name, course.assignments) for name in course.exchanging()}
-    due = {name: layer for name, layer in named.items() if layer.whole_gradient and id(layer.weight) in held}
+    named = [(find_layer(model, n, course.assignments), u, n) for n, u in course.exchanging().items()]
+    due = [found for found in named if found[0].whole_gradient and id(found[0].weight) in held]
     if due:
         reshard(model.modules())
-    for name, layer in due.items():
+    for layer, update, name in due:
         gradient = None if layer.weight.grad is None else whole(layer.weight.grad)
         if gradient is not None and bool(torch.isfinite(gradient).all()):
-            mask = _exchanged(layer, course.exchanging()[name], gradient, course.moment(name))
+            mask = _exchanged(layer, update, gradient, course.moment(name))
             for sharing in layers_sharing(model, layer):
                 sharing.whole_gradient = False
             set_mask(model, layer, mask)

@@ -86,11 +86,11 @@ class Course:
         ruled = (a for a in self.assignments.values() if a.rule is not None)
         return {a.name: a.update for a in ruled if exchanges(a.update)}
 
-    def exchange_due(self, name: str) -> bool:
+    def exchange_due(self, name: str, update: Exchange) -> bool:
         """Say whether weights of an exchanging layer change places right before the next optimizer step."""
-        schedule, period = self.assignments[name].schedule, self.exchanging()[name].period
+        schedule = self.assignments[name].schedule
         in_era = schedule.start <= self.epoch < schedule.end and not self.frozen and name not in self.own
-        return in_era and self.updates > 0 and self.updates % period == 0
+        return in_era and self.updates > 0 and self.updates % update.period == 0
 
     def moment(self, name: str) -> Moment:
         """Return how far a layer's era has come."""

@@ -101,7 +101,7 @@ def test_gradients_are_whole_only_before_an_exchange_and_the_step_sees_the_new_m
     assert not conv.whole_gradient
 
 
-def test_a_loop_without_attach_does_the_same() -> None:
+def test_a_loop_without_attach_exchanges_as_often() -> None:
     expected, _ = trained(12)
     model = sparse(rigl(PERIOD), era=ERA, sparsity=0.6)
     optimizer = SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=1e-3)
@@ -165,7 +165,7 @@ def test_a_mask_of_ones_own_does_not_move() -> None:
 
 @pytest.mark.parametrize("wrong", [{"period": 0}, {"period": 2.5}, {"fraction": 1.5}])
 def test_numbers_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(RegimeError, match=r"DropGrow\(period=.*the period is a number of steps from 1 up"):
+    with pytest.raises(RegimeError, match=r"DropGrow\(period=.*give a period of 1 step or more"):
         DropGrow(**wrong)
 
 

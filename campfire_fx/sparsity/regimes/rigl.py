@@ -23,8 +23,7 @@ from campfire_fx.sparsity.update import Moment, monotone
 class DropGrow:
     """Every `period` steps the smallest weights of a layer die, and as many of largest gradient grow, from zero.
 
-    What just died may grow again, and then keeps its weight. The `fraction` of the living ones that die falls to 0
-    along half a cosine over the era (section 3 of the paper).
+    What just died may grow again, and keeps its weight then. The `fraction` falls to 0 along half a cosine (section 3).
     """
 
     period: int = 100
@@ -32,7 +31,7 @@ class DropGrow:
 
     def __post_init__(self) -> None:
         if type(self.period) is not int or self.period < 1 or not 0 <= self.fraction <= 1:
-            raise RegimeError(f"{self}: the period is a number of steps from 1 up, the fraction is in [0, 1].")
+            raise RegimeError(f"{self}: give a period of 1 step or more, a fraction in [0, 1].")
 
     def __call__(self, mask: Tensor, proposal: Tensor) -> Tensor:
         """Take up the mask that training begins with: see `Update`."""
@@ -40,8 +39,8 @@ class DropGrow:
 
     def exchange(self, weight: Tensor, gradient: Tensor, mask: Tensor, moment: Moment) -> Tensor:
         """Return the next mask (K, C, P), with as many weights: see `Exchange`."""
-        share = self.fraction / 2 * (1 + math.cos(math.pi * moment.progress))
-        count = min(int(share * mask.sum()), int((~mask).sum()))
+        count = int(self.fraction / 2 * (1 + math.cos(math.pi * moment.progress)) * mask.sum())
+        count = min(count, int((~mask).sum()))
         kept = mask & ~_lowest(weight.abs().masked_fill(~mask, PROTECTED), count)
         return kept | _lowest((-gradient.abs()).masked_fill(kept, PROTECTED), count)
 
@@ -51,6 +50,10 @@ def _lowest(scores: Tensor, count: int) -> Tensor:
 
 
 def rigl(period: int = 100) -> Regime:
-    """Divide the sparsity by Erdos-Renyi-Kernel, begin with a mask drawn at random, and exchange weights in the era."""
+    """Divide the sparsity by Erdos-Renyi-Kernel, begin with a mask drawn at random, and exchange weights in the era.
+
+    Raises:
+        RegimeError: the period is not a whole number from 1 up.
+    """
     cut = Cut(ELEMENT, at_random, WITHIN_LAYER, at_most)
     return Regime("rigl", cut, cut, cut, schedule=Throughout, update=DropGrow(period), budget=ERK(), stem=True)
