@@ -53,11 +53,24 @@ class _StandIn(type):
     def __subclasscheck__(cls, subclass: type) -> bool:
         return issubclass(_real(subclass), cls.real)
 
+    def __getattr__(cls, name: str) -> Any:
+        return getattr(cls.real, name)
+
     def __eq__(cls, other: object) -> bool:
         return other is cls or other is cls.real
 
     def __hash__(cls) -> int:
         return hash(cls.real)
+
+
+class _TypeStandIn(_StandIn):
+    """Metaclass of the stand-in for `type`: the type of a proxy is that of its example."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        if len(args) != 1:
+            return type(*args, **kwargs)
+        kind = type(args[0].example) if isinstance(args[0], ExampleProxy) else type(args[0])
+        return _STAND_INS.get(kind, kind)
 
 
 class _VariableStandIn(_StandIn):
@@ -72,7 +85,9 @@ def _stand_in(real: type, meta: type[_StandIn] = _StandIn) -> _StandIn:
 
 
 _INT, _FLOAT, _SIZE, _FINFO = (_stand_in(real) for real in (int, float, torch.Size, torch.finfo))
-_STAND_INS: dict[type, type] = {int: _INT, float: _FLOAT}
+_TYPE = _stand_in(type, _TypeStandIn)
+# What the type of a value is, where code knows that type by the stand-in.
+_STAND_INS: dict[type, type] = {int: _INT, float: _FLOAT, type: _TYPE, torch.Size: _SIZE, torch.finfo: _FINFO}
 
 
 def _real(kind: Any) -> Any:
@@ -85,11 +100,22 @@ def _isinstance(value: Any, kind: Any) -> bool:
     return isinstance(value.example if isinstance(value, ExampleProxy) else value, _real(kind))
 
 
-def _type(*args: Any) -> Any:
-    if len(args) != 1:
-        return type(*args)
-    kind = type(args[0].example) if isinstance(args[0], ExampleProxy) else type(args[0])
-    return _STAND_INS.get(kind, kind)
+def _jit_isinstance(isinstance_of_torch: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+    """Return `torch.jit.isinstance`, which also looks into containers, made to see the examples of proxies."""
+
+    @functools.wraps(isinstance_of_torch)
+    def call(value: Any, kind: Any) -> bool:
+        return isinstance_of_torch(_with_examples(value), _real(kind))
+
+    return call
+
+
+def _with_examples(value: Any) -> Any:
+    if isinstance(value, ExampleProxy):
+        return value.example
+    if type(value) is dict:
+        return {key: _with_examples(item) for key, item in value.items()}
+    return type(value)(map(_with_examples, value)) if type(value) in (tuple, list) else value
 
 
 def _len(value: Any) -> Any:
@@ -173,8 +199,11 @@ def install(patches: Patches, tracer: ExampleTracer) -> None:
     patches.put(vars(torch.utils.checkpoint), "checkpoint", replaced[id(checkpoint)])
     for name in _TENSOR_METHODS:
         patches.put(torch.Tensor, name, _tensor_method(name, getattr(torch.Tensor, name)))
+    replaced.update({id(torch.Size): _SIZE, id(torch.finfo): _FINFO})
     patches.put(vars(torch), "Size", _SIZE)
     patches.put(vars(torch), "finfo", _FINFO)
+    replaced[id(torch.jit.isinstance)] = asks_in_jit = _jit_isinstance(torch.jit.isinstance)
+    patches.put(vars(torch.jit), "isinstance", asks_in_jit)
     replaced[id(torch.autograd.Variable)] = variable = _stand_in(torch.autograd.Variable, _VariableStandIn)
     patches.put(vars(torch.autograd), "Variable", variable)
     patches.put(vars(torch), "is_tensor", lambda value: _isinstance(value, torch.Tensor))
@@ -188,7 +217,7 @@ def install(patches: Patches, tracer: ExampleTracer) -> None:
 def _install_in_namespaces(patches: Patches, tracer: ExampleTracer, replaced: dict[int, Any]) -> None:
     """Replace what the user's code knows by a name of its own: builtins, and functions it imported one by one."""
     built_in: dict[str, Any] = {name: _symbolic(getattr(builtins, name)) for name in ("max", "min", "round", "pow")}
-    built_in.update(int=_INT, float=_FLOAT, isinstance=_isinstance, type=_type, len=_len)
+    built_in.update(int=_INT, float=_FLOAT, isinstance=_isinstance, type=_TYPE, len=_len)
     for scope, names in tracer.survey.namespaces.values():
         for name in names:
             value = scope.get(name, _MISSING)

@@ -20,26 +20,47 @@ def namespaces(modules: Iterable[nn.Module]) -> dict[int, tuple[dict[str, Any], 
     """
     found: dict[int, tuple[dict[str, Any], set[str]]] = {}
     seen: set[int] = set()
+    known: set[int] = set()
     pending = list(_entry_points(modules))
     while pending:
         function = pending.pop()
         if id(function.__code__) in seen or not _is_users(function):
             continue
         seen.add(id(function.__code__))
-        names = _names(function.__code__)
+        pending.extend(_in_closure(function))
         scope = function.__globals__
+        if _is_of_library(scope.get("__name__")):  # a decorator of torch's goes by the name of what it decorates
+            continue
+        names = _names(function.__code__)
         found.setdefault(id(scope), (scope, set()))[1].update(names)
-        for cell in function.__closure__ or ():
-            try:
-                pending.extend(_functions(cell.cell_contents))
-            except ValueError:  # an empty cell
-                continue
-        for name in names:
-            value = scope.get(name)
-            pending.extend(_functions(value))
-            if isinstance(value, ModuleType) and _is_users(value):
-                pending.extend(f for other in names for f in _functions(vars(value).get(other)))
+        for value in _mentioned(scope, names):
+            if id(value) not in known:
+                known.add(id(value))
+                pending.extend(_functions(value))
     return found
+
+
+def _in_closure(function: FunctionType) -> Iterator[FunctionType]:
+    for cell in function.__closure__ or ():
+        try:
+            yield from _functions(cell.cell_contents)
+        except ValueError:  # an empty cell
+            continue
+
+
+def _mentioned(scope: dict[str, Any], names: Iterable[str]) -> Iterator[Any]:
+    """Yield what code may reach by these names: in its namespace, and in modules that it knows or imports."""
+    package = scope.get("__package__")
+    namespaces = [scope]
+    for space in namespaces:  # which grows on the way
+        for name in names:
+            value = space.get(name)
+            if value is None and space is scope:  # `from .blocks import f` inside of a function
+                value = sys.modules.get(name) or sys.modules.get(f"{package}.{name}")
+            if not isinstance(value, ModuleType):
+                yield value
+            elif _is_users(value) and all(vars(value) is not other for other in namespaces):
+                namespaces.append(vars(value))
 
 
 def _entry_points(modules: Iterable[nn.Module]) -> Iterator[FunctionType]:
@@ -65,13 +86,18 @@ def _functions(value: Any) -> Iterable[FunctionType]:
         return _functions(value.__func__)
     if isinstance(value, functools.partial):
         return _functions(value.func)
+    if type(value) in (dict, list, tuple):  # a table of functions, classes, or objects that are called
+        items = value.values() if type(value) is dict else value
+        return [function for item in items if callable(item) for function in _functions(item)]
     wrapped = getattr(value, "__wrapped__", getattr(value, "_torchdynamo_inline", None)) if callable(value) else None
-    return (wrapped,) if isinstance(wrapped, FunctionType) else ()
+    if isinstance(wrapped, FunctionType):
+        return (wrapped,)
+    return () if isinstance(value, nn.Module) else _functions(type(value))
 
 
 def _methods(cls: type) -> Iterator[FunctionType]:
     # Subclasses too: which of them a class hands out is decided as the code runs.
-    for parent in {*cls.__mro__, *cls.__subclasses__()}:
+    for parent in {*cls.__mro__, *type.__subclasses__(cls)}:
         if _is_users(parent):
             for value in vars(parent).values():
                 value = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
@@ -83,7 +109,11 @@ def _methods(cls: type) -> Iterator[FunctionType]:
 
 def _is_users(thing: Any) -> bool:
     module = thing.__name__ if isinstance(thing, ModuleType) else getattr(thing, "__module__", None)
-    return isinstance(module, str) and module.partition(".")[0] not in _NOT_USERS
+    return isinstance(module, str) and not _is_of_library(module)
+
+
+def _is_of_library(module: Any) -> bool:
+    return isinstance(module, str) and module.partition(".")[0] in _NOT_USERS
 
 
 @functools.lru_cache(maxsize=4096)

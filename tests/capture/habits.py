@@ -609,3 +609,70 @@ class Wrapper(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.encoder(self.inner(x).flatten(2).mT)
+
+
+class AskedInJit(Base):
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        if torch.jit.isinstance(y, Tensor) and torch.jit.isinstance([x, y], list[Tensor]):
+            y = torch.cat([y, y.relu()], 1)
+        if torch.jit.isinstance(y, int) or torch.jit.isinstance({"y": y}, dict[str, int]):
+            raise TypeError
+        return y * 2 if torch.jit.isinstance(x.shape[1], int) else y
+
+
+@torch.compiler.disable
+def told_by_type(x: Tensor) -> Tensor:
+    return x * 2 if "Tensor" in type(x).__name__ else x
+
+
+class AsksForTypes(Base):
+    """`type` itself is a name that code asks with, asks for, and reads from; so are the types that it finds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.LayerNorm(4)
+        self.act: Any = nn.ReLU
+
+    def forward(self, x: Tensor) -> Tensor:
+        act = self.act() if isinstance(self.act, type) and not isinstance(x, type) else self.act
+        x = self.layer(act(self.conv(x)).movedim(1, -1)).movedim(-1, 1)
+        assert type(x) is Tensor and type(x.shape) is torch.Size and type(x.shape[0]) is int and type(nn.ReLU) is type
+        made = type("Made", (), {"factor": 3})
+        assert int.from_bytes(b"a", "big") == 97 and float.fromhex("0x1p0") == 1
+        return torch.true_divide(told_by_type(x), 2) * made.factor
+
+
+class Named(type):
+    """A metaclass; `Helped` is within reach of a forward."""
+
+
+class Helped(metaclass=Named):
+    pass
+
+
+class WithMetaclass(Base):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) if isinstance(Helped, Named) and type(Helped) is Named else x
+
+
+def squared(x: Any) -> Any:
+    return x * x if isinstance(x, Tensor) else x
+
+
+class Tabled:
+    def __call__(self, x: Any) -> Any:
+        return x + 1 if isinstance(x, Tensor) else x
+
+
+TABLE = {"squared": squared, "tabled": Tabled()}
+
+
+class FunctionsInTables(Base):
+    def forward(self, x: Tensor) -> Tensor:
+        from tests.capture.checks import doubled
+
+        x = self.conv(x)
+        for name in ("squared", "tabled"):
+            x = TABLE[name](x)
+        return doubled(x)

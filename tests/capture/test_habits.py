@@ -13,7 +13,8 @@ FREE = (
     "BranchOnSize Unpack SamePadding IntOfSize SetItems Fold Outputs Recurrent Copies Factories RandomOperations "
     "OwnDropout StoresState CountsCalls InPlace SizesInPlace Views Checkpointed OwnFunctions CachedHelpers Strings "
     "Arithmetic Dimensions Scripting NoGradient PlainTensors Shared Hooked Wrapped ZooStyle Parametrised PoolOfSize "
-    "ZooBlocks Autocast Decorated Legacy Unregistered Wrapper"
+    "ZooBlocks Autocast Decorated Legacy Unregistered Wrapper AskedInJit "
+    "AsksForTypes WithMetaclass FunctionsInTables"
 ).split()
 
 
