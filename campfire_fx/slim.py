@@ -68,7 +68,8 @@ def shrink(
         round_to: keep just enough dead channels for every layer's count to be a multiple of this.
         verify: compare outputs before and after, at two image and batch sizes; the result is in `.verification`.
         optimizer: the optimizer of `model`; its parameters and state are exchanged for those of the new model, cut
-            alike, so that training goes on.
+            alike, so that training goes on. Weights that the model computes from parameters stay computed then;
+            otherwise each becomes a parameter with its value.
         auxiliary: keep layers that only the training graph uses (Inception's auxiliary head). Default: only when an
             optimizer is given.
         columns: where a convolution has columns (input channel, tap) that are zero in all filters, gather the others
@@ -82,7 +83,7 @@ def shrink(
     _check(residual, round_to, columns)
     args, kwargs = example_for(model, example_inputs)
     keep_auxiliary = optimizer is not None if auxiliary is None else auxiliary
-    options = Options(residual, round_to, keep_auxiliary, columns)
+    options = Options(residual, round_to, keep_auxiliary, columns, computed=optimizer is None)
     with progress("Shrinking") as advance:
         shrunk = shrink_model(model, kwargs or args, options, lambda what: advance(0, what))
     slim = shrunk.module

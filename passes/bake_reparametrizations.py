@@ -1,9 +1,24 @@
-"""Make computed weights plain: masks of torch.nn.utils.prune and parametrizations, on a private copy of a model."""
+"""Make computed weights plain: masks of torch.nn.utils.prune, weight and spectral norms, parametrizations.
+
+On a private copy of a model. Computations that a model's own code writes out are left to `compute_weights`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import nn
-from torch.nn.utils import parametrize, prune
+from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+# Hooks that compute a parameter before each call: how torch itself makes it plain, and what the hook calls its name.
+_HOOKS: dict[type, tuple[Callable[[nn.Module, str], Any], str]] = {
+    prune.BasePruningMethod: (prune.remove, "_tensor_name"),
+    WeightNorm: (remove_weight_norm, "name"),
+    SpectralNorm: (remove_spectral_norm, "name"),
+}
 
 
 def bake_reparametrizations(model: nn.Module) -> None:
@@ -13,8 +28,9 @@ def bake_reparametrizations(model: nn.Module) -> None:
     """
     for module in list(model.modules()):
         for hook in list(module._forward_pre_hooks.values()):
-            if isinstance(hook, prune.BasePruningMethod):
-                prune.remove(module, hook._tensor_name)
+            for kind, (remove, name) in _HOOKS.items():
+                if isinstance(hook, kind):
+                    remove(module, getattr(hook, name))
         if parametrize.is_parametrized(module):
             _bake_parametrizations(module)
 

@@ -9,7 +9,9 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from campfire_fx.capture import Captured, DualGraphModule
+from campfire_fx.graph_run import GraphRun
 from campfire_fx.masked import MaskedLayer, mask_layer, plain_class, why_not_masked
+from campfire_fx.rules import Constant
 from campfire_fx.sparsity.assignment import LayerFacts
 
 
@@ -151,6 +153,22 @@ def _weight_read(root: nn.Module, node: fx.Node) -> nn.Parameter | None:
     return parameter if isinstance(parameter, nn.Parameter) and parameter.dim() >= 2 else None
 
 
+def _why_read(root: DualGraphModule, node: fx.Node) -> str:
+    """Say what reads a parameter: a function, as its weight; or a computation of one."""
+    run = GraphRun(0, root, node.graph, False, [])
+    made, waiting = {node}, [node]
+    while waiting:
+        for user in waiting.pop().users:
+            if user.op == "output" or user in made:
+                continue
+            if all(source in made or source.op == "get_attr" for source in user.all_input_nodes):
+                made.add(user)
+                waiting.append(user)
+            elif run.rule(user).constant is Constant.MIX and node not in user.all_input_nodes:
+                return "a weight is computed from it, and zeros in it need not be zeros there"
+    return "a function reads it, not a layer"
+
+
 def _weights_read_elsewhere(captured: Captured) -> Iterator[tuple[str, str]]:
     """Weights that no masked layer holds: read by a function, or inside a module of another kind."""
     paths = {id(p): path for path, p in captured.module.named_parameters()}
@@ -158,7 +176,7 @@ def _weights_read_elsewhere(captured: Captured) -> Iterator[tuple[str, str]]:
     for island in captured.islands:
         for node in island.module.graph.nodes:
             module, parameter = _called(island.module, node), _weight_read(island.module, node)
-            found = [(parameter, "a function reads it, not a layer")] if parameter is not None else []
+            found = [(parameter, _why_read(island.module, node))] if parameter is not None else []
             if module is not None and plain_class(module) is None:
                 inside = (p for p in module.parameters() if p.dim() >= 2)
                 found += [(p, f"it belongs to a {type(module).__name__}") for p in inside]

@@ -20,6 +20,7 @@ from campfire_fx.passes.analysis import Analysis, analyse
 from campfire_fx.passes.bake_masks import bake_masters
 from campfire_fx.passes.bake_reparametrizations import bake_reparametrizations
 from campfire_fx.passes.compact import Uneven
+from campfire_fx.passes.compute_weights import compute_weights
 from campfire_fx.passes.copies import borrowing_copy, own_parameters
 from campfire_fx.passes.crop_kernels import crop_kernels
 from campfire_fx.passes.drop_unused import drop_dead_nodes, drop_unused, used_paths
@@ -46,12 +47,14 @@ class Options:
         round_to: keep just enough dead channels for every layer's count to be a multiple of this.
         auxiliary: keep layers that only the training graph uses.
         columns: gather the live columns of convolutions where that is measured to be faster.
+        computed: compute weights that are made of parameters alone once, instead of in every call.
     """
 
     residual: str = "union"
     round_to: int = 1
     auxiliary: bool = False
     columns: bool = False
+    computed: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -96,6 +99,7 @@ def shrink_captured(captured: Captured, options: Options, progress: Progress) ->
     # Phase 1. What is there: which graphs, which channels, which constants.
     if not options.auxiliary:
         drop_auxiliary_graphs(captured)
+    computed = compute_weights(captured) if options.computed else ()
     progress("finding the channel structure")
     facts = analyse(captured)
     require_channels(facts.labelling)
@@ -127,7 +131,7 @@ def shrink_captured(captured: Captured, options: Options, progress: Progress) ->
             graph.lint()
         island.module.recompile()
     plan = summarise(labelling, live, cuts, edits, (*labelling.structure.pins, *pins))
-    plan = replace(plan, kernels=kernels, columns=columns)
+    plan = replace(plan, repairs=(*computed, *plan.repairs), kernels=kernels, columns=columns)
     return Shrunk(captured, plan, cuts, labelling, live)
 
 

@@ -13,5 +13,6 @@ from tests.nets import movement as movement
 from tests.nets import ports as ports
 from tests.nets import residuals as residuals
 from tests.nets import sharing as sharing
+from tests.nets import weights as weights
 from tests.nets.case import CASES as CASES
 from tests.nets.case import Case as Case

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations, parametrize, prune
+from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
+from campfire_fx import shrink
 from campfire_fx.passes.bake_reparametrizations import bake_reparametrizations
 from campfire_fx.passes.copies import private_copy
 from tests.nets.case import conv, named
@@ -38,3 +39,27 @@ def test_other_hooks_stay() -> None:
     model.register_forward_pre_hook(lambda *_: None)
     bake_reparametrizations(model)
     assert len(model._forward_pre_hooks) == 1
+
+
+def test_hooks_of_weight_and_spectral_norm() -> None:
+    model: Any = named(a=weight_norm(conv(3, 4)), b=spectral_norm(conv(4, 4)), c=weight_norm(nn.Linear(5, 2), "bias"))
+    model.eval()
+    names, expected = set(model.state_dict()), model(X)
+    plain: Any = private_copy(model)
+    bake_reparametrizations(plain)
+    assert set(plain.state_dict()) == {"a.weight", "b.weight", "c.weight", "c.bias"}
+    assert all(isinstance(p, nn.Parameter) and p.is_leaf for p in plain.parameters())
+    torch.testing.assert_close(plain(X), expected)
+    assert set(model.state_dict()) == names and model.a._forward_pre_hooks
+    torch.testing.assert_close(model(X), expected)
+
+
+def test_filters_of_no_length_are_dead() -> None:
+    model: Any = named(a=weight_norm(conv(3, 8)), relu=nn.ReLU(), b=spectral_norm(conv(8, 6)), c=nn.Conv2d(6, 2, 1))
+    with torch.no_grad():
+        model.a.weight_g[[0, 5]] = 0
+        model.b.weight_orig[1] = 0
+    slim = shrink(model.eval(), X)
+    shapes = {name: tuple(tensor.shape) for name, tensor in slim.state_dict().items()}
+    assert shapes["a.weight"] == (6, 3, 3, 3) and shapes["b.weight"] == (5, 6, 3, 3) and len(shapes) == 4
+    torch.testing.assert_close(slim(X), model(X))
