@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ class CallRecord:
         self._outputs: dict[int, list[Any]] = {}
         self._no_leaves: set[int] = set()
         self._parents: dict[int, set[int]] = {}
+        self._thread = threading.get_ident()
         for module in model.modules():
             for child in module.children():
                 self._parents.setdefault(id(child), set()).add(id(module))
@@ -50,7 +52,9 @@ class CallRecord:
         return id(module) in self._outputs and id(module) not in self._no_leaves
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Note that a call begins."""
+        """Note that a call begins, if it is one of this run and not of another thread."""
+        if threading.get_ident() != self._thread:
+            return
         signature = (id(module), signature_of((args, kwargs)))
         if signature not in self._signatures:
             self._signatures.add(signature)
@@ -60,6 +64,8 @@ class CallRecord:
 
     def leave(self, output: Any) -> None:
         """Note that the innermost call ends."""
+        if threading.get_ident() != self._thread:
+            return
         module, versions = self._running.pop()
         self._outputs.setdefault(module, []).append(map_tensors(output, _without_data))
         if not _is_of_tensors(output) or any(tensor._version != version for tensor, version in versions):
@@ -67,7 +73,7 @@ class CallRecord:
 
     def read(self, module: nn.Module) -> None:
         """Note that code reads a tensor of `module`."""
-        if all(caller != id(module) for caller, _ in self._running):
+        if threading.get_ident() == self._thread and all(caller != id(module) for caller, _ in self._running):
             self._used_in_parts.add(id(module))
             self._note_callers(id(module))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,6 +11,8 @@ from torch import fx
 from torch.amp import autocast_mode
 
 from campfire_fx.capture.location import current_line
+from campfire_fx.capture.patches import Patches
+from campfire_fx.capture.proxy import ExampleProxy
 from campfire_fx.errors import CaptureError
 
 if TYPE_CHECKING:
@@ -40,14 +44,40 @@ class Contexts:
             graph.call_function(set_grad, (self._grad_before,))
             self._grad_before = None
 
-    def enter_autocast(self, context: Any) -> Any:
-        """Record the entry into `with torch.autocast(...)`."""
+    def install(self, patches: Patches) -> None:
+        """Let the traced code enter `torch.autocast` through here until `patches` ends."""
+        autocast, is_tracing = torch.autocast, self._tracer.questions.is_tracing
+        enter, leave = autocast.__enter__, autocast.__exit__
+
+        @functools.wraps(enter)
+        def traced_enter(context: Any) -> Any:
+            return self._enter_autocast(context) if is_tracing() else enter(context)
+
+        @functools.wraps(leave)
+        def traced_exit(context: Any, *error: Any) -> Any:
+            return self._exit_autocast(context) if is_tracing() else leave(context, *error)
+
+        patches.put(autocast, "__init__", _plain_arguments(autocast.__init__))
+        patches.put(autocast, "__enter__", traced_enter)
+        patches.put(autocast, "__exit__", traced_exit)
+
+    def _enter_autocast(self, context: Any) -> Any:
         state = (context.device, context.fast_dtype, context._enabled, context._cache_enabled)
         enter = autocast_mode._enter_autocast
         self._autocasts[id(context)] = self._tracer.create_proxy("call_function", enter, state, {})
         return context
 
-    def exit_autocast(self, context: Any) -> None:
-        """Record the way out."""
+    def _exit_autocast(self, context: Any) -> None:
         entered = self._autocasts.pop(id(context))
         self._tracer.create_proxy("call_function", autocast_mode._exit_autocast, (entered,), {})
+
+
+def _plain_arguments(init: Callable[..., None]) -> Callable[..., None]:
+    """Return a constructor that takes the example values of proxies that stand for no tensor, such as a device type."""
+
+    @functools.wraps(init)
+    def call(self: Any, *args: Any, **kwargs: Any) -> None:
+        args = tuple(arg.example if isinstance(arg, ExampleProxy) else arg for arg in args)
+        init(self, *args, **{k: v.example if isinstance(v, ExampleProxy) else v for k, v in kwargs.items()})
+
+    return call

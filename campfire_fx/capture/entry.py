@@ -10,12 +10,14 @@ from torch.nn.parameter import is_lazy
 
 from campfire_fx.capture.example import example_for
 from campfire_fx.capture.islands import capture_islands
+from campfire_fx.capture.patches import one_at_a_time
 from campfire_fx.capture.records import Captured
 from campfire_fx.capture.survey import Survey
 from campfire_fx.capture.whole import trace_graphs
 from campfire_fx.errors import CaptureError
 
 
+@one_at_a_time
 @torch.inference_mode(mode=False)  # whose tensors could never be trained
 def trace(model: nn.Module, example_inputs: Any = None, *, compiled: bool = True) -> Captured:
     """Capture `model` as graphs over its own modules and parameters. The model given is not altered.

@@ -8,12 +8,13 @@ leaf modules run as shadows: same attributes, meta parameters, no hooks.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 import torch
 from torch import fx, nn
 
+from campfire_fx.capture.draws import undrawn
 from campfire_fx.capture.shapes import META, keeps_shape, known_result, shape_after
 
 FACTORIES = frozenset(
@@ -71,13 +72,6 @@ class Evaluator:
 
     def value(self, node: fx.Node) -> Any:
         """Return the value of `node`. Raises what operations raise: a shape that does not fit, data that is needed."""
-        random_state = torch.get_rng_state()
-        try:
-            return self._value(node)
-        finally:
-            torch.set_rng_state(random_state)
-
-    def _value(self, node: fx.Node) -> Any:
         stack = [node]
         while stack:
             top = stack[-1]
@@ -104,17 +98,19 @@ class Evaluator:
                 raise LookupError(top.name)
             needed[top] = None
             stack.extend(need for need in top.all_input_nodes if need not in needed)
+        value, drew_at = undrawn(lambda: self._true_value(node, needed))
+        if drew_at is not None:
+            raise LookupError(node.name)
+        return value
+
+    def _true_value(self, node: fx.Node, needed: Container[fx.Node]) -> Any:
         values: dict[fx.Node, Any] = {}
-        before = torch.get_rng_state()
         for need in [other for other in node.graph.nodes if other in needed]:
             args, kwargs = fx.map_arg((need.args, need.kwargs), values.__getitem__)
             if need.op == "get_attr":
                 values[need] = map_tensors(self._attribute(need), torch.clone)
             else:
                 values[need] = _call(need, args, kwargs)
-        if not torch.equal(before, torch.get_rng_state()):
-            torch.set_rng_state(before)
-            raise LookupError(node.name)
         return values[node]
 
     def _is_trained(self, node: fx.Node) -> bool:
@@ -128,6 +124,11 @@ class Evaluator:
             return args[0]
         if node.op == "call_module":
             return self.run_module(self._module(str(node.target)), args, kwargs)
+        if _is_users(node):  # it may draw real numbers
+            return undrawn(lambda: self._result(node, args, kwargs))[0]
+        return self._result(node, args, kwargs)
+
+    def _result(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         if node.target in _NUMBERS and args and isinstance(args[0], torch.Tensor):
             raise RuntimeError("it takes the data of a tensor")
         known = self._device_answer(node, args) if node.op == "call_method" or node.target is getattr else None
@@ -209,6 +210,11 @@ class Evaluator:
         if node.op == "call_method" and node.target in _DEVICE_MOVES:
             return args[0]
         return None
+
+
+def _is_users(node: fx.Node) -> bool:
+    home = (getattr(node.target, "__module__", None) or "torch").partition(".")[0]
+    return node.op == "call_function" and home not in ("torch", "_operator", "builtins", "math")
 
 
 def _call(node: fx.Node, args: Any, kwargs: Any) -> Any:

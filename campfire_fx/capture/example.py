@@ -14,6 +14,7 @@ from campfire_fx.capture.configuration import Configuration
 from campfire_fx.capture.evaluate import map_tensors
 from campfire_fx.capture.execute import describe, fits, run
 from campfire_fx.capture.location import summary
+from campfire_fx.capture.patches import one_at_a_time
 from campfire_fx.errors import CaptureError
 
 _BATCH = 2  # one would hide what depends on the batch: squeeze(), broadcasting
@@ -23,6 +24,7 @@ _VOLUMES = ((16, 112, 112), (16, 224, 224), (32, 32, 32), (8, 64, 64), (64, 64, 
 _REAL_RUNS = 6
 
 
+@one_at_a_time
 def example_for(model: nn.Module, example_inputs: Any = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return example inputs as (positional, keyword).
 

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from campfire_fx.capture.draws import undrawn
 from campfire_fx.capture.evaluate import Evaluator, map_tensors
 from campfire_fx.capture.location import line_of, summary
-from campfire_fx.capture.untouched import RandomStates, training_flags, untouched
+from campfire_fx.capture.untouched import training_flags, untouched
 from campfire_fx.errors import CaptureError
 
 
@@ -20,10 +21,14 @@ def run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
     Raises CaptureError with the model's own error.
     """
-    args, kwargs = map_tensors((args, kwargs), lambda tensor: tensor.detach().clone())
-    try:
+
+    def attempt() -> Any:
+        own_args, own_kwargs = map_tensors((args, kwargs), lambda tensor: tensor.detach().clone())
         with _as_it_was(model), torch.no_grad():
-            return model(*args, **kwargs)
+            return model(*own_args, **own_kwargs)
+
+    try:
+        return undrawn(attempt)[0]
     except Exception as error:
         where = line_of(error)
         place = f" ({where})" if where else ""
@@ -38,27 +43,25 @@ def fits(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, tra
 
     False where it does not, or where that takes data to know.
     """
-    evaluator = Evaluator(model, training=training)
-    random_states = RandomStates()
-    try:
+
+    def attempt() -> None:
         with untouched(model.modules()):
-            evaluator.run_module(model, args, kwargs)
+            Evaluator(model, training=training).run_module(model, args, kwargs)
+
+    try:
+        undrawn(attempt)
     except Exception:  # noqa: BLE001  (whatever a model may raise)
         return False
-    finally:
-        random_states.restore()
     return True
 
 
 @contextmanager
 def _as_it_was(model: nn.Module) -> Iterator[None]:
-    random_states = RandomStates()
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
         with untouched(model.modules()), training_flags(model, False):
             yield
     finally:
-        random_states.restore()
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)

@@ -8,9 +8,11 @@ the user's code looks them up, and behave as before for whatever is not a proxy.
 from __future__ import annotations
 
 import builtins
+import copyreg
 import functools
 import math
 import operator
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +63,14 @@ class _StandIn(type):
 
     def __hash__(cls) -> int:
         return hash(cls.real)
+
+    @property
+    def dtype(cls) -> Any:
+        """The dtype that numpy takes the real class for."""
+        return sys.modules["numpy"].dtype(cls.real)
+
+
+copyreg.pickle(_StandIn, lambda cls: (_real, (cls.real,)))  # type: ignore[arg-type]  # the real class, by its name
 
 
 class _TypeStandIn(_StandIn):
@@ -200,17 +210,15 @@ def install(patches: Patches, tracer: ExampleTracer) -> None:
     for name in _TENSOR_METHODS:
         patches.put(torch.Tensor, name, _tensor_method(name, getattr(torch.Tensor, name)))
     replaced.update({id(torch.Size): _SIZE, id(torch.finfo): _FINFO})
-    patches.put(vars(torch), "Size", _SIZE)
-    patches.put(vars(torch), "finfo", _FINFO)
+    patches.put_here(torch, "Size", _SIZE)
+    patches.put_here(torch, "finfo", _FINFO)
     replaced[id(torch.jit.isinstance)] = asks_in_jit = _jit_isinstance(torch.jit.isinstance)
     patches.put(vars(torch.jit), "isinstance", asks_in_jit)
     replaced[id(torch.autograd.Variable)] = variable = _stand_in(torch.autograd.Variable, _VariableStandIn)
-    patches.put(vars(torch.autograd), "Variable", variable)
+    patches.put_here(torch.autograd, "Variable", variable)
     patches.put(vars(torch), "is_tensor", lambda value: _isinstance(value, torch.Tensor))
     patches.put(torch.autograd.Function, "apply", _apply())
-    patches.put(torch.autocast, "__init__", _plain_arguments(torch.autocast.__init__))
-    patches.put(torch.autocast, "__enter__", lambda self: tracer.contexts.enter_autocast(self))  # noqa: PLW0108  binds self
-    patches.put(torch.autocast, "__exit__", lambda self, *_error: tracer.contexts.exit_autocast(self))
+    tracer.contexts.install(patches)
     _install_in_namespaces(patches, tracer, replaced)
 
 
@@ -242,7 +250,7 @@ def _factory(function: Callable[..., Any], tracer: ExampleTracer) -> Callable[..
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         if not tracer.questions.is_tracing():
-            return function(*args, **kwargs)
+            return function(*args, **{**kwargs, "dtype": _real(kwargs["dtype"])} if "dtype" in kwargs else kwargs)
         try:
             return tracer.create_proxy("call_function", function, args, kwargs)
         except NotImplementedError:  # numpy arrays and the like, which graphs do not hold
@@ -263,17 +271,6 @@ def _tensor_method(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         if name == "__setitem__":
             return proxy.tracer.create_proxy("call_function", operator.setitem, (self, *args), {})
         return proxy.tracer.create_proxy("call_method", name, (self, *args), kwargs)
-
-    return call
-
-
-def _plain_arguments(init: Callable[..., None]) -> Callable[..., None]:
-    """Return a constructor that takes the example values of proxies that stand for no tensor, such as a device type."""
-
-    @functools.wraps(init)
-    def call(self: Any, *args: Any, **kwargs: Any) -> None:
-        args = tuple(arg.example if isinstance(arg, ExampleProxy) else arg for arg in args)
-        init(self, *args, **{k: v.example if isinstance(v, ExampleProxy) else v for k, v in kwargs.items()})
 
     return call
 

@@ -39,6 +39,10 @@ class Questions:
         """Return whether the code that runs now is the model's, and not an evaluation or another thread."""
         return not self._is_evaluating and threading.get_ident() == self._thread
 
+    def close(self) -> None:
+        """End the trace: what is left of it (code may have imported a patched function) does as without."""
+        self._thread = 0
+
     def example(self, node: fx.Node) -> Any:
         """Return the example value of a node. Raises CaptureError where it depends on tensor data, or does not fit."""
         if node in self._evaluator.values:

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 _NOT_USERS = frozenset(sys.stdlib_module_names) | {"torch", "numpy"}
+_OURS = f"{__package__}."  # code of a model may trace another
 
 
 def namespaces(modules: Iterable[nn.Module]) -> dict[int, tuple[dict[str, Any], set[str]]]:
@@ -113,7 +114,7 @@ def _is_users(thing: Any) -> bool:
 
 
 def _is_of_library(module: Any) -> bool:
-    return isinstance(module, str) and module.partition(".")[0] in _NOT_USERS
+    return isinstance(module, str) and (module.partition(".")[0] in _NOT_USERS or module.startswith(_OURS))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -72,6 +72,8 @@ class ExampleTracer(fx.Tracer):
                 if explained is error:
                     raise
                 raise explained from error
+            finally:
+                self.questions.close()
         tidy.tidy(self.graph, self.survey)
         return self.graph
 

@@ -1,9 +1,7 @@
-"""Run code on a model and leave no trace of it: flags, attributes, buffers, random states."""
+"""Run code on a model and leave no trace of it: flags and attributes."""
 
 from __future__ import annotations
 
-import random
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -74,27 +72,3 @@ def training_flags(model: nn.Module, training: bool | None) -> Iterator[None]:
     finally:
         for module, flag in flags:
             module.__dict__["training"] = flag
-
-
-class RandomStates:
-    """The states of the random generators; `restore()` puts them back and says whether any had moved."""
-
-    def __init__(self) -> None:
-        self._python = random.getstate()
-        self._torch = torch.get_rng_state()
-        self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-        self._numpy = sys.modules["numpy"].random.get_state() if "numpy" in sys.modules else None
-
-    def restore(self) -> bool:
-        """Put the states back; return whether code had drawn random numbers since."""
-        moved = self._python != random.getstate() or not torch.equal(self._torch, torch.get_rng_state())
-        random.setstate(self._python)
-        torch.set_rng_state(self._torch)
-        if self._cuda:
-            torch.cuda.set_rng_state_all(self._cuda)
-        if self._numpy is not None:
-            numpy_random = sys.modules["numpy"].random
-            now = numpy_random.get_state()
-            moved = moved or now[2] != self._numpy[2] or (now[1] != self._numpy[1]).any()
-            numpy_random.set_state(self._numpy)
-        return bool(moved)

@@ -10,13 +10,14 @@ import torch
 from torch import fx, nn
 
 from campfire_fx.capture import graphs
+from campfire_fx.capture.draws import undrawn
 from campfire_fx.capture.dual import DualGraphModule
 from campfire_fx.capture.evaluate import map_tensors
 from campfire_fx.capture.execute import run
 from campfire_fx.capture.records import Island, Specialisation
 from campfire_fx.capture.survey import Survey
 from campfire_fx.capture.tracer import ExampleTracer
-from campfire_fx.capture.untouched import RandomStates, training_flags, untouched
+from campfire_fx.capture.untouched import training_flags, untouched
 from campfire_fx.errors import CaptureError
 
 
@@ -83,17 +84,18 @@ def trace_graphs(survey: Survey, args: tuple[Any, ...], kwargs: dict[str, Any]) 
 
 
 def _trace(survey: Survey, args: tuple[Any, ...], kwargs: dict[str, Any], *, training: bool | None) -> ExampleTracer:
-    random_states = RandomStates()
-    try:
+    def attempt() -> ExampleTracer:
         with untouched(survey.python), training_flags(survey.root, training):
             tracer = ExampleTracer(survey)
             tracer.run(args, kwargs)
-    finally:
-        drew = random_states.restore()
-    if drew:
+        return tracer
+
+    tracer, drew_at = undrawn(attempt, [scope for scope, _ in survey.namespaces.values()])
+    if drew_at is not None:
         raise CaptureError(
-            f"Random numbers at {type(survey.root).__name__}.forward: it draws them outside of torch operations, and a "
-            "graph would repeat the first draw for ever. Draw them with torch.rand and the like, or trace its parts."
+            f"Random numbers at {drew_at}: {type(survey.root).__name__}.forward draws them outside of torch operations, "
+            "and a graph would repeat the first draw for ever. Draw them with torch.rand and the like, or trace its "
+            "parts."
         )
     return tracer
 
