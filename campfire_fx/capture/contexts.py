@@ -47,7 +47,8 @@ class Contexts:
     def install(self, patches: Patches) -> None:
         """Let the traced code enter `torch.autocast` through here until `patches` ends."""
         autocast, is_tracing = torch.autocast, self._tracer.questions.is_tracing
-        enter, leave = autocast.__enter__, autocast.__exit__
+        enter: Callable[..., Any] = autocast.__enter__
+        leave: Callable[..., Any] = autocast.__exit__
 
         @functools.wraps(enter)
         def traced_enter(context: Any) -> Any:

@@ -93,7 +93,7 @@ def _watched(scopes: Iterable[dict[str, Any]]) -> Iterator[list[str]]:
 
         return call
 
-    generators: list[Any] = [random._inst]  # type: ignore[attr-defined]
+    generators: list[Any] = [random._inst]
     holders = [*scopes, vars(random)]
     if "numpy" in sys.modules:
         numpy_random = sys.modules["numpy"].random

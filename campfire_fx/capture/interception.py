@@ -70,7 +70,7 @@ class _StandIn(type):
         return sys.modules["numpy"].dtype(cls.real)
 
 
-copyreg.pickle(_StandIn, lambda cls: (_real, (cls.real,)))  # type: ignore[arg-type]  # the real class, by its name
+copyreg.pickle(_StandIn, lambda cls: (_real, (cls.real,)))  # as the real class
 
 
 class _TypeStandIn(_StandIn):

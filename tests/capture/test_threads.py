@@ -1,4 +1,4 @@
-"""One thread traces, others go on as if it did not: what is patched acts on the tracing thread alone, and ends with it."""
+"""One thread traces, others go on as before: what is patched acts on the tracing thread alone, and ends with it."""
 
 from __future__ import annotations
 
