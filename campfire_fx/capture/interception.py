@@ -21,7 +21,7 @@ import torch.utils.checkpoint
 from torch import fx
 
 from campfire_fx.capture.evaluate import FACTORIES
-from campfire_fx.capture.patches import Patches
+from campfire_fx.capture.patches import Patches, is_patched_here
 from campfire_fx.capture.proxy import ExampleProxy, find_proxy
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class _TypeStandIn(_StandIn):
         if len(args) != 1:
             return type(*args, **kwargs)
         kind = type(args[0].example) if isinstance(args[0], ExampleProxy) else type(args[0])
-        return _STAND_INS.get(kind, kind)
+        return kind if kind in _HERE and not is_patched_here() else _STAND_INS.get(kind, kind)
 
 
 class _VariableStandIn(_StandIn):
@@ -98,6 +98,7 @@ _INT, _FLOAT, _SIZE, _FINFO = (_stand_in(real) for real in (int, float, torch.Si
 _TYPE = _stand_in(type, _TypeStandIn)
 # What the type of a value is, where code knows that type by the stand-in.
 _STAND_INS: dict[type, type] = {int: _INT, float: _FLOAT, type: _TYPE, torch.Size: _SIZE, torch.finfo: _FINFO}
+_HERE = frozenset({torch.Size, torch.finfo})  # those that other threads know as they are
 
 
 def _real(kind: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 
 _ABSENT = object()
 _LOCK = threading.RLock()
+_holders: list[int] = []
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -29,6 +30,11 @@ def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
 
     return call
+
+
+def is_patched_here() -> bool:
+    """Return whether the thread that runs now has replaced something."""
+    return bool(_holders) and _holders[-1] == threading.get_ident()
 
 
 class Patches:
@@ -58,6 +64,7 @@ class Patches:
 
     def __enter__(self) -> Patches:
         _LOCK.acquire()
+        _holders.append(threading.get_ident())
         return self
 
     def __exit__(
@@ -67,6 +74,7 @@ class Patches:
             while self._undo:
                 self._undo.pop()()
         finally:
+            _holders.pop()
             _LOCK.release()
 
 

@@ -92,9 +92,10 @@ def _trace(survey: Survey, args: tuple[Any, ...], kwargs: dict[str, Any], *, tra
 
     tracer, drew_at = undrawn(attempt, [scope for scope, _ in survey.namespaces.values()])
     if drew_at is not None:
+        owner = type(survey.root).__name__
         raise CaptureError(
-            f"Random numbers at {drew_at}: {type(survey.root).__name__}.forward draws them outside of torch operations, and "
-            "a graph would repeat the first draw for ever. Draw them with torch.rand and the like, or trace its parts."
+            f"Random numbers at {drew_at}: {owner}.forward draws them outside of torch operations, and a graph would "
+            "repeat the first draw for ever. Draw them with torch.rand and the like, or trace its parts."
         )
     return tracer
 
