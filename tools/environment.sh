@@ -13,7 +13,8 @@ find_python() {
   return 1
 }
 
-# Install the project, editable, with the extras given; nothing is done while pyproject.toml stays the same.
+# Install the project, editable, with the extras given, in the versions of constraints.txt; nothing is done while that
+# and pyproject.toml stay the same.
 environment() {
   local extras=$1 python stamp told=-qq
   if [ ! -x .venv/bin/python ]; then
@@ -21,11 +22,14 @@ environment() {
     echo "Making .venv with $("$python" --version)"
     "$python" -m venv .venv
   fi
-  stamp=.venv/installed-$extras-$(cksum <pyproject.toml | tr ' ' '-')
+  stamp=.venv/installed-$extras-$(cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
   if [ ! -e "$stamp" ]; then
     echo "Installing campfire-fx[$extras] into .venv (a few minutes the first time: PyTorch is large)"
     [ ! -t 1 ] || told=--progress-bar=on  # on a terminal, pip's own bars show how far it is
-    .venv/bin/python -m pip install "$told" --disable-pip-version-check --editable ".[$extras]"
+    local install=(.venv/bin/python -m pip install "$told" --disable-pip-version-check --constraint constraints.txt)
+    # What builds the project comes from the lock too, so that no build depends on the day.
+    "${install[@]}" setuptools
+    "${install[@]}" --no-build-isolation --editable ".[$extras]"
     touch "$stamp"
   fi
 }

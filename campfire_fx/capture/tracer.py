@@ -38,7 +38,7 @@ class ExampleTracer(fx.Tracer):
     """
 
     def __init__(self, survey: Survey) -> None:
-        super().__init__(autowrap_modules=())
+        super().__init__()
         self.survey = survey
         self.root = survey.root
         self.graph = fx.Graph()
