@@ -12,7 +12,7 @@ from campfire_fx.capture import example_for
 from campfire_fx.dressing import Dress, dress
 from campfire_fx.errors import ShrinkError
 from campfire_fx.passes.locate import first_difference
-from campfire_fx.passes.optimizer_state import carry_over
+from campfire_fx.passes.optimizer_state import carry_over, check_optimizer
 from campfire_fx.passes.pipeline import Options, Shrunk, shrink_model
 from campfire_fx.passes.verify import DifferentOutput
 from campfire_fx.passes.verify import verify as verify_equal
@@ -68,8 +68,9 @@ def shrink(
         round_to: keep just enough dead channels for every layer's count to be a multiple of this.
         verify: compare outputs before and after, at two image and batch sizes; the result is in `.verification`.
         optimizer: the optimizer of `model`; its parameters and state are exchanged for those of the new model, cut
-            alike, so that training goes on. Weights that the model computes from parameters stay computed then;
-            otherwise each becomes a parameter with its value.
+            alike, so that training goes on. State that has another form than its parameter is cut where it is
+            known (Adafactor's), and else refused by name; so is LBFGS. Weights that the model computes from
+            parameters stay computed then; otherwise each becomes a parameter with its value.
         auxiliary: keep layers that only the training graph uses (Inception's auxiliary head). Default: only when an
             optimizer is given.
         columns: where a convolution has columns (input channel, tap) that are zero in all filters, gather the others
@@ -81,6 +82,8 @@ def shrink(
         ShrinkError: there is nothing to shrink, an argument is wrong, or equality cannot be proven.
     """
     _check(residual, round_to, columns)
+    if optimizer is not None:
+        check_optimizer(optimizer, model)
     args, kwargs = example_for(model, example_inputs)
     keep_auxiliary = optimizer is not None if auxiliary is None else auxiliary
     options = Options(residual, round_to, keep_auxiliary, columns, computed=optimizer is None)
