@@ -20,6 +20,7 @@ class Dress(nn.Module):
     """Base of classes to be put over others; its attributes are the ones given to `dress`."""
 
     _worn: ClassVar[tuple[str, ...]] = ()
+    _under: ClassVar[str] = ""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Dress:
         over = type(self).__bases__[0]
@@ -59,14 +60,19 @@ def dress(module: nn.Module, over: type[D], attributes: dict[str, Any]) -> D:
     return _put_on(module, over, attributes)
 
 
+def plain_name(module: nn.Module) -> str:
+    """Return the name of a module's class without what was put over it, however often the module was made anew."""
+    return type(module)._under if isinstance(module, Dress) else type(module).__name__
+
+
 def _put_on(module: nn.Module, over: type[D], attributes: dict[str, Any]) -> D:
     cls = type(module)
-    names: dict[str, Any] = {"_worn": tuple(attributes), "__module__": cls.__module__}
+    names: dict[str, Any] = {"_worn": tuple(attributes), "_under": plain_name(module), "__module__": cls.__module__}
     if isinstance(module, fx.GraphModule):
         # fx gives the class of a graph module a __call__ that goes through _wrapped_call, and makes a new
         # _wrapped_call on recompile where the class has none of its own; that one would call itself.
         names["_wrapped_call"] = module._wrapped_call
-    module.__class__ = type(f"{over.__name__.removesuffix('Model')}{cls.__name__}", (over, cls), names)
+    module.__class__ = type(f"{over.__name__.removesuffix('Model')}{names['_under']}", (over, cls), names)
     vars(module).update(attributes)
     return cast(D, module)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from campfire_fx.dressing import Dress, dress, undressed
+from campfire_fx.dressing import Dress, dress, plain_name, undressed
 from campfire_fx.errors import CampfireError
 
 
@@ -80,3 +80,16 @@ def test_a_submodule_that_a_method_would_hide_is_refused() -> None:
     with pytest.raises(CampfireError, match=r"Body at wave: Coat has a method of that name.*Rename it"):
         dressed(body)
     assert type(body) is Body
+
+
+def test_the_name_does_not_grow_when_a_dressed_module_is_made_anew() -> None:
+    class Hat(Dress):
+        """Another dress."""
+
+    coat = dressed(Body())
+    assert plain_name(coat) == "Body"
+    again = dress(coat, Coat, {"pocket": [3]})
+    assert type(again).__name__ == "CoatBody" and plain_name(again) == "Body"
+    assert type(dress(again, Hat, {})).__name__ == "HatBody"
+    with undressed(coat) as plain:
+        assert plain_name(plain) == "Body"

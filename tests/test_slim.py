@@ -15,7 +15,7 @@ from torch import fx, nn
 from torch.nn.utils import prune
 
 import campfire_fx.passes.shrink_channels as cutting
-from campfire_fx import ShrinkError, shrink
+from campfire_fx import ShrinkError, shrink, sparsify
 from campfire_fx.plan import ShrinkPlan
 from tests.assertions import (
     Snapshot,
@@ -199,6 +199,21 @@ class TestWhatComesBack:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert_smaller(net(), shrink(net(), X))
+
+
+def test_the_class_is_named_once_however_often_a_model_becomes_another() -> None:
+    class Net(nn.Sequential):
+        """A class of the user's."""
+
+    model: nn.Module = Net(conv(3, 8), nn.ReLU(), conv(8, 4))
+    x = torch.randn(1, 3, 8, 8)
+    for _ in range(3):
+        model = shrink(model, x)
+        assert type(model).__name__ == "SlimNet"
+    sparse = sparsify(copy.deepcopy(model), "filter", example_inputs=x)
+    assert type(sparse).__name__ == "SparseNet"
+    assert type(pickle.loads(pickle.dumps(sparse.finalize().reconfigure()))).__name__ == "SparseNet"
+    assert type(sparse.shrink()).__name__ == "SlimNet"
 
 
 class TestRefusals:

@@ -14,6 +14,7 @@ from torch.fx.graph import PythonCode
 
 from campfire_fx.capture.graphs import Frozen, freeze, thaw
 from campfire_fx.capture.structure import share_structure
+from campfire_fx.dressing import plain_name
 
 
 class DualGraphModule(fx.GraphModule):
@@ -37,7 +38,7 @@ class DualGraphModule(fx.GraphModule):
         compiled: bool = True,
     ) -> None:
         # An empty graph first: fx would copy the attributes one by one and lose those that no node names.
-        super().__init__({}, _empty_graph(), type(root).__name__)
+        super().__init__({}, _empty_graph(), plain_name(root))
         graphs = (graph,) if train_graph is None else (graph, train_graph)
         share_structure(root, self, _leaves(root, graphs), keep_classes=stands_in)
         for name, hooks in root.__dict__.items():
