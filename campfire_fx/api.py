@@ -14,6 +14,7 @@ from campfire_fx.channels import dependency_graph
 from campfire_fx.dressing import dress
 from campfire_fx.errors import CampfireError, RegimeError
 from campfire_fx.model import SparseModel
+from campfire_fx.numbers import plain
 from campfire_fx.passes.copies import private_copy
 from campfire_fx.passes.insert_masks import Insertion, insert_masks
 from campfire_fx.passes.make_layers import make_layers
@@ -96,7 +97,7 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
         regime=as_regime(regime, window_cap=window_cap, ck_scope=ck_scope, period=period, rho=rho),
         sparsity=check_sparsity(sparsity, "sparsify"),
         era=check_era(era, "sparsify"),
-        exponent=exponent,
+        exponent=plain(exponent),
         prune_1x1=prune_1x1,
         prune_stem=prune_stem,
         prune_fc=prune_fc,
@@ -131,7 +132,7 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
 def _check_switches(**switches: object) -> None:
     """Raise if a switch is no bool: words would all count as on."""
     for name, value in switches.items():
-        if not isinstance(value, bool):
+        if not isinstance(plain(value), bool):
             raise RegimeError(f"{name}: {value!r} is neither True nor False. Give one of them.")
 
 

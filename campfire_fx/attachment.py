@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from campfire_fx.errors import RegimeError
+from campfire_fx.numbers import plain
 from campfire_fx.passes.insert_masks import Norm
 from campfire_fx.sparsity.course import Course
 
@@ -78,21 +79,23 @@ def holds(optimizer: Optimizer, model: nn.Module) -> bool:
 
 def check_attachment(
     model: nn.Module, optimizer: Optimizer, steps_per_epoch: int | None, others: Sequence[Attachment]
-) -> None:
-    """Raise a RegimeError if an optimizer cannot be attached to a sparse model."""
+) -> int | None:
+    """Return the steps in an epoch; raise a RegimeError if an optimizer cannot be attached to a sparse model."""
     if not holds(optimizer, model):
         raise RegimeError(
             f"attach: the {type(optimizer).__name__} holds no parameter of this sparse model. "
             "Build it from the parameters() of the model that sparsify returned."
         )
     if steps_per_epoch is None:
-        return
+        return None
+    steps_per_epoch = plain(steps_per_epoch)
     if type(steps_per_epoch) is not int or steps_per_epoch < 1:
         raise RegimeError(f"attach: steps_per_epoch={steps_per_epoch!r} is not a count. Give len(loader), or None.")
     if any(other.counts and other.optimizer() is not None for other in others):
         raise RegimeError(
             "attach: the steps of another optimizer are counted already. Give steps_per_epoch to one of them only."
         )
+    return steps_per_epoch
 
 
 def before_step(optimizer: Optimizer, model: weakref.ref[Any]) -> RemovableHandle:

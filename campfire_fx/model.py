@@ -17,6 +17,7 @@ from campfire_fx.dressing import Dress, dress
 from campfire_fx.errors import RegimeError, ShrinkError
 from campfire_fx.exchanging import exchange, open_gradients
 from campfire_fx.masks import copy_masks, find_layer, mask_names, measure, move_masks, remask, set_mask
+from campfire_fx.numbers import plain
 from campfire_fx.passes.bake_masks import baked_copy
 from campfire_fx.refresh import arrange, redistribute, refresh, settle
 from campfire_fx.sharding import is_sharded
@@ -61,7 +62,7 @@ class SparseModel(Dress):
         """
         training, optimizer = self._training, bare(optimizer)
         others = [known for known in training.attachments if known.optimizer() is not optimizer]
-        check_attachment(self, optimizer, steps_per_epoch, others)
+        steps_per_epoch = check_attachment(self, optimizer, steps_per_epoch, others)
         self._detach(optimizer)
         counts = steps_per_epoch is not None
         if counts:
@@ -94,6 +95,7 @@ class SparseModel(Dress):
         Raises:
             RegimeError: the epoch is not a whole number from 0 up, or a weight is not finite.
         """
+        epoch = plain(epoch)
         if type(epoch) is not int or epoch < 0:
             raise RegimeError(f"epoch: {epoch!r} is not an epoch. Give a whole number, counted from 0.")
         course = self._training.course

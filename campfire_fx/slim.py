@@ -11,6 +11,7 @@ from torch import nn
 from campfire_fx.capture import example_for
 from campfire_fx.dressing import Dress, dress
 from campfire_fx.errors import ShrinkError
+from campfire_fx.numbers import plain
 from campfire_fx.passes.locate import first_difference
 from campfire_fx.passes.optimizer_state import carry_over, check_optimizer
 from campfire_fx.passes.pipeline import Options, Shrunk, shrink_model
@@ -81,7 +82,7 @@ def shrink(
         CaptureError: the model cannot be captured.
         ShrinkError: there is nothing to shrink, an argument is wrong, or equality cannot be proven.
     """
-    _check(residual, round_to, columns)
+    round_to = _check(residual, plain(round_to), columns)
     if optimizer is not None:
         check_optimizer(optimizer, model)
     args, kwargs = example_for(model, example_inputs)
@@ -98,13 +99,14 @@ def shrink(
     return _as_slim(slim, shrunk, proof, (args, kwargs), model)
 
 
-def _check(residual: str, round_to: int, columns: bool) -> None:
+def _check(residual: str, round_to: int, columns: bool) -> int:
     if residual not in _RESIDUALS:
         raise ShrinkError(f'residual="{residual}" is not known. Use "union" or "gate".')
     if not isinstance(round_to, int) or round_to < 1:
         raise ShrinkError(f"round_to={round_to} is not a whole number of channels. Use 1, or 8 for most hardware.")
     if not isinstance(columns, bool):
         raise ShrinkError(f"columns={columns!r} is not a yes or no. Use True to gather columns where that is faster.")
+    return round_to
 
 
 def _prove(model: nn.Module, shrunk: Shrunk, example_inputs: Any) -> Verification:

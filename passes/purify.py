@@ -16,6 +16,7 @@ from torch import Tensor
 
 from campfire_fx.capture import Captured
 from campfire_fx.liveness import Reader
+from campfire_fx.numbers import plain_fields
 from campfire_fx.passes.analysis import analyse
 
 
@@ -32,6 +33,9 @@ class Thresholds:
     column: float = 0.0
     channel: float = 0.0
     emptiness: float = 1.0
+
+    def __post_init__(self) -> None:
+        plain_fields(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, fields
 
 from campfire_fx.errors import CostError
+from campfire_fx.numbers import plain_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Accelerator:
     position_rows: bool = False
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         for field in fields(self):
             value = getattr(self, field.name)
             if field.type == "bool":

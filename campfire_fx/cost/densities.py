@@ -10,6 +10,7 @@ from torch import nn
 from campfire_fx.cost.layers import Layer
 from campfire_fx.errors import RegimeError
 from campfire_fx.masked import MaskedLayer
+from campfire_fx.numbers import plain, plain_fields
 from campfire_fx.sparsity.erk import erk_densities
 
 SWAT_METHODS = ("swat-u", "swat-erk", "swat-structured")
@@ -35,6 +36,7 @@ class Density:
     weight_gradient: float = 1.0
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         for name in ("weights", "activations", "weight_gradient"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
@@ -60,6 +62,7 @@ def swat_densities(method: str, sparsity: float, layers: tuple[Layer, ...]) -> d
         )
     if method not in SWAT_METHODS:
         raise RegimeError(f"method '{method}': no such variant of SWAT. There are {', '.join(SWAT_METHODS)}.")
+    sparsity = plain(sparsity)
     if isinstance(sparsity, bool) or not isinstance(sparsity, (int, float)) or not 0 <= sparsity < 1:
         raise RegimeError(f"{method}: a sparsity of {sparsity!r} is outside [0, 1).")
     if method == "swat-erk":

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from campfire_fx.errors import AttackError
+from campfire_fx.numbers import plain
 from campfire_fx.passes.verify import evaluating
 from campfire_fx.robustness.fgsm import (
     Range,
@@ -61,7 +62,7 @@ def attack(
         check_epsilon(epsilon)
     if not networks:
         raise AttackError("Attack: there is no network to attack. Give at least one.")
-    steps = tuple(sorted({0.0, *map(float, epsilons)}))
+    steps = tuple(sorted({0.0, *(float(plain(epsilon)) for epsilon in epsilons)}))
     known: dict[str, list[Tensor]] = {name: [] for name in networks}
     unmoved = dict.fromkeys(networks, 0)
     for batch in batches:

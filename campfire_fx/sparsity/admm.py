@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from campfire_fx.errors import RegimeError
+from campfire_fx.numbers import plain_fields
 from campfire_fx.sparsity.selection import Goal, Rule
 from campfire_fx.sparsity.update import monotone
 
@@ -37,6 +38,7 @@ class Admm:
     every: int = 1
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         for name, value in (("rho", self.rho), ("multiply", self.multiply)):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
                 raise RegimeError(f"ADMM: {name}={value!r} is not above 0. Give a positive number.")

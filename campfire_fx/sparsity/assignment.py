@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from campfire_fx.errors import RegimeError
+from campfire_fx.numbers import plain
 from campfire_fx.sparsity.budget import Budget
 from campfire_fx.sparsity.master import DenseMaster
 from campfire_fx.sparsity.regime import Regime
@@ -97,6 +98,7 @@ def _part_of(budget: Budget, assignment: Assignment, sparsity: float) -> Assignm
 
 def check_sparsity(value: object, where: str) -> float:
     """Return a sparsity that is a number in [0, 1), or raise."""
+    value = plain(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
         raise RegimeError(
             f"sparsity at {where}: {value!r} is outside [0, 1). Give the fraction of weights to remove: 0.7 is 70 %."
@@ -112,10 +114,10 @@ def _assign_one(layer: LayerFacts, settings: Settings) -> Assignment:
     era = check_era(wishes.get("era", settings.era), layer.name)
     try:
         regime = as_regime(wishes.get("regime", settings.regime))
-        schedule = regime.schedule(*era, wishes.get("exponent", settings.exponent))
+        schedule = regime.schedule(*era, plain(wishes.get("exponent", settings.exponent)))
     except RegimeError as error:
         raise RegimeError(f"overrides at {layer.name}: {error}") from None
-    sparsity = wishes.get("sparsity", settings.sparsity)
+    sparsity = plain(wishes.get("sparsity", settings.sparsity))
     rule, reason = _rule(layer, regime, settings)
     if rule is not None and sparsity == 0:
         rule, reason = None, "sparsity 0 was asked for"
@@ -163,8 +165,9 @@ def as_regime(
 
 def check_era(era: object, where: str) -> tuple[int, int]:
     """Return an era that is a pair of whole numbers, or raise; whether it is a span is the schedule's to say."""
-    if isinstance(era, Sequence) and len(era) == 2 and all(isinstance(e, int) for e in era):
-        return era[0], era[1]
+    pair = tuple(map(plain, era)) if isinstance(era, Sequence) else ()
+    if len(pair) == 2 and all(isinstance(e, int) for e in pair):
+        return pair[0], pair[1]
     raise RegimeError(f"era at {where}: {era!r} is not a pair of epochs. Give (start, end), counted from 0.")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from campfire_fx.errors import RegimeError
+from campfire_fx.numbers import plain_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class DenseMaster:
     inputs: bool = True
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         if type(self.period) is not int or self.period < 1:
             raise RegimeError(
                 f"period: {self.period!r} is no number of steps. Give a whole number from 1 up; SWAT has 10 or 20 on "

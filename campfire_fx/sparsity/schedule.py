@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Protocol
 
 from campfire_fx.errors import RegimeError
+from campfire_fx.numbers import plain, plain_fields
 
 
 class Schedule(Protocol):
@@ -41,6 +42,7 @@ class Polynomial:
     exponent: float = 3.0
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         _check(self.start, self.end, self.exponent)
 
     def fraction(self, epoch: int) -> float:
@@ -67,6 +69,7 @@ class Constant:
     exponent: float = 3.0
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         _check(self.start, self.end, self.exponent)
 
     def fraction(self, epoch: int) -> float:
@@ -107,8 +110,9 @@ class Stages:
     parts: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         _check(self.start, self.end, self.exponent)
-        parts = tuple(self.parts)  # a list in what a state_dict holds
+        parts = tuple(map(plain, self.parts))  # a list in what a state_dict holds
         object.__setattr__(self, "parts", parts)
         if not parts or parts[-1] != 1 or parts[0] <= 0 or any(a >= b for a, b in pairwise(parts)):
             raise RegimeError(

@@ -9,6 +9,7 @@ from functools import partial
 from torch import Tensor
 
 from campfire_fx.errors import RegimeError
+from campfire_fx.numbers import plain
 from campfire_fx.sparsity.admm import Admm
 from campfire_fx.sparsity.granularity import ELEMENT, Granularity
 from campfire_fx.sparsity.regime import Regime
@@ -85,6 +86,7 @@ def admm_in_turn(
     Raises:
         RegimeError: the share is not between 0 and 1, or rho is not positive.
     """
+    share = plain(share)
     if not 0 < share < 1:
         raise RegimeError(
             f"regime 'admm': a share of {share!r} is not between 0 and 1. Give 0.7, or use one structure."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from campfire_fx.errors import RegimeError
+from campfire_fx.numbers import plain
 from campfire_fx.sparsity.granularity import block
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.scope import WITHIN_LAYER
@@ -19,6 +20,7 @@ def block_fc(size: int = 5) -> Regime:
     Raises:
         RegimeError: the size is not a whole number from 1 up.
     """
+    size = plain(size)
     if type(size) is not int or size < 1:
         raise RegimeError(
             f"regime 'block-fc': blocks of {size!r} hold no weight. Give a whole number; the paper has 5."

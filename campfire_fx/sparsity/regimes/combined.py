@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from campfire_fx.errors import RegimeError
+from campfire_fx.numbers import plain
 from campfire_fx.sparsity.granularity import ELEMENT, KERNEL
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.regimes.fine_fc import FINE
@@ -94,13 +95,13 @@ def combined(fraction: float = 0.8, cap: int | None = None, scope: Scope = WITHI
     Raises:
         RegimeError: the fraction is outside [0, 1], or the cap below 1.
     """
-    check_fraction("combined", fraction)
-    check_cap("combined", cap)
-    both = WindowThenKernels(fraction, cap, scope)
+    both = WindowThenKernels(check_fraction("combined", fraction), check_cap("combined", cap), scope)
     return Regime("combined", spatial=both, pointwise=Cut(ELEMENT, largest, scope), linear=FINE)
 
 
-def check_fraction(regime: str, fraction: float) -> None:
-    """Raise a RegimeError if a window fraction is no part of the sparsity."""
+def check_fraction(regime: str, fraction: float) -> float:
+    """Return a window fraction; raise a RegimeError if it is no part of the sparsity."""
+    fraction = plain(fraction)
     if not 0 <= fraction <= 1:
         raise RegimeError(f"regime '{regime}': a window fraction of {fraction} is outside [0, 1]. The paper uses 0.8.")
+    return fraction

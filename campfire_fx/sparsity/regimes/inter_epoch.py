@@ -50,5 +50,5 @@ def inter_epoch(fraction: float = 0.8) -> Regime:
     Raises:
         RegimeError: the fraction is outside [0, 1].
     """
-    check_fraction("inter-epoch", fraction)
+    fraction = check_fraction("inter-epoch", fraction)
     return Regime("inter-epoch", spatial=KernelsThenWindow(fraction), pointwise=MAGNITUDE, linear=FINE)

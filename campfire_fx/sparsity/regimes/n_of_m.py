@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from campfire_fx.errors import RegimeError
+from campfire_fx.numbers import plain
 from campfire_fx.sparsity.granularity import ELEMENT
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.scope import runs
@@ -19,6 +20,7 @@ def n_of_m(n: int = 2, m: int = 4) -> Regime:
     Raises:
         RegimeError: not 0 < n < m.
     """
+    n, m = plain(n), plain(m)
     if not 0 < n < m:
         raise RegimeError(f"regime '{n}:{m}': {n} of {m} is not a part. Keep n of m weights with 0 < n < m, as 2:4.")
     few = Cut(ELEMENT, largest, runs(m))

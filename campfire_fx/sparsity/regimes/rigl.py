@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from campfire_fx.errors import RegimeError
+from campfire_fx.numbers import plain_fields
 from campfire_fx.sparsity.budget import ERK
 from campfire_fx.sparsity.granularity import ELEMENT
 from campfire_fx.sparsity.regime import Regime
@@ -30,6 +31,7 @@ class DropGrow:
     fraction: float = 0.3
 
     def __post_init__(self) -> None:
+        plain_fields(self)
         if type(self.period) is not int or self.period < 1 or not 0 <= self.fraction <= 1:
             raise RegimeError(f"{self}: give a period of 1 step or more, a fraction in [0, 1].")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from campfire_fx.errors import RegimeError
+from campfire_fx.numbers import plain
 from campfire_fx.sparsity.granularity import ELEMENT
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.regimes.fine_fc import FINE
@@ -45,13 +46,15 @@ def window(cap: int | None = None) -> Regime:
     Raises:
         RegimeError: the cap is below 1.
     """
-    check_cap("window", cap)
+    cap = check_cap("window", cap)
     inside = Cut(ELEMENT, largest, WITHIN_KERNEL, ZerosPerKernel(cap))
     return Regime("window", spatial=inside, pointwise=MAGNITUDE, linear=FINE)
 
 
-def check_cap(regime: str, cap: int | None) -> None:
-    """Raise a RegimeError if a cap on non-zeros is no number of them, or leaves nothing."""
+def check_cap(regime: str, cap: int | None) -> int | None:
+    """Return a cap on non-zeros; raise a RegimeError if it is no number of them, or leaves nothing."""
+    cap = plain(cap)
     if cap is not None and (type(cap) is not int or cap < 1):
         wrong = "leaves nothing of a kernel" if type(cap) is int else "is no whole number"
         raise RegimeError(f"regime '{regime}': a cap of {cap!r} non-zeros {wrong}. Give 1 or more, or None.")
+    return cap
