@@ -27,7 +27,8 @@ def open_gradients(model: nn.Module, course: Course) -> None:
 def exchange(model: nn.Module, course: Course, parameters: Iterable[Tensor]) -> None:
     """Exchange weights where that is due: right before an optimizer step, which then sees the new masks.
 
-    A gradient that is not finite ranks nothing: its layer waits for the next step.
+    A gradient that is not finite ranks nothing: its layer waits for the next step, and the optimizer does not see what
+    is under its mask.
 
     Args:
         model: holds masked layers.
@@ -46,6 +47,8 @@ def exchange(model: nn.Module, course: Course, parameters: Iterable[Tensor]) -> 
             for sharing in layers_sharing(model, layer):
                 sharing.whole_gradient = False
             set_mask(model, layer, mask)
+        else:
+            layer.mask_gradient(layer.weight)
 
 
 def _exchanged(layer: MaskedLayer, update: Exchange, gradient: Tensor, moment: Moment) -> Tensor:

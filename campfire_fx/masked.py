@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle, unserializable_hook
 
 from campfire_fx.sharding import local, part_of
+from campfire_fx.zeroing import selector, zero_
 
 _TRANSIENT = ("_factors", "_watched")
 _CARRIED = "admm_"  # what the names of carried tensors begin with
 
 
 class MaskFactors(NamedTuple):
-    """A mask as factors of 0 and 1, and what it was made from; both None where the mask keeps everything."""
+    """A mask as `selector` gives it, and what it was made from; both None where the mask keeps everything."""
 
     weight: Tensor | None
     filters: Tensor | None
@@ -57,26 +58,27 @@ class MaskedLayer(nn.Module):
         """Take a new mask, of the weight's shape, and zero the weight and the gradient it has under it."""
         self.mask.copy_(mask)
         self.apply_mask()
-        self._mask_gradient(self.weight)
+        if not self.whole_gradient:
+            self.mask_gradient(self.weight)
 
     @torch.no_grad()
     def apply_mask(self) -> None:
         """Zero the weight under the mask, and see that its gradient will be."""
         multiplier = self.multiplier()
         if multiplier is not None:
-            local(self.weight).mul_(multiplier)
+            zero_(local(self.weight), multiplier)
             self.watch_gradient()
 
     def multiplier(self) -> Tensor | None:
-        """Return the mask as 0 and 1 in the weight's dtype, device and layout; None where it keeps everything.
+        """Return the mask as `zero_` takes it, in the weight's layout; None where it keeps everything.
 
         Of a sharded weight it is the part for what this rank holds. Kept between calls until the mask or the
-        weight's form changes: a multiplication by floats costs a third of one by bools, and works for lists.
+        weight's form changes.
         """
         return self._present_factors(self.weight).weight
 
     def live_filters(self) -> Tensor | None:
-        """Return 0 for each filter that is masked whole and 1 for the others, (K,); None where all live."""
+        """Return 0 for each filter that is masked whole and 1 for the others, (K,) whole numbers; None: all live."""
         known = self._factors
         if known is not None and known.mask() is self.mask and known.form[0] == self.mask._version:
             return known.filters  # of whatever form the weight is now: FSDP2 gathers it for a while
@@ -95,15 +97,16 @@ class MaskedLayer(nn.Module):
         if mask.is_meta or weight.is_meta or bool(mask.all()):
             return None, None
         live = self.as_filters(mask).flatten(1).any(1)
-        factor = torch.empty_like(local(weight)).copy_(part_of(mask, weight))
-        return factor, None if bool(live.all()) else live.to(weight.dtype)
+        whole = selector(part_of(mask, weight), weight)
+        factor = torch.empty_like(local(weight), dtype=whole.dtype).copy_(whole)
+        return factor, None if bool(live.all()) else selector(live, weight)
 
     @torch.no_grad()
-    def _mask_gradient(self, weight: Tensor) -> None:
+    def mask_gradient(self, weight: Tensor) -> None:
         """Zero the gradient of a weight under the mask: of `self.weight`, or of the shard that it was gathered from."""
-        multiplier = None if self.whole_gradient else self._present_factors(weight).weight
+        multiplier = self._present_factors(weight).weight
         if multiplier is not None and weight.grad is not None:
-            local(weight.grad).mul_(multiplier)
+            zero_(local(weight.grad), multiplier)
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         """Register a parameter as any module does; a new weight has its gradient masked too."""
@@ -186,8 +189,8 @@ def _zero_masked_gradient(layer: weakref.ref[MaskedLayer]) -> Callable[[Tensor],
     @unserializable_hook  # type: ignore[untyped-decorator]
     def hook(weight: Tensor) -> None:
         masked = layer()
-        if masked is not None:
-            masked._mask_gradient(weight)
+        if masked is not None and not masked.whole_gradient:
+            masked.mask_gradient(weight)
 
     return hook
 

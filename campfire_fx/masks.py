@@ -18,6 +18,7 @@ from campfire_fx.sparsity.assignment import Assignment
 from campfire_fx.sparsity.course import Course
 from campfire_fx.sparsity.record import LayerSparsity, SparsityRecord, measure_layer
 from campfire_fx.sparsity.selection import Goal
+from campfire_fx.zeroing import selector, zero_all_
 
 
 def find_layer(model: nn.Module, path: str, known: Iterable[str]) -> MaskedLayer:
@@ -107,8 +108,8 @@ def remask(model: nn.Module, norms: Sequence[Norm], optimizers: Iterable[Optimiz
     """Zero weights under their masks, norms of dead filters, and the optimizer state of both.
 
     A zeroed gradient is not enough: momentum, moments and decay move a weight after its gradient is gone.
-    State is any floating tensor of the parameter's shape (momentum_buffer, exp_avg, ...). One `_foreach_mul_` does
-    all of it: a fraction of a percent of a training step.
+    State is any tensor of floats of the parameter's shape (momentum_buffer, exp_avg, ...). One call does all of it: a
+    fraction of a percent of a training step.
 
     Args:
         model: holds masked layers.
@@ -125,11 +126,14 @@ def remask(model: nn.Module, norms: Sequence[Norm], optimizers: Iterable[Optimiz
         factors.append(factor)
         for state in states:
             for value in state.get(tensor, {}).values():
-                if isinstance(value, Tensor) and value.shape == tensor.shape and value.is_floating_point():
+                if isinstance(value, Tensor) and value.shape == tensor.shape and _holds_floats(value):
                     tensors.append(local(value))
-                    factors.append(factor.to(value.dtype))
-    if tensors:
-        torch._foreach_mul_(tensors, factors)
+                    factors.append(selector(factor, value))
+    zero_all_(tensors, factors)
+
+
+def _holds_floats(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def _masked_weights(model: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:

@@ -12,6 +12,7 @@ from torch.utils.hooks import unserializable_hook
 from campfire_fx.masked import MaskedLayer
 from campfire_fx.passes.insert_masks import Norm
 from campfire_fx.sharding import local, part_of
+from campfire_fx.zeroing import selector, zero_
 
 
 def dead_norms(model: nn.Module, norms: Sequence[Norm]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -25,14 +26,14 @@ def dead_norms(model: nn.Module, norms: Sequence[Norm]) -> Iterator[tuple[Tensor
         for layer in layers:
             factor = layer.live_filters()
             if isinstance(layer.bias, Tensor) and factor is not None:
-                yield layer.bias, part_of(factor.to(layer.bias.dtype), layer.bias)
+                yield layer.bias, part_of(selector(factor, layer.bias), layer.bias)
         factor = _live_channels(layers)
         if factor is None:
             continue
         module = model.get_submodule(norm.path)
         for tensor in (module.weight, module.bias, module.running_mean):
             if isinstance(tensor, Tensor):
-                yield tensor, part_of(factor.to(tensor.dtype), tensor)
+                yield tensor, part_of(selector(factor, tensor), tensor)
         if isinstance(module.bias, nn.Parameter) and module.bias.requires_grad:
             layers[0].watch("norm", module.bias, _zero_dead_gradient([weakref.ref(layer) for layer in layers]))
 
@@ -56,6 +57,6 @@ def _zero_dead_gradient(layers: Sequence[weakref.ref[MaskedLayer]]) -> Callable[
         alive = [layer for reference in layers if (layer := reference()) is not None]
         factor = _live_channels(alive)
         if factor is not None and bias.grad is not None:
-            local(bias.grad).mul_(part_of(factor.to(bias.grad.dtype), bias))
+            zero_(local(bias.grad), part_of(selector(factor, bias.grad), bias))
 
     return hook

@@ -119,7 +119,7 @@ def _momentum(layer: MaskedLayer, name: str, optimizers: Iterable[Optimizer]) ->
         state = optimizer.state.get(layer.weight, {})
         momentum = next((state[key] for key in _MOMENTA if isinstance(state.get(key), Tensor)), None)
         if momentum is not None:
-            used = local(whole(momentum)).abs() * layer.mask
+            used = local(whole(momentum)).abs().masked_fill(~layer.mask, 0)
             return used.double().sum() / layer.mask.sum()
     raise RegimeError(
         f"swat-m at {name}: no attached optimizer has a momentum for it. "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import math
 import pickle
 import warnings
 from collections.abc import Callable
@@ -185,10 +186,10 @@ def test_the_multiplier_follows_mask_dtype_and_layout() -> None:
     assert first is not None and first is layer.multiplier()
     layer.mask[0] = False  # edited in place
     second = layer.multiplier()
-    assert second is not None and torch.equal(second, layer.mask.float())
+    assert second is not None and torch.equal(second, layer.mask.int())
     layer.to(torch.bfloat16, memory_format=torch.channels_last)
     third = layer.multiplier()
-    assert third is not None and third.dtype == torch.bfloat16 and third.stride() == layer.weight.stride()
+    assert third is not None and third.dtype == torch.int16 and third.stride() == layer.weight.stride()
 
 
 def test_unmasking_gives_torchs_layer_back() -> None:
@@ -235,3 +236,32 @@ class Padded(nn.Conv2d):
 def test_why_a_layer_holds_no_mask(module: nn.Module, reason: str) -> None:
     assert why_not_masked(module) == reason
     assert (plain_class(module) is None) == isinstance(module, nn.BatchNorm2d)
+
+
+@pytest.mark.parametrize("odd", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=0.1),
+        lambda p: torch.optim.Adam(p, 0.1, eps=0.0),
+        lambda p: torch.optim.RMSprop(p, 0.1, eps=0.0),
+    ],
+)
+def test_an_infinite_gradient_under_the_mask_reaches_no_optimizer(make: Any, odd: float) -> None:
+    layer = masked(lambda: nn.Linear(6, 5))
+    optimizer = make([layer.weight])
+    layer.weight.backward(torch.where(layer.mask, 1.0, odd))
+    assert layer.weight.grad is not None
+    assert not layer.weight.grad[~layer.mask].any() and layer.weight.grad[layer.mask].isfinite().all()
+    assert torch.nn.utils.clip_grad_norm_([layer.weight], 1.0).isfinite()
+    optimizer.step()
+    layer.apply_mask()
+    assert layer.weight.isfinite().all() and torch.equal(layer.weight != 0, layer.mask)
+
+
+def test_a_weight_that_is_not_finite_under_the_mask_becomes_zero() -> None:
+    layer = masked(lambda: nn.Conv2d(3, 4, 3))
+    state = {name: value.clone() for name, value in layer.state_dict().items()}
+    state["weight"] = torch.where(layer.mask, state["weight"], math.nan)
+    layer.load_state_dict(state)
+    assert layer.weight.isfinite().all() and torch.equal(layer.weight != 0, layer.mask)

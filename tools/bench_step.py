@@ -55,7 +55,7 @@ def main() -> None:
     images = torch.randn(options.batch, 3, options.size, options.size, device=options.device)
     labels = torch.randint(0, 10, (options.batch,), device=options.device)
     steps = variants(network(options.model).to(options.device), images, labels, options)
-    with time_inside(MaskedLayer, "_mask_gradient") as gradients, time_inside(SparseModel, "_after_step") as after:
+    with time_inside(MaskedLayer, "mask_gradient") as gradients, time_inside(SparseModel, "_after_step") as after:
         rounds = timed(steps, options.repeats, options.device)
     title = f"{options.model}, batch {options.batch} at {options.size} px, {options.regime} {options.sparsity:.0%}"
     print(f"{title}, {options.precision}, {options.device}, {options.threads} threads, {options.repeats} rounds")

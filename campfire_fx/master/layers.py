@@ -24,6 +24,7 @@ from campfire_fx.masked import (
 )
 from campfire_fx.master.operations import Convolution, Operation, Product, sparse_backward
 from campfire_fx.sparsity.ordering import kth_smallest
+from campfire_fx.zeroing import selected
 
 _THRESHOLDS = ("weight_threshold", "input_threshold")
 _SETTINGS = ("kept_inputs", "refreshing")
@@ -59,7 +60,8 @@ class MasterLayer(MaskedLayer):
         if self.training and torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
             return self._train(operation, x)
         bias = self._bias
-        return operation.output(x, autocast(self.weight * self.mask), None if bias is None else autocast(bias))
+        weight = torch.where(self.mask, self.weight, 0)
+        return operation.output(x, autocast(weight), None if bias is None else autocast(bias))
 
     def _operation(self, x: Tensor, output_size: list[int] | None) -> tuple[Operation, Tensor]:
         """Return what the layer computes, and the input as it takes it: padded, where zeros do not do."""
@@ -82,7 +84,7 @@ class MasterLayer(MaskedLayer):
 
     def bake_weight(self) -> None:
         """Take a weight of its own that is zero under the mask; the master stays as it is, with who else holds it."""
-        self.weight = nn.Parameter((self.weight * self.mask).detach(), self.weight.requires_grad)
+        self.weight = nn.Parameter(selected(self.weight.detach(), self.mask), self.weight.requires_grad)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, metadata: Any, strict: bool, missing: list[str], *rest: Any

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from campfire_fx.master.packing import axes_in_memory, pack, unpack
+from campfire_fx.zeroing import selected
 
 
 class Operation(Protocol):
@@ -159,4 +160,4 @@ def sparse_backward(
 
 
 def _sparse(weight: Tensor, mask: Tensor, dtype: torch.dtype) -> Tensor:
-    return (weight * mask).to(dtype)
+    return selected(weight, mask).to(dtype)

@@ -77,7 +77,7 @@ def lowest(scores: Tensor, count: int) -> Tensor:
 
 def rank(weight: Tensor, mask: Tensor, granularity: Granularity, score: Score) -> Tensor:
     """Score every group, (a, b, c); DEAD where the mask holds no weight of it."""
-    magnitudes = granularity.split((weight * mask).abs())
+    magnitudes = granularity.split(weight.abs().masked_fill(~mask, 0))
     alive = granularity.split(mask).any(-1)
     return score(magnitudes, granularity.sizes(weight)).masked_fill(~alive, DEAD)
 

@@ -45,6 +45,14 @@ class TestDeadNorms:
             model.train(mode)(torch.randn(4, 3, 8, 8))
         assert not any(output[:, dead].any() for output in seen)
 
+    def test_an_infinite_gradient_of_a_dead_channel_reaches_no_optimizer(self) -> None:
+        model, _ = self.trained()
+        dead, bias = layer(model, "conv1").live_filters() == 0, model.get_submodule("bn1").bias
+        assert isinstance(bias, Tensor)
+        bias.grad = None
+        bias.backward(torch.where(dead, torch.inf, 1.0))
+        assert bias.grad is not None and torch.equal(bias.grad, (~dead).float())
+
     def test_keep_leaves_the_norm_alone(self) -> None:
         model, _ = self.trained(dead_norm="keep")
         dead = layer(model, "conv1").live_filters() == 0

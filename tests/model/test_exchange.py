@@ -144,7 +144,10 @@ def test_a_gradient_that_is_not_finite_waits() -> None:
         parameter.grad = torch.full_like(parameter, math.inf)
     model.before_step()
     assert all(torch.equal(mask, before[name]) for name, mask in masks(model).items())
-    assert layer(model, "conv1").whole_gradient
+    conv = layer(model, "conv1")
+    assert conv.whole_gradient and conv.weight.grad is not None
+    assert not conv.weight.grad[~conv.mask].any(), "the optimizer sees nothing of it under the mask"
+    assert conv.weight.grad[conv.mask].isinf().all()
     optimizer.zero_grad()
 
 

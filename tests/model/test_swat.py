@@ -291,3 +291,17 @@ def test_layers_of_another_regime_stand_beside_it() -> None:
     assert [isinstance(layer(model, name), MasterLayer) for name in PRUNED] == [True, False, True, False]
     assert not layer(model, "fc").weight[~layer(model, "fc").mask].any()
     assert isinstance(regime_named("swat-u").spatial, TopK)
+
+
+@pytest.mark.parametrize("regime", ["swat-u", "swat-structured"])
+def test_what_is_under_the_mask_may_be_infinite(regime: str) -> None:
+    model = sparse(regime, sparsity=0.5)
+    conv, x = layer(model, "conv1"), batches(1)[0][0]
+    expected = model.train()(x).detach()
+    with torch.no_grad():
+        conv.weight.masked_fill_(~conv.mask, torch.inf)
+    others = [p for p in model.parameters() if p is not conv.weight]
+    for training in (True, False):
+        found = model.train(training)(x)
+        assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(found.square().sum(), others))
+        assert found.isfinite().all() and (not training or torch.equal(found, expected))
