@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from campfire_fx.capture import DualGraphModule
+from campfire_fx.capture.copies import private_copy
+from campfire_fx.capture.evaluate import RECORDED, Evaluator
+from campfire_fx.capture.tidy import changes_first_argument
 from campfire_fx.rules import Held, Rule, known_class, lookup
 from campfire_fx.rules.barriers import BARRIER
+from campfire_fx.rules.movement import ask_layout
 from campfire_fx.rules.record import invoke, map_nested, map_nodes
 
 
@@ -107,49 +110,62 @@ def substitute(values: dict[fx.Node, Any], node: fx.Node) -> tuple[tuple[Any, ..
 
 
 class ExampleValues:
-    """True (fake-tensor) values of nodes, computed on demand, for operations that no rule describes."""
+    """What nodes give on the example, for operations that no rule describes: tensors have shapes, and mostly no data.
+
+    One value is computed at a time, with what it needs; where that takes data, on a copy of the module.
+    """
 
     def __init__(self, run: GraphRun) -> None:
         self._run = run
-        self._values: dict[fx.Node, Any] | None = None
+        self._evaluators: dict[bool, Evaluator] = {}
+        self._real: dict[fx.Node, Any] | None = None
+        self._copy: nn.Module | None = None
 
     def __call__(self, node: fx.Node) -> Any:
         """Return the value of a node."""
-        if self._values is None:
-            self._values = self._evaluate(fake=True)
-        if node not in self._values:
-            self._values = self._evaluate(fake=False)
-        return self._values[node]
+        if self._real is None:
+            try:
+                return self._evaluator(layouts=self._run.rule(node).flow is ask_layout).value(node)
+            except Exception:  # noqa: BLE001  whatever an operation says that needs data
+                self._real = {}
+        return self._real_value(node)
 
-    def _evaluate(self, fake: bool) -> dict[fx.Node, Any]:
-        """Run the graph in evaluation mode as far as it goes; fake tensors cost no arithmetic."""
-        run, values = self._run, dict[fx.Node, Any]()
-        mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else None
-        flags = [(m, m.training) for m in run.module.modules()]
-        try:
-            run.module.eval()
-            with torch.no_grad():
-                if mode is None:
-                    self._fill(values, lambda v: v)
-                else:
-                    with mode:
-                        self._fill(values, lambda v: mode.from_tensor(v) if isinstance(v, Tensor) else v)
-        except Exception:
-            if not fake:
-                raise
-        finally:
-            for module, training in flags:
-                module.training = training
-        return values
+    def _evaluator(self, *, layouts: bool) -> Evaluator:
+        if layouts not in self._evaluators:
+            self._evaluators[layouts] = evaluator = Evaluator(self._run.module, layouts=layouts)
+            given = iter(self._run.args)
+            for node in self._run.graph.nodes:
+                evaluator.created(node, changes_first_argument(node))
+                if node.op == "placeholder":
+                    evaluator.give(node, next(given))
+                elif RECORDED in node.meta:
+                    evaluator.give(node, node.meta[RECORDED])
+        return self._evaluators[layouts]
 
-    def _fill(self, values: dict[fx.Node, Any], convert: Callable[[Any], Any]) -> None:
+    def _real_value(self, wanted: fx.Node) -> Any:
+        """Run the graph for real, in evaluation mode, as far as this node."""
+        values = self._real
+        assert values is not None
+        if self._copy is None:
+            self._copy = private_copy(self._run.module).eval()
         given = iter(self._run.args)
-        for node in self._run.graph.nodes:
-            if node.op == "placeholder":
-                values[node] = map_nested(next(given), convert)
-            elif node.op == "get_attr":
-                held = attribute(self._run.module, str(node.target))
-                values[node] = held.tensor if isinstance(held, Held) else held
-            elif node.op != "output":
-                args, kwargs = substitute(values, node)
-                values[node] = invoke(node, self._run.submodule(node), args, kwargs)
+        with torch.no_grad():
+            for node in self._run.graph.nodes:
+                if node.op == "placeholder":
+                    values.setdefault(
+                        node, map_nested(next(given), lambda v: v.clone() if isinstance(v, Tensor) else v)
+                    )
+                elif node not in values:
+                    values[node] = self._executed(node, values)
+                if node is wanted:
+                    break
+        return values[wanted]
+
+    def _executed(self, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
+        assert self._copy is not None
+        if node.op == "get_attr":
+            held = attribute(self._copy, str(node.target))
+            return held.tensor if isinstance(held, Held) else held
+        args, kwargs = substitute(values, node)
+        module = self._copy.get_submodule(str(node.target)) if node.op == "call_module" else None
+        return invoke(node, module, args, kwargs)

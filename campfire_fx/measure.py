@@ -16,8 +16,8 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from campfire_fx.capture.copies import private_copy
 from campfire_fx.masked import MaskedLayer
-from campfire_fx.passes.verify import evaluating
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,8 @@ def one_sample(
         return args, kwargs
     cut = tuple(value[:1] for value in args), {name: value[:1] for name, value in kwargs.items()}
     try:
-        with evaluating(model), torch.no_grad():
-            model(*cut[0], **cut[1])
+        with torch.no_grad():
+            private_copy(model).eval()(*cut[0], **cut[1])
     except Exception:  # noqa: BLE001  whatever a model says about a size that it cannot take
         return args, kwargs
     return cut
@@ -81,16 +81,18 @@ def one_sample(
 def macs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> MacCount:
     """Count the multiply-accumulates of one call in evaluation mode, as half of torch's own FLOP count.
 
-    Runs on fake tensors, which compute nothing; a model that needs real values is run for real.
+    Runs on fake tensors, which compute nothing; a model that needs real values is run for real. What runs is a copy,
+    because some keep what they have seen.
     """
-    with evaluating(model), torch.no_grad():
+    with torch.no_grad():
         try:
+            copied = private_copy(model).eval()
             mode = FakeTensorMode(allow_non_fake_inputs=True)
             fake = pytree.tree_map(lambda v: mode.from_tensor(v) if isinstance(v, Tensor) else v, (args, kwargs or {}))
             with mode:
-                return _count(model, *fake)
+                return _count(copied, *fake)
         except Exception:  # noqa: BLE001  detection models decide by values
-            return _count(model, args, kwargs or {})
+            return _count(private_copy(model).eval(), args, kwargs or {})
 
 
 def _count(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MacCount:
@@ -139,12 +141,12 @@ def latencies(
 ) -> dict[str, Latency]:
     """Time several models on one input, their calls interleaved so that a busy machine slows all of them alike."""
     times: dict[str, list[float]] = {name: [] for name in models}
+    copies = {name: private_copy(model).eval() for name, model in models.items()}
     on_gpu = any(t.is_cuda for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor))
     with torch.no_grad():
         for turn in range(repeats + 2):  # the first two calls warm caches and allocators
-            for name, model in models.items():
-                with evaluating(model):
-                    took = _time_once(model, args, kwargs or {}, on_gpu)
+            for name, model in copies.items():
+                took = _time_once(model, args, kwargs or {}, on_gpu)
                 if turn >= 2:
                     times[name].append(took)
     return {name: _summary(values) for name, values in times.items()}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
+from campfire_fx.capture.copies import private_copy
 from campfire_fx.capture.evaluate import map_tensors
-from campfire_fx.capture.execute import run
+from campfire_fx.capture.execute import run_in_place
 from campfire_fx.capture.patches import Patches
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -90,29 +92,31 @@ class CallRecord:
 
 
 def record_calls(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallRecord:
-    """Run `model` on real inputs and return what its submodules were called with. The model stays as it was."""
+    """Run a copy of `model` on real inputs; return what the submodules of `model` were called with."""
+    copied = private_copy(model)
+    paths = dict(model.named_modules(remove_duplicate=False))
+    originals = {module: paths[path] for path, module in copied.named_modules() if path in paths}
     record = CallRecord(model)
-    handles = []
-    for module in model.modules():
-        if module is not model:
-            handles.append(module.register_forward_pre_hook(record.enter, with_kwargs=True))
-            handles.append(module.register_forward_hook(lambda *call: record.leave(call[-1]), always_call=True))
+    for module, original in originals.items():
+        if module is not copied:
+            module.register_forward_pre_hook(_entering(record, original), with_kwargs=True)
+            module.register_forward_hook(lambda *call: record.leave(call[-1]), always_call=True)
     real = nn.Module.__getattr__
 
     def read(module: nn.Module, name: str) -> Any:
         value = real(module, name)
-        if isinstance(value, torch.Tensor):
-            record.read(module)
+        if isinstance(value, torch.Tensor) and module in originals:
+            record.read(originals[module])
         return value
 
-    try:
-        with Patches() as patches:
-            patches.put(nn.Module, "__getattr__", read)
-            run(model, args, kwargs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with Patches() as patches:
+        patches.put(nn.Module, "__getattr__", read)
+        run_in_place(copied, args, kwargs)
     return record
+
+
+def _entering(record: CallRecord, original: nn.Module) -> Callable[..., None]:
+    return lambda _module, args, kwargs: record.enter(original, args, kwargs)
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:

@@ -31,6 +31,8 @@ _DEVICE_ANSWERS: dict[str, Callable[[torch.device], Any]] = {
     "is_cpu": lambda device: device.type == "cpu",
     "is_meta": lambda device: device.type == "meta",
 }
+RECORDED = "example"
+"""Key in the meta of a node: what it gave in a real run, tensors without data, where no code tells."""
 _NUMBERS = (float, int, bool, complex, "item", "tolist")
 _DEVICE_MOVES = ("cpu", "cuda", "xpu", "pin_memory")
 
@@ -38,12 +40,14 @@ _DEVICE_MOVES = ("cpu", "cuda", "xpu", "pin_memory")
 class Evaluator:
     """Compute and remember the values of nodes, each once, ancestors first.
 
-    Modules run in evaluation unless `training`: the shapes are the same, and fewer conditions are checked.
+    Modules run in evaluation unless `training`: the shapes are the same, and fewer conditions are checked. With
+    `layouts`, tensors lie in memory as they would; else only shapes and dtypes count, which is faster.
     """
 
-    def __init__(self, root: nn.Module, *, training: bool = False) -> None:
+    def __init__(self, root: nn.Module, *, training: bool = False, layouts: bool = False) -> None:
         self.root = root
         self.training = training
+        self.layouts = layouts
         self.values: dict[fx.Node, Any] = {}
         self.constants: dict[str, torch.Tensor] = {}
         self.device = next((p.device for p in root.parameters()), torch.device("cpu"))
@@ -132,7 +136,7 @@ class Evaluator:
         if node.target in _NUMBERS and args and isinstance(args[0], torch.Tensor):
             raise RuntimeError("it takes the data of a tensor")
         known = self._device_answer(node, args) if node.op == "call_method" or node.target is getattr else None
-        known = known_result(node, args, kwargs) if known is None else known
+        known = known_result(node, args, kwargs) if known is None and not self.layouts else known
         if known is not None:
             return known
         if node.target in FACTORIES:
@@ -165,7 +169,7 @@ class Evaluator:
         first = args[0] if args else None
         if isinstance(first, torch.Tensor) and keeps_shape(module, first):
             return first
-        if isinstance(first, torch.Tensor) and len(args) == 1 and not kwargs:
+        if isinstance(first, torch.Tensor) and len(args) == 1 and not kwargs and not self.layouts:
             known = shape_after(module, first.shape)
             if known is not None and first.dtype == getattr(module, "weight", first).dtype:
                 return torch.empty(known, dtype=first.dtype, device=META)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
+from campfire_fx.capture.copies import private_copy
 from campfire_fx.capture.draws import undrawn
 from campfire_fx.capture.evaluate import Evaluator, map_tensors
 from campfire_fx.capture.location import line_of, summary
@@ -17,14 +16,19 @@ from campfire_fx.errors import CaptureError
 
 
 def run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Return the model's output in evaluation, without gradients; model, inputs and random states stay as they are.
+    """Return the output of a copy of the model in evaluation; inputs and random states stay as they are.
 
     Raises CaptureError with the model's own error.
     """
+    return run_in_place(private_copy(model), args, kwargs)
+
+
+def run_in_place(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Do as `run` does with the model itself, which may change as it runs."""
 
     def attempt() -> Any:
         own_args, own_kwargs = map_tensors((args, kwargs), lambda tensor: tensor.detach().clone())
-        with _as_it_was(model), torch.no_grad():
+        with training_flags(model, False), torch.no_grad():
             return model(*own_args, **own_kwargs)
 
     try:
@@ -53,18 +57,6 @@ def fits(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, tra
     except Exception:  # noqa: BLE001  (whatever a model may raise)
         return False
     return True
-
-
-@contextmanager
-def _as_it_was(model: nn.Module) -> Iterator[None]:
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    try:
-        with untouched(model.modules()), training_flags(model, False):
-            yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)
 
 
 def describe(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

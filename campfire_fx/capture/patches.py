@@ -46,7 +46,7 @@ class Patches:
     def __init__(self) -> None:
         self._undo: list[Callable[[], None]] = []
 
-    def put(self, holder: dict[str, Any] | type, name: str, value: Any) -> None:
+    def put(self, holder: dict[Any, Any] | type, name: Any, value: Any) -> None:
         """Set `name` in `holder`, a dict or a class, until the block ends."""
         before = (holder if isinstance(holder, dict) else vars(holder)).get(name, _ABSENT)
         self._undo.append(functools.partial(_set, holder, name, before))
@@ -78,7 +78,7 @@ class Patches:
             _LOCK.release()
 
 
-def _set(holder: dict[str, Any] | type, name: str, value: Any) -> None:
+def _set(holder: dict[Any, Any] | type, name: Any, value: Any) -> None:
     if isinstance(holder, dict):
         if value is _ABSENT:
             del holder[name]

@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from campfire_fx.capture import arguments, interception, tidy
 from campfire_fx.capture.contexts import Contexts
-from campfire_fx.capture.evaluate import Evaluator
+from campfire_fx.capture.evaluate import RECORDED, Evaluator
 from campfire_fx.capture.location import current_line, line_of, summary
 from campfire_fx.capture.modules import ModuleAccess
 from campfire_fx.capture.patches import Patches
@@ -164,6 +164,7 @@ class ExampleTracer(fx.Tracer):
         self._opaque_calls[path] = number + 1
         outputs = self.survey.opaque[path]
         if number < len(outputs):
+            node.meta[RECORDED] = outputs[number]
             self.evaluator.give(node, outputs[number])
 
     def read(self, tensor: torch.Tensor) -> ExampleProxy:

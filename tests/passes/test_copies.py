@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from campfire_fx.passes.copies import borrowing_copy, own_parameters
+from campfire_fx.passes.copies import borrowing_copy, own_parameters, private_copy
 
 
 class Tied(nn.Module):
@@ -126,3 +126,59 @@ def test_tensors_that_are_no_plain_block_are_copied_too() -> None:
     assert torch.equal(copied.sparse.to_dense(), torch.eye(3)) and copied.sparse is not model.sparse
     assert torch.equal(copied.turned, model.turned) and copied.turned.stride() == model.turned.stride()
     assert copied.empty.shape == (0,)
+
+
+class Keeps(nn.Module):
+    """Keeps what it computed, with its history, as it is and inside other things."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+        self.history: list[dict[str, torch.Tensor]] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.last = self.layer(x)
+        self.history.append({"mean": self.last.mean()})
+        return self.last
+
+
+@pytest.mark.parametrize("copying", [borrowing_copy, private_copy])
+def test_what_was_computed_is_copied_by_its_value(copying) -> None:
+    model = Keeps()
+    out = model(torch.randn(2, 3))
+    copied = copying(model)
+    assert torch.equal(copied.last, out) and not copied.last.requires_grad and copied.last is not out
+    assert torch.equal(copied.history[0]["mean"], out.mean()) and out.grad_fn is not None
+    with pytest.raises(RuntimeError, match="deepcopy protocol"):
+        copy.deepcopy(model)
+
+
+@pytest.mark.parametrize("own_copy", [False, True])
+def test_functions_that_a_model_holds_use_the_parts_of_the_copy(own_copy: bool) -> None:
+    model = nn.Sequential(nn.Linear(3, 3), WithItsOwnCopy(nn.Linear(3, 3)) if own_copy else nn.ReLU())
+    first, original = model[0], model.forward
+    inner = [first]
+
+    def twice(x: torch.Tensor) -> torch.Tensor:
+        return first(inner[0](x))
+
+    model.forward = lambda x: original(x) if x is None else twice(x)
+    seen: list[nn.Module] = []
+    model[0].register_forward_hook(lambda *_: seen.append(first))
+    copied = private_copy(model)
+    with torch.no_grad():
+        copied[0].weight.zero_()
+        copied[0].bias.fill_(2.0)
+    assert torch.equal(copied(torch.randn(1, 3)), torch.full((1, 3), 2.0)) and set(seen) == {copied[0]}
+    assert set(map(id, copied.parameters())).isdisjoint(map(id, model.parameters()))
+    assert not torch.equal(model(torch.ones(1, 3)), torch.full((1, 3), 2.0))
+
+
+def test_a_private_copy_shares_nothing() -> None:
+    model = Tied()
+    model.free.weight.requires_grad_(False)
+    copied = private_copy(model)
+    assert not storages(model) & storages(copied) and copied.first.weight is copied.second.weight
+    assert copied.kept[0] is copied.norm.weight and type(copied.free.weight) is nn.Parameter
+    pairs = zip(model.named_parameters(), copied.named_parameters(), strict=True)
+    assert all(a == b and torch.equal(p, q) and p.requires_grad == q.requires_grad for (a, p), (b, q) in pairs)
