@@ -169,3 +169,7 @@ class ExampleValues:
         args, kwargs = substitute(values, node)
         module = self._copy.get_submodule(str(node.target)) if node.op == "call_module" else None
         return invoke(node, module, args, kwargs)
+
+
+def _cloned(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value

@@ -87,11 +87,11 @@ def _with_what_was_computed() -> Iterator[None]:
 
 
 def _rebind(model: nn.Module, copied: nn.Module, memo: dict[int, Any]) -> None:
-    """Let the functions that a copy holds, which `deepcopy` takes as they are, refer to its parts and not the model's."""
+    """Let the functions that a copy holds, which `deepcopy` takes as they are, refer to parts of the copy."""
     parts = {id(part) for part in (*model.modules(), *model.parameters(), *model.buffers())}
     for module in copied.modules():
-        holders = [vars(module), *(value for name, value in vars(module).items() if name.endswith("_hooks"))]
-        for holder in holders:
+        hooks = [value for name, value in vars(module).items() if name.endswith("_hooks") and isinstance(value, dict)]
+        for holder in (vars(module), *hooks):
             for name, value in holder.items():
                 if isinstance(value, FunctionType) and _refers(value, parts, set()):
                     holder[name] = _rebound(value, parts, memo)
