@@ -6,7 +6,7 @@ import copy
 import functools
 import threading
 from collections import OrderedDict
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from types import CellType, FunctionType, MethodType
 from typing import Any
@@ -72,7 +72,8 @@ def plain_copy(model: nn.Module, *, borrow: bool) -> nn.Module | None:
 @contextmanager
 def _with_what_was_computed() -> Iterator[None]:
     """Let `deepcopy`, in this thread, take tensors with a history too, which torch refuses: their values count."""
-    deepcopy, thread = Tensor.__deepcopy__, threading.get_ident()
+    deepcopy: Callable[..., Tensor] = Tensor.__deepcopy__
+    thread = threading.get_ident()
 
     def value_of(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
         if tensor.is_leaf or threading.get_ident() != thread:
