@@ -10,6 +10,7 @@ import typer
 
 from campfire_fx import pictures
 from campfire_fx.cli.terminal import model_options, numbers, show
+from campfire_fx.disk.whole import told_as, write_text
 from campfire_fx.errors import AttackError
 from campfire_fx.report import AttackReport
 from campfire_fx.report.progress import progress
@@ -131,12 +132,10 @@ def _normalisation(data: ImageData, mean: str | None, std: str | None) -> Normal
 def _write(record: AttackRecord, folder: Path) -> tuple[list[Path], str]:
     """Write the record and its plot; returns the files, and a sentence if there is no plot."""
     paths = [folder / ATTACK, folder / "attack.csv"]
-    try:
+    with told_as(AttackError, folder, "Folder"):
         folder.mkdir(parents=True, exist_ok=True)
-        for path, text in zip(paths, (record.to_json() + "\n", record.to_csv()), strict=True):
-            path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise AttackError(f"Output folder {folder}: it cannot be written ({error.strerror}). Give --output.") from error
+    for path, text in zip(paths, (record.to_json() + "\n", record.to_csv()), strict=True):
+        write_text(path, text, AttackError)
     if not pictures.installed():
         return paths, " No plot: matplotlib is not installed. Run pip install 'campfire-fx[plot]'."
     return [*paths, pictures.save(pictures.robustness_curves(record), folder / "attack.png")], ""

@@ -16,6 +16,7 @@ import typer
 from campfire_fx.cli.tables import outcome_table, recipe_table, reloaded_table
 from campfire_fx.cli.terminal import console, epochs_listed, era_span, errors, show
 from campfire_fx.cli.wishes import SETTINGS, wishes
+from campfire_fx.export.formats import format_named
 from campfire_fx.report.numbers import percent, plural
 from campfire_fx.train import job, keeper
 from campfire_fx.train.data import NAMES, ImageData, Where, open_data
@@ -264,7 +265,7 @@ def train_command(
         seed,
         output or Path("runs") / Path(data).name,
         networks.value if networks else values.get("networks", _NETWORKS),
-        tuple(formats.split(",")) if formats else None,
+        tuple(dict.fromkeys(map(format_named, formats.split(",")))) if formats else None,
         resume.value if resume else None,
         keeper.every(checkpoint_every),
         tensorboard,

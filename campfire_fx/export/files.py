@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from campfire_fx.disk.whole import PARTIAL, sync_folder, told_as
 from campfire_fx.errors import ExportError
 from campfire_fx.export.template import MARK
 
@@ -46,14 +48,12 @@ def staged(target: Path, also: tuple[Path, ...] = ()) -> Iterator[Path]:
     Raises:
         ExportError: the operating system refuses.
     """
-    try:
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.stem}-") as name:
+    with told_as(ExportError, target):
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=PARTIAL) as name:
             yield Path(name, target.name)
             for file in (*also, target):
-                Path(name, file.name).replace(file)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ExportError(f"cannot write {target}: {reason}. Choose a place that you may write to.") from error
+                Path(name, file.name).replace(os.path.realpath(file))
+        sync_folder(target.parent)
 
 
 def is_ours(file: Path) -> bool:

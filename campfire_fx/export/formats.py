@@ -13,12 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from campfire_fx.disk.archive import Unreadable
+from campfire_fx.disk.seal import fault
+from campfire_fx.disk.whole import write_file
 from campfire_fx.errors import ExportError
 from campfire_fx.export.agreement import Run, first_line
 from campfire_fx.export.files import is_ours
 from campfire_fx.export.onnx_file import OnnxModel, required, write_onnx
 from campfire_fx.export.prepare import Prepared, as_graphs
 from campfire_fx.export.program import exported_program, free_axes
+from campfire_fx.export.program_file import read_program
 from campfire_fx.export.safetensors import write_safetensors
 from campfire_fx.export.source import model_source
 
@@ -51,6 +55,18 @@ class Format:
         return (path.with_suffix(".py"),) if self.code else ()
 
 
+def format_named(name: str) -> str:
+    """Return the suffix, without its dot, of a format by name: "pt2", ".pt2" or ".PT2".
+
+    Raises:
+        ExportError: there is none.
+    """
+    suffix = "." + name.strip().lower().removeprefix(".")
+    if suffix not in FORMATS:
+        raise ExportError(f"unknown format {name.strip()!r}: there are {', '.join(FORMATS)}. Use one of these.")
+    return suffix[1:]
+
+
 def format_of(path: Path) -> Format:
     """Return the format that the path's suffix names.
 
@@ -76,19 +92,19 @@ def _write_onnx(prepared: Prepared, path: Path) -> Written:
 def _write_program(prepared: Prepared, path: Path) -> Written:
     exported = exported_program(prepared.module, prepared.runs)
     exported.program.example_inputs = None  # else the file would hold them too
-    torch.export.save(exported.program, path)
+    write_file(path, lambda file: torch.export.save(exported.program, file), sealed=True)
     return Written(exported.runs, free_axes(exported.program))
 
 
 def _write_tensors(prepared: Prepared, path: Path) -> Written:
     graphs = as_graphs(prepared)
     code = model_source(graphs, prepared.name, prepared.runs.example)
-    path.with_suffix(".py").write_text(code, encoding="utf-8")
+    write_file(path.with_suffix(".py"), lambda file: file.write(code.encode()))
     tensors = {name: _compact(tensor) for name, tensor in graphs.module.state_dict().items()}
     if path.suffix.lower() == ".safetensors":
-        write_safetensors(tensors, path)
+        write_safetensors(tensors, path, code)
     else:
-        torch.save(tensors, path)
+        write_file(path, lambda file: torch.save(tensors, file), sealed=True, code=code)
     return Written(prepared.runs, frame=None if graphs.is_whole else copy.deepcopy(graphs.module))
 
 
@@ -105,7 +121,9 @@ def _read_onnx(path: Path, _: nn.Module | None) -> OnnxModel:
 
 def _read_program(path: Path, _: nn.Module | None) -> nn.Module:
     try:
-        return torch.export.load(path).module()
+        return read_program(path).module()
+    except ExportError:
+        raise
     except Exception as error:
         raise ExportError(f"cannot load {path}: {first_line(error)}. Export it again with this torch.") from error
 
@@ -118,7 +136,10 @@ def _read_tensors(path: Path, frame: nn.Module | None) -> nn.Module:
             "Keep the two files that export writes side by side."
         )
     try:
-        loader = _loader(code)
+        text = code.read_text(encoding="utf-8")
+        if (spoilt := fault(path, text)) is not None:
+            raise Unreadable(spoilt)
+        loader = _loader(code, text)
         if "model" not in inspect.signature(loader).parameters:
             return loader(path)
         if frame is not None:
@@ -133,14 +154,14 @@ def _read_tensors(path: Path, frame: nn.Module | None) -> nn.Module:
     )
 
 
-def _loader(code: Path) -> Callable[..., nn.Module]:
-    """Run a generated file and return its `load`.
+def _loader(code: Path, text: str) -> Callable[..., nn.Module]:
+    """Run the text of a generated file and return its `load`.
 
     It is run from the text, not imported: an import would cache bytecode by time and size, and hold on to an old file.
     """
     module = types.ModuleType(code.stem)
     module.__file__ = str(code)
-    exec(compile(code.read_text(encoding="utf-8"), str(code), "exec"), module.__dict__)
+    exec(compile(text, str(code), "exec"), module.__dict__)
     return module.load
 
 

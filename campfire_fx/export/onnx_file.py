@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
+from campfire_fx.disk.seal import blank, fault
+from campfire_fx.disk.whole import write_file
 from campfire_fx.errors import ExportError
 from campfire_fx.export.agreement import first_line
 
@@ -28,14 +30,21 @@ class OnnxModel:
 
     def __init__(self, path: Path) -> None:
         runtime = required("onnxruntime")
+        if (spoilt := fault(path)) is not None:
+            raise ExportError(f"cannot load {path}: {spoilt}. Export the file again.")
         try:
-            self.session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+            self.session = runtime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
         except Exception as error:
             raise ExportError(f"onnxruntime cannot read {path}: {first_line(error)}. Export the file again.") from error
         self.input_names = [value.name for value in self.session.get_inputs()]
         self.output_names = [value.name for value in self.session.get_outputs()]
         text = self.session.get_modelmeta().custom_metadata_map.get(_OUTPUTS)
-        self._structure = pytree.treespec_loads(text) if text else None
+        try:
+            self._structure = pytree.treespec_loads(text) if text else None
+        except Exception as error:
+            raise ExportError(
+                f"cannot load {path}: the structure of its outputs in it cannot be read. Export the file again."
+            ) from error
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the file. Positional tensors fill the inputs in order, keyword tensors by name."""
@@ -56,8 +65,9 @@ def write_onnx(program: ExportedProgram, path: Path) -> None:
     Raises:
         ExportError: a package is missing, the model is too large for one file, or an operation has no ONNX
         form.
+        OSError: the file cannot be written.
     """
-    required("onnx")
+    onnx = required("onnx")
     required("onnxscript")
     weights = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
     if weights > _LARGEST:
@@ -78,7 +88,11 @@ def write_onnx(program: ExportedProgram, path: Path) -> None:
     if spec is not None:
         with contextlib.suppress(NotImplementedError):  # a type of the user's own: the file then returns a tuple
             converted.model.metadata_props[_OUTPUTS] = pytree.treespec_dumps(spec)
-    converted.save(str(path), external_data=False)
+    note = onnx.StringStringEntryProto(key="seal", value=blank())
+    content = converted.model_proto.SerializeToString()
+    # Fields of a protobuf message may come in any order and any number of pieces: the note is a piece by itself.
+    seal = onnx.ModelProto(metadata_props=[note]).SerializeToString()
+    write_file(path, lambda file: (file.write(seal), file.write(content)), sealed=True)
 
 
 def required(package: str) -> Any:

@@ -25,9 +25,11 @@ from campfire_fx.export.template import (
 )
 
 _IMPORTS = (
+    ("import hashlib", r"\bhashlib\."),
     ("import json", r"\bjson\."),
     ("import math", r"\bmath\."),
     ("import operator", r"\boperator\."),
+    ("import re", r"\bre\."),
     ("from collections import OrderedDict", r"\bOrderedDict\("),
     ("from pathlib import Path", r"\bPath\("),
     ("", ""),

@@ -49,13 +49,29 @@ LOADER = '''def load({given}path=None):
     if path is None:
         files = [Path(__file__).with_suffix(end) for end in (".safetensors", ".pt", ".pth")]
         path = next((file for file in files if file.exists()), files[0])
+    check_seal(path)
     if Path(path).suffix == ".safetensors":
         weights = read_safetensors(path)
     else:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
+        with open(path, "rb") as file:
+            weights = torch.load(file, map_location="cpu", weights_only=True)
 {make}
     model.load_state_dict(weights)
     return model.eval()
+
+
+def check_seal(path):
+    """Raise a ValueError if the file is spoilt: its seal holds the SHA-256 of all its other bytes."""
+    data = memoryview(Path(path).read_bytes())
+    for start in (0, max(0, len(data) - 1024)):
+        text = rb"campfire_fx seal: code [0-9a-f-]{{64}} sha256 ([0-9a-f]{{64}})"
+        if seal := re.search(text, data[start : start + 1024]):
+            at = start + seal.start(1)
+            digest = hashlib.sha256(data[:at])
+            digest.update(data[at + 64 :])
+            if digest.hexdigest().encode() != seal[1]:
+                raise ValueError(f"{{path}} is spoilt: its checksum is wrong")
+            return
 
 
 def read_safetensors(path):

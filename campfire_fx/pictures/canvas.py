@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from campfire_fx.disk.whole import write_bytes
 from campfire_fx.errors import ReportError
 
 if TYPE_CHECKING:
@@ -139,8 +140,5 @@ def save(drawn: Figure, path: str | os.PathLike[str]) -> Path:
     target = Path(path)
     if target.suffix != ".png":
         raise ReportError(f"Picture {target}: pictures are PNG. Give a name that ends in .png.")
-    try:
-        target.write_bytes(png(drawn))
-    except OSError as error:
-        raise ReportError(f"Picture {target}: it cannot be written ({error.strerror}). Give another place.") from error
+    write_bytes(target, png(drawn), ReportError)
     return target

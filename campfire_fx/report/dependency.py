@@ -12,6 +12,7 @@ import networkx as nx
 from rich.text import Text
 from rich.tree import Tree
 
+from campfire_fx.disk.whole import write_text
 from campfire_fx.errors import CampfireError
 from campfire_fx.report.numbers import plural
 from campfire_fx.report.style import STYLES, Report
@@ -159,7 +160,4 @@ def write(graph: nx.DiGraph, path: str | Path) -> None:
     render = _SUFFIXES.get(path.suffix)
     if render is None:
         raise CampfireError(f"{path}: the suffix names no graph format. Use one of {', '.join(_SUFFIXES)}.")
-    try:
-        path.write_text(render(graph), encoding="utf-8")
-    except OSError as error:
-        raise CampfireError(f"{path}: it cannot be written ({error.strerror}). Give another path.") from error
+    write_text(path, render(graph), CampfireError)

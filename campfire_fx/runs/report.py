@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from campfire_fx import pictures
+from campfire_fx.disk.whole import told_as, write_bytes, write_text
 from campfire_fx.errors import ReportError
 from campfire_fx.masked import MaskedLayer
 from campfire_fx.report.attack import attack_notes, points
@@ -44,19 +45,15 @@ def write_report(run: Run, target: Path, *, pictures_folder: Path | None = None)
     page = Page(_title(run))
     for part in (_summary, _training, _sparsity, _masks, _channels, _robustness, _files, _settings):
         part(run, page, drawn)
-    written = [target]
-    try:
-        target.write_text(page.html(f"campfire_fx {__version__}, torch {torch.__version__}."), encoding="utf-8")
-        if pictures_folder is not None:
-            pictures_folder.mkdir(parents=True, exist_ok=True)
-            for name, png in drawn.items():
-                written.append(pictures_folder / f"{name}.png")
-                written[-1].write_bytes(png)
-    except OSError as error:
-        raise ReportError(
-            f"Report at {written[-1]}: it cannot be written ({error.strerror}). Give a place that can be."
-        ) from error
-    return written
+    write_text(target, page.html(f"campfire_fx {__version__}, torch {torch.__version__}."), ReportError)
+    if pictures_folder is None:
+        return [target]
+    with told_as(ReportError, pictures_folder, "Folder"):
+        pictures_folder.mkdir(parents=True, exist_ok=True)
+    written = {pictures_folder / f"{name}.png": png for name, png in drawn.items()}
+    for path, png in written.items():
+        write_bytes(path, png, ReportError)
+    return [target, *written]
 
 
 def _title(run: Run) -> str:

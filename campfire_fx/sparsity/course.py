@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+import operator
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
@@ -124,6 +127,8 @@ class Course:
         room = len(json.dumps(state)) + _ITERATE * sum(isinstance(a.update, Admm) for a in self.assignments.values())
         state["iterates"] = {name: asdict(iterate) for name, iterate in self.iterates.items()}
         text = json.dumps(state, sort_keys=True).encode()
+        state["crc32"] = zlib.crc32(text)
+        text = json.dumps(state, sort_keys=True).encode()
         padded = bytearray(text.ljust(-(-room // _BLOCK) * _BLOCK))
         return torch.frombuffer(padded, dtype=torch.uint8).clone()
 
@@ -133,17 +138,16 @@ class Course:
         Raises:
             RegimeError: it was saved by another regime or for other layers; nothing is changed.
         """
-        state = _decode(tensor)
-        self._check(state)
-        for name, layer in state["layers"].items():
-            mine = self.assignments[name]
-            # asdict'ed schedules are frozen records of numbers; `_check` has seen that they are of the same kind
-            schedule = replace(cast(Any, mine.schedule), **layer["schedule"])
-            self.assignments[name] = replace(mine, sparsity=layer["sparsity"], schedule=schedule)
+        with _readable():
+            state = _decode(tensor)
+            self._check(state)
+            assignments = {name: _assigned(self.assignments[name], layer) for name, layer in state["layers"].items()}
+            iterates = {name: Iterate(**iterate) for name, iterate in state["iterates"].items()}
+            own, reached = set(state["own"]), dict(state["reached"])
+        self.assignments |= assignments
         for name in (*_PLAIN_FIELDS, *_LATER_FIELDS):
             setattr(self, name, state[name])
-        self.own = set(state["own"])
-        self.iterates = {name: Iterate(**iterate) for name, iterate in state["iterates"].items()}
+        self.own, self.reached, self.iterates = own, reached, iterates
 
     def _check(self, state: Mapping[str, Any]) -> None:
         if state["regime"] != self.regime:
@@ -179,14 +183,34 @@ def _layer_state(assignment: Assignment) -> dict[str, Any]:
     return {"rule": rule, "sparsity": assignment.sparsity, "schedule": asdict(schedule)}
 
 
+def _assigned(mine: Assignment, saved: Mapping[str, Any]) -> Assignment:
+    """Return an assignment with the numbers that were saved for it."""
+    # asdict'ed schedules are frozen records of numbers; `_check` has seen that they are of the same kind
+    schedule = replace(cast(Any, mine.schedule), **saved["schedule"])
+    return replace(mine, sparsity=float(saved["sparsity"]), schedule=schedule)
+
+
 def _decode(tensor: object) -> dict[str, Any]:
+    state = json.loads(bytes(cast(Tensor, tensor).to("cpu", torch.uint8).tolist()))
+    checksum = state.pop("crc32", None)  # older ones have none
+    if checksum is not None and checksum != zlib.crc32(json.dumps(state, sort_keys=True).encode()):
+        raise ValueError("its checksum is wrong")
+    later = {name: state.get(name, missing) for name, missing in _LATER_FIELDS.items()}
+    plain = {name: state[name] for name in _PLAIN_FIELDS}
+    sets = {"own": state["own"], "layers": dict(state["layers"]), "iterates": dict(state.get("iterates", {}))}
+    for name in ("epoch", "step", "updates"):
+        operator.index((plain | later)[name])
+    return sets | plain | later
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    """Tell of a saved schedule that cannot be read in one sentence."""
     try:
-        state = json.loads(bytes(cast(Tensor, tensor).to("cpu", torch.uint8).tolist()))
-        later = {name: state.get(name, missing) for name, missing in _LATER_FIELDS.items()}
-        plain = {name: state[name] for name in _PLAIN_FIELDS}
-        sets = {"own": state["own"], "layers": dict(state["layers"]), "iterates": dict(state.get("iterates", {}))}
-        return sets | plain | later
-    except (AttributeError, TypeError, ValueError, KeyError) as error:
+        yield
+    except RegimeError:
+        raise
+    except Exception as error:  # whatever a spoilt record leads to
         raise RegimeError(
             "state_dict: the saved schedule in '_extra_state' cannot be read. "
             "Load the file that state_dict() of a sparse model gave, or leave that key out."

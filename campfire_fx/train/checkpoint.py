@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from campfire_fx.api import sparsify
-from campfire_fx.errors import TrainError
+from campfire_fx.disk.archive import Unreadable, load_archive, reason, save_archive
+from campfire_fx.errors import CampfireError, TrainError
 from campfire_fx.export.safetensors import read_safetensors
-from campfire_fx.train.files import write_whole
 from campfire_fx.train.models import build_model
 
 SUFFIX = ".ckpt"
 _FORMAT = 1
+
+
+def _is_options(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+
+
+_FACTS: Mapping[str, Callable[[Any], bool]] = {
+    "model": lambda value: isinstance(value, str),
+    "options": _is_options,
+    "shape": lambda value: (
+        isinstance(value, (tuple, list)) and len(value) > 0 and all(type(size) is int and size > 0 for size in value)
+    ),
+    "sparse": lambda value: value is None or _is_options(value),
+    "state": _is_options,
+}
+"""What a checkpoint holds, and how it is told from something else."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,10 +58,7 @@ class Checkpoint:
 def save(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint whole or not at all; a file that was there is replaced in one step."""
     content = {item.name: getattr(checkpoint, item.name) for item in fields(checkpoint)} | {"campfire_fx": _FORMAT}
-    try:
-        write_whole(path, lambda file: torch.save(content, file))
-    except (OSError, RuntimeError) as error:
-        raise TrainError(f"Checkpoint at {path}: it cannot be written ({error}). Give another --output.") from error
+    save_archive(content, path, TrainError)
 
 
 def read(path: Path) -> Checkpoint:
@@ -58,6 +71,12 @@ def read(path: Path) -> Checkpoint:
     if "campfire_fx" not in content:
         raise TrainError(
             f"Checkpoint at {path}: it holds a bare state_dict, not a model that `train` saved. Say whose with --model."
+        )
+    wrong = next((name for name, fits in _FACTS.items() if name not in content or not fits(content[name])), None)
+    if wrong is not None or content["campfire_fx"] != _FORMAT:
+        raise TrainError(
+            f"Checkpoint at {path}: {wrong or 'the number of its form'} in it is not what `train` saves."
+            f" Save it again, with this version of campfire_fx."
         )
     facts = {name: content[name] for name in ("model", "options", "sparse", "state")}
     return Checkpoint(shape=tuple(content["shape"]), **facts)
@@ -72,18 +91,10 @@ def read_tensors(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise TrainError(f"Checkpoint at {path}: there is no such file. Check the path.")
     try:
-        if path.suffix == ".safetensors":
-            return read_safetensors(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:  # torch's own text is a page about safety
-        raise TrainError(
-            f"Checkpoint at {path}: it is no file of torch.save, or holds more than tensors and plain values."
-            f" Save the state_dict again."
-        ) from error
-    except Exception as error:  # both readers raise errors of many kinds
-        reason = str(error).splitlines()[0]
-        raise TrainError(f"Checkpoint at {path}: it cannot be read ({reason}). Save the state_dict again.") from error
-    if not isinstance(content, dict):
+        content = read_safetensors(path) if path.suffix == ".safetensors" else load_archive(path)
+    except Unreadable as error:
+        raise TrainError(f"Checkpoint at {path}: {error}. Save the state_dict again.") from error
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise TrainError(f"Checkpoint at {path}: it holds a {type(content).__name__}. Save the model's state_dict.")
     return content
 
@@ -102,9 +113,16 @@ def restore(checkpoint: Checkpoint, model: str | None = None) -> nn.Module:
     name = model or checkpoint.model
     if model is None and ":" in name:
         raise TrainError(f"Checkpoint: its model comes from {name}. If you trust that code, give --model {name}.")
-    network = build_model(name, **checkpoint.options)
-    if checkpoint.sparse is not None:
-        network = sparsify(network, example_inputs=torch.zeros(checkpoint.shape), **checkpoint.sparse)
+    try:
+        network = build_model(name, **checkpoint.options)
+        if checkpoint.sparse is not None:
+            network = sparsify(network, example_inputs=torch.zeros(checkpoint.shape), **checkpoint.sparse)
+    except CampfireError:
+        raise
+    except Exception as error:  # what a wrong value leads to, anywhere
+        raise TrainError(
+            f"Checkpoint of {name}: its options do not build the model ({reason(error)}). Train it again."
+        ) from error
     load_state(network, checkpoint.state, name)
     return network.eval()
 
@@ -121,9 +139,12 @@ def load_state(network: nn.Module, state: dict[str, Any], name: str) -> None:
     state = {key.removeprefix("module."): value for key, value in state.items()}
     try:
         network.load_state_dict(_without_prune_masks(state))
-    except RuntimeError as error:
-        reason = " ".join(str(error).splitlines()[1:2]).strip().rstrip(".")
-        raise TrainError(f"State of {name}: it does not fit the model ({reason}). Give the model it is of.") from error
+    except CampfireError:
+        raise
+    except Exception as error:  # beside torch's own: what values that are no tensors lead to
+        told = str(error).strip().splitlines()[1:2] if isinstance(error, RuntimeError) else []
+        why = told[0].strip().rstrip(".") if told else reason(error)
+        raise TrainError(f"State of {name}: it does not fit the model ({why}). Give the model it is of.") from error
 
 
 def _without_prune_masks(state: dict[str, Any]) -> dict[str, Any]:

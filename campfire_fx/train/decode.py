@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from campfire_fx.disk.archive import Unreadable, load_archive, save_archive
 from campfire_fx.errors import TrainError
 from campfire_fx.report.numbers import size as bytes_told
 from campfire_fx.report.progress import progress
@@ -126,18 +127,14 @@ def _cached(path: Path | None) -> dict[str, Any] | None:
     if path is None or not path.exists():
         return None
     try:
-        return torch.load(path, weights_only=True)
-    except (OSError, RuntimeError, EOFError, UnpicklingError):
+        return load_archive(path)
+    except Unreadable:
         path.unlink(missing_ok=True)
         return None
 
 
 def _write(content: dict[str, Any], path: Path) -> None:
     """Write whole or not at all; without a place to write to, the next run decodes again."""
-    try:
+    with contextlib.suppress(OSError, TrainError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}")
-        torch.save(content, partial)
-        partial.replace(path)
-    except (OSError, RuntimeError):  # torch reports a full disk as a RuntimeError
-        return
+        save_archive(content, path, TrainError)

@@ -6,6 +6,7 @@ import copy
 import importlib.util
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ import torch
 from torch import nn
 
 from campfire_fx.api import sparsify
+from campfire_fx.disk.lock import alone_in
+from campfire_fx.disk.whole import write_text
+from campfire_fx.errors import TrainError
 from campfire_fx.export import export, load
 from campfire_fx.measure import latencies
 from campfire_fx.model import SparseModel
@@ -22,7 +26,6 @@ from campfire_fx.report.progress import progress
 from campfire_fx.slim import SlimModel
 from campfire_fx.train.checkpoint import SUFFIX, Checkpoint, save
 from campfire_fx.train.data import ImageData
-from campfire_fx.train.files import write_text
 from campfire_fx.train.host import Host
 from campfire_fx.train.journal import Epoch, Journal
 from campfire_fx.train.keeper import USUAL, Every, Keeper, prepare
@@ -83,9 +86,19 @@ def run(settings: Settings, data: ImageData, recipe: Recipe, *, show: Show, host
         recipe: how to train.
         show: called with each report as soon as there is one.
         host: this process among others; its keeper and journal are the job's own.
+
+    Raises:
+        TrainError: another live process writes into the folder, or nothing can be written there.
     """
+    with ExitStack() as held:  # rank 0 holds the folder for all
+        host = host or Host()
+        host.ranks.from_first(lambda: held.enter_context(alone_in(settings.folder, TrainError)))
+        return _run(settings, data, recipe, show=show, host=host)
+
+
+def _run(settings: Settings, data: ImageData, recipe: Recipe, *, show: Show, host: Host) -> Outcome:
     began = time.perf_counter()
-    host = _own_host(settings, data, recipe, host or Host())
+    host = _own_host(settings, data, recipe, host)
     if not host.ranks.first:
         show = _silent
     options = {"classes": len(data.classes), "channels": data.shape[0]}
@@ -109,7 +122,7 @@ def run(settings: Settings, data: ImageData, recipe: Recipe, *, show: Show, host
     outcome = _compare(networks, settings, data, host=host)
     outcome = replace(outcome, seconds=time.perf_counter() - began, settings=_noted(settings, data, recipe, host))
     if host.ranks.first:
-        write_text(settings.folder / "results.json", outcome.to_json() + "\n")
+        write_text(settings.folder / "results.json", outcome.to_json() + "\n", TrainError)
     return outcome
 
 
@@ -212,7 +225,7 @@ def _compare(networks: dict[str, nn.Module], settings: Settings, data: ImageData
         reloaded = _export_and_reload(networks["slim"], data, settings) if "slim" in networks else ()
         outcome = _outcome(networks, rows, reloaded, watched=data.valid is data.test)
         if skipped:
-            write_text(settings.folder / "skipped.txt", "".join(f"{name}\n" for name in skipped))
+            write_text(settings.folder / "skipped.txt", "".join(f"{name}\n" for name in skipped), TrainError)
         return replace(outcome, skipped=skipped)
 
     return host.ranks.from_first(measured)

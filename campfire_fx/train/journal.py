@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from campfire_fx.disk.whole import write_text
 from campfire_fx.errors import TrainError
-from campfire_fx.train.files import write_text
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -115,4 +115,4 @@ class Journal:
         table.writerow(["network", *names])
         for title, epochs in self._rows.items():
             table.writerows([title, *asdict(epoch).values()] for epoch in epochs)
-        write_text(self.folder / "log.csv", text.getvalue())
+        write_text(self.folder / "log.csv", text.getvalue(), TrainError)

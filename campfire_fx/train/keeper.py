@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 import time
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from campfire_fx.disk.archive import Unreadable, load_archive, save_archive
+from campfire_fx.disk.whole import PARTIAL, told_as
 from campfire_fx.errors import TrainError
-from campfire_fx.train.files import PARTIAL, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Keeper:
     """The run checkpoints of one output folder, `checkpoints/NAME-STEP.ckpt`; of each network the last two stay.
 
     Each is a file of `torch.save`, written beside its place, brought to the disk, and put there in one step, so a kill
-    leaves the old ones or the old ones and the new one. The checksums in it find what a disk has spoilt.
+    leaves the old ones or the old ones and the new one. The checksum in it finds what a disk has spoilt.
 
     Args:
         folder: the run's output folder.
@@ -91,11 +91,9 @@ class Keeper:
             raise TrainError(f"{odd} of {name} after step {step}: it is not finite.{self.advice()}")
         path = self.folder / f"{name.replace(' ', '-')}-{step:09d}.ckpt"
         content = {"campfire_fx_run": _FORMAT, "facts": self.facts, "threads": torch.get_num_threads(), **state}
-        try:
+        with told_as(TrainError, self.folder, "Folder"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_whole(path, lambda file: torch.save(content, file))
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-            raise TrainError(f"Checkpoint at {path}: it cannot be written ({error}). Make room, and go on.") from error
+        save_archive(content, path, TrainError)
         for old in self._of(name)[:-_KEPT]:
             old.unlink(missing_ok=True)
         self._saved, self.last = time.monotonic(), path
@@ -165,35 +163,24 @@ def prepare(folder: Path, resume: str | None) -> None:
             f"Output folder {folder}: it holds a run that was not finished ({left[-1].name})."
             f" Give --resume auto to go on, --resume never to start anew, or another --output."
         )
-    try:
+    with told_as(TrainError, folder, "Folder"):
         folder.mkdir(parents=True, exist_ok=True)
         for path in [*folder.glob(f"{PARTIAL}*"), *(folder / _FOLDER).glob(f"{PARTIAL}*")]:
-            path.unlink()
+            if path.is_dir():  # of an export
+                shutil.rmtree(path)
+            else:
+                path.unlink()
         if resume != "auto":
             for path in [*left, *(folder / _FOLDER).glob("*.corrupt"), folder / _FINISHED]:
                 path.unlink(missing_ok=True)
-    except OSError as error:
-        raise TrainError(f"Output folder {folder}: it cannot be made ({error.strerror}). Give --output.") from error
 
 
 def _read(path: Path) -> dict[str, Any] | str:
     """Return the content of a run checkpoint, or why it cannot be read."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            spoilt = archive.testzip()
-        if spoilt is not None:
-            return f"the checksum of {spoilt} is wrong"
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        OSError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        UnpicklingError,
-        zipfile.BadZipFile,
-        NotImplementedError,
-    ) as error:
-        return str(error).splitlines()[0] if str(error) else type(error).__name__
+        content = load_archive(path)
+    except Unreadable as error:
+        return str(error)
     if not isinstance(content, dict) or content.get("campfire_fx_run") != _FORMAT:
         return "it holds something else"
     return content

@@ -69,7 +69,11 @@ def test_folder_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.Monk
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(files.tempfile, "TemporaryDirectory", refuse)
-    assert_refused(tmp_path, tmp_path / "it.pt", "cannot write .*it.pt: Permission denied")
+    assert_refused(
+        tmp_path,
+        tmp_path / "it.pt",
+        r"File at .*it.pt: it cannot be written \(Permission denied\)\. Make room, or choose another place\.",
+    )
 
 
 @pytest.mark.parametrize(("model", "words"), [(small().state_dict(), "OrderedDict"), ("resnet18", "str")])
@@ -109,10 +113,10 @@ def test_file_that_answers_otherwise_is_not_put_in_place(tmp_path: Path, monkeyp
     export(small(), tmp_path / "it.safetensors", X)
     dumps = safetensors.write_safetensors
 
-    def corrupt(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    def corrupt(tensors: dict[str, torch.Tensor], *given: Any) -> None:
         weight = tensors["0.weight"].clone()
         weight[0, 0, 0, 0] *= 1.001
-        dumps({**tensors, "0.weight": weight}, path)
+        dumps({**tensors, "0.weight": weight}, *given)
 
     monkeypatch.setattr(formats, "write_safetensors", corrupt)
     assert_refused(tmp_path, tmp_path / "it.safetensors", "answers otherwise than the model: relative difference")

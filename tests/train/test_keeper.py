@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from campfire_fx.disk.whole import PARTIAL, write_whole
 from campfire_fx.errors import TrainError
-from campfire_fx.train import files
 from campfire_fx.train.keeper import Every, Keeper, every, prepare
 
 FACTS = {"model": "tiny", "batch": 8, "rate": 0.1, "era": (0, 2)}
@@ -118,8 +118,8 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="No space"):
-        files.write_whole(path, fail)
+    with pytest.raises(TrainError, match=r"File at .*x: it cannot be written \(No space left on device\)"):
+        write_whole(path, fail, TrainError)
     assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("x", b"old")]
 
 
@@ -127,8 +127,8 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("campfire_fx.train.keeper.write_whole", full)
-    with pytest.raises(TrainError, match=r"it cannot be written \(.*No space left on device\). Make room"):
+    monkeypatch.setattr("campfire_fx.disk.whole.os.fsync", full)
+    with pytest.raises(TrainError, match=r"it cannot be written \(No space left on device\)\. Make room"):
         keeper_of(tmp_path).save("sparse", 3, state(3))
 
 
@@ -155,7 +155,7 @@ def test_due_by_steps_and_by_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_run_that_was_not_finished_is_not_thrown_away(tmp_path: Path) -> None:
     prepare(tmp_path, None)
     keeper_of(tmp_path).save("sparse", 3, state(3))
-    (tmp_path / "checkpoints" / f"{files.PARTIAL}sparse-000000006.ckpt-1").write_bytes(b"half")
+    (tmp_path / "checkpoints" / f"{PARTIAL}sparse-000000006.ckpt-1").write_bytes(b"half")
     with pytest.raises(TrainError, match=r"it holds a run that was not finished \(sparse-000000003.ckpt\)"):
         prepare(tmp_path, None)
     prepare(tmp_path, "auto")
