@@ -89,6 +89,13 @@ class Evaluator:
                 self.values[top] = self._run(top)
         return self.values[node]
 
+    def forget(self, node: fx.Node) -> None:
+        """Take back that `node` was created."""
+        self._after.pop(node, None)
+        for mutators in self._mutators.values():
+            if node in mutators:
+                mutators.remove(node)
+
     def constant(self, node: fx.Node) -> Any:
         """Return the true value, data and all, of a node that no input, random draw or training changes.
 
@@ -114,7 +121,7 @@ class Evaluator:
             if need.op == "get_attr":
                 values[need] = map_tensors(self._attribute(need), torch.clone)
             else:
-                values[need] = _call(need, args, kwargs)
+                values[need] = call(need, args, kwargs)
         return values[node]
 
     def _is_trained(self, node: fx.Node) -> bool:
@@ -127,7 +134,7 @@ class Evaluator:
         if node.op == "output":
             return args[0]
         if node.op == "call_module":
-            return self.run_module(self._module(str(node.target)), args, kwargs)
+            return self.run_module(self.module(str(node.target)), args, kwargs)
         if _is_users(node):  # it may draw real numbers
             return undrawn(lambda: self._result(node, args, kwargs))[0]
         return self._result(node, args, kwargs)
@@ -144,15 +151,16 @@ class Evaluator:
         elif any(isinstance(arg, torch.Tensor) for arg in args):
             args, kwargs = map_devices(args), map_devices(kwargs)
         try:
-            result = _call(node, args, kwargs)
+            result = call(node, args, kwargs)
         except Exception:
             if kwargs.get("training") is not True:
                 raise
             # In training, some check batch statistics, which say nothing about shapes.
-            result = _call(node, args, {**kwargs, "training": False})
+            result = call(node, args, {**kwargs, "training": False})
         return map_tensors(result, self._as_meta)
 
-    def _module(self, path: str) -> nn.Module:
+    def module(self, path: str) -> nn.Module:
+        """Return the module at `path`."""
         if not self._modules:  # a walk along every path would take longer
             self._modules = dict(self.root.named_modules(remove_duplicate=False))
         return self._modules[path]
@@ -167,10 +175,10 @@ class Evaluator:
         """Return the output of `module`, run in evaluation on inputs and parameters without data."""
         args, kwargs = map_tensors((args, kwargs), self._as_meta)
         first = args[0] if args else None
-        if isinstance(first, torch.Tensor) and keeps_shape(module, first):
-            return first
-        if isinstance(first, torch.Tensor) and len(args) == 1 and not kwargs and not self.layouts:
-            known = shape_after(module, first.shape)
+        if isinstance(first, torch.Tensor) and len(args) == 1 and not kwargs:
+            if keeps_shape(module, first):
+                return first
+            known = None if self.layouts else shape_after(module, first.shape)
             if known is not None and first.dtype == getattr(module, "weight", first).dtype:
                 return torch.empty(known, dtype=first.dtype, device=META)
         shadow = self._shadow(module)
@@ -221,7 +229,8 @@ def _is_users(node: fx.Node) -> bool:
     return node.op == "call_function" and home not in ("torch", "_operator", "builtins", "math")
 
 
-def _call(node: fx.Node, args: Any, kwargs: Any) -> Any:
+def call(node: fx.Node, args: Any, kwargs: Any) -> Any:
+    """Run the function or method that a node calls."""
     if node.op == "call_method":
         return getattr(args[0], str(node.target))(*args[1:], **kwargs)
     assert callable(node.target)

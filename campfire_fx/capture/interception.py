@@ -227,7 +227,7 @@ def _install_in_namespaces(patches: Patches, tracer: ExampleTracer, replaced: di
     """Replace what the user's code knows by a name of its own: builtins, and functions it imported one by one."""
     built_in: dict[str, Any] = {name: _symbolic(getattr(builtins, name)) for name in ("max", "min", "round", "pow")}
     built_in.update(int=_INT, float=_FLOAT, isinstance=_isinstance, type=_TYPE, len=_len)
-    for scope, names in tracer.survey.namespaces.values():
+    for scope, names in tracer.survey.reach.namespaces.values():
         for name in names:
             value = scope.get(name, _MISSING)
             if value is _MISSING and name in built_in:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from campfire_fx.capture.attempts import failure
 from campfire_fx.capture.evaluate import Evaluator
 from campfire_fx.capture.location import current_line, expression, summary
 from campfire_fx.capture.records import Specialisation
@@ -70,6 +71,14 @@ class Questions:
             self._asked.setdefault(self._asking, []).append(fact)
         self.facts[fact] = None
         return result
+
+    def failure(self, node: fx.Node) -> Exception | None:
+        """Return the error of a node that fails on the example, and record it; None where it runs, or data decides."""
+        with self._evaluating():
+            error = failure(self._evaluator, node)
+        if error is not None:
+            self.facts[Specialisation(current_line(), f"{expression(node)} fails", True)] = None
+        return error
 
     def _value(self, node: fx.Node, asked: str, *, shape_will_do: bool) -> Any:
         """Return the example value, or the true value where it takes data and no input has part in it."""

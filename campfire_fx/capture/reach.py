@@ -5,29 +5,45 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from torch import nn
 
+from campfire_fx.capture.attempts import handlers
+
 _NOT_USERS = frozenset(sys.stdlib_module_names) | {"torch", "numpy"}
 _OURS = f"{__package__}."  # code of a model may trace another
 
 
-def namespaces(modules: Iterable[nn.Module]) -> dict[int, tuple[dict[str, Any], set[str]]]:
-    """Return the namespaces of the user's code that `modules` may reach, each with the names looked up there.
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What a trace may run of the user's code.
 
-    Walks from the methods of the modules, and of plain objects that they hold, along the names that code mentions.
+    Attributes:
+        namespaces: by id, each with the names that are looked up in it.
+        handlers: ids of the code objects that handle errors.
+    """
+
+    namespaces: dict[int, tuple[dict[str, Any], set[str]]]
+    handlers: frozenset[int]
+
+
+def reach(modules: Iterable[nn.Module]) -> Reach:
+    """Return what `modules` may reach.
+
+    Walks from their methods, and those of plain objects that they hold, along the names that code mentions.
     """
     found: dict[int, tuple[dict[str, Any], set[str]]] = {}
-    seen: set[int] = set()
+    seen: dict[int, CodeType] = {}
     known: set[int] = set()
     pending = list(_entry_points(modules))
     while pending:
         function = pending.pop()
         if id(function.__code__) in seen or not _is_users(function):
             continue
-        seen.add(id(function.__code__))
+        seen.update((id(code), code) for code in _codes(function.__code__))
         pending.extend(_in_closure(function))
         scope = function.__globals__
         if _is_of_library(scope.get("__name__")):  # a decorator of torch's goes by the name of what it decorates
@@ -38,7 +54,7 @@ def namespaces(modules: Iterable[nn.Module]) -> dict[int, tuple[dict[str, Any], 
             if id(value) not in known:
                 known.add(id(value))
                 pending.extend(_functions(value))
-    return found
+    return Reach(found, handlers(seen.values()))
 
 
 def _in_closure(function: FunctionType) -> Iterator[FunctionType]:
@@ -115,6 +131,13 @@ def _is_users(thing: Any) -> bool:
 
 def _is_of_library(module: Any) -> bool:
     return isinstance(module, str) and (module.partition(".")[0] in _NOT_USERS or module.startswith(_OURS))
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
 
 
 @functools.lru_cache(maxsize=4096)

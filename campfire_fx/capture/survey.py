@@ -8,7 +8,7 @@ import torch
 from torch import fx, nn
 
 from campfire_fx.capture.leaf import is_leaf
-from campfire_fx.capture.reach import namespaces
+from campfire_fx.capture.reach import Reach, reach
 
 
 class Survey:
@@ -35,7 +35,7 @@ class Survey:
         self.tensors: dict[int, str] = dict(self._tensors())
         self.python: list[nn.Module] = [m for m in self.modules.values() if id(m) not in self.leaves]
         """The modules whose own Python code is run."""
-        self.namespaces: dict[int, tuple[dict[str, Any], set[str]]] = namespaces(self.python)
+        self.reach: Reach = reach(self.python)
 
     def _tensors(self) -> list[tuple[int, str]]:
         """Return (identity, name) of parameters, buffers and plain attributes; names of parameters win."""

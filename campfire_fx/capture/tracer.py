@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import fx, nn
 
 from campfire_fx.capture import arguments, interception, tidy
+from campfire_fx.capture.attempts import is_handled
 from campfire_fx.capture.contexts import Contexts
 from campfire_fx.capture.evaluate import RECORDED, Evaluator
 from campfire_fx.capture.location import current_line, line_of, summary
@@ -109,7 +111,18 @@ class ExampleTracer(fx.Tracer):
         node = self.graph.create_node(kind, target, args, kwargs, name, type_expr)
         node.meta["nn_module_stack"] = self._stack  # as torch.fx notes it: the modules being called, innermost last
         self.evaluator.created(node, tidy.changes_first_argument(node))
+        handlers = self.survey.reach.handlers
+        if handlers and kind.startswith("call_") and is_handled(sys._getframe(1), handlers):
+            self._fail_as_in_a_run(node)
         return node
+
+    def _fail_as_in_a_run(self, node: fx.Node) -> None:
+        """Raise the error that `node` gives on the example, and take the node back; the code around handles it."""
+        error = self.questions.failure(node)
+        if error is not None:
+            self.evaluator.forget(node)
+            self.graph.erase_node(node)
+            raise error
 
     def create_arg(self, a: Any) -> Any:
         """Return `a` as a graph argument: nodes for proxies, `get_attr` for tensors, calls for types of the user's."""

@@ -6,6 +6,7 @@ import copy
 import functools
 import math
 from collections import OrderedDict
+from contextlib import suppress
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -676,3 +677,43 @@ class FunctionsInTables(Base):
         for name in ("squared", "tabled"):
             x = TABLE[name](x)
         return doubled(x)
+
+
+class Pads(nn.Module):
+    """Blocks that take lengths beside the values, and blocks that do not."""
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return x if lengths is None else x * lengths
+
+
+class FailsAndGoesOn(Base):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.PReLU(), Pads(), nn.MaxPool2d(2)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        for layer in self.layers:
+            try:
+                y = layer(y, lengths=None)
+            except TypeError:
+                y = layer(y)
+        try:
+            y = torch.cat([y, x], 1)
+        except (RuntimeError, ValueError):
+            y = torch.cat([y, F.interpolate(x, scale_factor=0.5)], 1)
+        try:
+            z = y.unflatten(1, (2, -1))[:, 5]
+        except:  # noqa: E722
+            z = y.view(y.shape[0], 1, *y.shape[1:])[:, 0]
+        z = self.tail(z)
+        with suppress(RuntimeError):
+            z = z + z.new_zeros(3, 1, 7)
+        return z
+
+    def tail(self, x: Tensor) -> Tensor:
+        parts = x.split(2, 1)
+        try:
+            return parts[7]
+        except IndexError:
+            return parts[0].mul(2)

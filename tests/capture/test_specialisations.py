@@ -105,3 +105,8 @@ def test_iterating_over_a_batch_is_recorded() -> None:
             return torch.stack([self.conv(image[None]) for image in x])
 
     assert [(fact.expression, fact.value) for fact in facts_of(Model())] == [("len(x)", 2)]
+
+
+def test_a_call_that_failed_is_noted() -> None:
+    facts = {(fact.expression, fact.value) for fact in facts_of(habits.FailsAndGoesOn(), X)}
+    assert ("cat([layers.2(...), x], 1) fails", True) in facts
