@@ -192,8 +192,13 @@ def _ask_parameter(run: GraphRun, node: fx.Node, structure: Structure, asked: li
         for held in asked:
             structure.pin_tensor(held.tensor)
     args, kwargs = substitute(run.values, node)
-    args, kwargs = map_nested((args, kwargs), lambda v: v.tensor if isinstance(v, Held) else v)
+    args, kwargs = map_nested((args, kwargs), _bare)
     return invoke(node, None, args, kwargs)
+
+
+def _bare(value: Any) -> Any:
+    """Return the tensor of a parameter, and the labels in place of an activation: its shape is what is asked for."""
+    return value.tensor if isinstance(value, Held) else value.labels if isinstance(value, Labelled) else value
 
 
 def _plain(node: fx.Node, call: Call) -> Any:

@@ -143,7 +143,7 @@ class Propagation:
         if rule.name == "gated halves":
             first = (args[0] if args else kwargs["input"]).chunk(2, call.get(1, "dim", -1))[0]
             result = result.masked_fill(first == 0, 0.0)
-        elif rule.constant is Constant.PRODUCT:
+        elif rule.constant is Constant.PRODUCT and zeros:
             result = result.masked_fill(torch.stack(_together(zeros)).any(0), 0.0)
         elif rule.constant is Constant.AFFINE:
             result = _shifts(call, result)

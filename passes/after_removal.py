@@ -13,6 +13,7 @@ from campfire_fx.labels import Labelled, collapse
 from campfire_fx.liveness import Liveness
 from campfire_fx.passes.compact import compact_value
 from campfire_fx.passes.edit import Edit
+from campfire_fx.rules import Held
 from campfire_fx.rules.record import map_nested
 
 
@@ -54,11 +55,18 @@ class AfterRemoval:
             if current in seen:
                 continue
             seen.add(current)
-            found = labelled(self.run.values[current])
+            found = labelled(self._with_labels(self.run.values[current]))
             labels += [collapse(v.labels).flatten() for v in found]
             if not found or isinstance(self.values.get(current), Broken):
                 waiting += current.all_input_nodes
         return torch.cat(labels)
+
+    def _with_labels(self, value: Any) -> Any:
+        """Return the labels of a parameter or buffer in its place, if its elements have some."""
+        if not isinstance(value, Held):
+            return value
+        known = self.labelling.structure.tensors.get(id(value.tensor))
+        return value if known is None else known[1]
 
 
 def labelled(value: Any) -> list[Labelled]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 
@@ -122,7 +123,11 @@ def _unchanged(after: AfterRemoval, source: fx.Node) -> bool:
 def _same(first: Any, second: Any) -> bool:
     if isinstance(first, Tensor) and isinstance(second, Tensor):
         return first.shape == second.shape and bool(torch.equal(first, second))
-    return type(first) is type(second) and bool(first == second)
+    if type(first) is not type(second):
+        return False
+    if isinstance(first, (tuple, list)):
+        return len(first) == len(second) and all(map(_same, first, second))
+    return bool(np.array_equal(first, second) if isinstance(first, np.ndarray) else first == second)
 
 
 def _check_numbers(after: AfterRemoval, node: fx.Node) -> None:
@@ -198,7 +203,7 @@ def _matches(got: Any, expected: Any, fill: float | None) -> bool:
         return bool(same.all() if fill is None else (same | (got == fill)).all())
     if isinstance(expected, (tuple, list)):
         return len(got) == len(expected) and all(_matches(a, b, fill) for a, b in zip(got, expected, strict=True))
-    return bool(got == expected)
+    return _same(got, expected)
 
 
 def _reindexed(after: AfterRemoval, node: fx.Node, expected: Any) -> Any:

@@ -255,9 +255,15 @@ def _factory(function: Callable[..., Any], tracer: ExampleTracer) -> Callable[..
         try:
             return tracer.create_proxy("call_function", function, args, kwargs)
         except NotImplementedError:  # numpy arrays and the like, which graphs do not hold
-            return function(*args, **kwargs)
+            return function(*args, **{name: _known_kind(value) for name, value in kwargs.items()})
 
     return call
+
+
+def _known_kind(value: Any) -> Any:
+    """Return the example of a proxy that stands for a dtype or device: a constant has those of the model for good."""
+    kind = value.example if isinstance(value, ExampleProxy) else None
+    return kind if isinstance(kind, (torch.dtype, torch.device)) else value
 
 
 @functools.cache  # every trace puts the same ones in place

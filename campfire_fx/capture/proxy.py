@@ -30,6 +30,7 @@ class ExampleProxy(fx.Proxy):
     """A value of the traced model. `example` is what it is for the example inputs, tensors without data."""
 
     tracer: ExampleTracer
+    __array_priority__ = torch.Tensor.__array_priority__  # numpy leaves `array * x` to x, as it does for tensors
 
     @property
     def example(self) -> Any:
@@ -90,19 +91,21 @@ class ExampleProxy(fx.Proxy):
         return repr(self) if _holds_tensor(self.example) else format(self._ask("str({})", _itself), spec)
 
     def __len__(self) -> int:
-        example = self.example
+        items, example = self.tracer.changeable(self.node), self.example
+        if items is not None:
+            return len(items)
         return len(example) if _is_structure(example) else int(self._ask("len({})", len))
 
     def __contains__(self, item: Any) -> bool:
         if isinstance(self.example, dict):
-            return item in self.example
+            return item in self.tracer.unfolded(self)
         return any(item is element or bool(item == element) for element in self)
 
     def __iter__(self) -> Iterator[Any]:
         count = _unpacked(sys._getframe(1))
         if count is None:
             example = self.example
-            if isinstance(example, (dict, *_VIEWS)) or not hasattr(example, "__getitem__"):
+            if isinstance(example, (dict, list, *_VIEWS)) or not hasattr(example, "__getitem__"):
                 return iter(self.tracer.unfolded(self))
             count = len(self)
         return iter([self[i] for i in range(count)])  # type: ignore[index]  # fx makes __getitem__
@@ -116,10 +119,13 @@ class ExampleProxy(fx.Proxy):
         return self.tracer.create_proxy("call_function", function, args, {})
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self._call(operator.setitem, self, index, value)
+        if isinstance(self.example, (list, dict)):
+            self.tracer.unfolded(self)[index] = value
+        else:
+            self._call(operator.setitem, self, index, value)
 
     def __delitem__(self, index: Any) -> None:
-        self._call(operator.delitem, self, index)
+        del self.tracer.unfolded(self)[index]
 
     def __divmod__(self, other: Any) -> Any:
         return self._call(divmod, self, other)
@@ -235,9 +241,13 @@ def _unpacked(frame: Any) -> int | None:
 
 def _in_place(changing: Callable[[Any, Any], Any], plain: Callable[[Any, Any], Any]) -> Callable[..., Any]:
     def method(self: ExampleProxy, other: Any) -> Any:
+        if _is_surely_tensor(self.node) or isinstance(self.example, torch.Tensor):
+            return self._call(changing, self, other)
+        if isinstance(self.example, list):
+            changing(self.tracer.unfolded(self), other)
+            return self
         # A size is a number: `h *= 2` gives the name h another, and leaves other names for the first alone.
-        is_tensor = _is_surely_tensor(self.node) or isinstance(self.example, (torch.Tensor, list))
-        return self._call(changing if is_tensor else plain, self, other)
+        return self._call(plain, self, other)
 
     return method
 

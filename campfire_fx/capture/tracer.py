@@ -13,7 +13,7 @@ from torch import fx, nn
 from campfire_fx.capture import arguments, interception, tidy
 from campfire_fx.capture.attempts import is_handled
 from campfire_fx.capture.contexts import Contexts
-from campfire_fx.capture.evaluate import RECORDED, Evaluator
+from campfire_fx.capture.evaluate import FACTORIES, RECORDED, Evaluator
 from campfire_fx.capture.location import current_line, line_of, summary
 from campfire_fx.capture.modules import ModuleAccess
 from campfire_fx.capture.patches import Patches
@@ -23,6 +23,7 @@ from campfire_fx.capture.survey import Survey
 from campfire_fx.errors import CaptureError
 
 _PLAIN = frozenset({int, float, bool, str, type(None), type(...), torch.dtype, torch.device})
+_TAKE_ARRAYS = ("torch", "_operator")
 
 
 class FailedInside(CaptureError):
@@ -52,6 +53,8 @@ class ExampleTracer(fx.Tracer):
         self._stack: dict[str, tuple[str, type[nn.Module]]] = {}
         self._owned = dict(survey.tensors)
         self._reads: dict[str, ExampleProxy] = {}
+        self._creating: tuple[str, Any] = ("", None)
+        self._arrays: dict[int, tuple[Any, torch.Tensor]] = {}  # each array is held so that no other takes its place
         self._unfolded: dict[fx.Node, Any] = {}
         self._opaque_calls: dict[str, int] = {}
         self._failed: tuple[Exception, str] | None = None
@@ -97,10 +100,22 @@ class ExampleTracer(fx.Tracer):
     def unfolded(self, proxy: ExampleProxy) -> Any:
         """Return the dict, list or tuple that `proxy` stands for as a real one, of proxies."""
         if proxy.node not in self._unfolded:
+            if isinstance(proxy.example, list):
+                len(proxy)  # asks
             self._unfolded[proxy.node] = arguments.unfold(proxy, proxy.example)
         return self._unfolded[proxy.node]
 
+    def changeable(self, node: fx.Node) -> Any:
+        """Return the list or dict that stands for a node since code has looked into it; None where there is none."""
+        found = self._unfolded.get(node) if self._unfolded else None
+        return found if isinstance(found, (list, dict)) else None
+
     # What fx calls.
+
+    def create_proxy(self, kind: str, target: Any, *given: Any, **options: Any) -> Any:
+        """Append a node, and return its proxy."""
+        self._creating = (kind, target)
+        return super().create_proxy(kind, target, *given, **options)
 
     def create_node(
         self, kind: str, target: Any, args: Any, kwargs: Any, name: str | None = None, type_expr: Any = None
@@ -138,15 +153,16 @@ class ExampleTracer(fx.Tracer):
                     f"Stale value at {current_line()}: a value kept from an earlier trace is used. "
                     "Do not keep tensors in globals or caches."
                 )
-            return a.node
+            items = self.changeable(a.node)
+            return a.node if items is None else self.create_arg(items)
         if isinstance(a, torch.Tensor):
             return self.read(a).node
         if isinstance(a, dict) and type(a) not in (dict, fx.immutable_collections.immutable_dict):
             return arguments.rebuild(self, a)
         if isinstance(a, torch.Size):
             return tuple(a)
-        if type(a).__module__ == "numpy" and hasattr(a, "item") and a.ndim == 0:
-            return a.item()
+        if type(a).__module__ == "numpy" and hasattr(a, "item"):
+            return a.item() if a.ndim == 0 else self._array(a)
         return super().create_arg(a)
 
     def call_module(
@@ -191,6 +207,16 @@ class ExampleTracer(fx.Tracer):
             node = self.create_node("get_attr", name, (), {})
             self._reads[name] = self.proxy(node)
         return self._reads[name]
+
+    def _array(self, array: Any) -> fx.Node:
+        """Return the node of the tensor that stands for a numpy array: torch takes either, others may not."""
+        kind, target = self._creating
+        home = (getattr(target, "__module__", None) or "torch").partition(".")[0]
+        if kind != "call_method" and (kind != "call_function" or target in FACTORIES or home not in _TAKE_ARRAYS):
+            raise NotImplementedError(f"argument of type: {type(array)}")
+        if id(array) not in self._arrays:
+            self._arrays[id(array)] = (array, torch.from_numpy(array.copy()))
+        return self.read(self._arrays[id(array)][1]).node
 
     # Functions that torch.fx.wrap keeps whole.
 

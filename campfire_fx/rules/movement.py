@@ -101,7 +101,9 @@ def _fresh(call: Call, like: Tensor, dim: int, count: int) -> Tensor:
 
 
 def ask(call: Call) -> Any:
-    """Answer questions about shape and kind from the labels' own shape."""
+    """Answer questions about shape and kind from the labels' own shape; a number that fills a new tensor stays."""
+    asked = call.args[0] if call.args else call.kwargs.get("input")
+    call.structure.pin(call.where(), "it fills a tensor", *[v for v in call.labelled() if v is not asked])
     return call.run(lambda v: v.labels)  # type: ignore[union-attr]
 
 

@@ -21,11 +21,19 @@ def elementwise(call: Call) -> Any:
     A tensor of length 1 along a dimension where another's labels differ is read by all of that one's channels:
     it stays whole (its labels are pinned) and imposes nothing.
     """
+    if any(isinstance(value, (tuple, list)) for value in call.args):
+        return _of_sequences(call)
     found = call.labelled()
     if len(found) + len(_plain_tensors(call)) == 1:
         return found[0]
     values = [*found, *(fixed(t.shape) for t in _plain_tensors(call) if t.ndim)]
     return join_all(call, values)
+
+
+def _of_sequences(call: Call) -> Any:
+    """Join or repeat lists of tensors, which is what Python's + and * do to them: no channel meets another."""
+    operation = _ON_SEQUENCES.get(call.target)
+    return barrier(call, "it takes a list") if operation is None else operation(*call.args)
 
 
 def _plain_tensors(call: Call) -> list[Tensor]:
@@ -112,6 +120,10 @@ _IN_PLACE = ("add_", "sub_", "div_", "addcmul_", "addcdiv_", "lerp_", "clamp_", 
              "__add__", "__radd__", "__sub__", "__truediv__", "__rsub__", "__iadd__")  # fmt: skip
 _OPERATORS = (operator.add, operator.sub, operator.truediv, operator.neg, operator.pos, operator.abs,
               operator.iadd, operator.isub, operator.itruediv)  # fmt: skip
+# In the label run, `parts += [x]` makes a new list: what reads the old name later reads this node.
+_ON_SEQUENCES: dict[Any, Any] = {
+    operator.add: operator.add, operator.iadd: operator.add, operator.mul: operator.mul, operator.imul: operator.mul,
+}  # fmt: skip
 # These answer the same for NaN as for some number, so a constant found through them proves nothing.
 _SWALLOWING = ("sign", "nan_to_num", "fmax", "fmin", "heaviside", "gt", "lt", "ge", "le", "eq", "ne", "isnan",
                "isfinite", "isinf", "logical_and", "logical_or", "logical_not", "logical_xor", "greater", "less",

@@ -717,3 +717,38 @@ class FailsAndGoesOn(Base):
             return parts[7]
         except IndexError:
             return parts[0].mul(2)
+
+
+class NumpyArrays(Base):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = np.linspace(0, 1, 3, dtype=np.float32).reshape(3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv((x - torch.from_numpy(self.mean)) / np.float32(2))
+        x = x[:, np.array([0, 1, 3, 2])] + torch.tensor(np.ones((4, 1, 1)), dtype=x.dtype, device=x.device)
+        return np.float64(3) * x
+
+
+class RepeatsLists(Base):
+    def __init__(self) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.randn(1, 4, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        queries = [self.query] * x.size(0)
+        rows = x.shape[2] * [x.mean((1, 2))] + [x.amax((1, 2))]
+        return self.conv(x) + torch.cat(queries, 0) + torch.stack(rows).sum(0)[:, None, None]
+
+
+class ChangesLists(Base):
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        parts = [x[:, :1]] * x.shape[1]
+        same = parts
+        parts.append(x[:, 1:2])
+        same += [x * 2, x * 3]
+        parts[0] = x[:, 3:]
+        del parts[1]
+        assert parts is same and len(parts) == 6 and len(same) == 6
+        return torch.cat(parts, 1) + sum(part.mean() for part in same)

@@ -14,7 +14,8 @@ FREE = (
     "OwnDropout StoresState CountsCalls InPlace SizesInPlace Views Checkpointed OwnFunctions CachedHelpers Strings "
     "Arithmetic Dimensions Scripting NoGradient PlainTensors Shared Hooked Wrapped ZooStyle Parametrised PoolOfSize "
     "ZooBlocks Autocast Decorated Legacy Unregistered Wrapper AskedInJit "
-    "AsksForTypes WithMetaclass FunctionsInTables FailsAndGoesOn"
+    "AsksForTypes WithMetaclass FunctionsInTables FailsAndGoesOn NumpyArrays "
+    "RepeatsLists ChangesLists"
 ).split()
 
 

@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from campfire_fx import shrink
 from campfire_fx.capture import Captured, trace
 from campfire_fx.capture import whole as whole_module
 from tests.capture.checks import assert_trains_alike, assert_untouched, call, same
+from tests.random_zeros import zero_filters
 
 X, OTHER = torch.randn(2, 3, 10, 10), torch.randn(3, 3, 12, 14)
 
@@ -211,3 +213,44 @@ def test_inside_inference_mode(model: nn.Module) -> None:
         slim = shrink(model, torch.randn(2, 3, 10, 10))
     assert not any(p.is_inference() for p in slim.parameters())
     slim.train()(X).sum().backward()
+
+
+class Chosen(nn.Module):
+    """Code that looks at data and at a numpy array that it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = block(4, 4)
+
+    def forward(self, x: Tensor, places: np.ndarray) -> Tensor:
+        return self.conv(x) if len(np.flatnonzero(places)) == 0 and float(x.mean()) < 1e6 else x
+
+
+class GivesArray(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.chosen, self.tail = block(3, 4), Chosen(), block(4, 2)
+
+    def forward(self, x: Tensor, places: np.ndarray) -> Tensor:
+        return self.tail(self.chosen(self.stem(x), places))
+
+
+class AroundArray(nn.Module):
+    """What makes the array cannot be captured, so its parts are captured for themselves."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.inner, self.shape = GivesArray(), shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x, np.zeros(self.shape))
+
+
+@pytest.mark.parametrize("shape", [(0,), (2, 3)])
+def test_a_numpy_array_is_an_input_of_a_part(shape: tuple[int, ...]) -> None:
+    model = AroundArray(shape).double().eval()
+    zero_filters(model.inner.stem[0], (1, 2))
+    captured = trace(model, X.double())
+    assert [island.path for island in captured.islands] == ["inner", "inner.chosen.conv"]
+    slim = shrink(model, X.double())
+    assert slim.verification is not None and same(slim(OTHER.double()).shape, model(OTHER.double()).shape)

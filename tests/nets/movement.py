@@ -248,3 +248,41 @@ class HalfConstantSlicesAdded(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.a(x)
         return self.b(x[:, :4] + x[:, 4:])
+
+
+@case(
+    X,
+    kill={"a": (0, 1), "b": (2,)},
+    kept={"a.weight": (6, 3, 3, 3), "b.weight": (4, 6, 3, 3), "token": (1, 4, 1, 1), "c.weight": (4, 4, 1, 1)},
+    damage=lambda net: net.token[:, 2].zero_(),
+)
+class RepeatedInAList(nn.Module):
+    """A list multiplied by the batch size: as many equal rows as there are images, whatever their number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = conv(3, 8), conv(8, 5), conv(5, 4, 1)
+        self.token = nn.Parameter(torch.ones(1, 5, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.b(self.a(x))
+        return self.c(x * torch.cat([self.token] * x.size(0)))
+
+
+@case(X, kill={"a": (0, 1), "b": (2,)}, kept={"a.weight": (6, 3, 3, 3), "b.weight": (4, 6, 3, 3), "strides": (3,)})
+class FilledByABuffer(nn.Module):
+    """A tensor made in the kind of an activation and filled with one number of a buffer, or with all of it."""
+
+    strides: Tensor
+    step: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = conv(3, 8), conv(8, 5), conv(5, 4, 1)
+        self.register_buffer("strides", torch.tensor([4.0, 8.0, 16.0]))
+        self.register_buffer("step", torch.tensor(2.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.c(self.b(self.a(x)))
+        x = x * x.new_full((1, 1, x.shape[2], x.shape[3]), self.strides[1])
+        return x + x.new_full((1,), self.step)
