@@ -90,7 +90,7 @@ def _trace(survey: Survey, args: tuple[Any, ...], kwargs: dict[str, Any], *, tra
             tracer.run(args, kwargs)
         return tracer
 
-    tracer, drew_at = undrawn(attempt, [scope for scope, _ in survey.namespaces.values()])
+    tracer, drew_at = undrawn(attempt, [scope for scope, _ in survey.reach.namespaces.values()])
     if drew_at is not None:
         owner = type(survey.root).__name__
         raise CaptureError(
