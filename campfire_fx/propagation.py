@@ -15,11 +15,12 @@ from campfire_fx.labelling import GraphRun, make_call
 from campfire_fx.labels import FIXED, Labelled, broadcast_shape, collapse
 from campfire_fx.rules import Call, Constant, Held, Rule
 from campfire_fx.rules.channelwise import channel_dim
+from campfire_fx.rules.norms import NORMS, is_layer_norm, read_norm
 from campfire_fx.rules.record import invoke, map_nested, map_nodes, writes_in_place
 from campfire_fx.rules.structure import Structure
 
 NAN = float("nan")
-_PER_POSITION = ("pass", "element-wise", "per channel")
+_PER_POSITION = ("pass", "element-wise", "per channel", "normalise")
 
 
 def has_labels(value: Any) -> bool:
@@ -196,6 +197,9 @@ def _affine(call: Call) -> tuple[Any, Any]:
     """Return the scale and the shift of a normalisation, or None in their place."""
     if call.module is not None:
         return call.module.weight, call.module.bias
+    if call.target in NORMS:
+        norm = read_norm(call)
+        return (None, None) if norm is None else (norm.weight, norm.bias)
     first = 3 if getattr(call.target, "__module__", "") == "torch.nn.functional" else 1
     scale, shift = (getattr(call.get(i, n), "tensor", None) for i, n in ((first, "weight"), (first + 1, "bias")))
     return scale, shift
@@ -207,6 +211,9 @@ def _shifts(call: Call, result: Tensor) -> Tensor:
     if not isinstance(scale, Tensor):
         return result
     size = [1] * result.ndim
-    size[channel_dim(call, result.ndim)] = -1
+    if call.target in NORMS and is_layer_norm(call):
+        size[result.ndim - scale.ndim :] = scale.shape
+    else:
+        size[channel_dim(call, result.ndim)] = -1
     value = torch.zeros_like(scale) if shift is None else shift
     return torch.where((scale == 0).view(size), value.detach().view(size), result)

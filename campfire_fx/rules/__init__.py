@@ -1,6 +1,6 @@
 """What each operation does to channels: the one table that names operations, a file per family."""
 
-from campfire_fx.rules import barriers, channelwise, gates, matmul, mixing, movement, pointwise, pooling
+from campfire_fx.rules import barriers, channelwise, gates, matmul, mixing, movement, norms, pointwise, pooling
 from campfire_fx.rules.record import Call, Constant, Held, Rule, known_class, lookup, register, table
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "matmul",
     "mixing",
     "movement",
+    "norms",
     "pointwise",
     "pooling",
     "register",

@@ -81,10 +81,8 @@ def _dims(call: Call) -> list[int] | None:
     """Return the dimensions an operation works over, or None if they are not plain numbers."""
     value = call.get(0, "input")
     name = getattr(call.target, "__name__", call.target)
-    if isinstance(call.module, nn.LayerNorm):
-        given: Any = range(-len(call.module.normalized_shape), 0)
-    elif isinstance(call.module, (nn.GroupNorm, nn.LocalResponseNorm)):
-        given = 1
+    if isinstance(call.module, nn.LocalResponseNorm):
+        given: Any = 1
     else:
         given = call.get(1 + (name in _DIM_SECOND), "dim", call.kwargs.get("axis", 1 if name == "normalize" else None))
     given = tuple(given) if isinstance(given, (tuple, list, range)) else (given,)
@@ -142,8 +140,6 @@ register(
 register(
     Rule("normalise", normalise, Constant.TAINT),
     *(
-        nn.LayerNorm,
-        nn.GroupNorm,
         nn.LocalResponseNorm,
         nn.Softmax,
         nn.LogSoftmax,

@@ -190,17 +190,4 @@ add(
     Sample((Act(), 2.0, -1), constants="none"),
     Sample(kwargs={"dim": 2}, constants="none"),
 )
-add(
-    SAMPLES,
-    [nn.LayerNorm],
-    Sample((Act("NTC"),), module=_module(nn.LayerNorm, 4), free=0, constants="none"),
-    Sample((Act("NCT"),), module=_module(nn.LayerNorm, 6), constants="none", resize=False),
-    Sample((Act("NCHW"),), module=_module(nn.LayerNorm, (4, 6, 6)), free=0, constants="none", resize=False),
-)
-add(
-    SAMPLES,
-    [nn.GroupNorm],
-    Sample(module=_module(nn.GroupNorm, 2, 4), free=0, constants="none"),
-    Sample(module=_module(nn.GroupNorm, 4, 4), free=0, constants="none"),
-)
 add(SAMPLES, [nn.LocalResponseNorm], Sample(module=_module(nn.LocalResponseNorm, 3), free=0, constants="none"))

@@ -1,0 +1,90 @@
+"""Normalisation of channels with one another: LayerNorm, and GroupNorm over groups of channels and over space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from campfire_fx.labels import Labelled, varies
+from campfire_fx.rules.barriers import barrier
+from campfire_fx.rules.channelwise import per_channel
+from campfire_fx.rules.record import Call, Constant, Held, Rule, register
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NormArguments:
+    """One call of a norm, whatever form it was written in: y = weight * (x - mean) / sqrt(var + eps) + bias.
+
+    Attributes:
+        groups: of channels, each normalised by itself; 1 for LayerNorm.
+        last: it normalises over so many last dimensions (LayerNorm); 0: over all but the first (GroupNorm).
+        weight, bias: of the channels (LayerNorm: of all that is normalised), or None.
+        eps: what is added to the variance.
+    """
+
+    groups: int
+    last: int
+    weight: Tensor | None
+    bias: Tensor | None
+    eps: float
+
+    def dims(self, ndim: int) -> range:
+        """Return the dimensions that are normalised over."""
+        return range(ndim - self.last if self.last else 1, ndim)
+
+
+def is_layer_norm(call: Call) -> bool:
+    """Whether a norm's scale lies along the last dimensions (LayerNorm), and not along the second (GroupNorm)."""
+    return isinstance(call.module, nn.LayerNorm) or call.target in (F.layer_norm, torch.layer_norm)
+
+
+def read_norm(call: Call) -> NormArguments | None:
+    """Return what a call of a norm says, or None where that is computed."""
+    layer = is_layer_norm(call)
+    name = "normalized_shape" if layer else "num_groups"
+    first, weight, bias = call.get(1, name), call.get(2, "weight"), call.get(3, "bias")
+    weight, bias = (v.tensor if isinstance(v, Held) else v for v in (weight, bias))
+    eps = call.get(4, "eps", 1e-5)
+    plain = all(v is None or isinstance(v, Tensor) for v in (weight, bias)) and isinstance(eps, (int, float))
+    if layer and plain and isinstance(first, (tuple, list)) and all(isinstance(size, int) for size in first):
+        return NormArguments(1, len(first), weight, bias, float(eps))
+    if not layer and plain and isinstance(first, int):
+        return NormArguments(first, 0, weight, bias, float(eps))
+    return None
+
+
+def normalise_channels(call: Call) -> Any:
+    """Pin channels that are normalised with one another; pass those that each are by themselves."""
+    value, norm = call.get(0, "input"), read_norm(call)
+    if not isinstance(value, Labelled) or norm is None or len(call.labelled()) != 1:
+        return barrier(call, "its scale or its sizes are computed")
+    if not norm.last and norm.groups > 1 and norm.groups == value.shape[1]:
+        return _single(call, value, norm)
+    labels = call.structure.forest.find(value.labels)
+    if any(varies(labels, dim) for dim in norm.dims(labels.ndim)):
+        call.structure.pin(call.where(), "it normalises channels with one another", value)
+    for held in call.held():
+        call.structure.pin_tensor(held.tensor)
+    return Labelled(call.structure.forest.find(value.labels))
+
+
+def _single(call: Call, value: Labelled, norm: NormArguments) -> Any:
+    """A group for each channel: none is measured with another, where space holds no channels."""
+    labels = call.structure.forest.find(value.labels)
+    if any(varies(labels, dim) for dim in range(2, labels.ndim)) or call.module is None:
+        call.structure.pin(call.where(), "it normalises channels with one another", value)
+        for held in call.held():
+            call.structure.pin_tensor(held.tensor)
+        return Labelled(call.structure.forest.find(value.labels))
+    call.structure.counts(call.module, "num_groups", call.structure.channels(value, 1))
+    call.structure.counts(call.module, "num_channels", call.structure.channels(value, 1))
+    return per_channel(call)
+
+
+NORMS = (nn.LayerNorm, F.layer_norm, torch.layer_norm, nn.GroupNorm, F.group_norm, torch.group_norm)
+
+register(Rule("normalise", normalise_channels, Constant.AFFINE), *NORMS)
