@@ -99,7 +99,7 @@ def _run(
 
 def _mix(mixer: Mixer, call: MixCall, values: dict[fx.Node, Any], labels: Labelled, found: Constants) -> Tensor:
     """Give each output channel its constant, or NaN if a non-zero kernel reads what is not foldable."""
-    constant = _per_channel(values[call.source], call.channel_dim)
+    constant = per_channel(values[call.source], call.channel_dim)
     found.inputs.setdefault(id(mixer.weight), []).append((call, constant))
     unfoldable = constant.isnan()
     if call.padded:
@@ -136,7 +136,7 @@ def _behind_padding(run: GraphRun, call: MixCall) -> MixCall:
     return replace(call, source=inner, padded=True)
 
 
-def _per_channel(value: Tensor, dim: int) -> Tensor:
+def per_channel(value: Tensor, dim: int) -> Tensor:
     """Return the constant of each channel along a dimension, NaN where its positions differ."""
     per_channel = lines(value, dim)
     constant = per_channel[:, 0].clone()
@@ -147,7 +147,7 @@ def _per_channel(value: Tensor, dim: int) -> Tensor:
 
 def _gated(call: MixCall, node: fx.Node, values: dict[fx.Node, Any]) -> Tensor:
     """Return what a gate can do without: constants that a branch adds, nothing of what a branch reads."""
-    constant = _per_channel(values[call.source], call.channel_dim)
+    constant = per_channel(values[call.source], call.channel_dim)
     return constant if node.target is gate_add else torch.full_like(constant, NAN)
 
 

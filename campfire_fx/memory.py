@@ -11,7 +11,7 @@ from campfire_fx.labelling import GraphRun
 from campfire_fx.rules.record import map_nested, writes_in_place
 
 # These may return their input itself.
-_SAME = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout", "Identity", "dropout",
+SAME = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout", "Identity", "dropout",
          "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "stochastic_depth", "to",
          "type", "type_as", "float", "double", "half", "bfloat16", "cpu", "contiguous", "detach",
          "requires_grad_")  # fmt: skip
@@ -43,7 +43,7 @@ class Memory:
         module = run.submodule(node)
         name = type(module).__name__ if module is not None else getattr(node.target, "__name__", str(node.target))
         family = self.families.setdefault(target, _Family([target]))
-        if name in _SAME:  # a dropout in place too: in evaluation mode it writes nothing
+        if name in SAME:  # a dropout in place too: in evaluation mode it writes nothing
             family.same.append(node)
             self.families[node] = family
         elif writes_in_place(node, module):

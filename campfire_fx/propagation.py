@@ -164,11 +164,36 @@ class Propagation:
 def _stretched_like(labels: Tensor, result: Tensor) -> Tensor:
     strides = labels.stride()
     small = collapse(result.expand(labels.shape))
+    fixed = collapse(labels)
+    if fixed.numel() == 1 and not fixed.any():
+        return _along_one(small).expand(labels.shape)
     for dim, size in enumerate(small.shape):
         if strides[dim] == 0 and size > 1:
-            first = small.narrow(dim, 0, 1)
-            small = first.masked_fill(~(small == first).all(dim, keepdim=True), NAN)
+            small = _uniform(small, dim)
     return small.expand(labels.shape)
+
+
+def _along_one(small: Tensor) -> Tensor:
+    """Leave constants where the labels are fixed, and do not tell channels apart, if they differ along one dimension.
+
+    Then that is where channels lie.
+    """
+    wide = [dim for dim, size in enumerate(small.shape) if size > 1]
+    varied = [dim for dim in wide if _differs(small, small.narrow(dim, 0, 1))]
+    for dim in wide:
+        if varied != [dim]:
+            small = _uniform(small, dim)
+    return small
+
+
+def _differs(values: Tensor, first: Tensor) -> bool:
+    return not bool(((values == first) | (values.isnan() & first.isnan())).all())
+
+
+def _uniform(small: Tensor, dim: int) -> Tensor:
+    """Return what all positions along a dimension share, with length 1 there, NaN where they differ."""
+    first = small.narrow(dim, 0, 1)
+    return first.masked_fill(~(small == first).all(dim, keepdim=True), NAN)
 
 
 def _is_unstacking(rule: Rule, call: Call) -> bool:
@@ -177,7 +202,8 @@ def _is_unstacking(rule: Rule, call: Call) -> bool:
 
 
 def _makes_zeros(call: Call) -> bool:
-    return call.target in (torch.zeros_like, torch.ones_like, "pad") or getattr(call.target, "__name__", "") == "pad"
+    name = call.target if isinstance(call.target, str) else getattr(call.target, "__name__", "")
+    return name in ("zeros_like", "ones_like", "pad", "spread")
 
 
 def _agreed(value: Tensor, place: Tensor, count: int) -> Tensor:

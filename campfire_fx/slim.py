@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from campfire_fx.plan import ShrinkPlan, Verification, VerifiedRun
 from campfire_fx.report.progress import progress
 
 _RESIDUALS = ("union", "gate")
+_COMPENSATE = ("auto", "always", "never")
 
 
 class SlimModel(Dress):
@@ -45,7 +47,7 @@ class SlimModel(Dress):
 
 
 @torch.inference_mode(mode=False)  # whose tensors could never be trained
-def shrink(
+def shrink(  # noqa: PLR0913 - keyword-only wishes, each with a default
     model: nn.Module,
     example_inputs: Any = None,
     *,
@@ -55,6 +57,7 @@ def shrink(
     optimizer: torch.optim.Optimizer | None = None,
     auxiliary: bool | None = None,
     columns: bool = False,
+    compensate: str = "auto",
 ) -> SlimModel:
     """Remove every channel that zeros in the weights have made dead; the output stays the same.
 
@@ -77,17 +80,22 @@ def shrink(
         columns: where a convolution has columns (input channel, tap) that are zero in all filters, gather the others
             and convolve 1x1, if that is measured to be faster on the example's shapes. Off by default: what comes out
             then depends on the machine, and its weights have another form.
+        compensate: take channels that are constant out of a LayerNorm or GroupNorm that measures them, which then
+            counts them by numbers: "auto" where the multiplications saved are worth more than the time of the longer
+            expression, "always" wherever the model gets smaller, "never". Not done where an optimizer is given.
 
     Raises:
         CaptureError: the model cannot be captured.
         ShrinkError: there is nothing to shrink, an argument is wrong, or equality cannot be proven.
     """
-    round_to = _check(residual, plain(round_to), columns)
+    round_to = _check(residual, plain(round_to), columns, compensate)
     if optimizer is not None:
         check_optimizer(optimizer, model)
     args, kwargs = example_for(model, example_inputs)
     keep_auxiliary = optimizer is not None if auxiliary is None else auxiliary
-    options = Options(residual, round_to, keep_auxiliary, columns, computed=optimizer is None)
+    options = Options(residual, round_to, keep_auxiliary, columns)
+    if optimizer is None:  # else training goes on with the parameters that there are
+        options = replace(options, computed=True, compensate=compensate)
     with progress("Shrinking") as advance:
         shrunk = shrink_model(model, kwargs or args, options, lambda what: advance(0, what))
     slim = shrunk.module
@@ -99,9 +107,11 @@ def shrink(
     return _as_slim(slim, shrunk, proof, (args, kwargs), model)
 
 
-def _check(residual: str, round_to: int, columns: bool) -> int:
+def _check(residual: str, round_to: int, columns: bool, compensate: str) -> int:
     if residual not in _RESIDUALS:
         raise ShrinkError(f'residual="{residual}" is not known. Use "union" or "gate".')
+    if compensate not in _COMPENSATE:
+        raise ShrinkError(f'compensate="{compensate}" is not known. Use "auto", "always" or "never".')
     if not isinstance(round_to, int) or round_to < 1:
         raise ShrinkError(f"round_to={round_to} is not a whole number of channels. Use 1, or 8 for most hardware.")
     if not isinstance(columns, bool):

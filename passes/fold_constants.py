@@ -62,6 +62,9 @@ def _fold_operand(run: GraphRun, node: fx.Node, values: dict[fx.Node, Any], fact
 
 def _constant(run: GraphRun, operand: fx.Node, value: Tensor, facts: Analysis) -> Tensor | None:
     """Return the value of an operand that is constant in every channel that lives, or None; the others count as 0."""
+    strides = run.values[operand].labels.stride()
+    if any(size > 1 and step == 0 for size, step in zip(value.shape, strides, strict=True)):
+        return None  # it may be space along which it differs
     unknown = value.isnan()
     if not unknown.any():
         return value

@@ -20,6 +20,7 @@ from campfire_fx.passes.analysis import Analysis, analyse
 from campfire_fx.passes.bake_masks import bake_masters
 from campfire_fx.passes.bake_reparametrizations import bake_reparametrizations
 from campfire_fx.passes.compact import Uneven
+from campfire_fx.passes.compensate_norms import compensate_norms
 from campfire_fx.passes.compute_weights import compute_weights
 from campfire_fx.passes.copies import borrowing_copy, own_parameters
 from campfire_fx.passes.crop_kernels import crop_kernels
@@ -48,13 +49,15 @@ class Options:
         auxiliary: keep layers that only the training graph uses.
         columns: gather the live columns of convolutions where that is measured to be faster.
         computed: compute weights that are made of parameters alone once, instead of in every call.
+        compensate: take constant channels out of norms over channels: "auto", where that pays; "always"; "never".
     """
 
     residual: str = "union"
     round_to: int = 1
     auxiliary: bool = False
     columns: bool = False
-    computed: bool = True
+    computed: bool = False
+    compensate: str = "never"
 
 
 @dataclass(slots=True, eq=False)
@@ -105,6 +108,9 @@ def shrink_captured(captured: Captured, options: Options, progress: Progress) ->
     require_channels(facts.labelling)
     if fold_constant_operands(facts):
         facts = analyse(captured)
+    compensated = compensate_norms(facts, options.compensate)
+    if compensated:
+        facts = analyse(captured)
     if options.residual == "gate" and gate_residuals(facts):
         facts = analyse(captured)
 
@@ -131,7 +137,7 @@ def shrink_captured(captured: Captured, options: Options, progress: Progress) ->
             graph.lint()
         island.module.recompile()
     plan = summarise(labelling, live, cuts, edits, (*labelling.structure.pins, *pins))
-    plan = replace(plan, repairs=(*computed, *plan.repairs), kernels=kernels, columns=columns)
+    plan = replace(plan, repairs=(*computed, *compensated, *plan.repairs), kernels=kernels, columns=columns)
     return Shrunk(captured, plan, cuts, labelling, live)
 
 

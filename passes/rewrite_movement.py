@@ -22,6 +22,7 @@ from campfire_fx.labels import Labelled, collapse
 from campfire_fx.liveness import Liveness
 from campfire_fx.passes.after_removal import AfterRemoval, Broken, Unmovable, labelled
 from campfire_fx.passes.compact import Uneven, Vanished, compact_value
+from campfire_fx.passes.compensated_norm import spread_edit
 from campfire_fx.passes.edit import Edit
 from campfire_fx.passes.gate_residual import gate_edit
 from campfire_fx.passes.reindex import Reindex, find_reindex
@@ -69,6 +70,10 @@ def _step(after: AfterRemoval, node: fx.Node) -> None:
     elif run.rule(node).name == "gate":
         _check_readers(after, node)
         after.edits.append(gate_edit(run, node, after.live))
+        after.values[node] = expected
+    elif run.rule(node).name == "spread":
+        _check_readers(after, node)
+        after.edits.append(spread_edit(run, node, after.live))
         after.values[node] = expected
     else:
         _check_readers(after, node)

@@ -1,8 +1,9 @@
 """Gates: the two ends of a residual branch that may use fewer channels than the stream it hangs on.
 
-In a captured graph a gate is one of the two functions below, which change nothing. What their labels say does:
+In a captured graph a gate is one of the first two functions below, which change nothing. What their labels say does:
 a gate's two sides have labels of their own, so that each can lose channels that the other keeps. After the search
-the gates become `index_select` and `index_add`, or vanish where both sides kept the same.
+the gates become `index_select` and `index_add`, or vanish where both sides kept the same. Zeros among the channels,
+which the third puts there, vanish likewise where nothing reads them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from campfire_fx.labels import Labelled
+from campfire_fx.labels import Labelled, concatenated
 from campfire_fx.rules.record import Call, Constant, Rule, register
 from campfire_fx.rules.structure import Layout, MixCall, Mixer
 
@@ -25,6 +26,14 @@ def gate_read(stream: Tensor, dim: int) -> Tensor:
 def gate_add(stream: Tensor, branch: Tensor, dim: int) -> Tensor:
     """Return stream + branch: here a branch ends that may write fewer channels than the stream has along `dim`."""
     return stream + branch
+
+
+def spread(value: Tensor, dim: int, order: list[int]) -> Tensor:
+    """Return the channels along `dim` and zeros behind them, as many as `order` is longer, in that order."""
+    size = list(value.shape)
+    size[dim] = len(order) - size[dim]
+    together = torch.cat([value, value.new_zeros(size)], dim)
+    return together.index_select(dim, torch.tensor(order, device=value.device))
 
 
 def read(call: Call) -> Labelled:
@@ -46,6 +55,17 @@ def add(call: Call) -> Labelled:
     return Labelled(structure.forest.find(stream.labels))
 
 
+def spread_labels(call: Call) -> Labelled:
+    """Keep the labels of the channels; the zeros get labels of their own."""
+    value, dim, order = call.args
+    labels = call.structure.forest.find(value.labels)
+    size = [1] * labels.ndim
+    size[dim] = len(order) - labels.shape[dim]
+    shape = [*labels.shape[:dim], size[dim], *labels.shape[dim + 1 :]]
+    zeros = call.structure.forest.fresh(size[dim]).view(size).expand(shape)
+    return call.structure.stretch(concatenated([labels, zeros], dim).index_select(dim, torch.tensor(order)))
+
+
 def _gate(call: Call, operand: int, inputs: Tensor, outputs: Tensor, dim: int) -> None:
     """Enter a gate as a mixer with one group per channel: output i reads input i and nothing else."""
     weight = torch.ones(inputs.numel(), 1)
@@ -58,3 +78,4 @@ def _gate(call: Call, operand: int, inputs: Tensor, outputs: Tensor, dim: int) -
 
 register(Rule("gate", read, Constant.EXECUTE), gate_read)
 register(Rule("gate", add, Constant.EXECUTE), gate_add)
+register(Rule("spread", spread_labels, Constant.EXECUTE), spread)

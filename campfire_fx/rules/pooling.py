@@ -135,7 +135,8 @@ register(Rule("over space", over_space, Constant.ZERO), *dict.fromkeys(_POWERS))
 register(Rule("reduce", reduce, Constant.KEEP), *both_forms(("mean", "amax", "amin", "max", "min")))
 register(Rule("reduce", reduce, Constant.ZERO, keeps=_unstacks), *both_forms(("sum",)))
 register(
-    Rule("reduce", reduce, Constant.TAINT), *both_forms(("var", "std", "logsumexp", "norm", "prod", "median", "nansum"))
+    Rule("reduce", reduce, Constant.TAINT),
+    *both_forms(("var", "std", "var_mean", "std_mean", "logsumexp", "norm", "prod", "median", "nansum")),
 )
 register(
     Rule("normalise", normalise, Constant.TAINT),

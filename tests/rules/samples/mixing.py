@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from campfire_fx.rules.gates import gate_add, gate_read
+from campfire_fx.rules.gates import gate_add, gate_read, spread
 from tests.rules.alone import Act, Par, Sample
 from tests.rules.samples.family import Samples, add
 
@@ -141,4 +141,10 @@ add(
     Sample((Act("NTC"), Act("NCT")), free=0, constants="none"),
 )
 add(SAMPLES, [gate_read], Sample((Act(), 1), free=4, made=4), Sample((Act("NTC"), 2), free=4, made=4))
+add(
+    SAMPLES,
+    [spread],
+    Sample((Act(), 1, [0, 4, 1, 2, 5, 3]), free=4, made=6),
+    Sample((Act("NTC"), 2, [0, 1, 2, 3, 4]), free=4, made=5),
+)
 add(SAMPLES, [gate_add], Sample((Act(), Act(), 1), free=8, made=4), Sample((Act("NTC"), Act("NTE"), 2), free=8, made=4))

@@ -154,6 +154,13 @@ add(
     Sample(kwargs={"dim": 1, "keepdim": True}, free=1, constants="none"),
 )
 add(SAMPLES, both("var", "std"), Sample((Act(), (2, 3), True), constants="none"))
+for _both in (torch.var_mean, torch.std_mean):
+    add(
+        SAMPLES,
+        [_both],
+        Sample((Act(), (2, 3)), {"correction": 0, "keepdim": True}, constants="none"),
+        Sample(kwargs={"dim": 1, "keepdim": True}, free=1, constants="none"),
+    )
 add(
     SAMPLES,
     both("norm"),
