@@ -188,6 +188,7 @@ class SparseModel(Dress):
         verify: bool = True,
         optimizer: Optimizer | None = None,
         columns: bool = False,
+        compensate: str = "auto",
     ) -> SlimModel:
         """Return the smaller model with the same output; this one stays as it is.
 
@@ -199,8 +200,9 @@ class SparseModel(Dress):
             verify: prove that the output is the same.
             optimizer: of this model; its parameters and state are exchanged for the smaller ones, and it is
                 detached from this model.
-            columns: gather the live columns of convolutions where that is measured to be faster, as in
-                `campfire_fx.shrink`.
+            columns: gather the live columns of convolutions where that is measured to be faster; this and the next
+                as in `campfire_fx.shrink`.
+            compensate: take constant channels out of norms that measure them: "auto", "always" or "never".
 
         Raises:
             ShrinkError: equality cannot be proven, or the weights are spread over processes; nothing is changed.
@@ -229,6 +231,7 @@ class SparseModel(Dress):
             verify=verify,
             optimizer=optimizer,
             columns=columns,
+            compensate=compensate,
         )
         if optimizer is not None:
             self._detach(optimizer)

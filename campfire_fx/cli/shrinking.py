@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,14 @@ from campfire_fx.report.progress import progress
 from campfire_fx.slim import SlimModel, shrink
 from campfire_fx.train.checkpoint import SUFFIX, load_state, read, read_tensors, restore
 from campfire_fx.train.models import build_model
+
+
+class Compensate(str, Enum):
+    """Which norms over channels `shrink` compensates."""
+
+    auto = "auto"
+    always = "always"
+    never = "never"
 
 
 def shrink_command(
@@ -44,6 +53,10 @@ def shrink_command(
     columns: Annotated[
         bool, typer.Option("--columns", help="Gather live GEMM columns where that is faster here.")
     ] = False,
+    compensate: Annotated[
+        Compensate,
+        typer.Option(help="Take constant channels out of LayerNorm and GroupNorm: auto, where that pays in time."),
+    ] = Compensate.auto,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")] = False,
 ) -> None:
     """Remove every channel that zeros in the weights made dead; the output stays the same, and that is proven.
@@ -58,10 +71,11 @@ def shrink_command(
     """
     network, shapes = _network(checkpoint, model, model_options(option))
     inputs = example_inputs(example) or shapes
+    wishes: dict[str, Any] = {"round_to": round_to, "columns": columns, "compensate": compensate.value}
     if isinstance(network, SparseModel):
-        slim = network.finalize().shrink(residual.value, round_to=round_to, columns=columns)
+        slim = network.finalize().shrink(residual.value, **wishes)
     else:
-        slim = shrink(network, inputs, residual=residual.value, round_to=round_to, columns=columns)
+        slim = shrink(network, inputs, residual=residual.value, **wishes)
     with progress("Exporting"):
         written = export(slim, output or checkpoint.with_name(f"{checkpoint.stem}-slim.safetensors"))
     if as_json:

@@ -76,3 +76,20 @@ def test_a_bare_state_needs_its_model(run, pruned: nn.Module) -> None:
     result = run("shrink", "weights.pt")
     assert result.exit_code == 2
     assert "Say whose with --model" in result.stderr
+
+
+def test_norms_are_compensated_as_wished(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "normed_net.py").write_text(
+        "from torch import nn\ndef small():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(1, 8), nn.Conv2d(8, 4, 1))\n"
+    )
+    import normed_net  # type: ignore[import-not-found]
+
+    network = normed_net.small()
+    with torch.no_grad():
+        network[0].weight[:4] = 0
+    torch.save(network.state_dict(), "normed.pt")
+    arguments = ("shrink", "normed.pt", "--model", "normed_net:small", "--example", "1x3x8x8", "--json", "--compensate")
+    left = {w: json.loads(run(*arguments, w).stdout)["layers"][0]["outputs"][1] for w in ("never", "auto", "always")}
+    assert left == {"never": 8, "auto": 8, "always": 6}
