@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from campfire_fx.graph_run import GraphRun
 from campfire_fx.liveness import Liveness
 from campfire_fx.passes.compact import kept_line
-from campfire_fx.passes.edit import Edit, hold, replace
+from campfire_fx.passes.edit import Edit, hold, put_holder, replace
 from campfire_fx.rules.gates import spread
 from campfire_fx.rules.norms import NormArguments
 
@@ -149,7 +149,10 @@ def _affine(run: GraphRun, node: fx.Node, parts: Parts) -> tuple[fx.Node | None,
         bias = nn.Parameter(shift.to(parts.dtype), requires_grad=trained)
     places = _places(node)
     if node.op == "call_module":
-        _make_holder(run, str(node.target), weight, bias)
+        holder = put_holder(run.module, str(node.target))
+        holder._parameters = {
+            name: tensor for name, tensor in (("weight", weight), ("bias", bias)) if tensor is not None
+        }
     found = []
     for name, tensor, old in (("weight", weight, norm.weight), ("bias", bias, norm.bias)):
         read = None
@@ -168,17 +171,4 @@ def _affine(run: GraphRun, node: fx.Node, parts: Parts) -> tuple[fx.Node | None,
 def _places(node: fx.Node) -> dict[str, fx.Node]:
     """Return the nodes that give a functional norm its scale and shift."""
     given = dict(zip(("input", "sizes", "weight", "bias"), node.args, strict=False)) | dict(node.kwargs)
-    return {name: given[name] for name in ("weight", "bias") if isinstance(given.get(name), fx.Node)}
-
-
-def _make_holder(run: GraphRun, path: str, weight: Tensor | None, bias: Tensor | None) -> None:
-    """Let a plain module, under the same name, hold the scale and the shift of a norm that is called no more."""
-    old, holder = run.module.get_submodule(path), nn.Module()
-    holder.training = old.training
-    for name, tensor in (("weight", weight), ("bias", bias)):
-        if tensor is not None:
-            holder.register_parameter(name, tensor)  # type: ignore[arg-type]
-    for module in list(run.module.modules()):
-        for name, child in module._modules.items():
-            if child is old:
-                module._modules[name] = holder
+    return {name: value for name in ("weight", "bias") if isinstance(value := given.get(name), fx.Node)}

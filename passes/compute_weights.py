@@ -13,7 +13,9 @@ from torch import Tensor, fx, nn
 from torch.amp import autocast_mode
 
 from campfire_fx.capture import Captured, DualGraphModule
-from campfire_fx.passes.drop_unused import used_paths
+from campfire_fx.passes.drop_unused import drop_unused, used_paths
+from campfire_fx.passes.edit import put_holder
+from campfire_fx.passes.make_layers import make_layers
 from campfire_fx.passes.parametric import Computations, Computed
 from campfire_fx.plan import Repair
 
@@ -41,8 +43,18 @@ def compute_weights(captured: Captured) -> tuple[Repair, ...]:
                 repairs += [made.put(computed) for computed in group]
         for computation in computations:
             computation.tidy()
-        made.settle()
+        _make_plain(captured, root, made.settle())
     return tuple(repairs)
+
+
+def _make_plain(captured: Captured, root: DualGraphModule, holders: set[str]) -> None:
+    """Let torch's layers hold what was made, where they can, else modules that say nothing about their tensors."""
+    if holders and [island.path for island in captured.islands] == [""]:
+        drop_unused(root, used_paths(_graphs(root)))
+        made = make_layers(captured, holders)
+        for path in holders.difference(made, [""]):
+            if type(root.get_submodule(path)) is not nn.Module:
+                put_holder(root, path)
 
 
 def _graphs(root: DualGraphModule) -> tuple[fx.Graph, ...]:
@@ -126,8 +138,8 @@ class _Made:
             name += "_"
         return holder, name
 
-    def settle(self) -> None:
-        """Give what was made the name of its parameter, where nothing reads that any more."""
+    def settle(self) -> set[str]:
+        """Give what was made the name of its parameter, where nothing reads that any more; return who holds it."""
         used = used_paths(_graphs(self._root))
         for path, leaf in self._leaves.items():
             holder, _, old = leaf.rpartition(".")
@@ -141,3 +153,4 @@ class _Made:
                 delattr(module, name)
                 for node in (n for graph in _graphs(self._root) for n in graph.find_nodes(op="get_attr")):
                     node.target = leaf if node.target == path else node.target
+        return {path.rpartition(".")[0] for path in self._leaves}

@@ -37,6 +37,19 @@ def hold(root: fx.GraphModule, graph: fx.Graph, wanted: str, value: Tensor) -> f
     return graph.get_attr(name)
 
 
+def put_holder(root: nn.Module, path: str) -> nn.Module:
+    """Let a plain module hold what the module at a path holds, wherever that stands; it is called no more."""
+    old, holder = root.get_submodule(path), nn.Module()
+    holder.training = old.training
+    for held in ("_parameters", "_buffers", "_modules"):
+        getattr(holder, held).update(getattr(old, held))
+    for module in list(root.modules()):
+        for name, child in module._modules.items():
+            if child is old:
+                module._modules[name] = holder
+    return holder
+
+
 def replace(node: fx.Node, new: fx.Node, replaced: dict[fx.Node, fx.Node]) -> None:
     """Let everything that read `node` read `new`, and erase `node`."""
     node.replace_all_uses_with(new)

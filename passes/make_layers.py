@@ -6,7 +6,7 @@ weight is an ordinary one, so a layer of torch's, under the same name and with t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from campfire_fx.capture import Captured, DualGraphModule
+from campfire_fx.passes.convolutions import first_input
 
 _PLAIN = ("stride", "padding", "dilation", "groups")
 _TRANSPOSED = ("stride", "padding", "output_padding", "groups", "dilation")
@@ -36,7 +37,6 @@ class _Call:
 
     node: fx.Node
     path: str
-    source: fx.Node
     weight: fx.Node
     bias: fx.Node | None
     settings: dict[str, Any]
@@ -47,17 +47,21 @@ class _Call:
         return self.node.target, self.bias is None, sorted(self.settings.items())
 
 
-def make_layers(captured: Captured) -> tuple[str, ...]:
+def make_layers(captured: Captured, only: Collection[str] | None = None) -> tuple[str, ...]:
     """Make layers in place where every use of a weight is the same call; return their paths.
 
     Only where the whole model is one graph: code around an island may call the module that would be replaced.
+
+    Args:
+        captured: the model.
+        only: paths of the modules that may become layers; None: all.
     """
     root = captured.module
     if not isinstance(root, DualGraphModule) or [island.path for island in captured.islands] != [""]:
         return ()
     calls: dict[nn.Module, list[_Call]] = {}
     for graph in _graphs(root):
-        for call in _calls(graph):
+        for call in (call for call in _calls(graph) if only is None or call.path in only):
             calls.setdefault(root.get_submodule(call.path), []).append(call)
     made = {module: found for module, found in calls.items() if _is_one_layer(root, module, found)}
     for module, found in made.items():
@@ -85,7 +89,7 @@ def _calls(graph: fx.Graph) -> Iterator[_Call]:
         settings_known = not any(isinstance(value, fx.Node) for value in pytree.tree_leaves(given))
         if path and isinstance(source, fx.Node) and settings_known and (bias is None or _holder(bias, "bias") == path):
             settings = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
-            yield _Call(node, path, source, weight, bias, settings)
+            yield _Call(node, path, weight, bias, settings)
 
 
 def _holder(node: Any, name: str) -> str:
@@ -166,7 +170,7 @@ def _put(root: nn.Module, module: nn.Module, layer: nn.Module) -> None:
 def _call_module(call: _Call) -> None:
     graph = call.node.graph
     with graph.inserting_before(call.node):
-        new = graph.call_module(call.path, (call.source,))
+        new = graph.call_module(call.path, (first_input(call.node),))  # an earlier call may have been replaced
     new.meta = dict(call.node.meta)
     call.node.replace_all_uses_with(new)
     graph.erase_node(call.node)

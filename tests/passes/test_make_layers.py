@@ -136,5 +136,25 @@ def test_what_is_no_single_layer_stays(use: str) -> None:
 
 
 def test_a_computed_weight_is_said() -> None:
-    with pytest.raises(CampfireError, match="held.weight: a function reads it"):
+    with pytest.raises(CampfireError, match="held.weight: a weight is computed from it"):
         sparsify(Ungainly(USES["standardised"]), "combined", sparsity=0.5, example_inputs=IMAGE.float())
+
+
+class Repeated(nn.Module):
+    """One layer of its own kind, called on its own output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(3):
+            x = F.conv2d(x, self.held.weight, self.held.bias, padding=1)
+        return x
+
+
+def test_calls_in_a_row_read_one_another() -> None:
+    model, x = Repeated(), torch.randn(1, 3, 6, 6)
+    captured = trace(copy.deepcopy(model), x)
+    assert make_layers(captured) == ("held",)
+    torch.testing.assert_close(captured.module(x), model(x))
