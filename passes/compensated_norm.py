@@ -150,9 +150,10 @@ def _affine(run: GraphRun, node: fx.Node, parts: Parts) -> tuple[fx.Node | None,
     places = _places(node)
     if node.op == "call_module":
         holder = put_holder(run.module, str(node.target))
-        holder._parameters = {
-            name: tensor for name, tensor in (("weight", weight), ("bias", bias)) if tensor is not None
-        }
+        holder._parameters.clear()
+        for name, tensor in (("weight", weight), ("bias", bias)):
+            if isinstance(tensor, nn.Parameter):
+                holder.register_parameter(name, tensor)
     found = []
     for name, tensor, old in (("weight", weight, norm.weight), ("bias", bias, norm.bias)):
         read = None
