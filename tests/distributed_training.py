@@ -23,6 +23,7 @@ from campfire_fx.api import sparsify
 from campfire_fx.errors import ShrinkError
 from campfire_fx.model import SparseModel
 from campfire_fx.sharding import local, reshard, whole
+from campfire_fx.train.ranks import process_group
 from tests.sparse_training import IMAGE, SETTINGS, Net, batches, masks
 
 RANKS = 2
@@ -43,11 +44,9 @@ def group(rank: int, folder: str) -> Iterator[slice]:
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     rendezvous = f"file://{folder}/rendezvous"
-    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=RANKS, timeout=timedelta(seconds=120))
-    try:
+    waiting = timedelta(seconds=120)
+    with process_group("gloo", init_method=rendezvous, rank=rank, world_size=RANKS, timeout=waiting):
         yield slice(2 * rank, 2 * rank + 2)
-    finally:
-        dist.destroy_process_group()
 
 
 def sgd(model: nn.Module) -> Optimizer:

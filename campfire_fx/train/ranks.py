@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -136,8 +139,33 @@ def join_ranks(device: str = "auto") -> Iterator[Ranks]:
     if count == 1:
         yield Ranks(device=place)
         return
-    dist.init_process_group("nccl" if wanted == "cuda" else "gloo", timeout=_PATIENCE)
-    try:
+    with process_group("nccl" if wanted == "cuda" else "gloo", timeout=_PATIENCE):
         yield Ranks(rank_here(), count, place)
+
+
+@contextmanager
+def process_group(backend: str, **options: Any) -> Iterator[None]:
+    """Have torch's default group of processes within the block, and nothing of it afterwards.
+
+    A group ends with the last reference to it. One that is still alive when the interpreter is torn down may have a
+    thread that lets go of a tensor then, which aborts the process though all its work is done.
+    """
+    # Its functions have the default group as the default of an argument. Imported within the block, as by
+    # DistributedDataParallel, they would keep it for good.
+    importlib.import_module("torch.distributed.nn.functional")
+    dist.init_process_group(backend, **options)
+    try:
+        yield
+    except BaseException as error:
+        _forget_locals(error)
+        raise
     finally:
+        gc.collect()
         dist.destroy_process_group()
+
+
+def _forget_locals(error: BaseException | None) -> None:
+    """Clear the variables of the calls that an error ended: wrapped networks are among them, and hold the group."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__

@@ -26,6 +26,7 @@ def plain(classes, channels):
     layers = nn.Conv2d(channels, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 12, 3), nn.ReLU()
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(48, classes))
 """
+LAUNCH = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 OPTIONS = (
     *(
         "--model",
@@ -41,6 +42,11 @@ OPTIONS = (
     ),
     *("--weight-decay", "0.001", "--learning-rate", "0.02", "--threads", "1", "--device", "cpu"),
 )
+
+
+def two_processes(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+    return subprocess.run([*LAUNCH, *command], env=environment, capture_output=True, text=True, check=False)
 
 
 def test_one_process_is_a_run_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,19 +76,7 @@ def test_two_processes_do_what_one_does(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     alone = CliRunner().invoke(app, ["train", *OPTIONS, "--output", "one"])
     assert alone.exit_code == 0, alone.stderr
-    launch = (
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "campfire_fx",
-    )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
-    command = [*launch, "train", *OPTIONS, "--output", "two"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = two_processes("-m", "campfire_fx", "train", *OPTIONS, "--output", "two")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "batches of 32 shared by 2 processes" in done.stdout
     assert done.stdout.count("Trained sparse") == done.stdout.count("Written to") == 1
@@ -94,3 +88,14 @@ def test_two_processes_do_what_one_does(tmp_path: Path, monkeypatch: pytest.Monk
         elif tensor.is_floating_point():
             assert torch.allclose(tensor, two[name], rtol=1e-4, atol=1e-5), name
     assert any(tensor.dtype == torch.bool and not tensor.all() for tensor in one.values())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are listed there")
+@pytest.mark.parametrize("ending", ["well", "error"])
+def test_no_thread_of_the_group_outlives_it(ending: str) -> None:
+    """One that did could abort the process while the interpreter is torn down."""
+    done = two_processes(Path(__file__).with_name("ranks_end.py"), ending)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = "told to" if ending == "error" else "None"
+    assert done.stdout.splitlines() == [f"{ending}: gloo within True, after False, {said}"] * 2
