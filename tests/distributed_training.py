@@ -110,6 +110,7 @@ def run_rank(rank: int, folder: str) -> None:
             "admm": _sharded(sgd, share, "admm-filter"),
             "ddp-admm": _replicated(share, "admm-filter"),
             "exchange": _sharded(sgd, share, "rigl"),
+            "chance": _drawn(rank),
         }
         torch.save(found, Path(folder) / f"{rank}.pt")
 
@@ -122,6 +123,14 @@ def _replicated(share: slice, regime: str = "combined") -> dict[str, Any]:
     steps(wrapped, optimizer, batches(STEPS), share)
     sent = [tuple(buffer.shape) for buffer in wrapped.modules_buffers]
     return {"state": model.state_dict(), "masks": masks(model), "sent": sent}
+
+
+def _drawn(rank: int) -> dict[str, Any]:
+    """The first masks of RigL, where every process has a seed of its own."""
+    model = fresh("rigl")
+    torch.manual_seed(100 + rank)
+    model.attach(sgd(model), steps_per_epoch=PER_EPOCH)
+    return {"masks": masks(model), "next": torch.rand(())}
 
 
 def _shard(model: SparseModel) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from campfire_fx.chance import agreed_generator
+
 Score = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -31,6 +33,8 @@ def l2(magnitudes: Tensor, sizes: Tensor) -> Tensor:
 
 
 def at_random(magnitudes: Tensor, _sizes: Tensor) -> Tensor:
-    """Score groups by chance, whatever their weights: layers of one size alike, in every process and every run."""
-    drawn = torch.rand(magnitudes.shape[:-1], generator=torch.Generator().manual_seed(magnitudes.numel()))
-    return drawn.to(magnitudes)
+    """Score groups by chance, whatever their weights: anew for each layer, and repeatable by `torch.manual_seed`.
+
+    Every process of a run gets the same scores, whatever its seed; all of them must ask.
+    """
+    return torch.rand(magnitudes.shape[:-1], generator=agreed_generator()).to(magnitudes)

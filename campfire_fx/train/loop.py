@@ -79,6 +79,7 @@ class _Training:
         self.batches = TrainBatches(data, recipe.batch, seed, moved=recipe.augment != "none", share=host.share)
         self.optimizer = make_optimizer(network, recipe)
         if isinstance(network, SparseModel):
+            torch.manual_seed(seed)  # a first mask may be drawn at random, whatever was trained before
             network.attach(self.optimizer, steps_per_epoch=len(self.batches))
         self.place = _Place()
         self.began = time.perf_counter()

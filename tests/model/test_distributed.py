@@ -56,6 +56,16 @@ def test_the_result_is_that_of_one_process_with_the_same_batches(found: list[dic
     assert min(moved) > 1e-2, "a run that does not move proves nothing"
 
 
+def test_masks_drawn_at_random_are_the_first_ones_whatever_the_seeds(found: list[dict[str, Any]]) -> None:
+    first, second = (rank["chance"] for rank in found)
+    assert_same_state(first["masks"], second["masks"])
+    assert first["next"] != second["next"], "each process goes on with its own generator"
+    model = fresh("rigl")
+    torch.manual_seed(100)
+    model.attach(sgd(model), steps_per_epoch=1)
+    assert_same_state(first["masks"], masks(model))
+
+
 def assert_same_course(first: torch.Tensor, second: torch.Tensor) -> None:
     """Equal, but for ADMM's residuals: norms of weights that are equal to rounding."""
     found, expected = (json.loads(bytes(course.tolist())) for course in (first, second))

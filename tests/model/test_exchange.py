@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD
 
+from campfire_fx.api import sparsify
 from campfire_fx.errors import RegimeError
 from campfire_fx.masked import MaskedLayer
 from campfire_fx.model import SparseModel
-from campfire_fx.sparsity import Moment, rigl
+from campfire_fx.sparsity import ELEMENT, WITHIN_LAYER, Cut, Goal, Moment, at_random, rigl
 from campfire_fx.sparsity.regimes.rigl import DropGrow
 from tests.sparse_training import assert_zero_under_masks, batches, layer, masks, sparse, train
 
@@ -178,3 +179,32 @@ def test_an_unmasked_layer_forgets_it() -> None:
     assert not any(isinstance(module, MaskedLayer) for module in slim.modules())
     assert all("whole_gradient" not in vars(module) for module in slim.modules())
     assert isinstance(slim, nn.Module)
+
+
+def drawn(seed: int) -> list[Tensor]:
+    """The first masks of two layers of equal size."""
+    model = sparsify(
+        nn.Sequential(nn.Conv2d(4, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3)),
+        "rigl",
+        sparsity=0.6,
+        example_inputs=torch.zeros(1, 4, 9, 9),
+    )
+    torch.manual_seed(seed)
+    model.epoch(0)
+    return [layer(model, name).mask.clone() for name in ("1", "2")]
+
+
+def test_the_first_mask_is_drawn_anew_for_each_layer_and_seed() -> None:
+    first, second = drawn(0)
+    assert first.shape == second.shape and first.sum() == second.sum()
+    assert not torch.equal(first, second)
+    assert all(torch.equal(a, b) for a, b in zip(drawn(0), (first, second), strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(drawn(1), (first, second), strict=True))
+
+
+def test_a_mask_that_is_drawn_stays_when_it_is_asked_for_again() -> None:
+    rule = Cut(ELEMENT, at_random, WITHIN_LAYER)
+    weight, goal = torch.randn(6, 5, 9), Goal(0.5, 0.5)
+    mask = rule(weight, torch.ones_like(weight, dtype=torch.bool), goal)
+    assert int(mask.sum()) == 135
+    assert torch.equal(rule(weight + 1, mask, goal), mask)

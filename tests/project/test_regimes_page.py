@@ -101,7 +101,7 @@ def test_swat_ends_in_an_exactly_smaller_model(names: dict[str, Any]) -> None:
 def test_the_example_of_a_whole_method_is_its_file(names: dict[str, Any]) -> None:
     file = Path(campfire_fx.__file__).parent / "sparsity" / "regimes" / "rigl.py"
     assert f"```python\n{file.read_text(encoding='utf-8')}```" in PAGE
-    assert len(file.read_text(encoding="utf-8").splitlines()) < 60
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 60
     model = trained(campfire_fx.sparsify(Net(), names["rigl"](period=2), sparsity=0.6, era=(0, 3)))
     begun = campfire_fx.sparsify(Net(), names["rigl"](period=2), sparsity=0.6, era=(0, 3))
     begun.epoch(0)

@@ -102,6 +102,24 @@ def test_killed_and_resumed_is_never_stopped(tmp_path: Path, monkeypatch: pytest
     assert_same(train(tmp_path / "killed", recipe), expected)  # it is over: nothing is trained
 
 
+def test_a_first_mask_at_random_depends_on_the_seed_alone(tmp_path: Path) -> None:
+    """Not on what was trained before in this process: a resumed run does not train that again."""
+    found = []
+    for index in range(2):
+        sparse = network("rigl")
+        torch.manual_seed(index)
+        fit(
+            sparse,
+            images(),
+            replace(RECIPE, epochs=1, era=(0, 1)),
+            seed=3,
+            title="sparse",
+            host=host(tmp_path / str(index)),
+        )
+        found.append(sparse.state_dict())
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
 def test_dense_master_weights_resume_too_and_are_pruned_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,8 +41,7 @@ class DropGrow:
 
     def exchange(self, weight: Tensor, gradient: Tensor, mask: Tensor, moment: Moment) -> Tensor:
         """Return the next mask (K, C, P), with as many weights: see `Exchange`."""
-        count = int(self.fraction / 2 * (1 + math.cos(math.pi * moment.progress)) * mask.sum())
-        count = min(count, int((~mask).sum()))
+        count = int(min(self.fraction / 2 * (1 + math.cos(math.pi * moment.progress)) * mask.sum(), (~mask).sum()))
         kept = mask & ~_lowest(weight.abs().masked_fill(~mask, PROTECTED), count)
         return kept | _lowest((-gradient.abs()).masked_fill(kept, PROTECTED), count)
 
