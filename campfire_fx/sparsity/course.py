@@ -16,6 +16,7 @@ from torch import Tensor
 from campfire_fx.errors import RegimeError
 from campfire_fx.sparsity.admm import Admm, Iterate
 from campfire_fx.sparsity.assignment import Assignment
+from campfire_fx.sparsity.fingerprint import Fingerprint
 from campfire_fx.sparsity.schedule import aim
 from campfire_fx.sparsity.update import Exchange, Moment, exchanges, monotone
 
@@ -162,12 +163,14 @@ class Course:
                 "Load it into a model of the same architecture."
             )
         for name, layer in state["layers"].items():
-            saved, mine = layer["rule"], _layer_state(self.assignments[name])["rule"]
-            if saved != mine:
-                raise RegimeError(
-                    f"state_dict at {name}: it was saved with the rule {saved or 'dense'}, this model has "
-                    f"{mine or 'dense'}. Build the model with the settings it was saved with."
-                )
+            saved, mine = layer["rule"], _fingerprint(self.assignments[name])
+            if mine.fits(layer):
+                continue
+            same = "the same, with another function" if saved == mine.rule else mine.rule
+            raise RegimeError(
+                f"state_dict at {name}: it was saved with the rule {saved or 'dense'}, this model has "
+                f"{same or 'dense'}. Build the model with the settings it was saved with."
+            )
 
 
 _PLAIN_FIELDS = ("regime", "sparsity", "epoch", "step", "frozen", "reached")
@@ -175,12 +178,20 @@ _LATER_FIELDS = {"updates": 0}  # and what they are where a state_dict is from b
 
 
 def _layer_state(assignment: Assignment) -> dict[str, Any]:
-    schedule = cast(Any, assignment.schedule)
-    parts = [repr(assignment.rule), type(schedule).__name__, *map(repr, filter(None, (assignment.master,)))]
+    schedule = asdict(cast(Any, assignment.schedule))
+    return asdict(_fingerprint(assignment)) | {"sparsity": assignment.sparsity, "schedule": schedule}
+
+
+def _fingerprint(assignment: Assignment) -> Fingerprint:
+    if assignment.rule is None:
+        return Fingerprint.of((), "")
+    parts: list[object] = [assignment.rule]
+    if assignment.master is not None:
+        parts.append(assignment.master)
     if assignment.update is not monotone:
-        parts.append(repr(assignment.update))
-    rule = " ".join(parts) if assignment.rule is not None else ""
-    return {"rule": rule, "sparsity": assignment.sparsity, "schedule": asdict(schedule)}
+        parts.append(assignment.update)
+    told = [repr(parts[0]), type(assignment.schedule).__name__, *map(repr, parts[1:])]
+    return Fingerprint.of(tuple(parts), " ".join(told))
 
 
 def _assigned(mine: Assignment, saved: Mapping[str, Any]) -> Assignment:
