@@ -113,7 +113,7 @@ def told(error: Exception) -> str:
 def _cache_file(pictures: Files, side: int) -> Path:
     """Name the cache after everything that decides its content: which files, how long and new each is, which size."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    digest = hashlib.sha256(f"2 {side} {pictures.mode}".encode())  # 2: the form of the content
+    digest = hashlib.sha256(f"3 {side} {pictures.mode}".encode())  # 3: how pixels are read
     for name, target in zip(pictures.paths, pictures.targets, strict=True):
         path = Path(name).absolute()
         facts = path.stat() if path.exists() else None

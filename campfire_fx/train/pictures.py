@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from campfire_fx.errors import TrainError
+from campfire_fx.train.modes import to_mode
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,7 +46,7 @@ class Files:
         from PIL import Image
 
         with Image.open(self.paths[index]) as image:
-            return image.convert(self.mode), self.targets[index]
+            return to_mode(image, self.mode), self.targets[index]
 
     def name(self, index: int) -> str:
         """Return the path."""
@@ -65,7 +66,7 @@ class Items:
 
     def __getitem__(self, index: int) -> tuple[Image, int]:
         image, target = self.dataset[index]
-        return image.convert(self.mode), int(target)
+        return to_mode(image, self.mode), int(target)
 
     def name(self, index: int) -> str:
         """Return the data set's name and the position in it."""
