@@ -13,6 +13,7 @@ from campfire_fx.capture import trace
 from campfire_fx.channels import dependency_graph
 from campfire_fx.dressing import dress
 from campfire_fx.errors import CampfireError, RegimeError
+from campfire_fx.masked import COMPUTED, MaskedLayer
 from campfire_fx.model import SparseModel
 from campfire_fx.numbers import plain
 from campfire_fx.passes.copies import private_copy
@@ -103,10 +104,11 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
         prune_fc=prune_fc,
         overrides=overrides or {},
     )
-    settings.regime.schedule(*settings.era, exponent)  # says what is wrong with them before anything is done
+    settings.regime.schedule(*settings.era, settings.exponent)  # says what is wrong with them before anything is done
     _check_switches(prune_1x1=prune_1x1, prune_stem=False if prune_stem is None else prune_stem, prune_fc=prune_fc)
     if dead_norm not in ("zero", "keep"):
         raise RegimeError(f"dead_norm: '{dead_norm}' is not known. Use 'zero' or 'keep'.")
+    _require_dense(model)
     copied = private_copy(model)
     captured = trace(copied, example_inputs)
     make_layers(captured)
@@ -142,12 +144,23 @@ def _require_layers(model: nn.Module, regime: Regime, insertion: Insertion) -> N
     if any(layer.linear == wants_linear for layer in insertion.layers):
         return
     kind = "linear layer" if wants_linear else "convolution"
-    name = type(model).__name__
     why = "".join(f" {path}: {reason}." for path, reason in insertion.unmasked[:1])
-    raise CampfireError(
-        f"{name}: it has no {kind} that can hold a mask.{why} "
+    advice = (
         f"Give a model that calls torch's {'nn.Linear' if wants_linear else 'nn.Conv2d or the like'} in its forward."
     )
+    if any(reason == COMPUTED for _, reason in insertion.unmasked):
+        advice = "Make it one, with torch.nn.utils.prune.remove or parametrize.remove_parametrizations."
+    raise CampfireError(f"{type(model).__name__}: it has no {kind} that can hold a mask.{why} {advice}")
+
+
+def _require_dense(model: nn.Module) -> None:
+    """Raise if a layer of the model holds a mask already: its masks, schedule and optimizer would be lost."""
+    for path, module in model.named_modules():
+        if isinstance(module, MaskedLayer):
+            raise RegimeError(
+                f"sparsify at {path}: the layer has a mask already, so the model is sparse. "
+                "Give the dense model, or what shrink() makes of this one."
+            )
 
 
 def _require_rules(regime: Regime, assignments: Sequence[Assignment]) -> None:

@@ -19,6 +19,7 @@ from campfire_fx.sharding import local, part_of
 from campfire_fx.zeroing import selector, zero_
 
 _TRANSIENT = ("_factors", "_watched")
+COMPUTED = "its weight is computed, not a parameter"
 _CARRIED = "admm_"  # what the names of carried tensors begin with
 
 
@@ -265,7 +266,7 @@ def why_not_masked(module: nn.Module) -> str:
         if getattr(type(module), method, None) is not getattr(plain, method, None):
             return f"it computes its output in a {method} of its own"
     if not isinstance(module._parameters.get("weight"), nn.Parameter):
-        return "its weight is computed, not a parameter"
+        return COMPUTED
     return ""
 
 

@@ -22,7 +22,12 @@ from campfire_fx.zeroing import selector, zero_all_
 
 
 def find_layer(model: nn.Module, path: str, known: Iterable[str]) -> MaskedLayer:
-    """Return the masked layer at a path, or raise a RegimeError that names the nearest of the known ones."""
+    """Return the masked layer at a path.
+
+    Raises:
+        RegimeError: there is none. It was replaced, or is gone, where the path is one of the known ones; else the
+            error names the nearest of them.
+    """
     parent, _, name = path.rpartition(".")
     try:
         layer = model.get_submodule(parent)._modules.get(name)
@@ -30,8 +35,17 @@ def find_layer(model: nn.Module, path: str, known: Iterable[str]) -> MaskedLayer
         layer = None
     if isinstance(layer, MaskedLayer):
         return layer
-    near = difflib.get_close_matches(path, list(known), n=1, cutoff=0.0)[0]
-    raise RegimeError(f"layer '{path}': no masked layer has that path. Did you mean '{near}'?")
+    known, what = list(known), type(layer).__name__
+    if path in known:
+        now = "is gone from the model" if layer is None else f"is a {what} without a mask"
+        raise RegimeError(
+            f"layer '{path}': it had a mask, and {now}. Change layers in the dense model and call sparsify on that, or "
+            "in what shrink() returns."
+        )
+    why = "no masked layer has that path" if layer is None else f"a {what} holds no mask"
+    near = difflib.get_close_matches(path, known, n=1, cutoff=0.0)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    raise RegimeError(f"layer '{path}': {why}.{hint}")
 
 
 def layers_sharing(model: nn.Module, layer: MaskedLayer) -> list[MaskedLayer]:

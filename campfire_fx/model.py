@@ -137,7 +137,7 @@ class SparseModel(Dress):
                 f"mask at {name}: its shape is {tuple(mask.shape)}, the weight's is {tuple(layer.weight.shape)}. "
                 "Give one value for each weight."
             )
-        same = [a for a in course.assignments if find_layer(self, a, ()).weight is layer.weight]
+        same = [a for a in course.assignments if find_layer(self, a, [a]).weight is layer.weight]
         course.own.update(same)
         arrange(self, course)
         set_mask(self, layer, mask.to(layer.mask.device) != 0)

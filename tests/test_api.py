@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
+from torch.nn.utils import prune
 
 import campfire_fx
 from campfire_fx import CampfireError, RegimeError, SparseModel, sparsify
@@ -221,6 +222,22 @@ def test_bad_wishes_are_one_clear_sentence(model: nn.Module, wishes: dict[str, A
 def test_a_model_without_such_layers_is_refused(model: nn.Module, regime: str, example: Tensor, text: str) -> None:
     with pytest.raises(CampfireError, match=text):
         sparsify(model, regime, example_inputs=example)
+
+
+def test_a_sparse_model_is_refused() -> None:
+    sparse = sparsify(Net(), example_inputs=IMAGE)
+    for model in (sparse, nn.Sequential(nn.Identity(), sparse)):
+        with pytest.raises(RegimeError, match=r"sparsify at .*: the layer has a mask already, so the model is"):
+            sparsify(model, example_inputs=IMAGE)
+
+
+def test_weights_that_hooks_compute_are_named_with_what_helps() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3))
+    prune.l1_unstructured(model[0], "weight", 0.5)
+    with pytest.raises(CampfireError, match=r"0: its weight is computed, not a parameter\. Make it one, with torch.nn"):
+        sparsify(model, example_inputs=IMAGE)
+    prune.remove(model[0], "weight")
+    assert sparsify(model, prune_stem=True, example_inputs=IMAGE).finalize().sparsity().true > 0.6
 
 
 def test_the_fc_regimes_need_no_convolution() -> None:

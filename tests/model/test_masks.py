@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -38,10 +40,30 @@ class TestSetMask:
             model.set_mask("conv1", torch.ones(8, 6))
         assert bool(layer(model, "conv1").mask.all())
 
-    @pytest.mark.parametrize("name", ["conv3", "bn1", "conv1.weight", "nothing.here"])
-    def test_a_path_without_a_mask_is_refused(self, name: str) -> None:
+    @pytest.mark.parametrize("name", ["conv3", "conv1.weight", "nothing.here"])
+    def test_a_path_without_a_layer_is_refused(self, name: str) -> None:
         with pytest.raises(RegimeError, match=f"layer '{name}': no masked layer has that path. Did you mean '"):
             sparse().set_mask(name, torch.ones(1))
+
+    def test_a_path_of_something_else_is_refused(self) -> None:
+        with pytest.raises(RegimeError, match=r"layer 'bn1': a BatchNorm2d holds no mask\. Did you mean '"):
+            sparse().set_mask("bn1", torch.ones(1))
+
+    @pytest.mark.parametrize("call", [lambda m: m.sparsity(), lambda m: m.finalize(), lambda m: m.set_mask("fc", 1)])
+    @pytest.mark.parametrize(
+        ("head", "told"), [(nn.Linear(12, 7), "and is a Linear without a mask"), (None, "and is gone from the model")]
+    )
+    def test_a_layer_that_was_replaced_is_named(self, call: Any, head: nn.Module | None, told: str) -> None:
+        model = sparse()
+        model._modules["fc"] = head
+        with pytest.raises(RegimeError, match=f"layer 'fc': it had a mask, {told}. Change layers in the dense model"):
+            call(model)
+
+    def test_the_other_layers_of_a_model_with_a_new_head_are_still_there_to_be_masked(self) -> None:
+        model = sparse()
+        model._modules["fc"] = nn.Linear(12, 7)
+        with pytest.raises(RegimeError, match="layer 'fc': it had a mask"):
+            model.set_mask("conv1", torch.ones(8, 6, 3, 3))
 
     def test_layers_that_share_a_weight_share_the_mask(self) -> None:
         class Tied(nn.Module):
