@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.hooks import RemovableHandle
 
 from campfire_fx.capture.copies import private_copy
 from campfire_fx.masked import MaskedLayer
@@ -48,6 +50,12 @@ class Latency:
 def parameters(model: nn.Module) -> int:
     """Return how many parameters a model has, shared ones once."""
     return sum(p.numel() for p in model.parameters())
+
+
+def zero_weights(model: nn.Module) -> tuple[int, int]:
+    """Count the weights of layers that are zero, and all of them; vectors (biases, norms) do not count."""
+    weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    return sum(w.numel() - int(w.count_nonzero()) for w in weights), sum(w.numel() for w in weights)
 
 
 def size_bytes(model: nn.Module) -> int:
@@ -97,17 +105,48 @@ def macs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None 
 
 def _count(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MacCount:
     counter = FlopCounterMode(display=False)
+    counter.mod_tracker = _Running(model)  # type: ignore[assignment]
     others = _Others(counter.flop_registry)
     with others, counter:
         model(*args, **kwargs)
-    root = type(model).__name__
-    totals = {str(k): sum(v.values()) // 2 for k, v in counter.get_flop_counts().items()}
-    layers = {
-        name.removeprefix(f"{root}."): count
-        for name, count in totals.items()
-        if name.startswith(f"{root}.") and not any(other.startswith(f"{name}.") for other in totals)
-    }
+    totals = {str(k): sum(v.values()) // 2 for k, v in counter.get_flop_counts().items() if k not in ("Global", "")}
+    outer = {path[:end] for path in totals for end, character in enumerate(path) if character == "."}
+    layers = {path: count for path, count in totals.items() if path not in outer}
     return MacCount(counter.get_total_flops() // 2, layers, dict(others.seen))
+
+
+class _Running:
+    """The paths of a model's modules that are running, for a FLOP counter.
+
+    Torch's own tracker follows the backward pass too, and raises where a module is given a parameter.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._paths = {id(module): path for path, module in model.named_modules()}
+        self._stack: list[str] = []
+        self._hooks: list[RemovableHandle] = []
+
+    @property
+    def parents(self) -> set[str]:
+        """The paths, and "Global"."""
+        return {"Global", *self._stack}
+
+    def __enter__(self) -> _Running:
+        before = register_module_forward_pre_hook(self._begin)
+        self._hooks = [before, register_module_forward_hook(self._end, always_call=True)]
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _begin(self, module: nn.Module, _inputs: object) -> None:
+        if id(module) in self._paths:
+            self._stack.append(self._paths[id(module)])
+
+    def _end(self, module: nn.Module, _inputs: object, _output: object) -> None:
+        if id(module) in self._paths and self._stack:
+            self._stack.pop()
 
 
 class _Others(TorchDispatchMode):

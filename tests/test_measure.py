@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
 import campfire_fx
-from campfire_fx.measure import latencies, macs, one_sample, parameters, size_bytes
+from campfire_fx.measure import latencies, macs, one_sample, parameters, size_bytes, zero_weights
 from tests.report.small import Small
 
 IMAGE = torch.randn(2, 3, 16, 16)
@@ -71,3 +72,52 @@ def test_inputs_without_a_plain_batch_stay() -> None:
     assert one_sample(nn.Identity(), (images,), {}) == ((images,), {})
     assert one_sample(nn.Conv2d(3, 4, 3), (unbatched,), {})[0][0] is unbatched
     assert one_sample(nn.Identity(), (), {}) == ((), {})
+
+
+class Queries(nn.Module):
+    """A detector's: a layer is given a parameter, which torch's own tracker of modules cannot follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(6, 8))
+        self.conv, self.mix = nn.Conv2d(3, 8, 1), nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x).mean((2, 3)) + self.mix(self.queries).sum(0)
+
+
+class Within(nn.Module):
+    """A module that is called within itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: torch.Tensor, depth: int = 1) -> torch.Tensor:
+        return self(self.conv(x), depth - 1) if depth else self.conv(x)
+
+
+def test_macs_where_torch_cannot_follow_the_modules() -> None:
+    assert macs(Queries(), (IMAGE,)).per_layer == {"conv": 2 * 16 * 16 * 24, "mix": 6 * 64}
+    within = nn.Sequential(Within())
+    assert macs(within, (IMAGE,)).per_layer == {"0.conv": 2 * 2 * 16 * 16 * 9}
+    slim = campfire_fx.shrink(Queries(), IMAGE)
+    assert "mix" in slim.report().to_json()
+
+
+def test_no_hook_is_left_behind_by_a_model_that_raises() -> None:
+    class Fails(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise ValueError("on purpose")
+
+    with pytest.raises(ValueError, match="on purpose"):
+        macs(nn.Sequential(Fails()), (IMAGE,))
+    from torch.nn.modules import module
+
+    assert not module._global_forward_hooks and not module._global_forward_pre_hooks
+
+
+def test_zeros_among_the_weights() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Linear(4, 4))
+    model[0].weight.data[0] = 0
+    assert zero_weights(model) == (3, 28)

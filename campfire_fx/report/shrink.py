@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.text import Text
 from torch import nn
 
-from campfire_fx.measure import Latency, MacCount, latencies, macs, one_sample, parameters, size_bytes
+from campfire_fx.measure import Latency, MacCount, latencies, macs, one_sample, parameters, size_bytes, zero_weights
 from campfire_fx.plan import ColumnChange, KernelChange, LayerChange, ShrinkPlan, Verification
 from campfire_fx.report.numbers import cost_note, count, input_shapes, percent, shape, size
 from campfire_fx.report.style import STYLES, Report
@@ -32,16 +32,21 @@ _LAYERS = (
     Column("note", 2, right=False, wraps=True),
 )
 _MOST_PLACES = 4
+_FEW_ZEROS = 0.01  # of the weights: not worth a sentence
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """One model, measured: parameters, MACs, median latency (ms) and bytes of one call on the example."""
+    """One model, measured: parameters, MACs, median latency (ms) and bytes of one call on the example.
+
+    `zeros`: how many weights of layers are zero, and of how many.
+    """
 
     parameters: int
     macs: MacCount
     latency: Latency
     bytes: int
+    zeros: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,9 @@ class ShrinkReport(Report):
             texts.append(Text(f"Rewritten {times}x, {action}, at {nodes}: {reason}.", style=STYLES["report.note"]))
         if self.before is not None and self.after.parameters == self.before.parameters:
             texts.append(Text("Nothing became smaller: no channel is dead.", style=STYLES["report.bad"]))
+        zeros, weights = self.after.zeros
+        if zeros > _FEW_ZEROS * weights:
+            texts.append(Text(_zeros_left(zeros, weights)))
         texts.append(Text(cost_note(self.inputs, self.after.macs), style=STYLES["report.note"]))
         return texts
 
@@ -137,11 +145,21 @@ def shrink_report(
     models = {"after": slim} if before is None else {"before": before, "after": slim}
     times = latencies(models, args, kwargs, repeats=repeats)
     sizes = {
-        name: Size(parameters(model), macs(model, args, kwargs), times[name], size_bytes(model))
+        name: Size(parameters(model), macs(model, args, kwargs), times[name], size_bytes(model), zero_weights(model))
         for name, model in models.items()
     }
     inputs = input_shapes(args, kwargs)
     return ShrinkReport(slim.plan, slim.verification, sizes.get("before"), sizes["after"], inputs, max_rows)
+
+
+def _zeros_left(zeros: int, weights: int) -> str:
+    """Say how many zeros are left, why they are, and what would make use of them."""
+    return (
+        f"Left are {count(zeros)} zeros among {count(weights)} weights ({percent(zeros / weights)}) that free no"
+        " channel: a channel goes when its whole filter is zero, or all weights that read it. Train with"
+        ' regime="filter" for whole filters; shrink(columns=True) leaves out zero columns; single zeros need a runtime'
+        " that skips them."
+    )
 
 
 def _compare(name: str, before: float | None, after: float, form: Any) -> tuple[str, str, str, str]:

@@ -9,9 +9,10 @@ import torch
 
 from campfire_fx.measure import parameters
 from campfire_fx.report import shrink_report
+from campfire_fx.report.numbers import count
 from campfire_fx.report.style import plain
 from campfire_fx.slim import shrink
-from tests.report.small import damaged
+from tests.report.small import Small, damaged
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +62,21 @@ def test_nothing_smaller_is_said() -> None:
     torch.nn.init.normal_(net.inner.weight)
     slim = shrink(net, torch.randn(1, 3, 16, 16))
     assert "Nothing became smaller: no channel is dead." in str(shrink_report(slim, net, repeats=2))
+
+
+def test_zeros_that_free_no_channel_are_counted_and_what_would_help_is_said() -> None:
+    model = Small().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(torch.rand(parameter.shape, generator=torch.Generator().manual_seed(2)) > 0.6)
+    slim = shrink(model, torch.randn(2, 3, 16, 16))
+    zeros = sum(int((p == 0).sum()) for p in slim.parameters() if p.ndim > 1)
+    weights = sum(p.numel() for p in slim.parameters() if p.ndim > 1)
+    told = slim.report()
+    assert told.after.zeros == (zeros, weights) == tuple(json.loads(told.to_json())["after"]["zeros"])
+    shown = " ".join(str(told).split())
+    assert f"Left are {count(zeros)} zeros among {count(weights)} weights" in shown
+    assert "free no channel: a channel goes when its whole filter is zero" in shown
+    assert 'Train with regime="filter"' in shown and "shrink(columns=True)" in shown
+    assert "zeros among" not in str(shrink(Small().eval(), torch.randn(2, 3, 16, 16)).report())
