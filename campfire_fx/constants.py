@@ -20,6 +20,7 @@ from campfire_fx.labels import Labelled, any_along, lines
 from campfire_fx.memory import Memory
 from campfire_fx.propagation import NAN, Propagation, has_labels
 from campfire_fx.rules import Held
+from campfire_fx.rules.complex_numbers import known_zeros
 from campfire_fx.rules.gates import gate_add
 from campfire_fx.rules.structure import MixCall, Mixer
 
@@ -100,6 +101,8 @@ def _run(
 def _mix(mixer: Mixer, call: MixCall, values: dict[fx.Node, Any], labels: Labelled, found: Constants) -> Tensor:
     """Give each output channel its constant, or NaN if a non-zero kernel reads what is not foldable."""
     constant = per_channel(values[call.source], call.channel_dim)
+    if mixer.weight.is_complex():  # of complex numbers only zero is known
+        constant, call = constant.masked_fill(constant != 0, NAN), replace(call, padded=True)
     found.inputs.setdefault(id(mixer.weight), []).append((call, constant))
     unfoldable = constant.isnan()
     if call.padded:
@@ -111,6 +114,8 @@ def _mix(mixer: Mixer, call: MixCall, values: dict[fx.Node, Any], labels: Labell
     bias = bias_of(call)
     if bias is not None:
         out = out + bias.detach()
+    if out.is_complex():
+        out = known_zeros(out)
     out = out.masked_fill(depends, NAN)
     size = [1] * len(labels.shape)
     size[call.channel_dim] = out.numel()

@@ -100,7 +100,8 @@ def attribute(root: nn.Module, target: str) -> Any:
     value: Any = root
     for part in target.split("."):
         value = getattr(value, part)
-    return Held(value) if isinstance(value, Tensor) and value.is_floating_point() else value
+    holds = isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
+    return Held(value) if holds else value
 
 
 def substitute(values: dict[fx.Node, Any], node: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:

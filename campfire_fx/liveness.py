@@ -189,6 +189,8 @@ def _readers(labelling: Labelling, constants: Constants, roots: Tensor) -> list[
         constant = calls[0][1].clone()
         for _, other in calls[1:]:
             constant[constant != other] = NAN
+        if constant.dtype is torch.bfloat16:
+            constant = constant.float()  # numpy has no such numbers
         reads = mixer.reads()
         groups, outputs, inputs = reads.shape
         readers.append(

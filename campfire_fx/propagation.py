@@ -15,6 +15,7 @@ from campfire_fx.labelling import GraphRun, make_call
 from campfire_fx.labels import FIXED, Labelled, broadcast_shape, collapse
 from campfire_fx.rules import Call, Constant, Held, Rule
 from campfire_fx.rules.channelwise import channel_dim
+from campfire_fx.rules.complex_numbers import PARTS, known_zeros
 from campfire_fx.rules.norms import NORMS, is_layer_norm, read_norm
 from campfire_fx.rules.record import invoke, map_nested, map_nodes, writes_in_place
 from campfire_fx.rules.structure import Structure
@@ -58,9 +59,10 @@ class Propagation:
         draws = rule.random is not None and rule.random(call)
         if draws or not self._is_worth_it(call, rule, node):
             return self.unknown(labels)
-        if rule.constant is Constant.KEEP or (rule.constant is Constant.ZERO and not _is_unstacking(rule, call)):
+        zero = rule.constant is Constant.ZERO or (node.target is getattr and node.args[1] in PARTS)
+        if rule.constant is Constant.KEEP or (zero and not _is_unstacking(rule, call)):
             result = self._kept(call, labels)
-            if rule.constant is Constant.ZERO and not (rule.keeps is not None and rule.keeps(call)):
+            if zero and not (rule.keeps is not None and rule.keeps(call)):
                 result = map_nested(result, lambda v: v.masked_fill(v != 0, NAN) if isinstance(v, Tensor) else v)
             return result
         try:
@@ -153,6 +155,8 @@ class Propagation:
     def _normal(self, labels: Any, result: Any) -> Any:
         """Bring results to normal form: as stretched as their labels, NaN where a channel is not uniform."""
         if isinstance(labels, Labelled):
+            if isinstance(result, Tensor) and result.is_complex():
+                result = known_zeros(result)
             if not isinstance(result, Tensor) or not result.is_floating_point():
                 return self.unknown(labels)
             return _stretched_like(labels.labels, result)

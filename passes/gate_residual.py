@@ -212,5 +212,6 @@ def _shifted(run: GraphRun, node: fx.Node, sides: _Sides, live: Liveness) -> fx.
         return stream
     shape = [1] * len(run.values[node].shape)
     shape[sides.dim] = -1
-    held = hold(run.module, node.graph, f"{node.name}_shift", shift.view(shape))
+    dtype = next(run.module.parameters()).dtype  # bfloat16 where constants are kept in float32
+    held = hold(run.module, node.graph, f"{node.name}_shift", shift.view(shape).to(dtype))
     return node.graph.call_function(operator.add, (stream, held))

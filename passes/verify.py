@@ -50,7 +50,7 @@ def verify(
         ShrinkError: the outputs differ, or are not finite.
     """
     runs = []
-    dtype = next((p.dtype for p in before.parameters()), torch.float32)
+    dtype = next((p.dtype for p in before.parameters()), torch.float32).to_real()
     for inputs in _inputs(before, args, kwargs, resize):
         difference = relative_difference(before, after, *inputs, opaque)
         used = dtype
@@ -122,6 +122,8 @@ def relative_difference(
                 "Check its weights and normalisation statistics, or pass verify=False."
             )
         if a.numel():
+            if a.is_complex():
+                a, b = torch.view_as_real(a.resolve_conj()), torch.view_as_real(b.resolve_conj())
             a, b = a.double(), b.double()
             worst = max(worst, float((a - b).abs().max() / a.abs().max().clamp(min=1e-30)))
     return worst

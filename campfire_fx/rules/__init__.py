@@ -1,6 +1,17 @@
 """What each operation does to channels: the one table that names operations, a file per family."""
 
-from campfire_fx.rules import barriers, channelwise, gates, matmul, mixing, movement, norms, pointwise, pooling
+from campfire_fx.rules import (
+    barriers,
+    channelwise,
+    complex_numbers,
+    gates,
+    matmul,
+    mixing,
+    movement,
+    norms,
+    pointwise,
+    pooling,
+)
 from campfire_fx.rules.record import Call, Constant, Held, Rule, known_class, lookup, register, table
 
 __all__ = [
@@ -10,6 +21,7 @@ __all__ = [
     "Rule",
     "barriers",
     "channelwise",
+    "complex_numbers",
     "gates",
     "known_class",
     "lookup",

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from campfire_fx.labels import Labelled, collapse, concatenated, varies
 from campfire_fx.rules.barriers import barrier
-from campfire_fx.rules.pointwise import both_forms
+from campfire_fx.rules.complex_numbers import PARTS
+from campfire_fx.rules.pointwise import both_forms, pass_on
 from campfire_fx.rules.record import Call, Constant, Rule, map_nested, register
 
 
@@ -117,6 +118,8 @@ def attribute(call: Call) -> Any:
     name = call.args[1]
     if name in ("T", "mT", "data"):
         return relabel(call, call.run(lambda v: v.labels))  # type: ignore[union-attr]
+    if name in PARTS:
+        return pass_on(call)
     return ask(call) if name in _ATTRIBUTES else barrier(call, f"its attribute {name} has no channel rule")
 
 

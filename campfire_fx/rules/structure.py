@@ -96,6 +96,8 @@ class Mixer:
         if self._reads is None:
             kernels = self.layout.kernels(self.weight.detach())
             taps = kernels.shape[-1]
+            if kernels.is_complex():
+                kernels = kernels.abs()
             # A product with ones sums the taps three times as fast as counting those that are not zero.
             self._reads = not_zero(kernels.squeeze(-1) if taps == 1 else kernels.abs() @ kernels.new_ones(taps))
         return self._reads

@@ -1,0 +1,27 @@
+"""Complex numbers: made of two real ones, and taken apart; channels stay where they are.
+
+A constant that is complex is only known if it is zero, which stands for itself as a real number.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from campfire_fx.rules.pointwise import elementwise, pass_on
+from campfire_fx.rules.record import Constant, Rule, register
+
+PARTS = ("real", "imag")
+"""Attributes that are a part of a complex tensor."""
+
+
+def known_zeros(value: Tensor) -> Tensor:
+    """Return a complex tensor as a real one: zero where it is zero, else NaN."""
+    return torch.zeros(value.shape, dtype=value.real.dtype).masked_fill(value != 0, float("nan"))
+
+
+register(
+    Rule("pass", pass_on, Constant.ZERO),
+    *(torch.real, torch.imag, torch.angle, "angle", torch.conj, "conj", torch.resolve_conj, "resolve_conj"),
+)
+register(Rule("element-wise", elementwise, Constant.EXECUTE), torch.complex, torch.polar)
