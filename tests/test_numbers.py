@@ -1,56 +1,123 @@
-"""Models whose weights are no ordinary floats: complex ones, and bfloat16."""
+"""Numbers of numpy are taken wherever numbers are, and leave no trace of numpy behind."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from campfire_fx import shrink
-from tests.assertions import assert_shapes
-from tests.nets.case import block, conv, named
-from tests.random_zeros import randomise
+from campfire_fx import purify, shrink, sparsify
+from campfire_fx.cost import Accelerator, Density
+from campfire_fx.numbers import plain, plain_fields
+from campfire_fx.sparsity import COLUMN, Admm, admm, block_fc, combined, inter_epoch, n_of_m, rigl, swat_u, window
+from tests.nets.case import conv, named
 
-
-class Complex(nn.Module):
-    """A complex network on real images: halves activated apart, a modulus, and a real head."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b = nn.Conv2d(2, 8, 3, dtype=torch.cdouble), nn.Conv2d(8, 6, 1, dtype=torch.cdouble)
-        self.head = nn.Conv2d(6, 4, 1).double()
-
-    def forward(self, x: Tensor) -> Tensor:
-        z = self.a(torch.complex(x, x.flip(-1)))
-        z = self.b(torch.complex(F.relu(z.real), torch.tanh(torch.imag(z))))
-        return self.head(z.abs()) + self.head(z.conj().angle())
+X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("shift", [0.0, 0.5])
-def test_complex_channels_go_where_they_are_zero(shift: float) -> None:
-    """A complex constant other than zero is not folded, so its filter stays."""
-    torch.manual_seed(0)
-    model, x = Complex(), torch.randn(2, 2, 9, 9).double()
+def net() -> Any:
+    return named(a=conv(3, 8), act=nn.ReLU(), b=conv(8, 6), act2=nn.ReLU(), c=conv(6, 4))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (np.float16(0.7), 0.7),
+        (np.float32(0.7), 0.7),
+        (np.float64(0.1), 0.1),
+        (np.float32("nan"), float("nan")),
+        (np.int8(3), 3),
+        (np.uint64(2**60 + 1), 2**60 + 1),
+        (np.bool_(True), True),
+        (0.3, 0.3),
+        (None, None),
+        ("0.5", "0.5"),
+    ],
+)
+def test_plain(given: object, expected: object) -> None:
+    got = plain(given)
+    assert type(got) is type(expected) and repr(got) == repr(expected)
+
+
+def test_plain_fields() -> None:
+    @dataclass(frozen=True, slots=True)
+    class Pair:
+        a: float
+        b: int = 2
+
+        def __post_init__(self) -> None:
+            plain_fields(self)
+
+    assert repr(Pair(np.float32(0.1), np.int32(4))) == repr(Pair(0.1, 4))
+
+
+WISHES: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"sparsity": np.float32(0.7)}, {"sparsity": 0.7}),
+    ({"era": (np.int64(1), np.int32(4)), "exponent": np.float16(2)}, {"era": (1, 4), "exponent": 2.0}),
+    ({"regime": "window", "window_cap": np.int64(2)}, {"regime": "window", "window_cap": 2}),
+    ({"regime": "swat-u", "period": np.int64(5)}, {"regime": "swat-u", "period": 5}),
+    ({"regime": "rigl", "period": np.int64(5)}, {"regime": "rigl", "period": 5}),
+    ({"regime": "admm-filter", "rho": np.float32(0.1)}, {"regime": "admm-filter", "rho": 0.1}),
+    ({"overrides": {"b": np.float32(0.3)}}, {"overrides": {"b": 0.3}}),
+    (
+        {"overrides": {"b": {"sparsity": np.float16(0.3), "era": (np.int8(0), np.int8(2)), "exponent": np.int8(1)}}},
+        {"overrides": {"b": {"sparsity": 0.3, "era": (0, 2), "exponent": 1}}},
+    ),
+    ({"regime": admm(COLUMN, update=Admm(np.float32(0.1), np.float32(1.5), np.int64(2)), steps=(np.float32(0.5), 1))},
+     {"regime": admm(COLUMN, update=Admm(0.1, 1.5, 2), steps=(0.5, 1))}),
+    ({"prune_fc": np.bool_(True)}, {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "expected"), WISHES)
+def test_sparsify(given: dict[str, Any], expected: dict[str, Any]) -> None:
+    """The state, which holds every number and every rule's repr, is the same."""
+    ours, theirs = (sparsify(net(), example_inputs=X, **wishes) for wishes in (given, expected))
+    assert torch.equal(ours.get_extra_state(), theirs.get_extra_state())
+    assert repr(ours._training.course.assignments) == repr(theirs._training.course.assignments)
+
+
+def test_a_sparsity_out_of_range_is_still_refused() -> None:
+    from campfire_fx.errors import RegimeError
+
+    with pytest.raises(RegimeError, match=r"sparsity at sparsify: 1.5 is outside \[0, 1\)"):
+        sparsify(net(), sparsity=np.float32(1.5), example_inputs=X)  # type: ignore[arg-type]
+
+
+def test_epochs_and_steps() -> None:
+    sparse = sparsify(net(), "filter", era=(0, 3), example_inputs=X)
+    sparse.epoch(np.int64(2))  # type: ignore[arg-type]
+    sparse.attach(torch.optim.SGD(sparse.parameters(), 0.1), np.int64(4))  # type: ignore[arg-type]
+    course = sparse._training.course
+    assert type(course.epoch) is int and type(course.steps_per_epoch) is int and course.epoch == 2
+
+
+def test_shrink_and_purify() -> None:
+    model = net()
     with torch.no_grad():
-        model.a.weight[:3] = 0
-        model.a.bias[:3] = shift
-        model.b.weight[[0, 4]] = 0
-        model.b.bias[[0, 4]] = 0
-    slim = shrink(model, x)
-    kept = 5 if shift == 0 else 8
-    assert_shapes(slim, {"a.weight": (kept, 2, 3, 3), "b.weight": (4, kept, 1, 1), "head.weight": (4, 4, 1, 1)})
-    torch.testing.assert_close(slim(x), model(x))
+        model.a.weight[1:6] = 0
+    assert shrink(model, X, round_to=np.int64(2)).get_submodule("a").weight.shape[0] == 4  # type: ignore[arg-type]
+    assert repr(purify(model, X, column=np.float32(0.1)).thresholds).count("np.") == 0  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("residual", ["union", "gate"])
-def test_constants_in_bfloat16(residual: str) -> None:
-    """Behind padding they merge; the sums differ by no more than the precision of the numbers."""
-    model: Any = randomise(named(a=block(3, 12), b=conv(12, 8), c=conv(8, 4, 1)), positive=True).bfloat16().eval()
-    with torch.no_grad():
-        model.a[0].weight[[0, 3, 5]] = 0
-    slim: Any = shrink(model, torch.randn(1, 3, 8, 8).bfloat16(), residual=residual)
-    assert_shapes(slim, {"a.0.weight": (10, 3, 3, 3), "b.weight": (8, 10, 3, 3)})
-    assert all(parameter.dtype is torch.bfloat16 for parameter in slim.parameters())
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda number: combined(number(0.5), cap=np.int64(2)),
+        lambda number: inter_epoch(number(0.5)),
+        lambda _: window(np.int64(3)),
+        lambda _: block_fc(np.int64(4)),
+        lambda _: n_of_m(np.int64(1), np.int64(4)),
+        lambda _: rigl(np.int64(7)),
+        lambda _: swat_u(np.int64(7)),
+        lambda number: Density(number(0.5), 1.0, number(0.25)),
+        lambda number: Accelerator(rows=np.int64(8), clock_ghz=number(1.5)),
+    ],
+)
+def test_records(make: Any) -> None:
+    record = make(np.float32)
+    assert "np." not in repr(record) and repr(record) == repr(make(float))
