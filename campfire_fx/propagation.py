@@ -139,15 +139,21 @@ class Propagation:
         args, kwargs = map_nodes((node.args, dict(node.kwargs)), lambda n: map_nested(self.values[n], convert))
         if small and writes:
             args = (*_together(args),)
-        zeros = []
+        operands = [v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)]
+        zeros, unknown = [], []
         if rule.constant is Constant.PRODUCT:  # looked for before one is written over
-            zeros = [v == 0 for v in (*args, *kwargs.values()) if isinstance(v, Tensor)]
+            zeros = [v == 0 for v in operands]
+        elif rule.constant is Constant.POINTWISE:
+            unknown = [v.isnan() for v in operands if v.is_floating_point()]
         result = invoke(node, call.module, args, kwargs)
         if rule.name == "gated halves":
             first = (args[0] if args else kwargs["input"]).chunk(2, call.get(1, "dim", -1))[0]
             result = result.masked_fill(first == 0, 0.0)
         elif rule.constant is Constant.PRODUCT and zeros:
             result = result.masked_fill(torch.stack(_together(zeros)).any(0), 0.0)
+        elif rule.constant is Constant.POINTWISE:
+            for mask in unknown:
+                result = result.masked_fill(mask, NAN)
         elif rule.constant is Constant.AFFINE:
             result = _shifts(call, result)
         return result

@@ -14,7 +14,7 @@ from torch.amp import autocast_mode
 
 from campfire_fx.capture import Captured, DualGraphModule
 from campfire_fx.passes.drop_unused import drop_unused, used_paths
-from campfire_fx.passes.edit import put_holder
+from campfire_fx.passes.edit import put_holder, set_argument
 from campfire_fx.passes.make_layers import make_layers
 from campfire_fx.passes.parametric import Computations, Computed
 from campfire_fx.plan import Repair
@@ -89,7 +89,7 @@ def _fits(root: DualGraphModule, group: Sequence[Computed], computations: Sequen
     gone = {
         id(t): t.numel() for path, t in parameters.items() if path not in stays and not path.startswith(tuple(called))
     }
-    made = {computed.number: computed.value.numel() for computed in group}
+    made = {computed.number: computed.value.numel() for computed in group if not computed.is_no_bias()}
     return not parameters or sum(made.values()) <= sum(gone.values())
 
 
@@ -105,6 +105,10 @@ class _Made:
     def put(self, found: Computed) -> Repair:
         """Let a graph read the value of a computation in its place."""
         node = found.node
+        if found.is_no_bias():
+            for user in list(node.users):
+                set_argument(user, 2, "bias", None)
+            return Repair(node.name, "dropped", "it is a bias of zeros")
         if found.number not in self._paths:
             self._paths[found.number] = self._register(found)
         with node.graph.inserting_before(node):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
@@ -20,6 +21,8 @@ from campfire_fx.rules.record import invoke, map_nodes, writes_in_place
 _NUMERIC = frozenset(
     {operator.getitem, operator.add, operator.sub, operator.mul, operator.floordiv, operator.neg, int, max, min}
 )
+BIASED = frozenset({F.linear, torch.conv1d, torch.conv2d, torch.conv3d, torch.conv_transpose1d, torch.conv_transpose2d,
+                    torch.conv_transpose3d})  # fmt: skip
 _FRESH = ("reduce", "normalise", "element-wise")  # what these give shares no memory with what they read
 
 
@@ -32,6 +35,10 @@ class Computed:
     number: int
     value: Tensor
 
+    def is_no_bias(self) -> bool:
+        """Whether it is zero, and a bias of all that reads it."""
+        return not bool(self.value.any()) and all(is_bias(user, self.node) for user in self.node.users)
+
     def leaves(self) -> list[fx.Node]:
         """Return the nodes that read the tensors that it is made of."""
         return [node for node in self.where.closure(self.node) if node.op == "get_attr"]
@@ -39,7 +46,13 @@ class Computed:
 
 @dataclass(slots=True, eq=False)
 class Computations:
-    """What one graph computes from parameters; `leaves`: per node, the paths of the tensors that it is made of."""
+    """What one graph computes from parameters.
+
+    Attributes:
+        leaves: per node, the paths of the tensors that it is made of.
+        kinds: nodes among these that ask for the dtype or device of an activation: it is that of the parameters.
+        numeric: nodes among these that are numbers, read off the shapes of parameters.
+    """
 
     root: DualGraphModule
     graph: fx.Graph
@@ -47,6 +60,7 @@ class Computations:
     numbering: dict[Any, int]
     leaves: dict[fx.Node, frozenset[str]] = field(default_factory=dict)
     numbers: dict[fx.Node, int] = field(default_factory=dict)
+    kinds: set[fx.Node] = field(default_factory=set)
     numeric: set[fx.Node] = field(default_factory=set)
     _run: GraphRun = field(init=False)
 
@@ -98,6 +112,9 @@ class Computations:
         writes = writes_in_place(node, self._run.submodule(node)) and sources and sources[0] in self.leaves
         if writes and not (self._is_own(sources[0], node) and self.leaves.keys() >= set(sources)):
             written |= self.leaves[sources[0]]
+        if node.target is getattr and node.args[1] in ("dtype", "device") and sources[0] not in self.leaves:
+            self.leaves[node] = frozenset()
+            self.kinds.add(node)
         if not sources or not self.leaves.keys() >= set(sources):
             return
         self.leaves[node] = frozenset[str]().union(*(self.leaves[source] for source in sources))
@@ -146,7 +163,8 @@ class Computations:
         """Return all that a node is computed from, and itself, in the order of the graph."""
         found, waiting = {node}, [node]
         while waiting:
-            fresh = set(waiting.pop().all_input_nodes) - found
+            last = waiting.pop()
+            fresh = set[fx.Node]() if last in self.kinds else set(last.all_input_nodes) - found
             found |= fresh
             waiting += fresh
         return [n for n in self.leaves if n in found]
@@ -154,8 +172,14 @@ class Computations:
     def _number(self, node: fx.Node) -> int:
         """Return a number that equal computations on the same tensors share."""
         if node not in self.numbers:
-            args, kwargs = map_nodes((node.args, node.kwargs), lambda n: _Numbered(self._number(n)))
-            key = id(self.read(node)) if node.op == "get_attr" else (node.op, node.target, repr((args, kwargs)))
+            key: Any
+            if node.op == "get_attr":
+                key = id(self.read(node))
+            elif node in self.kinds:
+                key = node.args[1]
+            else:
+                args, kwargs = map_nodes((node.args, node.kwargs), lambda n: _Numbered(self._number(n)))
+                key = (node.op, node.target, repr((args, kwargs)))
             self.numbers[node] = self.numbering.setdefault(key, len(self.numbering))
         return self.numbers[node]
 
@@ -170,16 +194,16 @@ class Computations:
 
     def _execute(self, closure: list[fx.Node], seed: int) -> Any:
         """Run a computation on copies of what it reads; _CHANGED where it has written to them."""
-        values: dict[fx.Node, Any] = {}
+        read = {node: self.read(node).detach() for node in closure if node.op == "get_attr"}
+        values: dict[fx.Node, Any] = {node: tensor.clone() for node, tensor in read.items()}
+        given = [(tensor, values[node]) for node, tensor in read.items()]
         modules: dict[str, nn.Module] = {}
-        given: list[tuple[Tensor, Tensor]] = []
+        like = next(tensor for tensor in read.values() if tensor.is_floating_point() or tensor.is_complex())
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            for node in closure:
-                if node.op == "get_attr":
-                    held = self.read(node).detach()
-                    values[node] = held.clone()
-                    given.append((held, values[node]))
+            for node in (node for node in closure if node not in read):
+                if node in self.kinds:
+                    values[node] = getattr(like, str(node.args[1]))
                     continue
                 module = self._run.submodule(node)
                 if module is not None:
@@ -222,3 +246,11 @@ def _plain(value: Any) -> Any:
     if not leaves or not all(type(leaf) is int for leaf in leaves):
         return None
     return tuple(value) if isinstance(value, tuple) else value
+
+
+def is_bias(user: fx.Node, node: fx.Node) -> bool:
+    """Whether a call of a convolution or a linear function takes `node` as its bias, and as nothing else."""
+    if user.target not in BIASED:
+        return False
+    given = user.args[2] if len(user.args) > 2 else user.kwargs.get("bias")
+    return given is node and sum(argument is node for argument in (*user.args, *user.kwargs.values())) == 1

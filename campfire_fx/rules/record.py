@@ -28,6 +28,7 @@ class Constant(Enum):
     KEEP = "a uniform channel keeps its value (averages, maxima and resizing over space)"
     ZERO = "only zero keeps its value; anything else depends on the size or the border (sums over space)"
     TAINT = "unknown: every output counts as dependent on the input (operations that swallow NaN)"
+    POINTWISE = "run the operation; an output is unknown wherever an operand is (operations that swallow NaN)"
     AFFINE = "run the operation; where its scale is zero the output is its shift"
     PRODUCT = "run the operation; where a factor is zero the output is zero"
     MIX = "weights mix channels: decided kernel by kernel"

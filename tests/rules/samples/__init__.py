@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from tests.rules.samples import channelwise, complex_numbers, mixing, movement, norms, pointwise, pooling
+from tests.rules.samples import (
+    channelwise,
+    complex_numbers,
+    fake_quantisation,
+    mixing,
+    movement,
+    norms,
+    pointwise,
+    pooling,
+)
 from tests.rules.samples.family import Samples
 
 SAMPLES: Samples = {}
-for _family in (channelwise, complex_numbers, mixing, movement, norms, pointwise, pooling):
+for _family in (channelwise, complex_numbers, fake_quantisation, mixing, movement, norms, pointwise, pooling):
     for _target, _samples in _family.SAMPLES.items():
         SAMPLES.setdefault(_target, []).extend(_samples)

@@ -1,0 +1,60 @@
+"""Fake quantisation (torch.ao.quantization): each number is rounded by itself, by a scale that must not move."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from campfire_fx.errors import ShrinkError
+from campfire_fx.labels import Labelled
+from campfire_fx.rules.barriers import barrier
+from campfire_fx.rules.pointwise import pass_on
+from campfire_fx.rules.record import Call, Constant, Held, Rule, register
+
+
+def observed(call: Call) -> Any:
+    """Pass labels on where the scale is one number, and stands still.
+
+    Raises:
+        ShrinkError: the observer is on, so that every call, in evaluation too, changes the scale.
+    """
+    switch = call.get(1, "observer_on")
+    if isinstance(switch, Tensor) and bool(switch.any()):
+        raise ShrinkError(
+            f"Fake quantisation at {_place(call)}: its observer is on, so every call changes its scale. "
+            "Call model.apply(torch.ao.quantization.disable_observer) before."
+        )
+    return (
+        barrier(call, "it has a scale for each channel") if call.get(11, "per_row_fake_quant", False) else rounded(call)
+    )
+
+
+def _place(call: Call) -> str:
+    """Name the module that holds the observer."""
+    source = call.operand(1, "observer_on")
+    path = str(source.target) if isinstance(source, fx.Node) and source.op == "get_attr" else call.node.name
+    return path.removesuffix(".observer_enabled")
+
+
+def rounded(call: Call) -> Any:
+    """Pass the labels of an activation on."""
+    value = call.get(0, "input")
+    return pass_on(call) if isinstance(value, Labelled) else barrier(call, "its input is not an activation")
+
+
+def rounded_by_channel(call: Call) -> Any:
+    """Pass labels on; scales and zero points, one per channel, belong to the channels."""
+    value, scale, axis = call.get(0, "input"), call.get(1, "scale"), call.get(3, "axis")
+    if not isinstance(value, Labelled) or not isinstance(scale, Held) or not isinstance(axis, int):
+        return barrier(call, "its input is not an activation, or its scales are computed")
+    zero = call.get(2, "zero_point")
+    zero = zero.tensor if isinstance(zero, Held) else zero
+    call.structure.owns(call.structure.channels(value, axis), scale.tensor, zero)
+    return value
+
+
+register(Rule("pass", observed, Constant.POINTWISE), torch.fused_moving_avg_obs_fake_quant)
+register(Rule("pass", rounded, Constant.POINTWISE), torch.fake_quantize_per_tensor_affine)
+register(Rule("per channel", rounded_by_channel, Constant.POINTWISE), torch.fake_quantize_per_channel_affine)
