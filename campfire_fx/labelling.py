@@ -20,7 +20,7 @@ from campfire_fx.graph_run import ExampleValues, GraphRun, attribute, placeholde
 from campfire_fx.labels import Labelled
 from campfire_fx.rules import Call, Constant, Held, Rule
 from campfire_fx.rules.barriers import BARRIER, fix_tensors
-from campfire_fx.rules.record import invoke, map_nested, map_nodes
+from campfire_fx.rules.record import invoke, map_nested, map_nodes, writes_in_place
 from campfire_fx.rules.structure import Structure, fixed
 
 
@@ -75,6 +75,9 @@ def _run(run: GraphRun, structure: Structure, known: dict[Any, _Result] | None) 
     structure.graph = run.number
     given = iter(run.args)
     example = ExampleValues(run)
+    writes = any(
+        node.op in ("call_function", "call_method") and writes_in_place(node, None) for node in run.graph.nodes
+    )
     with torch.no_grad():
         for node in run.graph.nodes:
             if node.op == "placeholder":
@@ -83,7 +86,8 @@ def _run(run: GraphRun, structure: Structure, known: dict[Any, _Result] | None) 
                     value = known.setdefault((id(run.module), node.target), _Result(node, value)).value
                 run.values[node] = value
             elif node.op == "get_attr":
-                run.values[node] = attribute(run.module, str(node.target))
+                value = attribute(run.module, str(node.target))
+                run.values[node] = value.clone() if writes and isinstance(value, Tensor) else value
             elif node.op == "output":
                 structure.pin("output", "the model's output", *_activations(run, node))
             else:

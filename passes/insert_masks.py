@@ -171,7 +171,8 @@ def _why_read(root: DualGraphModule, node: fx.Node) -> str:
 
 def _weights_read_elsewhere(captured: Captured) -> Iterator[tuple[str, str]]:
     """Weights that no masked layer holds: read by a function, or inside a module of another kind."""
-    paths = {id(p): path for path, p in captured.module.named_parameters()}
+    root = captured.module
+    paths = {id(p): path for path, p in (*root.named_buffers(), *root.named_parameters())}
     seen = {id(module.weight) for module in captured.module.modules() if isinstance(module, MaskedLayer)}
     for island in captured.islands:
         for node in island.module.graph.nodes:

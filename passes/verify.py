@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
 
+from campfire_fx.capture.draws import Generators
+from campfire_fx.capture.location import summary as first_line
 from campfire_fx.errors import ShrinkError
-from campfire_fx.passes.copies import private_copy
+from campfire_fx.passes.doubled import Doubled, doubled
 from campfire_fx.passes.replay import Replay
+from campfire_fx.passes.rerun import Rerun
+from campfire_fx.passes.trials import Inputs, Trials, has_batch, shape_of, tensors
 from campfire_fx.plan import Verification, VerifiedRun
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -21,6 +25,10 @@ TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 
 class DifferentOutput(ShrinkError):
     """The smaller model computes something else."""
+
+
+class NotFinite(ShrinkError):
+    """The larger model gives NaN or infinity, of which nothing can be proven."""
 
 
 def verify(
@@ -32,83 +40,180 @@ def verify(
     resize: bool = True,
     opaque: Sequence[str] = (),
 ) -> Verification:
-    """Compare the outputs of two models on random inputs.
+    """Compare the outputs of two models on random inputs: as large as the example, and of another size.
+
+    The other batch and image size is one that `before` runs at, that the guards of `after` let pass, and at which the
+    batch axes of input and output do not part; where there is none, there is nothing more to compare.
 
     Difference is max |a - b| / max |a| over every output tensor. Where it exceeds the tolerance of the models'
     own precision (1e-5 in float32, 1e-10 in float64), both are compared again in float64, which tells rounding
-    from a fault.
+    from a fault. Both draw the same random numbers.
 
     Args:
-        before: the larger model; both are run in evaluation mode and left as they were.
+        before: the larger model; copies of both are run in evaluation mode.
         after: the smaller one.
-        args: positional example inputs; float tensors are replaced by random numbers of the same shape.
+        args: positional example inputs; images are replaced by random numbers of the same shape, see `Trials`.
         kwargs: keyword example inputs, likewise.
-        resize: also compare at another batch and image size, where `before` can be run there.
         opaque: paths of submodules of both that are the same code: their inputs are compared, their outputs replayed.
 
     Raises:
         ShrinkError: the outputs differ, or are not finite.
     """
-    runs = []
-    dtype = next((p.dtype for p in before.parameters()), torch.float32).to_real()
-    for inputs in _inputs(before, args, kwargs, resize):
-        difference = relative_difference(before, after, *inputs, opaque)
+    comparison = _Comparison(before, after, opaque)
+    trials = Trials((args, kwargs))
+    expected, fill = _of_its_size(comparison, trials)
+    runs = [comparison.compared(expected)]
+    for inputs in trials.of_other_sizes(fill) if resize else ():
+        other = _tried(comparison, inputs)
+        if other is None or (expected.keeps_batch and not other.keeps_batch):
+            continue
+        try:
+            runs.append(comparison.compared(other))
+            break
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+    return Verification(max(run.difference for run in runs), tuple(runs))
+
+
+def relative_difference(before: nn.Module, after: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
+    """Return max |a - b| / max |a| over all output tensors, in evaluation mode, on these inputs.
+
+    Raises:
+        ShrinkError: an output of `before` is not finite, or the outputs are of different form.
+    """
+    comparison = _Comparison(before, after, ())
+    return comparison.difference(comparison.expected((args, kwargs)))
+
+
+def is_refusal(error: Exception) -> bool:
+    return False
+
+
+def _of_its_size(comparison: _Comparison, trials: Trials) -> tuple[_Expected, Any]:
+    """Return what the larger model gives for inputs of the example's size that are good for it, and how they are made.
+
+    Raises what went wrong with the example's own numbers.
+    """
+    failed: Exception | None = None
+    for inputs, fill in trials.of_its_size():
+        try:
+            return comparison.expected(inputs), fill
+        except Exception as error:  # noqa: BLE001  whatever a model says about numbers that it cannot take
+            failed = error
+    if isinstance(failed, ShrinkError):
+        raise failed
+    raise ShrinkError(
+        f"The model does not run in evaluation mode on inputs of the example's shapes, so equality cannot be proven: "
+        f"{type(failed).__name__}: {first_line(failed or Exception())}. Give example_inputs=... that it runs on."
+    ) from failed
+
+
+def _tried(comparison: _Comparison, inputs: Inputs) -> _Expected | None:
+    """Return what the larger model gives, or None where it does not take inputs of this size."""
+    try:
+        return comparison.expected(inputs)
+    except Exception:  # noqa: BLE001  whatever a model says about sizes that it cannot take
+        return None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Expected:
+    """What the larger model gave.
+
+    Attributes:
+        inputs: for which.
+        tensors: its outputs, and what entered opaque parts.
+        replay: what crossed the borders of opaque parts.
+        keeps_batch: whether an output is as long as the batch.
+        generators: random states before, where the smaller model is to draw the same numbers.
+        drew: whether they moved meanwhile.
+    """
+
+    inputs: Inputs
+    tensors: list[Tensor]
+    replay: Replay
+    keeps_batch: bool
+    generators: Generators | None
+    drew: bool
+
+
+class _Comparison:
+    """Two models that are to compute the same, run on copies, as they are or in float64."""
+
+    def __init__(self, before: nn.Module, after: nn.Module, opaque: Sequence[str], *, double: bool = False) -> None:
+        self._models = before, after
+        self._opaque = opaque
+        self._double = double
+        how: dict[str, Any] = {"prepare": nn.Module.double, "mode": Doubled} if double else {}
+        self._before, self._after = Rerun(before, **how), Rerun(after, **how)
+        # Generators are one for all threads: put back what others drew, and they draw it once more.
+        self._alone = threading.active_count() == 1
+
+    def expected(self, inputs: Inputs, *, align: bool = False) -> _Expected:
+        """Run the larger model. Raises what it raises, and NotFinite."""
+        generators = Generators()
+        replay = Replay(self._opaque)
+        try:
+            with replay.recording(self._before.module):
+                output = self._before(*inputs)
+        finally:
+            drew = generators.moved()
+            if self._alone or align:
+                generators.restore()
+        found = tensors(output)
+        if not all(bool(torch.isfinite(t).all()) for t in (*found, *replay.given)):
+            raise NotFinite(
+                "The model's outputs are not finite (NaN or infinity), so equality cannot be proven. "
+                "Check its weights and normalisation statistics, or pass verify=False."
+            )
+        keeps = has_batch(inputs, output)
+        return _Expected(
+            inputs, found + replay.given, replay, keeps, generators if self._alone or align else None, drew
+        )
+
+    def difference(self, expected: _Expected) -> float:
+        """Return how far the smaller model's outputs are from these. Raises DifferentOutput where their form differs."""
+        try:
+            with expected.replay.playing(self._after.module):
+                got = tensors(self._after(*expected.inputs)) + expected.replay.received
+        except Exception as error:
+            if is_refusal(error):
+                raise
+            raise DifferentOutput(
+                f"Shrinking would make the model fail at input shape {shape_of(expected.inputs)}, where it runs now: "
+                f"{type(error).__name__}: {first_line(error)}. The model is left as it was."
+            ) from error
+        finally:
+            if expected.generators is not None:
+                expected.generators.restore()
+        return _largest_difference(expected.tensors, got)
+
+    def compared(self, expected: _Expected) -> VerifiedRun:
+        """Compare, in float64 too where that leaves a doubt. Raises DifferentOutput."""
+        dtype = next((p.dtype for p in self._models[0].parameters()), torch.float32).to_real()
+        sure = TOLERANCE.get(dtype, 0.0)
+        difference = self.difference(expected)
+        if not difference <= sure and expected.drew and expected.generators is None:
+            difference = self.difference(self.expected(expected.inputs, align=True))
         used = dtype
-        if not difference <= TOLERANCE.get(dtype, 0.0):
-            used, difference = torch.float64, _in_double(before, after, inputs, opaque)
-        shape = next((tuple(t.shape) for t in pytree.tree_leaves(inputs) if isinstance(t, Tensor)), ())
-        runs.append(VerifiedRun(shape, str(used).removeprefix("torch."), difference))
+        if not difference <= sure:
+            twice = _Comparison(*self._models, self._opaque, double=True)
+            used, difference = (
+                torch.float64,
+                twice.difference(twice.expected(doubled(expected.inputs), align=expected.drew)),
+            )
+        shape = shape_of(expected.inputs)
         limit = TOLERANCE.get(dtype, 2 * torch.finfo(dtype).eps)  # a folded bias is rounded to the weights' precision
         if not difference <= limit:
             raise DifferentOutput(
                 f"Shrinking would change the output at input shape {shape}: the largest relative difference is "
                 f"{difference:.2e}, more than {limit:.0e}. The model is left as it was."
             )
-    return Verification(max(run.difference for run in runs), tuple(runs))
+        return VerifiedRun(shape, str(used).removeprefix("torch."), difference)
 
 
-def _in_double(
-    before: nn.Module, after: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]], opaque: Sequence[str]
-) -> float:
-    args, kwargs = pytree.tree_map(
-        lambda v: v.double() if isinstance(v, Tensor) and v.is_floating_point() else v, inputs
-    )
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        with _Doubled():
-            return relative_difference(
-                private_copy(before).double(), private_copy(after).double(), args, kwargs, opaque
-            )
-    finally:
-        torch.set_default_dtype(default)
-
-
-class _Doubled(TorchFunctionMode):
-    """Turns every cast to float32 that a model writes out into one to float64, so that it runs there at all."""
-
-    def __torch_function__(
-        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if function is torch.Tensor.float:
-            return args[0].double()
-        args, kwargs = pytree.tree_map(lambda v: torch.float64 if v is torch.float32 else v, (args, kwargs or {}))
-        return function(*args, **kwargs)
-
-
-def relative_difference(
-    before: nn.Module, after: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], opaque: Sequence[str] = ()
-) -> float:
-    """Return max |a - b| / max |a| over all output tensors, and what enters opaque parts, in evaluation mode.
-
-    Raises:
-        ShrinkError: an output of `before` is not finite, or the outputs are of different form.
-    """
-    replay = Replay(opaque)
-    with replay.recording(before):
-        expected = _tensors(_run(before, args, kwargs)) + replay.given
-    with replay.playing(after):
-        got = _tensors(_run(after, args, kwargs)) + replay.received
+def _largest_difference(expected: list[Tensor], got: list[Tensor]) -> float:
     if [t.shape for t in expected] != [t.shape for t in got]:
         raise DifferentOutput(
             f"Shrinking would change the form of the output: {[tuple(t.shape) for t in expected]} became "
@@ -116,27 +221,12 @@ def relative_difference(
         )
     worst = 0.0
     for a, b in zip(expected, got, strict=True):
-        if not torch.isfinite(a).all():
-            raise ShrinkError(
-                "The model's outputs are not finite (NaN or infinity), so equality cannot be proven. "
-                "Check its weights and normalisation statistics, or pass verify=False."
-            )
         if a.numel():
             if a.is_complex():
                 a, b = torch.view_as_real(a.resolve_conj()), torch.view_as_real(b.resolve_conj())
             a, b = a.double(), b.double()
             worst = max(worst, float((a - b).abs().max() / a.abs().max().clamp(min=1e-30)))
     return worst
-
-
-def _tensors(output: Any) -> list[Tensor]:
-    return [t for t in pytree.tree_leaves(output) if isinstance(t, Tensor)]
-
-
-def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    args, kwargs = pytree.tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, (args, kwargs))
-    with evaluating(model), torch.no_grad():
-        return model(*args, **kwargs)
 
 
 @contextmanager
@@ -149,49 +239,3 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in flags:
             module.training = training
-
-
-def _inputs(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], resize: bool
-) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """Yield random inputs of the example's shape, then of the first other size that the model accepts."""
-    generator = torch.Generator().manual_seed(0)
-    yield _random((args, kwargs), generator, lambda shape: shape)
-    for step in _STEPS if resize else ():
-        if step and not any(_resizable(tensor.shape, step) for tensor in _tensors((args, kwargs))):
-            continue
-        other = _random((args, kwargs), generator, lambda shape, step=step: _other_size(shape, step))
-        try:
-            _run(model, *other)
-        except Exception:  # noqa: BLE001  whatever a model says about sizes that it cannot take
-            continue
-        yield other
-        return
-
-
-_STEPS = (-32, 8, 32, 16, 0)
-_SMALLEST = 32  # pixels: networks may well refuse images smaller than this
-
-
-def _resizable(shape: torch.Size, step: int) -> bool:
-    return len(shape) > 2 and any(step > 0 or size + step >= _SMALLEST for size in shape[2:])
-
-
-def _other_size(shape: torch.Size, step: int) -> list[int]:
-    """One more in the batch; `step` more pixels along each dimension of space that stays large enough."""
-    if len(shape) < 3:
-        return list(shape) if len(shape) < 2 else [shape[0] + 1, *shape[1:]]
-    space = [s + step if step > 0 or s + step >= _SMALLEST else s for s in shape[2:]]
-    return [shape[0] + 1, shape[1], *space]
-
-
-def _random(inputs: Any, generator: torch.Generator, resized: Any) -> Any:
-    def one(value: Any) -> Any:
-        if not isinstance(value, Tensor):
-            return value
-        shape = resized(value.shape)
-        if value.is_floating_point():
-            return torch.randn(shape, generator=generator).to(value)
-        return value if list(shape) == list(value.shape) else value.new_zeros(shape)
-
-    return pytree.tree_map(one, inputs)

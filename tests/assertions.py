@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
+
+from tests.snapshot import Snapshot, assert_untouched
+
+__all__ = ["Snapshot", "assert_untouched"]
 
 DOUBLE = 1e-10
 SINGLE = 1e-5
@@ -109,42 +112,6 @@ def assert_not_larger(before: nn.Module, after: nn.Module, allowance: int = 0) -
     """The second model has no more parameters than the first, plus biases that folding may have to make."""
     old, new = parameters(before), parameters(after)
     assert new <= old + allowance, f"{new} parameters are left of {old}"
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Everything of a model that a shrink must leave alone, by value."""
-
-    tensors: dict[str, Tensor]
-    identities: dict[str, int]
-    modules: dict[str, tuple[Any, ...]]
-
-    @staticmethod
-    def of(model: nn.Module) -> Snapshot:
-        """Copy state, identities of parameters, and what each module says of itself."""
-        named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        tensors = {name: tensor.detach().clone() for name, tensor in named.items()}
-        modules = {name: _facts(module) for name, module in model.named_modules(remove_duplicate=False)}
-        return Snapshot(tensors, {name: id(tensor) for name, tensor in named.items()}, modules)
-
-
-def _facts(module: nn.Module) -> tuple[Any, ...]:
-    hooks = {k: list(v) for k, v in vars(module).items() if k.endswith("_hooks") and isinstance(v, Mapping)}
-    plain = {k: v for k, v in vars(module).items() if isinstance(v, (int, float, str, bool, tuple, type(None)))}
-    grads = {k: p.requires_grad for k, p in module.named_parameters(recurse=False)}
-    filled = {k: p.grad is not None for k, p in module.named_parameters(recurse=False)}
-    return id(module), type(module), plain, hooks, grads, filled, sorted(vars(module))
-
-
-def assert_untouched(model: nn.Module, snapshot: Snapshot) -> None:
-    """A model is, to the bit, what it was when the snapshot was taken."""
-    now = Snapshot.of(model)
-    assert now.identities == snapshot.identities, "parameters or buffers were replaced, added or removed"
-    for name, tensor in snapshot.tensors.items():
-        assert torch.equal(tensor.nan_to_num(), now.tensors[name].nan_to_num()), f"{name} was changed"
-    for name, facts in snapshot.modules.items():
-        assert now.modules.get(name) == facts, f"module {name!r} was {facts}, now {now.modules.get(name)}"
-    assert now.modules.keys() == snapshot.modules.keys(), "modules were added"
 
 
 def assert_shares_no_memory(before: nn.Module, after: nn.Module) -> None:

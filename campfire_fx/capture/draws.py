@@ -29,7 +29,7 @@ def undrawn(action: Callable[[], T], scopes: Iterable[dict[str, Any]] = ()) -> t
         action: what to run.
         scopes: namespaces of its code, in which it may know functions that draw by names of its own.
     """
-    before = _Generators()
+    before = Generators()
     alone = threading.active_count() == 1
     try:
         result = action()
@@ -46,7 +46,7 @@ def undrawn(action: Callable[[], T], scopes: Iterable[dict[str, Any]] = ()) -> t
     return result, draws[0] if draws else ("unknown line" if alone else None)
 
 
-class _Generators:
+class Generators:
     """The states of the generators of Python, numpy and torch."""
 
     def __init__(self) -> None:

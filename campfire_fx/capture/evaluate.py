@@ -251,7 +251,7 @@ def map_tensors(value: Any, function: Callable[[torch.Tensor], Any]) -> Any:
     items = [map_tensors(item, function) for item in value]
     if isinstance(value, list):
         return items
-    return type(value)(*items) if hasattr(value, "_fields") else _like_tuple(value, items)
+    return type(value)._make(items) if hasattr(value, "_fields") else _like_tuple(value, items)
 
 
 def _like_dict(value: dict[Any, Any], mapped: dict[Any, Any]) -> Any:

@@ -60,6 +60,13 @@ def changes_first_argument(node: fx.Node) -> bool:
     return node.target in _ITEMS or returns_first_argument(node)
 
 
+def hides_history(node: fx.Node) -> bool:
+    """Return whether `node` gives the tensor that it is given, without its history."""
+    if node.op == "call_method":
+        return node.target == "detach"
+    return node.op == "call_function" and node.target is getattr and node.args[1] == "data"
+
+
 def is_same_tensor(node: fx.Node, other: fx.Node) -> bool:
     """Return whether `node` is `other` after a chain of changes in place."""
     while node is not other:

@@ -125,7 +125,10 @@ class ExampleTracer(fx.Tracer):
             self.contexts.follow_grad_mode()
         node = self.graph.create_node(kind, target, args, kwargs, name, type_expr)
         node.meta["nn_module_stack"] = self._stack  # as torch.fx notes it: the modules being called, innermost last
-        self.evaluator.created(node, tidy.changes_first_argument(node))
+        changes = tidy.changes_first_argument(node)
+        if changes:
+            self._refuse_write_behind(node)
+        self.evaluator.created(node, changes)
         handlers = self.survey.reach.handlers
         if handlers and kind.startswith("call_") and is_handled(sys._getframe(1), handlers):
             self._fail_as_in_a_run(node)
@@ -138,6 +141,17 @@ class ExampleTracer(fx.Tracer):
             self.evaluator.forget(node)
             self.graph.erase_node(node)
             raise error
+
+    def _refuse_write_behind(self, node: fx.Node) -> None:
+        """Refuse a change of a tensor of the model's under another name: who reads it by its own would not know."""
+        target, hidden = node.args[0], False
+        while isinstance(target, fx.Node) and tidy.hides_history(target):
+            target, hidden = target.args[0], True
+        if hidden and isinstance(target, fx.Node) and target.op == "get_attr":
+            raise CaptureError(
+                f"Assignment at {current_line()}: forward() writes to {target.target} behind the graph's back. "
+                "Compute a new tensor from it instead, or write to it outside of forward()."
+            )
 
     def create_arg(self, a: Any) -> Any:
         """Return `a` as a graph argument: nodes for proxies, `get_attr` for tensors, calls for types of the user's."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
@@ -22,29 +24,39 @@ def untouched(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 
 _ATOMS = frozenset({bool, int, float, str, type(None)})
+_MOST = 10_000  # a module may hold a whole data set
+# Whose objects are not the model's alone (loggers, queues), but for those that just hold attributes.
+_OTHERS = (frozenset(sys.stdlib_module_names) | {"torch"}) - {"types", "argparse", "collections"}
 
 
 def _state(module: nn.Module) -> list[tuple[Any, Any]]:
+    """Return what a module holds and what is in that: (dict, list or set, its content now), however nested."""
     state: list[tuple[Any, Any]] = [(module.__dict__, dict(module.__dict__))]
-    for name, value in module.__dict__.items():
-        if type(value) in _ATOMS or name.endswith("_hooks"):
+    seen: set[int] = set()
+    pending = [value for name, value in module.__dict__.items() if not name.endswith("_hooks")]
+    while pending and len(seen) < _MOST:
+        value = pending.pop()
+        if type(value) in _ATOMS or id(value) in seen:
             continue
-        if isinstance(value, (dict, list, set)):
-            if value:
-                state.append((value, type(value)(value) if type(value) in (list, set) else dict(value)))
-            else:
-                state.append((value, ()))
-        elif _is_plain_object(value):
-            state.append((value.__dict__, dict(value.__dict__)))
+        seen.add(id(value))
+        if _is_plain_object(value):
+            value = value.__dict__
+        if isinstance(value, dict):
+            state.append((value, dict(value)))
+            pending += value.values()
+        elif isinstance(value, (list, set)):
+            state.append((value, type(value)(value) if type(value) in (list, set) else tuple(value)))
+            pending += value
+        elif isinstance(value, tuple):
+            pending += value
     return state
 
 
 def _is_plain_object(value: Any) -> bool:
     return (
         hasattr(value, "__dict__")
-        and not isinstance(value, (nn.Module, torch.Tensor, type))
-        and not callable(value)
-        and not type(value).__module__.startswith("torch")
+        and not isinstance(value, (nn.Module, torch.Tensor, type, ModuleType, FunctionType, MethodType))
+        and type(value).__module__.partition(".")[0] not in _OTHERS
     )
 
 

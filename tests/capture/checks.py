@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from campfire_fx.capture import Captured, trace
-from campfire_fx.capture.proxy import ExampleProxy
+from tests.snapshot import Snapshot, assert_untouched
 
 
 def call(model: nn.Module, inputs: Any) -> Any:
@@ -35,30 +35,15 @@ def same(a: Any, b: Any) -> bool:
 def captured_whole(model: nn.Module, example: Any, *others: Any) -> Captured:
     """Trace `model`; check that it was captured whole and runs like the model, in both modes, on other inputs too."""
     model.eval()
-    attributes = {name: dict(module.__dict__) for name, module in model.named_modules()}
-    state = copy.deepcopy(model.state_dict())
+    snapshot = Snapshot.of(model)
     captured = trace(model, example)
     assert captured.whole, captured.untraced
-    assert_untouched(model, attributes, state)
+    assert_untouched(model, snapshot)
     for inputs in (example, *others):
         with torch.no_grad():
             assert same(call(captured.module, copy.deepcopy(inputs)), call(model, copy.deepcopy(inputs)))
         assert_trains_alike(captured.module, model, inputs)
     return captured
-
-
-def assert_untouched(model: nn.Module, attributes: dict[str, dict[str, Any]], state: dict[str, Any]) -> None:
-    """Check that a model has the attributes and values it had, and no proxy anywhere."""
-    for name, module in model.named_modules():
-        assert module.__dict__.keys() == attributes[name].keys()
-        for key, value in module.__dict__.items():
-            assert value is attributes[name][key], f"{name}.{key}"
-            items = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
-            assert not any(isinstance(item, ExampleProxy) for item in items), f"{name}.{key}"
-    now = model.state_dict()
-    assert list(now) == list(state)
-    assert all(torch.equal(now[key], state[key]) for key in state)
-    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def assert_trains_alike(module: nn.Module, model: nn.Module, inputs: Any) -> None:

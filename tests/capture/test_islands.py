@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from campfire_fx.capture import Captured, DualGraphModule, trace
-from tests.capture.checks import assert_trains_alike, assert_untouched, call, same
+from tests.capture.checks import assert_trains_alike, call, same
+from tests.snapshot import Snapshot, assert_untouched
 
 X = torch.randn(2, 3, 10, 10)
 
@@ -61,10 +62,9 @@ class Detector(nn.Module):
 
 
 def checked(model: nn.Module, example: Any, *others: Any) -> Captured:
-    attributes = {name: dict(module.__dict__) for name, module in model.named_modules()}
-    state = copy.deepcopy(model.state_dict())
+    snapshot, state = Snapshot.of(model), copy.deepcopy(model.state_dict())
     captured = trace(model, example)
-    assert_untouched(model, attributes, state)
+    assert_untouched(model, snapshot)
     assert not captured.whole
     assert list(captured.module.state_dict()) == list(state)
     assert {id(p) for p in captured.module.parameters()} == {id(p) for p in model.parameters()}

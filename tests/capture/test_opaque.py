@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from campfire_fx import shrink
 from campfire_fx.capture import Captured, trace
 from campfire_fx.capture import whole as whole_module
-from tests.capture.checks import assert_trains_alike, assert_untouched, call, same
+from tests.capture.checks import assert_trains_alike, call, same
 from tests.random_zeros import zero_filters
+from tests.snapshot import Snapshot, assert_untouched
 
 X, OTHER = torch.randn(2, 3, 10, 10), torch.randn(3, 3, 12, 14)
 
@@ -61,10 +62,9 @@ class Model(nn.Module):
 def captured_around(model: nn.Module, example: Any = X, other: Any = OTHER) -> Captured:
     """Trace; check that one graph came out, that runs like the model in both modes and shares its parameters."""
     model.eval()
-    attributes = {name: dict(module.__dict__) for name, module in model.named_modules()}
-    state = copy.deepcopy(model.state_dict())
+    snapshot, state = Snapshot.of(model), copy.deepcopy(model.state_dict())
     captured = trace(model, example)
-    assert_untouched(model, attributes, state)
+    assert_untouched(model, snapshot)
     assert captured.whole and captured.module is captured.islands[0].module
     assert list(captured.module.state_dict()) == list(state)
     assert {id(p) for p in captured.module.parameters()} == {id(p) for p in model.parameters()}

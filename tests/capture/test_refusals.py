@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import pickle
 import random
 import re
@@ -15,9 +14,9 @@ from torch import Tensor, nn
 
 from campfire_fx.capture import trace
 from campfire_fx.errors import CaptureError
-from tests.capture.checks import assert_untouched
 from tests.capture.habits import Base
 from tests.capture.test_habits import X
+from tests.snapshot import Snapshot, assert_untouched
 
 
 class BranchOnData(Base):
@@ -184,12 +183,11 @@ class Deep(Base):
 
 def refusal(model: nn.Module, example: Any = X) -> str:
     """Trace a model that cannot be, check that it stays as it was, and return the message."""
-    attributes = {name: dict(module.__dict__) for name, module in model.named_modules()}
-    state = copy.deepcopy(model.state_dict()) if not isinstance(model, nn.Sequential) else {}
+    snapshot = Snapshot.of(model) if not isinstance(model, nn.Sequential) else None  # of lazy layers
     with pytest.raises(CaptureError) as error:
         trace(model, example)
-    if state:
-        assert_untouched(model, attributes, state)
+    if snapshot is not None:
+        assert_untouched(model, snapshot)
     message = str(error.value)
     assert "\n" not in message and message.endswith(".")
     return message

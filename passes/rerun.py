@@ -1,0 +1,60 @@
+"""Run a model again and again, each time as it was given: it may change as it runs, and it is the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from campfire_fx.passes.copies import private_copy
+
+_TABLES = ("_parameters", "_buffers", "_modules")
+
+
+class Rerun:
+    """Runs copies of a model in evaluation mode; a copy that has changed as it ran is not run again.
+
+    `prepare` is what is done to each copy first, `mode` the context in which it runs.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        prepare: Callable[[nn.Module], nn.Module] = lambda copied: copied,
+        mode: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        self._model = model
+        self._prepare = prepare
+        self._mode = mode
+        self._copy: nn.Module | None = None
+        self._state: list[Any] = []
+
+    @property
+    def module(self) -> nn.Module:
+        """The copy that the next call runs."""
+        if self._copy is None or _state(self._copy) != self._state:
+            self._copy = self._prepare(private_copy(self._model)).eval()
+            self._state = _state(self._copy)
+        return self._copy
+
+    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return the output on copies of the inputs, without gradients."""
+        args, kwargs = pytree.tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, (args, kwargs))
+        module = self.module  # outside of the mode, which would have a hand in every tensor that is copied
+        with torch.no_grad(), self._mode():
+            return module(*args, **kwargs)
+
+
+def _state(model: nn.Module) -> list[Any]:
+    """Return what tells whether a model has changed: which tensors and attributes it has, and how often written to."""
+    found: list[Any] = []
+    for module in model.modules():
+        found += [
+            (id(t), t._version) for table in _TABLES[:2] for t in getattr(module, table).values() if t is not None
+        ]
+        found += [(name, id(value)) for name, value in vars(module).items() if name not in _TABLES]
+    return found
