@@ -34,7 +34,19 @@ def private_copy(model: nn.Module) -> nn.Module:
         with _with_what_was_computed():
             copied = copy.deepcopy(model, memo)
             _rebind(model, copied, memo)
+        _set_modes(model, copied)
     return copied
+
+
+def _set_modes(model: nn.Module, copied: nn.Module) -> None:
+    """Put each module of a copy in the mode of its original: graph modules come out of `deepcopy` in training mode."""
+    modes = {path: module.training for path, module in model.named_modules(remove_duplicate=False)}
+    modules = dict(copied.named_modules(remove_duplicate=False))
+    for module in modules.values():
+        if module.training is not model.training and type(module).train is not nn.Module.train:
+            module.train(model.training)  # some choose by it what they run
+    for path, module in modules.items():
+        module.training = modes.get(path, model.training)
 
 
 def plain_copy(model: nn.Module, *, borrow: bool) -> nn.Module | None:

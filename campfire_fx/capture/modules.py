@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from campfire_fx.capture import tidy
+from campfire_fx.capture.counters import Counters
 from campfire_fx.capture.location import current_line
 from campfire_fx.capture.patches import Patches
 from campfire_fx.capture.proxy import ExampleProxy
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
 class ModuleAccess:
     """Stands in for `nn.Module`'s own call, read and write while `tracer` runs.
 
-    `asks_mode`: whether code has read or set a `training` flag; without, it does the same in either mode.
+    `asks_mode`: whether code has read or set a `training` flag; without, it does the same in either mode. `counters`:
+    the numbers that it has changed.
     """
 
     def __init__(self, tracer: ExampleTracer) -> None:
         self.asks_mode = False
+        self.counters = Counters()
         self._tracer = tracer
         self._survey = tracer.survey
 
@@ -49,6 +52,8 @@ class ModuleAccess:
             elif isinstance(value, ExampleProxy) and name not in module._parameters and name not in module._modules:
                 self._write(module, name, value)
             else:
+                if is_tracing():
+                    self.counters.note(module, name, value)
                 write(module, name, value)
 
         patches.put(nn.Module, "__call__", traced_call)

@@ -13,6 +13,7 @@ from torch import fx, nn
 from campfire_fx.capture import arguments, interception, tidy
 from campfire_fx.capture.attempts import is_handled
 from campfire_fx.capture.contexts import Contexts
+from campfire_fx.capture.counters import Moving
 from campfire_fx.capture.evaluate import FACTORIES, RECORDED, Evaluator
 from campfire_fx.capture.location import current_line, line_of, summary
 from campfire_fx.capture.modules import ModuleAccess
@@ -171,6 +172,8 @@ class ExampleTracer(fx.Tracer):
             return a.node if items is None else self.create_arg(items)
         if isinstance(a, torch.Tensor):
             return self.read(a).node
+        if isinstance(a, Moving):
+            a.refuse()
         if isinstance(a, dict) and type(a) not in (dict, fx.immutable_collections.immutable_dict):
             return arguments.rebuild(self, a)
         if isinstance(a, torch.Size):

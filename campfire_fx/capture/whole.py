@@ -97,6 +97,10 @@ def _trace(survey: Survey, args: tuple[Any, ...], kwargs: dict[str, Any], *, tra
             f"Random numbers at {drew_at}: {owner}.forward draws them outside of torch operations, and a graph would "
             "repeat the first draw for ever. Draw them with torch.rand and the like, or trace its parts."
         )
+    if tracer.access.counters:  # once more, to see whether they are more than counted
+        with untouched(survey.python), training_flags(survey.root, training):
+            tracer.access.counters.put_in_place(survey.paths)
+            ExampleTracer(survey).run(args, kwargs)
     return tracer
 
 
