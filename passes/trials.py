@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +42,7 @@ class Trials:
         shapes = [leaf.shape for leaf in tensors(self.example)]
         for step in _STEPS:
             if not step or any(_resizable(shape, step) for shape in shapes):
-                yield self._filled(fill, lambda shape, step=step: _other_size(shape, step))
+                yield self._filled(fill, functools.partial(_other_size, step=step))
 
     def _filled(self, fill: _Fill, resized: Callable[[Any], list[int]]) -> Inputs:
         generator = torch.Generator().manual_seed(0)

@@ -251,7 +251,8 @@ def map_tensors(value: Any, function: Callable[[torch.Tensor], Any]) -> Any:
     items = [map_tensors(item, function) for item in value]
     if isinstance(value, list):
         return items
-    return type(value)._make(items) if hasattr(value, "_fields") else _like_tuple(value, items)
+    # `_make` leaves out what the constructor of a named tuple may check, such as where tensors are.
+    return value._make(items) if hasattr(value, "_make") else _like_tuple(value, items)
 
 
 def _like_dict(value: dict[Any, Any], mapped: dict[Any, Any]) -> Any:

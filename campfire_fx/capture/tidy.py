@@ -63,8 +63,8 @@ def changes_first_argument(node: fx.Node) -> bool:
 def hides_history(node: fx.Node) -> bool:
     """Return whether `node` gives the tensor that it is given, without its history."""
     if node.op == "call_method":
-        return node.target == "detach"
-    return node.op == "call_function" and node.target is getattr and node.args[1] == "data"
+        return bool(node.target == "detach")
+    return node.op == "call_function" and node.target is getattr and bool(node.args[1] == "data")
 
 
 def is_same_tensor(node: fx.Node, other: fx.Node) -> bool:
