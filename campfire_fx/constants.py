@@ -74,8 +74,8 @@ def _run(
 ) -> dict[fx.Node, Any]:
     dtype = next((p.dtype for p in run.module.parameters() if p.is_floating_point()), torch.float32)
     values: dict[fx.Node, Any] = {}
-    memory = Memory()
     through = Propagation(labelling.structure, run, values, dtype)
+    memory = Memory(through.doubts)
     for node in run.graph.nodes:
         labels = run.values.get(node)
         if node.op == "output":
@@ -83,7 +83,7 @@ def _run(
         if node.op == "get_attr":
             values[node] = labels.tensor.detach() if isinstance(labels, Held) else labels
         elif node.op == "placeholder":
-            values[node] = through.unknown(labels)
+            values[node] = through.unknown(labels) if has_labels(labels) else through.plain(node)
         elif (run.number, node) in calls:
             mixer, call = calls[run.number, node]
             if mixer.virtual:
@@ -93,7 +93,7 @@ def _run(
                 assert isinstance(labels, Labelled)
                 values[node] = _mix(mixer, _behind_padding(run, call), values, labels, found)
         else:
-            values[node] = through.execute(node) if has_labels(labels) else labels
+            values[node] = through.execute(node) if has_labels(labels) else through.plain(node)
             memory.note(run, node, values)
     return values
 
@@ -101,6 +101,7 @@ def _run(
 def _mix(mixer: Mixer, call: MixCall, values: dict[fx.Node, Any], labels: Labelled, found: Constants) -> Tensor:
     """Give each output channel its constant, or NaN if a non-zero kernel reads what is not foldable."""
     constant = per_channel(values[call.source], call.channel_dim)
+    constant = constant.masked_fill(~constant.isfinite(), NAN)  # infinity times a weight is not what is folded
     if mixer.weight.is_complex():  # of complex numbers only zero is known
         constant, call = constant.masked_fill(constant != 0, NAN), replace(call, padded=True)
     found.inputs.setdefault(id(mixer.weight), []).append((call, constant))
@@ -118,7 +119,7 @@ def _mix(mixer: Mixer, call: MixCall, values: dict[fx.Node, Any], labels: Labell
         out = known_zeros(out)
     out = out.masked_fill(depends, NAN)
     size = [1] * len(labels.shape)
-    size[call.channel_dim] = out.numel()
+    size[call.out_dim] = out.numel()
     return out.view(size).expand(labels.shape)
 
 

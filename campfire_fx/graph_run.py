@@ -12,7 +12,6 @@ from torch import Tensor, fx, nn
 from campfire_fx.capture import DualGraphModule
 from campfire_fx.capture.copies import private_copy
 from campfire_fx.capture.evaluate import RECORDED, Evaluator
-from campfire_fx.capture.tidy import changes_first_argument
 from campfire_fx.rules import Held, Rule, known_class, lookup
 from campfire_fx.rules.barriers import BARRIER
 from campfire_fx.rules.movement import ask_layout
@@ -39,6 +38,7 @@ class GraphRun:
         training: whether this is the training graph.
         args: example values of the placeholders, in order.
         values: node -> labels (`Labelled`, `Held`, nested) or plain values.
+        settled: nodes whose rule is another than their row's, see `Structure`.
     """
 
     number: int
@@ -47,12 +47,13 @@ class GraphRun:
     training: bool
     args: list[Any]
     values: dict[fx.Node, Any] = field(default_factory=dict)
+    settled: dict[fx.Node, Rule] = field(default_factory=dict)
     _called: dict[tuple[str, Any], _Called] = field(default_factory=dict)
     _modules: dict[str, nn.Module] = field(default_factory=dict)
 
     def rule(self, node: fx.Node) -> Rule:
         """Return the rule of a calling node; operations without a row are barriers."""
-        return self._look_up(node).rule
+        return self.settled.get(node) or self._look_up(node).rule
 
     def target(self, node: fx.Node) -> Hashable:
         """Return the key of the rule table for a calling node: a torch.nn class, a function, a method's name."""
@@ -136,7 +137,7 @@ class ExampleValues:
             self._evaluators[layouts] = evaluator = Evaluator(self._run.module, layouts=layouts)
             given = iter(self._run.args)
             for node in self._run.graph.nodes:
-                evaluator.created(node, changes_first_argument(node))
+                evaluator.created(node)
                 if node.op == "placeholder":
                     evaluator.give(node, next(given))
                 elif RECORDED in node.meta:

@@ -20,6 +20,8 @@ from campfire_fx.graph_run import ExampleValues, GraphRun, attribute, placeholde
 from campfire_fx.labels import Labelled
 from campfire_fx.rules import Call, Constant, Held, Rule
 from campfire_fx.rules.barriers import BARRIER, fix_tensors
+from campfire_fx.rules.movement import asks_kind, asks_shape
+from campfire_fx.rules.proof import PROVEN, is_candidate, is_pointwise
 from campfire_fx.rules.record import invoke, map_nested, map_nodes, writes_in_place
 from campfire_fx.rules.structure import Structure, fixed
 
@@ -92,6 +94,7 @@ def _run(run: GraphRun, structure: Structure, known: dict[Any, _Result] | None) 
                 structure.pin("output", "the model's output", *_activations(run, node))
             else:
                 run.values[node] = _known_call(run, node, structure, example, known)
+    run.settled.update((node, rule) for node, rule in structure.settled.items() if node.graph is run.graph)
 
 
 def _known_call(
@@ -104,12 +107,16 @@ def _known_call(
     """Run a call, or take over what its twin in another graph gave; `known` is None where there is no other graph."""
     key = None if known is None else _signature(run, node)
     if known is None or key is None:
-        return _call(run, node, structure, example)
+        return run_call(run, node, structure, example)
     if key not in known or run.rule(node).constant is Constant.MIX:  # a weight notes every call
-        result = _Result(node, _call(run, node, structure, example))
+        result = _Result(node, run_call(run, node, structure, example))
         return known.setdefault(key, result).value
-    if known[key].node in structure.unstacked:
+    twin = known[key].node
+    if twin in structure.unstacked:
         structure.unstacked.add(node)
+    for facts in (structure.settled, structure.joined):
+        if twin in facts:
+            facts[node] = facts[twin]  # type: ignore[assignment]
     return known[key].value
 
 
@@ -163,7 +170,8 @@ def _labelled(value: Any, structure: Structure, rule: Rule) -> Any:
     return structure.tensor(value.tensor)
 
 
-def _call(run: GraphRun, node: fx.Node, structure: Structure, example: Callable[[fx.Node], Any]) -> Any:
+def run_call(run: GraphRun, node: fx.Node, structure: Structure, example: Callable[[fx.Node], Any]) -> Any:
+    """Run the rule of one call on the labels found so far, and return those of its result."""
     rule = run.rule(node)
     asked = _held(run, node) if rule.name == "ask" else []
     if asked:
@@ -171,6 +179,8 @@ def _call(run: GraphRun, node: fx.Node, structure: Structure, example: Callable[
     call = make_call(run, node, structure, example, rule)
     if not call.labelled() and not call.held() and call.module is None:
         return _plain(node, call)
+    if rule is BARRIER and is_candidate(node) and is_pointwise(call):
+        rule = structure.settled[node] = PROVEN
     try:
         return rule.flow(call)
     except ShrinkError:
@@ -187,12 +197,9 @@ def _held(run: GraphRun, node: fx.Node) -> list[Held]:
     return [value for value in values if isinstance(value, Held)]
 
 
-_SHAPELESS = ("dtype", "device", "requires_grad", "layout", "is_cuda")
-
-
 def _ask_parameter(run: GraphRun, node: fx.Node, structure: Structure, asked: list[Held]) -> Any:
-    """Answer a question about a parameter itself; one whose shape is asked for keeps its shape."""
-    if not (node.target is getattr and node.args[1] in _SHAPELESS):
+    """Answer a question about a parameter itself; what is asked of neither shape nor kind keeps it as it is."""
+    if not (asks_kind(node) or asks_shape(node)):
         for held in asked:
             structure.pin_tensor(held.tensor)
     args, kwargs = substitute(run.values, node)
@@ -220,4 +227,4 @@ def _pin_conflicts(structure: Structure) -> None:
         structure.pin(mixer.name, "its weight is also used directly", structure.tensors[key][1])
 
 
-__all__ = ["GraphRun", "Labelling", "fixed", "label", "make_call", "placeholder_values", "substitute"]
+__all__ = ["GraphRun", "Labelling", "fixed", "label", "make_call", "placeholder_values", "run_call", "substitute"]

@@ -7,7 +7,9 @@ constant that can be folded. What is not marked is dead, in every layer that sha
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -170,10 +172,10 @@ def find_live(
     if extra is not None:
         alive[roots[extra.long()]] = True
     live = Liveness(roots, alive, _readers(labelling, constants, roots))
-    tensors = _node_labels(labelling, roots)
+    tensors, mixed = _node_labels(labelling, roots), labelling.structure.joined
     while True:
         _sweep(live)
-        changed = _merge(live) or _balance_groups(live) or _round(live, round_to) or _fill(live, tensors)
+        changed = _merge(live) or _balance_groups(live) or _round(live, round_to) or _fill(live, tensors, mixed)
         if not changed:
             return live
 
@@ -295,13 +297,16 @@ def _node_labels(labelling: Labelling, roots: Tensor) -> list[tuple[GraphRun, fx
     return found
 
 
-def _fill(live: Liveness, tensors: list[tuple[GraphRun, fx.Node, Tensor]]) -> bool:
-    """Keep one channel of a tensor that would vanish, unless all that reads it vanishes or can do without it."""
+def _fill(live: Liveness, tensors: list[tuple[GraphRun, fx.Node, Tensor]], mixed: Mapping[fx.Node, Any]) -> bool:
+    """Keep one channel of a tensor that would vanish, unless all that reads it vanishes or can do without it.
+
+    A concatenation can, but not with tensors that depend on no input: without the others they may be of another kind.
+    """
     vanished: set[fx.Node] = set()
     for _run, node, labels in tensors:
         if live.alive[labels].any():
             continue
-        if all(user in vanished or _can_skip(user) for user in node.users):
+        if all(user in vanished or (_can_skip(user) and user not in mixed) for user in node.users):
             vanished.add(node)
             continue
         live.alive[labels.amin()] = True

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import BuiltinFunctionType
 from typing import Any
 
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
+from campfire_fx.effects import returns_written, written
 from campfire_fx.labelling import GraphRun
 from campfire_fx.rules.record import map_nested, writes_in_place
-
-# These may return their input itself.
-SAME = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout", "Identity", "dropout",
-         "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "stochastic_depth", "to",
-         "type", "type_as", "float", "double", "half", "bfloat16", "cpu", "contiguous", "detach",
-         "requires_grad_")  # fmt: skip
-_COPIES = ("cat", "concat", "concatenate", "stack", "pad", "clone", "repeat", "tile", "index_select", "roll", "flip")
+from campfire_fx.rules.sharing import Sharing, sharing
 
 
 @dataclass(slots=True, eq=False)
@@ -28,8 +24,12 @@ class _Family:
 
 @dataclass(slots=True, eq=False)
 class Memory:
-    """Keeps the families of one graph while it is run, and carries writes in place to all members."""
+    """Keeps the families of one graph while it is run, and carries writes in place to all members.
 
+    `doubts` takes the nodes whose value is unknown after a write.
+    """
+
+    doubts: set[fx.Node]
     families: dict[fx.Node, _Family] = field(default_factory=dict)
 
     def note(self, run: GraphRun, node: fx.Node, values: dict[fx.Node, Any]) -> None:
@@ -37,29 +37,70 @@ class Memory:
 
         A family without views takes the new value; with views, every other name in it counts as unknown.
         """
-        target: Any = node.args[0] if node.args else None
-        if not isinstance(target, fx.Node) or target not in values:
+        module, rule = run.submodule(node), run.rule(node)
+        how = sharing(node, module, rule)
+        if writes_in_place(node, module) and how is not Sharing.SAME:  # a dropout in place too writes nothing
+            for target in written(node):
+                if target in values:
+                    self._write(target, node, values, returns=module is not None or returns_written(node))
+        elif rule.name == "barrier" and _is_foreign(node, module):
+            for target in node.all_input_nodes:  # whose code may write to what it is given
+                self._forget(self._family(target), values)
+        if how is not Sharing.OWN:
+            self._join(node, values, how)
+
+    def _family(self, node: fx.Node) -> _Family:
+        return self.families.setdefault(node, _Family([node]))
+
+    def _join(self, node: fx.Node, values: dict[fx.Node, Any], how: Sharing) -> None:
+        """Enter a node into the families of what it may share memory with."""
+        operands = node.all_input_nodes if how is Sharing.VIEW else node.all_input_nodes[:1]
+        families = [self._family(operand) for operand in operands if _holds_tensor(values.get(operand))]
+        if not families:
             return
-        module = run.submodule(node)
-        name = type(module).__name__ if module is not None else getattr(node.target, "__name__", str(node.target))
-        family = self.families.setdefault(target, _Family([target]))
-        if name in SAME:  # a dropout in place too: in evaluation mode it writes nothing
+        family = families[0]
+        for other in families[1:]:  # it may share memory with each of them
+            if other is not family:
+                family.views += [*other.same, *other.views]
+                for member in (*other.same, *other.views):
+                    self.families[member] = family
+        (family.same if how is Sharing.SAME else family.views).append(node)
+        self.families[node] = family
+
+    def _write(self, target: fx.Node, node: fx.Node, values: dict[fx.Node, Any], *, returns: bool) -> None:
+        family, new = self._family(target), values[node]
+        if returns and isinstance(new, Tensor) and not family.views:
+            for member in family.same:
+                values[member] = new
+        else:
+            self._forget(family, values)
+        if returns:
             family.same.append(node)
-            self.families[node] = family
-        elif writes_in_place(node, module):
-            self._write(family, node, values)
-            family.same.append(node)
-            self.families[node] = family
-        elif run.rule(node).movement and name not in _COPIES:
-            family.views.append(node)
             self.families[node] = family
 
-    def _write(self, family: _Family, node: fx.Node, values: dict[fx.Node, Any]) -> None:
-        written = values[node]
-        whole = isinstance(written, Tensor) and not family.views
+    def _forget(self, family: _Family, values: dict[fx.Node, Any]) -> None:
         for member in (*family.same, *family.views):
-            values[member] = written if whole else map_nested(values[member], _unknown)
+            if member in values:
+                self.doubts.add(member)
+                values[member] = map_nested(values[member], _unknown)
+
+
+def _is_foreign(node: fx.Node, module: nn.Module | None) -> bool:
+    """Return whether an operation without a rule is not torch's own, so that nothing is known of what it writes."""
+    if node.op == "call_method" or isinstance(node.target, BuiltinFunctionType):
+        return False
+    made: Any = node.target if module is None else type(module)
+    return not (getattr(made, "__module__", None) or "").startswith(("torch", "_operator", "builtins", "math"))
+
+
+def _holds_tensor(value: Any) -> bool:
+    found: list[Any] = []
+    map_nested(value, found.append)
+    return any(isinstance(v, Tensor) for v in found)
 
 
 def _unknown(value: Any) -> Any:
-    return value.new_full((), float("nan")).expand(value.shape) if isinstance(value, Tensor) else value
+    """Return NaN in the place of a floating tensor, stretched; other tensors are no constants of channels."""
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value.new_full((), float("nan")).expand(value.shape)
+    return value

@@ -5,12 +5,14 @@ Values are as stretched as labels are: a channel is one number, however large th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from campfire_fx.doubt import NAN, blurred, doubtful
 from campfire_fx.labelling import GraphRun, make_call
 from campfire_fx.labels import FIXED, Labelled, broadcast_shape, collapse
 from campfire_fx.rules import Call, Constant, Held, Rule
@@ -19,9 +21,12 @@ from campfire_fx.rules.complex_numbers import PARTS, known_zeros
 from campfire_fx.rules.norms import NORMS, is_layer_norm, read_norm
 from campfire_fx.rules.record import invoke, map_nested, map_nodes, writes_in_place
 from campfire_fx.rules.structure import Structure
+from campfire_fx.uniform import agreed, stretched_like
 
-NAN = float("nan")
-_PER_POSITION = ("pass", "element-wise", "per channel", "normalise")
+__all__ = ["NAN", "Propagation", "has_labels"]
+
+_PLACED = ("sample", "pick")  # what else they are given says where to look, not what is there
+_PER_POSITION = ("pass", "cast", "element-wise", "per channel", "normalise")
 
 
 def has_labels(value: Any) -> bool:
@@ -35,12 +40,16 @@ def has_labels(value: Any) -> bool:
 
 @dataclass(slots=True, eq=False)
 class Propagation:
-    """One graph on the way; `values` is filled by the caller, in the order of the graph."""
+    """One graph on the way; `values` is filled by the caller, in the order of the graph.
+
+    `doubts`: nodes without labels whose value is not the same in every call.
+    """
 
     structure: Structure
     run: GraphRun
     values: dict[fx.Node, Any]
     dtype: torch.dtype
+    doubts: set[fx.Node] = field(default_factory=set)
     _known: dict[fx.Node, tuple[Any, bool]] = field(default_factory=dict)
 
     def unknown(self, labels: Any) -> Any:
@@ -49,6 +58,12 @@ class Propagation:
             labels,
             lambda v: torch.full((), NAN, dtype=self.dtype).expand(v.shape) if isinstance(v, Labelled) else v,
         )
+
+    def plain(self, node: fx.Node) -> Any:
+        """Return the value of a node without labels, and note whether it is in doubt."""
+        if doubtful(self.run, node, self.doubts):
+            self.doubts.add(node)
+        return self.run.values[node]
 
     def execute(self, node: fx.Node) -> Any:
         """Return what an operation makes of the constants that reach it."""
@@ -60,9 +75,9 @@ class Propagation:
         if draws or not self._is_worth_it(call, rule, node):
             return self.unknown(labels)
         zero = rule.constant is Constant.ZERO or (node.target is getattr and node.args[1] in PARTS)
-        if rule.constant is Constant.KEEP or (zero and not _is_unstacking(rule, call)):
-            result = self._kept(call, labels)
-            if zero and not (rule.keeps is not None and rule.keeps(call)):
+        if rule.constant is Constant.KEEP or (zero and not self._unstacks(rule, call)):
+            result = self._kept(call, rule, labels)
+            if zero and not self._keeps(rule, call):
                 result = map_nested(result, lambda v: v.masked_fill(v != 0, NAN) if isinstance(v, Tensor) else v)
             return result
         try:
@@ -76,15 +91,21 @@ class Propagation:
         known = False
         for source in node.all_input_nodes:
             plain = self.run.values[source]
-            if isinstance(plain, (int, float)) and not isinstance(plain, bool) and not rule.movement:
-                return False
             known = known or ((has_labels(plain) or isinstance(plain, Held)) and self._is_known(source))
         if known or rule.constant is Constant.PRODUCT:
             return True
         if rule.constant is Constant.AFFINE:
             scale, _ = _affine(call)
             return isinstance(scale, Tensor) and not bool(scale.all())
-        return _makes_zeros(call)
+        return rule.makes
+
+    def _keeps(self, rule: Rule, call: Call) -> bool:
+        """Whether a call changes no uniform channel, by arguments that are the same in every call."""
+        return rule.keeps is not None and self.doubts.isdisjoint(call.node.all_input_nodes) and rule.keeps(call)
+
+    def _unstacks(self, rule: Rule, call: Call) -> bool:
+        """Whether a reduction is to be executed: it sums different channels, not one channel over space."""
+        return rule.name == "reduce" and self._keeps(rule, call)
 
     def _is_known(self, source: fx.Node) -> bool:
         """Whether any number of a value is proven."""
@@ -97,16 +118,19 @@ class Propagation:
             seen = self._known[source] = (value, known)
         return seen[1]
 
-    def _kept(self, call: Call, labels: Any) -> Any:
+    def _kept(self, call: Call, rule: Rule, labels: Any) -> Any:
         """Look each output position up by its label: a channel keeps the value it had."""
-        source = call.operand(0, "input")
-        incoming = call.labelled()
-        if source is None or len(incoming) != 1:
+        source, incoming = call.operand(0, "input"), call.get(0, "input")
+        if (
+            source is None
+            or not isinstance(incoming, Labelled)
+            or (rule.name not in _PLACED and len(call.labelled()) > 1)
+        ):
             return self.unknown(labels)
-        roots = self.structure.forest.find(incoming[0].labels)
+        roots = self.structure.forest.find(incoming.labels)
         keys, value = torch.broadcast_tensors(collapse(roots), collapse(self.values[source]))
         known, place = torch.unique(keys, return_inverse=True)
-        table = _agreed(value.flatten(), place.flatten(), known.numel())
+        table = agreed(value.flatten(), place.flatten(), known.numel())
         table[known == FIXED] = NAN
 
         def at(output: Labelled) -> Tensor:
@@ -120,6 +144,8 @@ class Propagation:
         return at(labels)
 
     def _evaluate(self, call: Call, rule: Rule, node: fx.Node) -> Any:
+        if rule.constant is Constant.EITHER:
+            return self._either(call, rule, node)
         if rule.name in _PER_POSITION:
             try:
                 return self._evaluate_as(call, rule, node, small=True)
@@ -127,8 +153,8 @@ class Propagation:
                 pass
         return self._evaluate_as(call, rule, node, small=False)
 
-    def _evaluate_as(self, call: Call, rule: Rule, node: fx.Node, *, small: bool) -> Any:
-        writes = writes_in_place(node, call.module)
+    def _arguments(self, rule: Rule, node: fx.Node, *, small: bool, writes: bool) -> tuple[Any, Any]:
+        """Return the constants that a call is given, with NaN for what is not the same in every call."""
 
         def convert(value: Any) -> Any:
             if not isinstance(value, Tensor):
@@ -136,7 +162,17 @@ class Propagation:
             value = collapse(value) if small else value
             return value.clone() if writes else value
 
-        args, kwargs = map_nodes((node.args, dict(node.kwargs)), lambda n: map_nested(self.values[n], convert))
+        def value(source: fx.Node) -> Any:
+            known = self.values[source]
+            if source in self.doubts and rule.name != "cast":
+                known = blurred(known, whole=not rule.movement, truths=rule.constant is Constant.EITHER)
+            return map_nested(known, convert)
+
+        return map_nodes((node.args, dict(node.kwargs)), value)
+
+    def _evaluate_as(self, call: Call, rule: Rule, node: fx.Node, *, small: bool) -> Any:
+        writes = writes_in_place(node, call.module)
+        args, kwargs = self._arguments(rule, node, small=small, writes=writes)
         if small and writes:
             args = (*_together(args),)
         operands = [v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)]
@@ -145,6 +181,7 @@ class Propagation:
             zeros = [v == 0 for v in operands]
         elif rule.constant is Constant.POINTWISE:
             unknown = [v.isnan() for v in operands if v.is_floating_point()]
+            unknown += [torch.tensor(math.isnan(v)) for v in (*args, *kwargs.values()) if isinstance(v, float)]
         result = invoke(node, call.module, args, kwargs)
         if rule.name == "gated halves":
             first = (args[0] if args else kwargs["input"]).chunk(2, call.get(1, "dim", -1))[0]
@@ -158,6 +195,26 @@ class Propagation:
             result = _shifts(call, result)
         return result
 
+    def _either(self, call: Call, rule: Rule, node: fx.Node) -> Any:
+        """Run a choice as if its condition held everywhere, and nowhere: what is the same is known.
+
+        The condition is the first argument of `where`, the second of its method and of `masked_fill`.
+        """
+        place = 0 if call.target is torch.where else 1
+        name = "condition" if getattr(call.target, "__name__", call.target) == "where" else "mask"
+        args, kwargs = self._arguments(rule, node, small=False, writes=True)
+        condition = args[place] if place < len(args) else kwargs[name]
+        if condition.dtype is torch.bool:  # given by the model itself
+            return invoke(node, None, args, kwargs)
+        results = []
+        for truth in (False, True):
+            assumed = torch.full_like(condition, truth, dtype=torch.bool)
+            given = tuple(assumed if v is condition else v for v in args)
+            given_named = {key: assumed if v is condition else v for key, v in kwargs.items()}
+            results.append(invoke(node, None, _copied(given), _copied(given_named)))
+        one, other = results
+        return torch.where(one == other, one, NAN)
+
     def _normal(self, labels: Any, result: Any) -> Any:
         """Bring results to normal form: as stretched as their labels, NaN where a channel is not uniform."""
         if isinstance(labels, Labelled):
@@ -165,62 +222,14 @@ class Propagation:
                 result = known_zeros(result)
             if not isinstance(result, Tensor) or not result.is_floating_point():
                 return self.unknown(labels)
-            return _stretched_like(labels.labels, result)
+            return stretched_like(labels.labels, result)
         if isinstance(labels, (tuple, list)):
             return type(labels)(self._normal(a, b) for a, b in zip(labels, result, strict=True))
         return result
 
 
-def _stretched_like(labels: Tensor, result: Tensor) -> Tensor:
-    strides = labels.stride()
-    small = collapse(result.expand(labels.shape))
-    fixed = collapse(labels)
-    if fixed.numel() == 1 and not fixed.any():
-        return _along_one(small).expand(labels.shape)
-    for dim, size in enumerate(small.shape):
-        if strides[dim] == 0 and size > 1:
-            small = _uniform(small, dim)
-    return small.expand(labels.shape)
-
-
-def _along_one(small: Tensor) -> Tensor:
-    """Leave constants where the labels are fixed, and do not tell channels apart, if they differ along one dimension.
-
-    Then that is where channels lie.
-    """
-    wide = [dim for dim, size in enumerate(small.shape) if size > 1]
-    varied = [dim for dim in wide if _differs(small, small.narrow(dim, 0, 1))]
-    for dim in wide:
-        if varied != [dim]:
-            small = _uniform(small, dim)
-    return small
-
-
-def _differs(values: Tensor, first: Tensor) -> bool:
-    return not bool(((values == first) | (values.isnan() & first.isnan())).all())
-
-
-def _uniform(small: Tensor, dim: int) -> Tensor:
-    """Return what all positions along a dimension share, with length 1 there, NaN where they differ."""
-    first = small.narrow(dim, 0, 1)
-    return first.masked_fill(~(small == first).all(dim, keepdim=True), NAN)
-
-
-def _is_unstacking(rule: Rule, call: Call) -> bool:
-    """Whether a reduction is to be executed: it sums different channels, not one channel over space."""
-    return rule.name == "reduce" and rule.keeps is not None and rule.keeps(call)
-
-
-def _makes_zeros(call: Call) -> bool:
-    name = call.target if isinstance(call.target, str) else getattr(call.target, "__name__", "")
-    return name in ("zeros_like", "ones_like", "pad", "spread")
-
-
-def _agreed(value: Tensor, place: Tensor, count: int) -> Tensor:
-    """Return per group the value that all members share, else NaN."""
-    low = torch.full((count,), float("inf"), dtype=value.dtype).scatter_reduce(0, place, value, "amin")
-    high = torch.full((count,), -float("inf"), dtype=value.dtype).scatter_reduce(0, place, value, "amax")
-    return low.masked_fill(low != high, NAN)
+def _copied(value: Any) -> Any:
+    return map_nested(value, lambda v: v.clone() if isinstance(v, Tensor) else v)
 
 
 def _together(args: Any) -> list[Any]:

@@ -57,6 +57,8 @@ class AfterRemoval:
             seen.add(current)
             found = labelled(self._with_labels(self.run.values[current]))
             labels += [collapse(v.labels).flatten() for v in found]
+            if isinstance(self.run.values[current], Held):
+                labels += self.labelling.structure.ports(self.run.values[current].tensor)
             if not found or isinstance(self.values.get(current), Broken):
                 waiting += current.all_input_nodes
         return torch.cat(labels)

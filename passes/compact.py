@@ -11,6 +11,7 @@ from torch import Tensor
 from campfire_fx.labels import Labelled, collapse
 from campfire_fx.liveness import Liveness
 from campfire_fx.rules.record import map_nested
+from campfire_fx.rules.structure import Structure
 
 
 class Vanished:
@@ -54,6 +55,26 @@ def kept_line(labels: Tensor, live: Liveness, dim: int) -> Tensor:
     indices = kept_indices(labels, live)[dim]
     line[slice(None) if indices is None else indices] = True
     return line
+
+
+def shape_after_removal(structure: Structure, live: Liveness, tensor: Tensor) -> torch.Size:
+    """Return the shape that a parameter or buffer has when dead channels are gone."""
+    for reader in live.readers:
+        mixer = reader.mixer
+        if mixer.weight is tensor:
+            inputs, outputs = live.alive[reader.inputs], live.alive[reader.outputs]
+            stays = inputs.any(1) | outputs.any(1)
+            shape = list(tensor.shape)
+            per_group = [int(side[stays].sum(1).max()) if stays.any() else 0 for side in (inputs, outputs)]
+            first, second = (per_group[::-1], per_group)[mixer.layout.out_axis > mixer.layout.in_axis]
+            both = sorted((mixer.layout.out_axis, mixer.layout.in_axis))
+            shape[both[0]], shape[both[1]] = int(stays.sum()) * first, second
+            return torch.Size(shape)
+    labels = structure.labels_of(tensor)
+    if labels is None:
+        return tensor.shape
+    keep = kept_indices(labels, live)
+    return torch.Size(s if k is None else k.numel() for s, k in zip(tensor.shape, keep, strict=True))
 
 
 def select(tensor: Tensor, keep: tuple[Tensor | None, ...] | list[Tensor | None]) -> Tensor:

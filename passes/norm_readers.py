@@ -14,13 +14,13 @@ from torch import Tensor, fx, nn
 
 from campfire_fx.graph_run import GraphRun
 from campfire_fx.labels import Labelled, lines
-from campfire_fx.liveness import Liveness, Reader
-from campfire_fx.memory import SAME
+from campfire_fx.liveness import CONCATENATIONS, Liveness, Reader
 from campfire_fx.rules import Held
 from campfire_fx.rules.record import invoke, map_nested, map_nodes
+from campfire_fx.rules.sharing import SAME
 from campfire_fx.rules.structure import MixCall
 
-_THROUGH = ("pass", "per channel", "element-wise")
+_THROUGH = ("pass", "cast", "per channel", "element-wise")
 _FAR = 8.0  # a channel made of two others by factors larger than this would magnify rounding
 _OTHER = -1.0
 
@@ -100,7 +100,7 @@ def _moved(
     rule, module = run.rule(user), run.submodule(user)
     if rule.name == "ask":
         return ()
-    if rule.movement and rule.name != "pad":
+    if rule.movement and rule.name != "pad" and not (user.target in CONCATENATIONS and _holds_plain(run, user)):
         try:
             args, kwargs = map_nodes((user.args, dict(user.kwargs)), lambda n: _place(run, n, places))
             return invoke(user, module, tuple(args), dict(kwargs))
@@ -115,6 +115,11 @@ def _moved(
             found.linear &= name in SAME
             return place
     return None
+
+
+def _holds_plain(run: GraphRun, node: fx.Node) -> bool:
+    """Whether a node takes a tensor that depends on no input: its numbers are no places."""
+    return any(isinstance(run.values[source], Tensor) for source in node.all_input_nodes)
 
 
 def _place(run: GraphRun, node: fx.Node, places: dict[fx.Node, Any]) -> Any:

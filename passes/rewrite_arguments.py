@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,9 +18,29 @@ from torch import Tensor, fx, nn
 from campfire_fx.labels import Labelled, varies
 from campfire_fx.liveness import CONCATENATIONS
 from campfire_fx.passes.after_removal import AfterRemoval
-from campfire_fx.passes.compact import Vanished, kept_line
+from campfire_fx.passes.compact import Vanished, kept_indices, kept_line
+from campfire_fx.passes.edit import hold
 
 Arguments = tuple[Any, tuple[Any, ...], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selected:
+    """Stands among arguments for a part of a tensor that depends on no input: what is kept along each dimension."""
+
+    source: fx.Node
+    keep: tuple[Tensor | None, ...]
+    labels: Labelled
+
+    def made(self, root: fx.GraphModule, reader: fx.Node) -> fx.Node:
+        """Put the selection into the graph, before what reads it."""
+        graph, part = reader.graph, self.source
+        with graph.inserting_before(reader):
+            for dim, index in enumerate(self.keep):
+                if index is not None:
+                    held = hold(root, graph, f"{self.source.name}_index", index)
+                    part = graph.call_function(torch.index_select, (part, dim, held))
+        return part
 
 
 def rewritten(after: AfterRemoval, node: fx.Node, expected: Any) -> Iterator[Arguments]:
@@ -36,11 +57,20 @@ def _given(node: fx.Node, position: int, name: str) -> Any:
 
 
 def _concatenation(after: AfterRemoval, node: fx.Node, _expected: Any) -> Arguments | None:
-    """Case 1: operands of a concatenation vanished."""
+    """Case 1: operands of a concatenation vanished; of those that depend on no input, some channels may have."""
     operands = _given(node, 0, "tensors")
     if node.target not in CONCATENATIONS or not isinstance(operands, (tuple, list)):
         return None
-    left = [a for a in operands if not isinstance(after.values[a], Vanished)]
+    joined = after.labelling.structure.joined.get(node, {})
+    left: list[Any] = []
+    for operand in operands:
+        if operand in joined:
+            keep = kept_indices(joined[operand].labels, after.live)
+            small = after.compacted(joined[operand])
+            if not isinstance(small, Vanished):
+                left.append(operand if all(k is None for k in keep) else Selected(operand, keep, small))
+        elif not isinstance(after.values[operand], Vanished):
+            left.append(operand)
     return node.target, (left, *node.args[1:]), {k: v for k, v in node.kwargs.items() if k != "tensors"}
 
 

@@ -11,6 +11,7 @@ node, on the labels that will be there after the removal. Where it fails:
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,14 @@ from campfire_fx.labelling import GraphRun, Labelling, substitute
 from campfire_fx.labels import Labelled, collapse
 from campfire_fx.liveness import Liveness
 from campfire_fx.passes.after_removal import AfterRemoval, Broken, Unmovable, labelled
-from campfire_fx.passes.compact import Uneven, Vanished, compact_value
+from campfire_fx.passes.compact import Uneven, Vanished, compact_value, shape_after_removal
 from campfire_fx.passes.compensated_norm import spread_edit
 from campfire_fx.passes.edit import Edit
 from campfire_fx.passes.gate_residual import gate_edit
 from campfire_fx.passes.reindex import Reindex, find_reindex
-from campfire_fx.passes.rewrite_arguments import Arguments, rewritten
+from campfire_fx.passes.rewrite_arguments import Arguments, Selected, rewritten
 from campfire_fx.rules import Held
+from campfire_fx.rules.movement import asks_shape
 from campfire_fx.rules.record import invoke, map_nested, map_nodes, writes_in_place
 
 
@@ -103,19 +105,33 @@ def _plain(after: AfterRemoval, node: fx.Node, original: Any) -> Any:
             reason = "it asserts a size that is now smaller"
             after.edits.append(Edit(after.run, node, "dropped", reason, lambda _: node.graph.erase_node(node)))
         return None
+    rule = after.run.rule(node)
     reads_activations = any(labelled(after.run.values[source]) for source in node.all_input_nodes)
-    if reads_activations and after.run.rule(node).name != "ask":
+    if reads_activations and rule.name not in ("ask", "cast"):
         return original  # a barrier without a result: what it reads is pinned
-    if all(_unchanged(after, source) for source in node.all_input_nodes):
-        return original
     if any(isinstance(after.run.values[source], Held) for source in node.all_input_nodes):
-        return original  # a parameter whose shape is asked for is pinned
+        return _asked_of_parameter(after, node) if asks_shape(node) else original
+    sources = node.all_input_nodes[:1] if rule.name == "cast" else node.all_input_nodes
+    if all(_unchanged(after, source) for source in sources):
+        return original
+    if rule.name == "cast":
+        raise Unmovable(node, after.labels_of(node), "a tensor is made in the size of these channels")
     args, kwargs = substitute(after.values, node)
     args, kwargs = map_nested((args, kwargs), lambda v: v.labels if isinstance(v, Labelled) else v)
     value = invoke(node, None, args, kwargs)
     if isinstance(value, Tensor) and not _same(value, original):
         raise Unmovable(node, after.labels_of(node), "a tensor is made in the size of these channels")
     return value
+
+
+def _asked_of_parameter(after: AfterRemoval, node: fx.Node) -> Any:
+    """Ask a parameter for its shape as it will be."""
+    args, kwargs = substitute(after.run.values, node)
+    shape = functools.partial(shape_after_removal, after.labelling.structure, after.live)
+    args, kwargs = map_nested(
+        (args, kwargs), lambda v: torch.empty(shape(v.tensor), device="meta") if isinstance(v, Held) else v
+    )
+    return invoke(node, None, args, kwargs)
 
 
 def _unchanged(after: AfterRemoval, source: fx.Node) -> bool:
@@ -137,11 +153,17 @@ def _same(first: Any, second: Any) -> bool:
 
 def _check_numbers(after: AfterRemoval, node: fx.Node) -> None:
     """An operation that computes with a channel count would compute something else afterwards."""
+    spare = after.run.rule(node).spare
+    size = node.args[1] if spare is not None and len(node.args) > 1 else node.kwargs.get("size")
     for source in node.all_input_nodes:
-        original = after.run.values[source]
+        original, now = after.run.values[source], after.values[source]
         if labelled(original) or isinstance(original, (Held, torch.device, torch.dtype)):
             continue
-        if not _same(after.values[source], original):
+        if spare is not None and isinstance(size, (tuple, list)) and source is size[spare]:
+            continue  # the number of channels, in a size of which only the others count
+        if spare is not None and source is size:
+            original, now = (list(v[:spare]) + list(v[spare + 1 :]) for v in (original, now))
+        if not _same(now, original):
             raise Unmovable(source, after.labels_of(source), f"{node.name} computes with their number")
 
 
@@ -162,7 +184,8 @@ def _call_edit(run: GraphRun, node: fx.Node, target: Any, args: tuple[Any, ...],
     def apply(replaced: dict[fx.Node, fx.Node]) -> None:
         node.op = "call_method" if isinstance(target, str) else "call_function"
         node.target = target
-        node.args, node.kwargs = map_nodes((args, kwargs), lambda n: replaced.get(n, n))
+        made = map_nested((args, kwargs), lambda v: v.made(run.module, node) if isinstance(v, Selected) else v)
+        node.args, node.kwargs = map_nodes(made, lambda n: replaced.get(n, n))
 
     return Edit(run, node, "sizes rewritten", "its sizes are written out and channels went", apply)
 
@@ -171,11 +194,13 @@ def _holds(after: AfterRemoval, node: fx.Node, expected: Any, arguments: Argumen
     """Whether the operation, with these arguments, gives the compacted labels."""
     try:
         if arguments is None:
-            args, kwargs = _on_labels(after, (node.args, dict(node.kwargs)))
+            if _lost_beside(after, node):
+                return False
+            args, kwargs = _on_labels(after, node, (node.args, dict(node.kwargs)))
             got = invoke(node, after.run.submodule(node), args, kwargs)
         else:
             target, *rest = arguments
-            args, kwargs = _on_labels(after, tuple(rest))
+            args, kwargs = _on_labels(after, node, tuple(rest))
             name = "reshape" if target == "view" else target
             got = getattr(args[0], name)(*args[1:], **kwargs) if isinstance(name, str) else name(*args, **kwargs)
     except Exception:  # noqa: BLE001  sizes that do not fit are what is being looked for
@@ -183,8 +208,20 @@ def _holds(after: AfterRemoval, node: fx.Node, expected: Any, arguments: Argumen
     return _matches(got, expected, _fill(after, node))
 
 
-def _on_labels(after: AfterRemoval, arguments: Any) -> Any:
-    values = map_nodes(arguments, lambda n: after.values[n])
+def _lost_beside(after: AfterRemoval, node: fx.Node) -> bool:
+    """Whether a concatenation loses channels of what depends on no input, which nothing else makes smaller."""
+    joined = after.labelling.structure.joined.get(node, {})
+    return any(not after.live.keeps(own.labels).all() for own in joined.values())
+
+
+def _on_labels(after: AfterRemoval, node: fx.Node, arguments: Any) -> Any:
+    """Put labels in the place of nodes; what a concatenation takes that depends on no input has labels there alone."""
+    joined = after.labelling.structure.joined.get(node, {})
+
+    def value(source: fx.Node) -> Any:
+        return after.compacted(joined[source]) if source in joined else after.values[source]
+
+    values = map_nested(map_nodes(arguments, value), lambda v: v.labels if isinstance(v, Selected) else v)
     return map_nested(values, lambda v: v.labels if isinstance(v, Labelled) else v)
 
 

@@ -104,6 +104,9 @@ def _cut_weight(cuts: Cuts, reader: Reader, live: Liveness) -> None:
         cut = Cut(weight, like(weight, new), tuple(keep), reader)
     else:
         groups = (inputs.any(1) | outputs.any(1)).nonzero().flatten()
+        if not groups.numel():  # nothing reads it: its calls go too
+            cuts.tensors[id(weight)] = Cut(weight, like(weight, weight.detach()[:0, :0]), (groups, groups))
+            return
         grouped = (groups, _per_group(outputs[groups]), _per_group(inputs[groups]))
         cut = Cut(weight, weight, (None,) * weight.ndim, reader, grouped)
         cut.new = like(weight, layout.weight(_gather(layout.kernels(weight.detach()), *grouped), weight))
@@ -200,7 +203,7 @@ def _add_after(run: GraphRun, call: MixCall, name: str, amount: Tensor) -> None:
     target = f"{name.replace('.', '_')}_folded_bias"
     if not hasattr(run.module, target):
         shape = [1] * len(run.values[call.node].shape)
-        shape[call.channel_dim] = amount.numel()
+        shape[call.out_dim] = amount.numel()
         run.module.register_parameter(target, nn.Parameter(amount.view(shape).clone()))
     graph = call.node.graph
     with graph.inserting_after(call.node):

@@ -16,6 +16,7 @@ from torch import fx, nn
 
 from campfire_fx.capture.draws import undrawn
 from campfire_fx.capture.shapes import META, keeps_shape, known_result, shape_after
+from campfire_fx.effects import writes, written
 
 FACTORIES = frozenset(
     getattr(torch, name)
@@ -65,14 +66,14 @@ class Evaluator:
             self.device = tensors[0].device
         self.values[node] = map_tensors(value, self._as_meta)
 
-    def created(self, node: fx.Node, mutates: bool) -> None:
-        """Note a new node; `mutates`: it changes its first argument, so what reads that later must come after it."""
+    def created(self, node: fx.Node) -> None:
+        """Note a new node: what reads later what it changes must come after it."""
         if self._mutators:
             after = tuple(m for arg in node.all_input_nodes for m in self._mutators.get(arg, ()))
             if after:
                 self._after[node] = after
-        if mutates and node.args and isinstance(node.args[0], fx.Node):
-            self._mutators.setdefault(node.args[0], []).append(node)
+        for target in written(node) if writes(node) else ():
+            self._mutators.setdefault(target, []).append(node)
 
     def value(self, node: fx.Node) -> Any:
         """Return the value of `node`. Raises what operations raise: a shape that does not fit, data that is needed."""

@@ -13,12 +13,13 @@ import functools
 import math
 import operator
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from types import BuiltinMethodType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.utils.checkpoint
-from torch import fx
+from torch import fx, nn
 
 from campfire_fx.capture.evaluate import FACTORIES
 from campfire_fx.capture.patches import Patches, is_patched_here
@@ -221,6 +222,7 @@ def install(patches: Patches, tracer: ExampleTracer) -> None:
     patches.put(torch.autograd.Function, "apply", _apply())
     tracer.contexts.install(patches)
     _install_in_namespaces(patches, tracer, replaced)
+    _install_on_modules(patches, tracer.survey.python)
 
 
 def _install_in_namespaces(patches: Patches, tracer: ExampleTracer, replaced: dict[int, Any]) -> None:
@@ -236,10 +238,26 @@ def _install_in_namespaces(patches: Patches, tracer: ExampleTracer, replaced: di
                 patches.put(scope, name, replaced[id(value)])
             elif isinstance(value, torch.jit.ScriptFunction):
                 patches.put(scope, name, _unscripted(value))
+            elif _is_apply(value):
+                patches.put(scope, name, _symbolic(FunctionCall(value.__self__)))
             elif isinstance(value, functools._lru_cache_wrapper):
                 patches.put(scope, name, _uncached(value))
             elif (id(scope), name) in wrapped_functions():
                 patches.put(scope, name, tracer.wrapped(value))
+
+
+def _install_on_modules(patches: Patches, modules: Iterable[nn.Module]) -> None:
+    """Replace every `apply` of a torch.autograd.Function that a module keeps as an attribute."""
+    for module in modules:
+        for name, value in list(module.__dict__.items()):
+            if _is_apply(value):
+                patches.put(module.__dict__, name, _symbolic(FunctionCall(value.__self__)))
+
+
+def _is_apply(value: Any) -> bool:
+    """Return whether a value is the `apply` of a torch.autograd.Function, kept under whatever name."""
+    owner = getattr(value, "__self__", None) if isinstance(value, (MethodType, BuiltinMethodType)) else None
+    return isinstance(owner, type) and issubclass(owner, torch.autograd.Function) and value.__name__ == "apply"
 
 
 def wrapped_functions() -> dict[tuple[int, str], Any]:

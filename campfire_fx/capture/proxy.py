@@ -15,6 +15,7 @@ from torch import fx
 from torch.fx.proxy import Attribute
 
 from campfire_fx.capture.location import current_line, expression
+from campfire_fx.effects import IN_PLACE
 from campfire_fx.errors import CaptureError
 
 if TYPE_CHECKING:
@@ -265,13 +266,6 @@ def _is_surely_tensor(node: fx.Node) -> bool:
 
 
 # fx would turn `x += y` into `x + y`, and lose that other names for x see the change.
-IN_PLACE = {
-    operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul,
-    operator.itruediv: operator.truediv, operator.ifloordiv: operator.floordiv, operator.imod: operator.mod,
-    operator.ipow: operator.pow, operator.iand: operator.and_, operator.ior: operator.or_,
-    operator.ixor: operator.xor, operator.ilshift: operator.lshift, operator.irshift: operator.rshift,
-    operator.imatmul: operator.matmul,
-}  # fmt: skip
 ARITHMETIC = frozenset(IN_PLACE) | frozenset(IN_PLACE.values())
 for _changing, _plain in IN_PLACE.items():
     setattr(ExampleProxy, f"__{_changing.__name__}__", _in_place(_changing, _plain))

@@ -9,6 +9,7 @@ from torch import fx, nn
 
 from campfire_fx.capture.leaf import is_leaf
 from campfire_fx.capture.reach import Reach, reach
+from campfire_fx.effects import is_in_place
 
 
 class Survey:
@@ -27,9 +28,7 @@ class Survey:
             id(module) for path, module in self.modules.items() if path and (path in self.opaque or is_leaf(module))
         }
         self.changers: set[str] = {
-            path
-            for path, module in self.modules.items()
-            if module.__dict__.get("inplace") is True and path not in self.opaque
+            path for path, module in self.modules.items() if is_in_place(module) and path not in self.opaque
         }
         """Paths of the modules that change their input and return it."""
         self.tensors: dict[int, str] = dict(self._tensors())

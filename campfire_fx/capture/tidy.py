@@ -5,24 +5,20 @@ from __future__ import annotations
 import builtins
 import math
 import operator
-from typing import Any
 
 import torch
 from torch import fx
 
-from campfire_fx.capture.proxy import IN_PLACE
 from campfire_fx.capture.survey import Survey
+from campfire_fx.effects import IN_PLACE, ITEMS, returns_written, written
 
-# Methods of lists and dicts that change them.
-_CHANGES = frozenset("append extend insert update setdefault pop popitem clear remove sort reverse".split())
-_ITEMS = (operator.setitem, operator.delitem)
 _ASKING_METHODS = frozenset("size dim ndimension numel nelement stride element_size is_floating_point".split())
 _ASKING_FUNCTIONS = (
     {getattr, torch.is_floating_point, torch.numel}
     | {getattr(builtins, name) for name in "len int float max min round pow divmod abs".split()}
     | {value for name, value in vars(operator).items() if callable(value) and not name.startswith("_")}
     | {value for name, value in vars(math).items() if callable(value) and not name.startswith("_")}
-) - {*IN_PLACE, *_ITEMS}
+) - {*IN_PLACE, *ITEMS}
 _FRESH = frozenset(set(IN_PLACE.values()) | {torch.cat, torch.add, torch.mul, torch.sub})
 
 
@@ -31,33 +27,6 @@ def tidy(graph: fx.Graph, survey: Survey) -> None:
     rename_after_changes(graph, survey)
     drop_unused_questions(graph)
     prefer_plain_operators(graph, survey)
-
-
-def returns_first_argument(node: fx.Node) -> bool:
-    """Return whether `node`, which calls no module, changes its first argument in place and returns it."""
-    if node.op == "call_method":
-        return str(node.target).endswith("_") and not str(node.target).endswith("__")
-    if node.op != "call_function":
-        return False
-    name = getattr(node.target, "__name__", "")
-    return (
-        node.target in IN_PLACE
-        or node.kwargs.get("inplace") is True
-        or (name.endswith("_") and not name.endswith("__") and _from_torch(node.target))
-    )
-
-
-def _from_torch(target: Any) -> bool:
-    return getattr(torch, target.__name__, None) is target or (getattr(target, "__module__", None) or "").startswith(
-        "torch."
-    )
-
-
-def changes_first_argument(node: fx.Node) -> bool:
-    """Return whether what reads the first argument of `node` later sees a value changed by it."""
-    if node.op == "call_method" and node.target in _CHANGES:
-        return True
-    return node.target in _ITEMS or returns_first_argument(node)
 
 
 def hides_history(node: fx.Node) -> bool:
@@ -70,9 +39,9 @@ def hides_history(node: fx.Node) -> bool:
 def is_same_tensor(node: fx.Node, other: fx.Node) -> bool:
     """Return whether `node` is `other` after a chain of changes in place."""
     while node is not other:
-        if not returns_first_argument(node) or not isinstance(node.args[0], fx.Node):
+        if not returns_written(node) or len(written(node)) != 1:
             return False
-        node = node.args[0]
+        (node,) = written(node)
     return True
 
 
@@ -92,9 +61,10 @@ def rename_after_changes(graph: fx.Graph, survey: Survey) -> None:
         if latest and any(need in latest for need in node.all_input_nodes):
             node.args = fx.map_arg(node.args, resolve)
             node.kwargs = fx.map_arg(node.kwargs, resolve)
-        changes = returns_first_argument(node) or survey.returns_first_argument(node)
-        if changes and node.args and isinstance(node.args[0], fx.Node):
-            latest[node.args[0]] = node
+        if returns_written(node) or survey.returns_first_argument(node):
+            changed = written(node)
+            if len(changed) == 1:
+                latest[changed[0]] = node
 
 
 def drop_unused_questions(graph: fx.Graph) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from campfire_fx import effects
 from campfire_fx.capture import arguments, interception, tidy
 from campfire_fx.capture.attempts import is_handled
 from campfire_fx.capture.contexts import Contexts
@@ -126,10 +127,9 @@ class ExampleTracer(fx.Tracer):
             self.contexts.follow_grad_mode()
         node = self.graph.create_node(kind, target, args, kwargs, name, type_expr)
         node.meta["nn_module_stack"] = self._stack  # as torch.fx notes it: the modules being called, innermost last
-        changes = tidy.changes_first_argument(node)
-        if changes:
+        if effects.writes(node):
             self._refuse_write_behind(node)
-        self.evaluator.created(node, changes)
+        self.evaluator.created(node)
         handlers = self.survey.reach.handlers
         if handlers and kind.startswith("call_") and is_handled(sys._getframe(1), handlers):
             self._fail_as_in_a_run(node)

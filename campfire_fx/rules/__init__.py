@@ -10,6 +10,7 @@ from campfire_fx.rules import (
     mixing,
     movement,
     norms,
+    picking,
     pointwise,
     pooling,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "mixing",
     "movement",
     "norms",
+    "picking",
     "pointwise",
     "pooling",
     "register",

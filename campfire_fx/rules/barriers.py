@@ -14,6 +14,7 @@ from campfire_fx.rules.structure import fixed
 
 def barrier(call: Call, reason: str) -> Any:
     """Pin what enters; the output has the true shapes and fixed labels."""
+    call.structure.settled[call.node] = BARRIER
     call.structure.pin(call.where(), reason, *call.labelled())
     for held in call.held():
         call.structure.pin_tensor(held.tensor)

@@ -72,10 +72,10 @@ def _gate(call: Call, operand: int, inputs: Tensor, outputs: Tensor, dim: int) -
     name = call.node.name
     mixer = Mixer(name, "gate", weight, Layout(0, 1, inputs.numel()), inputs, outputs, virtual=True)
     source: Any = call.node.args[operand]
-    mixer.calls.append(MixCall(call.structure.graph, call.node, source, dim, False, None))
+    mixer.calls.append(MixCall(call.structure.graph, call.node, source, dim, False, None, dim))
     call.structure.mixers[id(weight)] = mixer
 
 
 register(Rule("gate", read, Constant.EXECUTE), gate_read)
 register(Rule("gate", add, Constant.EXECUTE), gate_add)
-register(Rule("spread", spread_labels, Constant.EXECUTE), spread)
+register(Rule("spread", spread_labels, Constant.EXECUTE, makes=True), spread)

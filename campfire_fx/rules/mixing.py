@@ -23,7 +23,10 @@ from campfire_fx.rules.structure import Layout, MixCall
 
 @dataclass(frozen=True, slots=True)
 class MixArguments:
-    """One mixing call, whatever form it was written in: y = weight * value + bias, of the shape given."""
+    """One mixing call, whatever form it was written in: y = weight * value + bias, of the shape given.
+
+    Channels lie along `channel_dim` of the input, and along `out_dim` of the output.
+    """
 
     operation: str
     source: fx.Node
@@ -34,6 +37,7 @@ class MixArguments:
     channel_dim: int
     padded: bool
     shape: torch.Size
+    out_dim: int
 
 
 def mix(call: Call) -> Any:
@@ -44,7 +48,9 @@ def mix(call: Call) -> Any:
     structure = call.structure
     channels = structure.channels(found.value, found.channel_dim)
     mixer = structure.mixer(found.weight, found.operation, found.layout, channels)
-    mixer.calls.append(MixCall(structure.graph, call.node, found.source, found.channel_dim, found.padded, call.module))
+    mixer.calls.append(
+        MixCall(structure.graph, call.node, found.source, found.channel_dim, found.padded, call.module, found.out_dim)
+    )
     if found.bias is not None:  # a bias shared by several weights joins their outputs
         known = structure.biases.setdefault(id(found.bias), (found.bias, mixer.outputs))
         structure.forest.join(known[1], mixer.outputs)
@@ -53,7 +59,7 @@ def mix(call: Call) -> Any:
     for name in ("out_channels", "out_features"):
         structure.counts(call.module, name, mixer.outputs)
     size = [1] * len(found.shape)
-    size[found.channel_dim] = mixer.outputs.numel()
+    size[found.out_dim] = mixer.outputs.numel()
     return Labelled(mixer.outputs.view(size).expand(found.shape))
 
 
@@ -81,7 +87,7 @@ def _convolution_module(call: Call) -> MixArguments | None:
     dim = len(value.shape) - len(module.kernel_size) - 1
     name = type(module).__name__.removeprefix("Masked")
     shape = _module_shape(call, module, value, dim)
-    return MixArguments(name, source, value, module.weight, module.bias, layout, dim, padded, shape)
+    return MixArguments(name, source, value, module.weight, module.bias, layout, dim, padded, shape, dim)
 
 
 def _module_shape(call: Call, module: Any, value: Labelled, dim: int) -> torch.Size:
@@ -107,7 +113,8 @@ def _linear(
     operation: str, source: fx.Node, value: Labelled, weight: Tensor, bias: Tensor | None, layout: Layout
 ) -> MixArguments:
     shape = torch.Size([*value.shape[:-1], weight.shape[layout.out_axis]])
-    return MixArguments(operation, source, value, weight, bias, layout, len(shape) - 1, False, shape)
+    last = len(shape) - 1
+    return MixArguments(operation, source, value, weight, bias, layout, last, False, shape, last)
 
 
 def _linear_module(call: Call) -> MixArguments | None:
@@ -140,7 +147,7 @@ def _convolution_function(call: Call) -> MixArguments | None:
     padded = transposed or _is_padded(call.get(4, "padding", 0), weight.shape[2:])
     dim = len(value.shape) - weight.ndim + 1
     name = getattr(call.target, "__name__", "convolution")
-    return MixArguments(name, source, value, weight, bias, layout, dim, padded, call.run(meta).shape)
+    return MixArguments(name, source, value, weight, bias, layout, dim, padded, call.run(meta).shape, dim)
 
 
 def _linear_function(call: Call) -> MixArguments | None:
@@ -164,7 +171,11 @@ def _addmm(call: Call) -> MixArguments | None:
 
 
 def _einsum(call: Call) -> MixArguments | None:
-    """Read `einsum("nchw,kc->nkhw", x, weight)`: one contracted index, one new index, nothing else in the weight."""
+    """Read `einsum("nchw,kc->nkhw", x, weight)`: one contracted index, one new index, nothing else in the weight.
+
+    Other indices of x may be summed too ("nchw,kc->nk"): then a constant counts as often as the image is large, which
+    is as if it were padded.
+    """
     equation, *operands = call.args
     if not isinstance(equation, str) or len(operands) != 2 or "->" not in equation or "." in equation:
         return None
@@ -176,15 +187,18 @@ def _einsum(call: Call) -> MixArguments | None:
     w_term, x_term = terms[held[0]], terms[1 - held[0]]
     contracted = [c for c in w_term if c in x_term and c not in result]
     new = [c for c in w_term if c not in x_term and c in result]
-    if len(w_term) != 2 or len(contracted) != 1 or len(new) != 1 or len(set(x_term)) != len(x_term):
+    if len(w_term) != 2 or len(contracted) != 1 or len(new) != 1:
         return None
     source = call.operand(2 - held[0], "")
-    if source is None or x_term.replace(contracted[0], new[0]) != result:
+    letters = set(x_term) - {contracted[0]} | {new[0]}
+    if source is None or any(len(set(term)) != len(term) for term in (x_term, result)) or not set(result) <= letters:
         return None
-    weight, value, dim = operands[held[0]].tensor, operands[1 - held[0]], x_term.index(contracted[0])
+    weight, value = operands[held[0]].tensor, operands[1 - held[0]]
     layout = Layout(w_term.index(new[0]), w_term.index(contracted[0]))
-    shape = torch.Size(weight.shape[layout.out_axis] if d == dim else s for d, s in enumerate(value.shape))
-    return MixArguments("einsum", source, value, weight, None, layout, dim, False, shape)
+    sizes = {**dict(zip(x_term, value.shape, strict=True)), new[0]: weight.shape[layout.out_axis]}
+    shape, summed = torch.Size(sizes[letter] for letter in result), letters != set(result)
+    dims = x_term.index(contracted[0]), result.index(new[0])
+    return MixArguments("einsum", source, value, weight, None, layout, dims[0], summed, shape, dims[1])
 
 
 _PLAIN = (torch.conv1d, torch.conv2d, torch.conv3d)

@@ -7,19 +7,25 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from campfire_fx.labels import Labelled, collapse, concatenated, varies
 from campfire_fx.rules.barriers import barrier
 from campfire_fx.rules.complex_numbers import PARTS
+from campfire_fx.rules.picking import pick_at
 from campfire_fx.rules.pointwise import both_forms, pass_on
 from campfire_fx.rules.record import Call, Constant, Rule, map_nested, register
 
 
 def move(call: Call) -> Any:
     """Execute the operation on the labels; where an activation is used as an index or a size, nothing is known."""
+    if any(isinstance(v, torch.dtype) for v in (*call.args, *call.kwargs.values())):
+        return barrier(call, "it looks at the bits of these channels")
     if not _moves_only_data(call):
-        return barrier(call, "it is indexed by values that depend on the input")
+        picked = pick_at(call)
+        return picked or barrier(call, "it is indexed by values that depend on the input")
+    if call.target is not operator.getitem and any(isinstance(v, Tensor) for v in _data(call)):
+        return barrier(call, "it puts tensors that depend on no input beside these channels")
     output = call.run(lambda v: v.labels)  # type: ignore[union-attr]
     return relabel(call, output)
 
@@ -31,17 +37,20 @@ def relabel(call: Call, output: Any) -> Any:
 
 def _moves_only_data(call: Call) -> bool:
     """Whether labels stand only where data may stand: the first argument, or a list of tensors."""
-    data = call.args[0] if call.args else call.kwargs.get("input", call.kwargs.get("tensors"))
-    inside = list(data) if isinstance(data, (tuple, list)) else [data]
     found = call.labelled()
-    if call.target in _SHAPED_LIKE:
-        return True
-    return sum(isinstance(v, Labelled) for v in inside) == len(found)
+    return call.target in _SHAPED_LIKE or sum(isinstance(v, Labelled) for v in _data(call)) == len(found)
+
+
+def _data(call: Call) -> list[Any]:
+    data = call.args[0] if call.args else call.kwargs.get("input", call.kwargs.get("tensors"))
+    return list(data) if isinstance(data, (tuple, list)) else [data]
 
 
 def shape_as(call: Call) -> Any:
     """Execute on the labels; channels lie in the result where they lie in the tensor whose shape it takes."""
     like = call.get(1, "other")
+    if not isinstance(call.get(0, "input"), Labelled):
+        return barrier(call, "a tensor that depends on no input takes the shape of these channels")
     output = move(call)
     if isinstance(like, Labelled) and isinstance(output, Labelled):
         call.structure.forest.join(output.labels, like.labels)
@@ -50,16 +59,49 @@ def shape_as(call: Call) -> Any:
 
 
 def concatenate(call: Call) -> Any:
-    """Concatenate labels; dimensions along which no operand varies are not copied."""
+    """Concatenate labels; dimensions along which no operand varies are not copied.
+
+    An operand that depends on no activation (coordinates, a constant) gets labels of its own along the dimension.
+    """
     tensors = call.get(0, "tensors")
     dim = call.get(1, "dim", call.kwargs.get("axis", 0))
     if not all(isinstance(t, (Labelled, Tensor)) for t in tensors) or not isinstance(dim, int):
         return barrier(call, "its operands are computed")
-    tensors = [t if isinstance(t, Labelled) else Labelled(torch.zeros(t.shape, dtype=torch.float64)) for t in tensors]
-    tensors = [t for t in tensors if t.shape != (0,)]  # torch ignores empty one-dimensional operands
-    if any(not isinstance(t, Labelled) for t in tensors) or not tensors:
+    labels = _operand_labels(call, tensors, dim)
+    if labels is None:
+        return barrier(call, "tensors that depend on no input stand beside these channels, along another dimension")
+    labels = [t for t in labels if t.shape != (0,)]  # torch ignores empty one-dimensional operands
+    if not labels:
         return barrier(call, "its operands are computed")
-    return relabel(call, concatenated([t.labels for t in tensors], dim))
+    return relabel(call, concatenated(labels, dim))
+
+
+def _operand_labels(call: Call, tensors: Any, dim: int) -> list[Tensor] | None:
+    """Return the labels of every operand of a concatenation, and note those of operands without an activation.
+
+    None where such an operand meets channels that lie along another dimension: it would have to lose them too.
+    """
+    operands: Any = call.node.args[0] if call.node.args else call.node.kwargs["tensors"]
+    if all(isinstance(t, Labelled) for t in tensors):
+        return [t.labels for t in tensors]
+    if isinstance(operands, fx.Node):  # a list made elsewhere
+        return None
+    roots = [call.structure.forest.find(t.labels) for t in tensors if isinstance(t, Labelled)]
+    crossed = any(varies(v, d) for v in roots for d in range(v.ndim) if d != dim % v.ndim)
+    plain = {
+        node: value for node, value in zip(operands, tensors, strict=True) if isinstance(value, Tensor) and value.ndim
+    }
+    if crossed:
+        return None
+    known = {node: _along(call, t.shape, dim % t.ndim) for node, t in plain.items()}
+    call.structure.joined[call.node] = known
+    pairs = zip(operands, tensors, strict=True)
+    return [given.labels if isinstance(given, Labelled) else known[node].labels for node, given in pairs]
+
+
+def _along(call: Call, shape: torch.Size, dim: int) -> Labelled:
+    line = call.structure.forest.fresh(shape[dim])
+    return Labelled(line.view([-1 if d == dim else 1 for d in range(len(shape))]).expand(shape))
 
 
 def pad(call: Call) -> Any:
@@ -108,6 +150,19 @@ def ask(call: Call) -> Any:
     return call.run(lambda v: v.labels)  # type: ignore[union-attr]
 
 
+def asks_shape(node: fx.Node) -> bool:
+    """Whether a question is about a shape, so that the answer is another where channels have gone."""
+    return node.target in _SHAPE_QUESTIONS or (node.target is getattr and node.args[1] in ("shape", "ndim"))
+
+
+def asks_kind(node: fx.Node) -> bool:
+    """Whether a question is about the kind of numbers, or where they are: the same for any image and any channels."""
+    if node.target is getattr:
+        name = str(node.args[1])
+        return name in _ATTRIBUTES and name != "shape"
+    return node.target in _KIND_QUESTIONS
+
+
 def ask_layout(call: Call) -> Any:
     """Answer how an activation lies in memory, which its labels do not share, as it is for the example."""
     return call.example(call.node)
@@ -144,6 +199,9 @@ _QUESTIONS = ("size", "dim", "ndimension", "numel", "nelement", "is_floating_poi
               "get_device", "new_zeros", "new_ones", "new_full", "new_empty", "__len__")  # fmt: skip
 _ATTRIBUTES = ("shape", "ndim", "dtype", "device", "is_cuda", "requires_grad", "layout", "is_sparse", "is_quantized",
                "is_mps", "itemsize")  # fmt: skip
+_SHAPE_QUESTIONS = ("size", "dim", "ndimension", "numel", "nelement", "__len__", len, torch.numel)
+_KIND_QUESTIONS = ("dim", "ndimension", "is_floating_point", "is_complex", "element_size", "get_device",
+                   torch.is_floating_point)  # fmt: skip
 _LAYOUT_QUESTIONS = ("stride", "is_contiguous", "storage_offset")
 _SHAPED_LIKE = ("view_as", "reshape_as")
 _PADS = [
@@ -162,7 +220,7 @@ register(
     Rule("move", concatenate, Constant.EXECUTE, movement=True),
     *dict.fromkeys([torch.cat, torch.concat, torch.concatenate]),
 )
-register(Rule("pad", pad, Constant.EXECUTE, movement=True), *dict.fromkeys(_PADS))
+register(Rule("pad", pad, Constant.EXECUTE, movement=True, makes=True), *dict.fromkeys(_PADS))
 register(Rule("ask", ask, Constant.EXECUTE), *_QUESTIONS, len, torch.numel, torch.is_floating_point)
 register(Rule("ask", ask_layout, Constant.EXECUTE), *_LAYOUT_QUESTIONS)
 register(Rule("ask", attribute, Constant.EXECUTE), getattr)

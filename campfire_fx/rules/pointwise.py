@@ -26,8 +26,17 @@ def elementwise(call: Call) -> Any:
     found = call.labelled()
     if len(found) + len(_plain_tensors(call)) == 1:
         return found[0]
-    values = [*found, *(fixed(t.shape) for t in _plain_tensors(call) if t.ndim)]
-    return join_all(call, values)
+    plain = [fixed(t.shape) for t in _plain_tensors(call) if t.ndim]
+    for value in found:
+        if any(_meets(call.structure.forest.find(value.labels), other.shape) for other in plain):
+            call.structure.pin(call.where(), "a tensor that depends on no input has a number for each of them", value)
+    return join_all(call, [*found, *plain])
+
+
+def _meets(labels: Tensor, shape: torch.Size) -> bool:
+    """Whether a tensor of some shape has entries of its own for channels."""
+    aligned = zip(range(labels.ndim - 1, -1, -1), reversed(shape), strict=False)
+    return any(size > 1 and varies(labels, dim) for dim, size in aligned)
 
 
 def _of_sequences(call: Call) -> Any:
@@ -76,9 +85,32 @@ def gate_halves(call: Call) -> Any:
 
 
 def pass_on(call: Call) -> Any:
-    """Pass the labels of the first tensor on."""
-    found = call.labelled()
-    return found[0] if found else barrier(call, "its input is not an activation")
+    """Pass the labels of the first tensor on; of others every number is read."""
+    value = call.get(0, "input")
+    if not isinstance(value, Labelled):
+        return barrier(call, "its input is not an activation")
+    call.structure.pin(
+        call.where(), "it reads their values one by one", *(v for v in call.labelled() if v is not value)
+    )
+    return value
+
+
+def cast(call: Call) -> Any:
+    """Pass the labels of the tensor that is cast on; of another, only its kind of numbers counts.
+
+    A tensor that depends on no activation stays one that depends on none.
+    """
+    value = call.get(0, "input")
+    if isinstance(value, Tensor):
+        return value.to(call.example(call.node).dtype)
+    return value if isinstance(value, Labelled) else barrier(call, "its input is not an activation")
+
+
+def choose(call: Call) -> Any:
+    """Join the labels of a condition and of both tensors chosen from; alone, a condition is asked where it holds."""
+    if len(call.args) + len(call.kwargs) < 3:
+        return barrier(call, "data decides how many places it finds")
+    return elementwise(call)
 
 
 def _draws(call: Call) -> bool:
@@ -104,34 +136,40 @@ _DRAWING: dict[Any, tuple[int, bool]] = {
     **dict.fromkeys((F.alpha_dropout, F.feature_alpha_dropout), (2, False)),
     torch.dropout: (2, True),
     F.rrelu: (3, False),
+    F.rrelu_: (3, False),
     _STOCHASTIC_DEPTH: (3, True),
 }
-_UNARY = ("relu", "sigmoid", "tanh", "exp", "expm1", "log", "log1p", "log2", "sqrt", "rsqrt", "abs", "neg", "square",
-          "reciprocal", "erf", "sin", "cos", "round", "floor", "ceil",
-          "trunc", "negative", "positive", "atan", "sinh", "cosh", "selu", "celu", "zeros_like",
-          "ones_like")  # fmt: skip
-_CASTS = ("float", "half", "double", "bfloat16", "to", "type", "type_as", "requires_grad_", "cpu",
-          "cuda", "relu_", "sigmoid_", "tanh_", "exp_", "sqrt_", "neg_", "abs_", "square_")  # fmt: skip
-_PRODUCTS = ("mul", "multiply", "mul_", "__mul__", "__rmul__", "__imul__")
-# A tensor expanded like another has that one's channels, as their sum would.
-_BINARY = ("add", "sub", "div", "subtract", "divide", "true_divide", "rsub", "maximum", "minimum", "where", "lerp",
-           "addcmul", "addcdiv", "atan2", "clamp", "clamp_min", "clamp_max", "clip", "expand_as")  # fmt: skip
-_IN_PLACE = ("add_", "sub_", "div_", "addcmul_", "addcdiv_", "lerp_", "clamp_", "clamp_min_", "clamp_max_", "clip_",
-             "__add__", "__radd__", "__sub__", "__truediv__", "__rsub__", "__iadd__")  # fmt: skip
+_UNARY = ("relu", "sigmoid", "tanh", "exp", "expm1", "exp2", "log", "log1p", "log2", "log10", "sqrt", "rsqrt", "abs",
+          "absolute", "neg", "negative", "positive", "square", "reciprocal", "erf", "erfc", "erfinv", "sin", "cos",
+          "tan", "asin", "arcsin", "acos", "arccos", "atan", "arctan", "sinh", "cosh", "asinh", "arcsinh", "acosh",
+          "arccosh", "atanh", "arctanh", "round", "floor", "ceil", "trunc", "fix", "frac", "selu", "celu", "deg2rad",
+          "rad2deg", "lgamma", "digamma", "i0", "sinc", "logit")  # fmt: skip
+_CASTS = ("float", "half", "double", "bfloat16", "to", "type", "type_as", "requires_grad_", "cpu", "cuda")
+_PRODUCTS = ("mul", "multiply")
+_BINARY = ("add", "sub", "div", "subtract", "divide", "true_divide", "rsub", "maximum", "minimum", "lerp",
+           "addcmul", "addcdiv", "atan2", "arctan2", "clamp", "clamp_min", "clamp_max", "clip", "logaddexp",
+           "logaddexp2")  # fmt: skip
+_REFLECTED = ("__add__", "__radd__", "__sub__", "__truediv__", "__rsub__", "__iadd__")
 _OPERATORS = (operator.add, operator.sub, operator.truediv, operator.neg, operator.pos, operator.abs,
               operator.iadd, operator.isub, operator.itruediv)  # fmt: skip
 # In the label run, `parts += [x]` makes a new list: what reads the old name later reads this node.
 _ON_SEQUENCES: dict[Any, Any] = {
     operator.add: operator.add, operator.iadd: operator.add, operator.mul: operator.mul, operator.imul: operator.mul,
 }  # fmt: skip
-# These answer the same for NaN as for some number, so a constant found through them proves nothing.
-_SWALLOWING = ("sign", "nan_to_num", "fmax", "fmin", "heaviside", "gt", "lt", "ge", "le", "eq", "ne", "isnan",
-               "isfinite", "isinf", "logical_and", "logical_or", "logical_not", "logical_xor", "greater", "less",
-               "pow", "float_power", "floor_divide", "remainder", "fmod", "masked_fill", "bool", "long", "int",
-               "hardshrink", "threshold", "signbit", "copysign", "sgn")  # fmt: skip
+# These answer the same for NaN as for some number, so what is unknown is marked anew in what they give.
+_SWALLOWING = ("sign", "sgn", "nan_to_num", "isnan", "isfinite", "isinf", "isposinf", "isneginf", "signbit",
+               "logical_not", "hardshrink", "bool", "long", "int", "short", "byte", "char")  # fmt: skip
+_SWALLOWING_BINARY = ("fmax", "fmin", "heaviside", "gt", "lt", "ge", "le", "eq", "ne", "logical_and", "logical_or",
+                      "logical_xor", "greater", "greater_equal", "less", "less_equal", "not_equal", "isclose", "pow",
+                      "float_power", "floor_divide", "remainder", "fmod", "threshold", "copysign", "hypot", "xlogy",
+                      "ldexp", "nextafter")  # fmt: skip
 _SWALLOWING_OPERATORS = (operator.pow, operator.floordiv, operator.mod, operator.gt, operator.lt, operator.ge,
-                         operator.le, operator.eq, operator.ne, operator.and_, operator.or_, operator.invert,
-                         operator.ipow)  # fmt: skip
+                         operator.le, operator.eq, operator.ne, operator.and_, operator.or_, operator.xor,
+                         operator.invert, operator.ipow, operator.imod, operator.ifloordiv, operator.iand,
+                         operator.ior, operator.ixor)  # fmt: skip
+# Results in the shape of a tensor whose values do not count.
+_LIKE = ("zeros_like", "ones_like", "full_like")
+_DRAWN_LIKE = ("rand_like", "randn_like", "randint_like", "empty_like")
 
 
 def both_forms(names: tuple[str, ...]) -> list[Any]:
@@ -140,19 +178,29 @@ def both_forms(names: tuple[str, ...]) -> list[Any]:
     return [*dict.fromkeys(functions), *(name for name in names if hasattr(Tensor, name))]
 
 
-register(Rule("pass", pass_on, Constant.EXECUTE), *dict.fromkeys([*_ACTIVATIONS, *both_forms(_UNARY), *_CASTS]))
+def all_forms(names: tuple[str, ...]) -> list[Any]:
+    """Return the functions and method names of operations, and those of their forms in place."""
+    return both_forms((*names, *(f"{name}_" for name in names)))
+
+
+register(Rule("pass", pass_on, Constant.EXECUTE), *dict.fromkeys([*_ACTIVATIONS, *all_forms(_UNARY)]))
+register(Rule("pass", pass_on, Constant.EXECUTE, makes=True), *both_forms(_LIKE), *both_forms(("zero_",)))
+register(Rule("pass", pass_on, Constant.TAINT), *both_forms(_DRAWN_LIKE))
+register(Rule("cast", cast, Constant.EXECUTE), *_CASTS)
 register(Rule("pass", pass_on, Constant.EXECUTE, random=_draws), *_DRAWING)
 register(
     Rule("element-wise", elementwise, Constant.EXECUTE),
-    *dict.fromkeys([*both_forms(_BINARY), *_IN_PLACE, *_OPERATORS]),
+    *dict.fromkeys([*all_forms(_BINARY), *_REFLECTED, *_OPERATORS, "expand_as"]),
 )
+register(Rule("element-wise", elementwise, Constant.EXECUTE, makes=True), *both_forms(("fill", "fill_")))
+register(Rule("element-wise", choose, Constant.EITHER), *both_forms(("where", "masked_fill", "masked_fill_")))
 register(
     Rule("element-wise", elementwise, Constant.PRODUCT),
-    *dict.fromkeys([*both_forms(_PRODUCTS), operator.mul, operator.imul]),
+    *dict.fromkeys([*all_forms(_PRODUCTS), "__mul__", "__rmul__", "__imul__", operator.mul, operator.imul]),
 )
 register(
-    Rule("element-wise", elementwise, Constant.TAINT),
-    *dict.fromkeys([*both_forms(_SWALLOWING), *_SWALLOWING_OPERATORS]),
+    Rule("element-wise", elementwise, Constant.POINTWISE),
+    *dict.fromkeys([*all_forms(_SWALLOWING), *all_forms(_SWALLOWING_BINARY), *_SWALLOWING_OPERATORS]),
     *(nn.Hardshrink, nn.Threshold, F.hardshrink, F.threshold),
 )
 register(Rule("gated halves", gate_halves, Constant.PRODUCT), nn.GLU, F.glu)

@@ -83,6 +83,8 @@ def _dims(call: Call) -> list[int] | None:
     name = getattr(call.target, "__name__", call.target)
     if isinstance(call.module, nn.LocalResponseNorm):
         given: Any = 1
+    elif isinstance(call.module, nn.Softmax2d):
+        given = -3
     else:
         given = call.get(1 + (name in _DIM_SECOND), "dim", call.kwargs.get("axis", 1 if name == "normalize" else None))
     given = tuple(given) if isinstance(given, (tuple, list, range)) else (given,)
@@ -92,14 +94,23 @@ def _dims(call: Call) -> list[int] | None:
 
 
 def normalise(call: Call) -> Any:
-    """Pin channels that are normalised with one another; pass what is normalised over space."""
+    """Pass what is normalised over space; join what is normalised over stacked branches; else pin.
+
+    Where channels lie along another dimension, each is normalised with its own twins alone: they live or die together.
+    """
     value, dims = call.get(0, "input"), _dims(call)
     if not isinstance(value, Labelled) or dims is None:
         return barrier(call, "its dimensions are not plain numbers")
-    labels = call.structure.forest.find(value.labels)
+    structure = call.structure
+    labels = structure.forest.find(value.labels)
     if any(varies(labels, dim) for dim in dims):
-        call.structure.pin(call.where(), "it normalises channels with one another", value)
-    return Labelled(call.structure.forest.find(value.labels))
+        others = [dim for dim in range(labels.ndim) if dim not in dims]
+        if any(varies(labels.narrow(dim, 0, 1), other) for dim in dims for other in others):
+            for dim in dims:
+                structure.forest.join(labels, labels.narrow(dim, 0, 1))
+        else:
+            structure.pin(call.where(), "it normalises channels with one another", value)
+    return Labelled(structure.forest.find(value.labels))
 
 
 def _no_zeros_counted(call: Call) -> bool:
@@ -136,7 +147,8 @@ register(Rule("reduce", reduce, Constant.KEEP), *both_forms(("mean", "amax", "am
 register(Rule("reduce", reduce, Constant.ZERO, keeps=_unstacks), *both_forms(("sum",)))
 register(
     Rule("reduce", reduce, Constant.TAINT),
-    *both_forms(("var", "std", "var_mean", "std_mean", "logsumexp", "norm", "prod", "median", "nansum")),
+    *both_forms(("var", "std", "var_mean", "std_mean", "logsumexp", "norm", "prod", "median", "nansum", "nanmean")),
+    *both_forms(("argmax", "argmin", "any", "all", "count_nonzero")),
 )
 register(
     Rule("normalise", normalise, Constant.TAINT),
@@ -145,6 +157,7 @@ register(
         nn.Softmax,
         nn.LogSoftmax,
         nn.Softmin,
+        nn.Softmax2d,
         F.softmax,
         F.log_softmax,
         F.softmin,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
+from campfire_fx.effects import is_in_place, writes
 from campfire_fx.labels import Labelled, concatenated
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ class Constant(Enum):
     EXECUTE = "run the operation on the constants, with NaN for what depends on the input"
     KEEP = "a uniform channel keeps its value (averages, maxima and resizing over space)"
     ZERO = "only zero keeps its value; anything else depends on the size or the border (sums over space)"
-    TAINT = "unknown: every output counts as dependent on the input (operations that swallow NaN)"
+    TAINT = "unknown: every output counts as dependent on the input"
     POINTWISE = "run the operation; an output is unknown wherever an operand is (operations that swallow NaN)"
+    EITHER = "each output is one of two operands, and data may decide which: known where both agree"
     AFFINE = "run the operation; where its scale is zero the output is its shift"
     PRODUCT = "run the operation; where a factor is zero the output is zero"
     MIX = "weights mix channels: decided kernel by kernel"
@@ -43,6 +45,8 @@ class Rule:
         flow: from a call on labels to the labels (or plain values) of its output.
         constant: what becomes of constant channels.
         movement: the operation moves whole channels and may be rewritten as an index.
+        makes: the operation gives constants whatever it is given.
+        spare: the operation is given a size, and what it gives does not depend on this entry of it.
         keeps: for `Constant.ZERO`, whether a call changes no uniform channel after all (a pool without padding, a
             sum over stacked branches), so that it can be executed.
         random: whether a call draws random numbers even in evaluation, so that nothing it gives is constant.
@@ -52,6 +56,8 @@ class Rule:
     flow: Callable[[Call], Any]
     constant: Constant
     movement: bool = False
+    makes: bool = False
+    spare: int | None = None
     keeps: Callable[[Call], bool] | None = None
     random: Callable[[Call], bool] | None = None
 
@@ -149,17 +155,11 @@ def invoke(node: fx.Node, module: nn.Module | None, args: tuple[Any, ...], kwarg
 
 
 _CONCATENATIONS = (torch.cat, torch.concat, torch.concatenate)
-_IN_PLACE_OPERATORS = ("iadd", "isub", "imul", "itruediv", "ifloordiv", "ipow", "iand", "ior", "setitem")
 
 
 def writes_in_place(node: fx.Node, module: nn.Module | None) -> bool:
-    """Whether a call changes its first argument: by its name, or by being told so."""
-    if module is not None:
-        return bool(getattr(module, "inplace", False))
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    if name.startswith("__"):
-        return name[2:-2] in _IN_PLACE_OPERATORS
-    return name in _IN_PLACE_OPERATORS or name.endswith("_") or bool(node.kwargs.get("inplace", False))
+    """Whether a call changes what it is given."""
+    return writes(node) if module is None else is_in_place(module)
 
 
 def _mutable(value: Any) -> Any:

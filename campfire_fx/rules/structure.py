@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, fx, nn
 
 from campfire_fx.labels import FIXED, LabelForest, Labelled, lines, not_zero
+
+if TYPE_CHECKING:
+    from campfire_fx.rules.record import Rule
 
 _MOST_LABELS = 1 << 18
 
@@ -64,6 +68,7 @@ class MixCall:
         padded: zeros are put around the input (or, for a transposed convolution, its sums differ by position),
             so a constant other than zero does not stay uniform.
         module: the module called, or None for a functional call.
+        out_dim: where channels lie in the result.
     """
 
     graph: int
@@ -72,6 +77,7 @@ class MixCall:
     channel_dim: int
     padded: bool
     module: nn.Module | None
+    out_dim: int
 
 
 @dataclass(slots=True, eq=False)
@@ -117,6 +123,9 @@ class Structure:
         sizes: module attributes that count channels: (id of module, name) -> (module, name, label vector).
         pins: what cannot be removed, with the reason.
         unstacked: nodes that reduce dimensions of fixed length, along which branches or channels lie.
+        settled: nodes whose rule is another than their row's, because of what they were given: where a rule gave up
+            and pinned what entered, or a proof took the place of a row.
+        joined: per concatenation, the labels of its operands that depend on no activation.
         graph: number of the graph being run.
     """
 
@@ -129,6 +138,8 @@ class Structure:
     sizes: dict[tuple[int, str], tuple[nn.Module, str, Tensor]] = field(default_factory=dict)
     pins: list[Pin] = field(default_factory=list)
     unstacked: set[fx.Node] = field(default_factory=set)
+    settled: dict[fx.Node, Rule] = field(default_factory=dict)
+    joined: dict[fx.Node, dict[fx.Node, Labelled]] = field(default_factory=dict)
     graph: int = 0
 
     def pin(self, where: str, reason: str, *values: Labelled | Tensor) -> None:
@@ -156,6 +167,17 @@ class Structure:
             fresh = self.forest.fresh(tensor.numel()).view(tensor.shape)
             known = self.tensors[id(tensor)] = (tensor, Labelled(fresh))
         return known[1]
+
+    def labels_of(self, tensor: Tensor) -> Tensor | None:
+        """Return the labels that a parameter or buffer was given, one per element; None: none, or it mixes channels."""
+        if id(tensor) in self.tensors:
+            return self.tensors[id(tensor)][1].labels
+        return self.biases[id(tensor)][1] if id(tensor) in self.biases else None
+
+    def ports(self, tensor: Tensor) -> list[Tensor]:
+        """Return the labels on which the shape of a parameter or buffer depends."""
+        mixer, labels = self.mixers.get(id(tensor)), self.labels_of(tensor)
+        return ([] if mixer is None else [mixer.inputs, mixer.outputs]) + ([] if labels is None else [labels.flatten()])
 
     def pin_tensor(self, tensor: Tensor) -> None:
         """Say that a parameter or buffer must keep its shape, without giving each element a label."""

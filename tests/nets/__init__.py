@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.nets import activations as activations
 from tests.nets import barriers as barriers
 from tests.nets import constants as constants
 from tests.nets import flattening as flattening
@@ -10,9 +11,12 @@ from tests.nets import grouping as grouping
 from tests.nets import joins as joins
 from tests.nets import layers as layers
 from tests.nets import movement as movement
+from tests.nets import plain as plain
 from tests.nets import ports as ports
 from tests.nets import residuals as residuals
 from tests.nets import sharing as sharing
+from tests.nets import steered as steered
 from tests.nets import weights as weights
+from tests.nets import writes as writes
 from tests.nets.case import CASES as CASES
 from tests.nets.case import Case as Case

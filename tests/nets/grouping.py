@@ -133,3 +133,22 @@ def TransposedReaderOfConstants() -> nn.Module:
 def TransposedDepthwise() -> nn.Module:
     """A depthwise transposed convolution with bias: a zero input or filter leaves a constant."""
     return nn.Sequential(conv(3, 6), nn.ConvTranspose2d(6, 6, 3, groups=6), conv(6, 5, 1))
+
+
+@case(
+    (2, 3, 8, 8),
+    kill={"a": (0, 1)},
+    kept={"a.weight": (6, 3, 3, 3), "e.weight": None, "d.weight": None, "p.weight": None},
+)
+class UnreadTail(nn.Module):
+    """Nothing reads what comes out of an expansion and the depthwise convolution behind it: both go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.e, self.d, self.p = conv(3, 8), conv(8, 12, 1), conv(12, 12, groups=12), conv(12, 6, 1)
+        self.g, self.h = conv(12, 12, groups=3), conv(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x).relu()
+        levels = [y, self.p(self.g(self.d(self.e(y).relu()).relu()))]
+        return self.h(levels[0])

@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 
 from campfire_fx.capture import Captured, DualGraphModule, Island
 from campfire_fx.constants import Constants, find_constants
-from campfire_fx.labelling import ExampleValues, GraphRun, Labelling, make_call
+from campfire_fx.labelling import ExampleValues, GraphRun, Labelling, run_call
 from campfire_fx.labels import Labelled
 from campfire_fx.rules import Held
 from campfire_fx.rules.structure import Structure
@@ -33,7 +33,7 @@ def shape_of(letters: str, size: int = SMALL) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """An activation. `dtype` other than float64: its random values are cast (bool: whether positive)."""
+    """An activation. `dtype` other than float64: its random values are cast (bool: whether positive; long: 0 or 1)."""
 
     letters: str = "NCHW"
     dtype: torch.dtype = torch.float64
@@ -54,6 +54,8 @@ class Act:
     def random(self, generator: torch.Generator, size: int) -> Tensor:
         """Return random values of its dtype."""
         value = torch.randn(shape_of(self.letters, size), generator=generator, dtype=torch.float64)
+        if self.dtype is torch.long:  # places
+            return (10 * value.abs()).long() % 2
         return value > 0 if self.dtype is torch.bool else value.to(self.dtype)
 
 
@@ -72,11 +74,19 @@ class Fixed:
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """A tensor that depends on no activation, made in the graph by a call."""
+
+    function: Callable[..., Tensor]
+    args: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """A small call of one operation, and what is true of it.
 
     Attributes:
-        args, kwargs: as in a graph, with `Act`, `Par` and `Fixed` for tensors.
+        args, kwargs: as in a graph, with `Act`, `Par`, `Fixed` and `Made` for tensors.
         module: makes the module called, for rows of classes.
         call: the function called, where the row is found by a function's name.
         free: how many sets of input channels can still be removed independently of one another.
@@ -178,6 +188,8 @@ def alone(
     def argument(value: Any) -> Any:
         if isinstance(value, Act):
             return next(operands)
+        if isinstance(value, Made):
+            return graph.call_function(value.function, value.args)
         if isinstance(value, Par):
             return _held(root, graph, nn.Parameter(torch.rand(shape_of(value.letters, size)).double() + 0.5))
         return _held(root, graph, value.value) if isinstance(value, Fixed) else value
@@ -242,5 +254,5 @@ def follow(labelling: Labelling, run: GraphRun) -> None:
             value = getattr(run.module, str(node.target))
             run.values[node] = Held(value) if value.is_floating_point() else value
         elif node.op.startswith("call"):
-            rule = run.rule(node)
-            run.values[node] = rule.flow(make_call(run, node, labelling.structure, ExampleValues(run), rule))
+            run.values[node] = run_call(run, node, labelling.structure, ExampleValues(run))
+    run.settled.update(labelling.structure.settled)

@@ -9,12 +9,13 @@ from tests.rules.samples import (
     mixing,
     movement,
     norms,
+    picking,
     pointwise,
     pooling,
 )
 from tests.rules.samples.family import Samples
 
 SAMPLES: Samples = {}
-for _family in (channelwise, complex_numbers, fake_quantisation, mixing, movement, norms, pointwise, pooling):
+for _family in (channelwise, complex_numbers, fake_quantisation, mixing, movement, norms, picking, pointwise, pooling):
     for _target, _samples in _family.SAMPLES.items():
         SAMPLES.setdefault(_target, []).extend(_samples)

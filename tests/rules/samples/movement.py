@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.rules.alone import Act, Fixed, Sample
+from tests.rules.alone import Act, Fixed, Made, Sample
 from tests.rules.samples.family import Samples, add, both, classes
 
 SAMPLES: Samples = {}
@@ -50,6 +50,11 @@ add(SAMPLES, ["expand"], Sample((Act("NC11"), -1, -1, 5, 5)), Sample((Act("NC11"
 add(SAMPLES, ["expand"], Sample((Act("1C11"), 3, 4, 5, 5)), Sample((Act("C11"), 2, -1, 7, 7)))
 add(SAMPLES, ["expand_as"], Sample((Act("NC11"), X)), Sample((Act("N1HW"), X), constants="any"))
 add(SAMPLES, ["view_as", "reshape_as"], Sample((Act("NC1HW"), X)))
+add(
+    SAMPLES,
+    ["view_as", "reshape_as"],
+    Sample((Made(torch.ones, (2, 4, 36)), X), free=0, made=0, constants="any", resize=False),
+)
 _calls("broadcast_to")(Sample((Act("NC11"), (2, 4, 5, 5))))
 add(SAMPLES, ["repeat"], Sample((X, 1, 1, 2, 2)), Sample((X, 1, 3, 1, 1)))
 _calls("repeat_interleave")(Sample((X, 2, 1)), Sample((X, 2), {"dim": 3}))
@@ -117,6 +122,12 @@ add(
     Sample(([X, Y], 2), free=8),
     Sample(([X, X],), {"axis": 1}, free=8),
     Sample(([X, Fixed(torch.zeros(2, 3, 6, 6))], 1), made=220, resize=False),
+    Sample(([X, Made(torch.full, ((2, 3, 6, 6), 0.5))], 1), made=7, resize=False),
+    Sample(([X, Made(torch.rand, ((2, 2, 6, 6),)), Y], 1), free=8, made=10, constants="any", random=True, resize=False),
+    Sample(([X, Made(torch.ones, (2, 4, 2, 6))], 2), free=0, constants="any", resize=False),
+)
+_calls("stack", "hstack", "vstack", "dstack", "column_stack")(
+    Sample(([X, Made(torch.ones, (2, 4, 6, 6))],), free=0, constants="any", resize=False)
 )
 
 classes(SAMPLES, nn.Identity, (nn.ChannelShuffle, lambda: nn.ChannelShuffle(2)))

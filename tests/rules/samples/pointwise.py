@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.ops import stochastic_depth
 
-from tests.rules.alone import Act, Fixed, Par, Sample
+from tests.rules.alone import Act, Fixed, Made, Par, Sample
 from tests.rules.samples.family import Samples, add, both, classes
 
 SAMPLES: Samples = {}
@@ -24,7 +24,7 @@ classes(
 classes(SAMPLES, nn.Dropout1d, args=(Act("NCW"),))
 classes(SAMPLES, nn.Dropout3d, args=(Act("NCTHW"),))
 classes(SAMPLES, (nn.ReLU, lambda: nn.ReLU(inplace=True)), (nn.Dropout, lambda: nn.Dropout(inplace=True)))
-classes(SAMPLES, nn.Hardshrink, (nn.Threshold, lambda: nn.Threshold(0.1, 20.0)), constants="none")
+classes(SAMPLES, nn.Hardshrink, (nn.Threshold, lambda: nn.Threshold(0.1, 20.0)))
 add(
     SAMPLES,
     [F.relu, F.relu6, F.hardtanh, F.hardswish, F.hardsigmoid, F.sigmoid, F.tanh, F.gelu, F.silu, F.mish, F.elu],
@@ -33,7 +33,7 @@ add(
 add(SAMPLES, [F.relu_, F.hardtanh_, F.elu_, F.selu_, F.celu_, F.leaky_relu_], Sample())
 add(SAMPLES, [F.relu, F.relu6, F.hardswish, F.silu, F.elu], Sample(kwargs={"inplace": True}))
 add(SAMPLES, [F.selu, F.celu, F.leaky_relu, F.softplus, F.softsign, F.logsigmoid, F.tanhshrink, F.softshrink], Sample())
-add(SAMPLES, [F.rrelu], Sample(), Sample(kwargs={"training": True}, constants="any", random=True))
+add(SAMPLES, [F.rrelu, F.rrelu_], Sample(), Sample(kwargs={"training": True}, constants="any", random=True))
 for _drop, _x in (
     (F.dropout, Act()),
     (F.dropout1d, Act("NCW")),
@@ -67,7 +67,16 @@ add(
     Sample(),
 )
 add(SAMPLES, both("atan", "sinh", "cosh", "selu", "celu"), Sample())
-add(SAMPLES, both("zeros_like", "ones_like"), Sample())
+_MORE = ("exp2 log10 absolute erfc erfinv tan asin arcsin acos arccos arctan asinh arcsinh acosh arccosh atanh arctanh "
+         "fix frac deg2rad rad2deg lgamma digamma i0 sinc logit").split()  # fmt: skip
+add(SAMPLES, both(*_MORE), Sample())
+_UNARY = ("relu sigmoid tanh exp expm1 log log1p log2 sqrt rsqrt abs neg square reciprocal erf sin cos round floor "
+          "ceil trunc negative atan sinh cosh selu celu").split()  # fmt: skip
+add(SAMPLES, both(*(f"{name}_" for name in (*_UNARY, *_MORE))), Sample())
+add(SAMPLES, both("zeros_like", "ones_like", "zero_"), Sample())
+add(SAMPLES, both("full_like", "fill", "fill_"), Sample((Act(), 0.5)))
+add(SAMPLES, both("rand_like", "randn_like", "empty_like"), Sample(constants="none", random=True))
+add(SAMPLES, both("randint_like"), Sample((Act(), 5), constants="none", random=True))
 add(
     SAMPLES,
     both("clamp", "clip"),
@@ -84,8 +93,7 @@ add(
     Sample((Act(), Par("C11"))),
     Sample((Act(), Act())),
 )
-add(SAMPLES, ["clamp_", "clamp_min_", "clamp_max_", "clip_"], Sample((Act(), 0.5)), Sample((Act(), Act())))
-add(SAMPLES, ["relu_", "sigmoid_", "tanh_", "exp_", "sqrt_", "neg_", "abs_", "square_"], Sample())
+add(SAMPLES, both("clamp_", "clamp_min_", "clamp_max_", "clip_"), Sample((Act(), 0.5)), Sample((Act(), Act())))
 add(SAMPLES, ["float", "double", "cpu", "requires_grad_"], Sample())
 add(SAMPLES, ["half", "bfloat16"], Sample())
 add(SAMPLES, ["cuda"], Sample(runs=torch.cuda.is_available()))
@@ -98,13 +106,15 @@ add(
     Sample((Act(), torch.int64), constants="any"),
 )
 add(SAMPLES, ["type"], Sample((Act(), torch.float32)))
-add(SAMPLES, ["type_as"], Sample((Act(), Act("NDT")), free=10, made=4))
+add(SAMPLES, ["type_as", "to"], Sample((Act(), Act("NDT")), free=10, made=4))
+add(SAMPLES, ["type_as", "to"], Sample((Made(torch.full, ((2, 4), 0.5)), Act()), made=0, constants="any"))
 
 ADDS = both("add", "sub", "div", "subtract", "divide", "true_divide")
 for _target in (
     *ADDS,
     *(operator.add, operator.sub, operator.truediv, operator.iadd, operator.isub, operator.itruediv),
-    *("add_", "sub_", "div_", "__add__", "__radd__", "__sub__", "__truediv__", "__rsub__", "__iadd__"),
+    *both("add_", "sub_", "div_", "subtract_", "divide_", "true_divide_"),
+    *("__add__", "__radd__", "__sub__", "__truediv__", "__rsub__", "__iadd__"),
 ):
     add(
         SAMPLES,
@@ -131,26 +141,40 @@ add(SAMPLES, [operator.add, operator.sub, operator.truediv], Sample((2.0, Act())
 add(SAMPLES, [torch.add, torch.sub, "add", "sub"], Sample((Act(), Act()), {"alpha": 2}))
 add(SAMPLES, both("div"), Sample((Act(), 0.3), {"rounding_mode": "floor"}, constants="any"))
 add(SAMPLES, [torch.rsub], Sample((Act(), 2.0)), Sample((Act(), Act())))
-add(SAMPLES, both("maximum", "minimum", "atan2"), Sample((Act(), Act())), Sample((Act(), Act("NC11"))))
+add(
+    SAMPLES,
+    both("maximum", "minimum", "atan2", "arctan2", "atan2_", "arctan2_", "logaddexp", "logaddexp2"),
+    Sample((Act(), Act())),
+    Sample((Act(), Act("NC11"))),
+)
 add(SAMPLES, [operator.neg, operator.pos, operator.abs], Sample())
 add(
     SAMPLES,
     [torch.where],
     Sample((Act(dtype=torch.bool), Act(), Act()), constants="any"),
-    Sample((Act("N1HW", torch.bool), Act(), 0.0), constants="any"),
+    Sample((Act("N1HW", torch.bool), Act(), 0.0), constants="zeros"),
+    Sample((Fixed(torch.tensor([True, False, True, False]).view(4, 1, 1)), Act(), 2.0), free=0),
+    Sample((Act("NT", torch.bool),), free=0, constants="any", resize=False),
     Sample((Act(dtype=torch.bool), Act(), Act("C11")), constants="any"),
 )
 add(SAMPLES, ["where"], Sample((Act(), Act(dtype=torch.bool), Act()), constants="any"))
 add(SAMPLES, both("lerp"), Sample((Act(), Act(), 0.3)), Sample((Act(), Act(), Act())))
-add(SAMPLES, ["lerp_"], Sample((Act(), Act(), 0.3)))
+add(SAMPLES, both("lerp_"), Sample((Act(), Act(), 0.3)))
 add(
     SAMPLES,
-    [*both("addcmul", "addcdiv"), "addcmul_", "addcdiv_"],
+    both("addcmul", "addcdiv", "addcmul_", "addcdiv_"),
     Sample((Act(), Act(), Act())),
     Sample((Act(), Act(), Par("C11")), {"value": 0.5}),
 )
 
-for _target in (*both("mul", "multiply"), "mul_", "__mul__", "__rmul__", "__imul__", operator.mul, operator.imul):
+for _target in (
+    *both("mul", "multiply", "mul_", "multiply_"),
+    "__mul__",
+    "__rmul__",
+    "__imul__",
+    operator.mul,
+    operator.imul,
+):
     add(
         SAMPLES,
         [_target],
@@ -165,38 +189,48 @@ add(SAMPLES, [torch.mul, operator.mul, "mul"], Sample((Act("NC11"), Act())), Sam
 add(SAMPLES, [operator.mul], Sample((2.0, Act())))
 add(SAMPLES, [torch.mul], Sample((), {"input": Act(), "other": Act()}))
 
-add(
-    SAMPLES,
-    both("sign", "nan_to_num", "isnan", "isfinite", "isinf", "hardshrink", "signbit", "sgn"),
-    Sample(constants="none"),
-)
-add(SAMPLES, [F.hardshrink], Sample(constants="none"))
-add(
-    SAMPLES,
-    [*both("fmax", "fmin", "heaviside", "copysign", "floor_divide", "remainder", "fmod")],
-    Sample((Act(), Act()), constants="none"),
-    Sample((Act(), Par("C11")), constants="none"),
-)
+_SIGNS = ("sign sgn nan_to_num isnan isfinite isinf isposinf isneginf signbit hardshrink logical_not bool long int "
+          "short byte char").split()  # fmt: skip
+add(SAMPLES, both(*_SIGNS, *(f"{name}_" for name in _SIGNS)), Sample())
+add(SAMPLES, [F.hardshrink], Sample())
+_PAIRS = "fmax fmin heaviside copysign floor_divide remainder fmod hypot xlogy ldexp nextafter isclose".split()
+add(SAMPLES, both(*_PAIRS, *(f"{name}_" for name in _PAIRS)), Sample((Act(), Act())), Sample((Act(), Par("C11"))))
+_COMPARISONS = ("gt lt ge le eq ne greater greater_equal less less_equal not_equal pow float_power").split()
 add(
     SAMPLES,
     [
-        *both("gt", "lt", "ge", "le", "eq", "ne", "greater", "less", "pow", "float_power"),
+        *both(*_COMPARISONS, *(f"{name}_" for name in _COMPARISONS)),
         *(operator.gt, operator.lt, operator.ge, operator.le, operator.eq, operator.ne),
-        *(operator.pow, operator.floordiv, operator.mod, operator.ipow),
+        *(operator.pow, operator.floordiv, operator.mod, operator.ipow, operator.imod, operator.ifloordiv),
     ],
-    Sample((Act(), 2.0), constants="none"),
-    Sample((Act(), Act()), constants="none"),
+    Sample((Act(), 2.0)),
+    Sample((Act(), Act())),
 )
-BOOL = Act(dtype=torch.bool)
 add(
     SAMPLES,
-    [*both("logical_and", "logical_or", "logical_xor"), operator.and_, operator.or_],
-    Sample((BOOL, BOOL), constants="none"),
+    [operator.pow, *both("pow", "float_power")],
+    Sample((Act(), -1)),
+    Sample((Act(), 0)),
+    Sample((Act(), Act("C11"))),
 )
-add(SAMPLES, [*both("logical_not"), operator.invert], Sample((BOOL,), constants="none"))
-add(SAMPLES, both("masked_fill"), Sample((Act(), BOOL, 0.0), constants="none"))
-add(SAMPLES, ["bool", "long", "int"], Sample(constants="none"))
-add(SAMPLES, [*both("threshold"), F.threshold], Sample((Act(), 0.1, 20.0), constants="none"))
+add(SAMPLES, [operator.pow], Sample((2.0, Act())))
+BOOL = Act(dtype=torch.bool)
+_LOGIC = ("logical_and", "logical_or", "logical_xor")
+add(
+    SAMPLES,
+    [*both(*_LOGIC), operator.and_, operator.or_, operator.xor, operator.iand, operator.ior, operator.ixor],
+    Sample((BOOL, BOOL), constants="any"),
+)
+add(SAMPLES, both(*(f"{name}_" for name in _LOGIC)), Sample((Act(), Act())))
+add(SAMPLES, [operator.invert], Sample((BOOL,), constants="any"))
+add(
+    SAMPLES,
+    both("masked_fill", "masked_fill_"),
+    Sample((Act(), BOOL, 0.0), constants="zeros"),
+    Sample((Act(), Act("N1HW", torch.bool), 0.0), constants="zeros"),
+    Sample((Act(), Fixed(torch.tensor([True, False, True, False]).view(4, 1, 1)), 2.0), free=0),
+)
+add(SAMPLES, [*both("threshold", "threshold_"), F.threshold], Sample((Act(), 0.1, 20.0)))
 add(SAMPLES, [nn.GLU], Sample(module=lambda: nn.GLU(1), free=2), Sample(module=nn.GLU, constants="any", resize=False))
 add(
     SAMPLES,

@@ -182,6 +182,21 @@ add(
     Sample((Act(), 2), constants="none"),
     Sample((Act(), 1), free=0, constants="none"),
 )
+add(
+    SAMPLES,
+    [*both("softmax", "log_softmax", "cumsum", "cumprod"), F.softmax, F.log_softmax, F.softmin],
+    Sample((Act("NGCHW"), 1), free=4, constants="none"),
+    Sample((Act("NCG"), 2), free=4, constants="none"),
+)
+add(SAMPLES, [F.normalize], Sample((Act("NGCHW"), 2.0, 1), free=4, constants="none"))
+add(SAMPLES, [nn.Softmax2d], Sample(module=nn.Softmax2d, free=0, constants="none"))
+add(
+    SAMPLES,
+    both("argmax", "argmin", "any", "all", "count_nonzero", "nanmean"),
+    Sample((Act(), 2), constants="none"),
+    Sample((Act(), 1), free=1, constants="none"),
+    Sample(free=0, constants="none"),
+)
 for _soft in (nn.Softmax, nn.LogSoftmax, nn.Softmin):
     add(
         SAMPLES,

@@ -1,0 +1,88 @@
+"""Doubt: which values of a graph that depend on no activation may yet be others in another call.
+
+Sizes of images are the example's, and so is whatever is computed from them; what data was written into is no longer
+what it was made as. None of it proves a constant.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from campfire_fx.graph_run import GraphRun
+from campfire_fx.labels import Labelled
+from campfire_fx.rules.movement import asks_kind
+from campfire_fx.rules.record import map_nested
+
+NAN = float("nan")
+
+
+class Unprovable(Exception):
+    """An operation takes a value that is not the same in every call, in a place where NaN cannot stand for it."""
+
+
+def doubtful(run: GraphRun, node: fx.Node, known: set[fx.Node]) -> bool:
+    """Return whether a node without labels may have another value in another call, given the doubtful nodes before it.
+
+    An option that a call may name is such a value too.
+    """
+    if node.op == "placeholder":
+        return True
+    if node.op == "get_attr" or asks_kind(node):
+        return False
+    return any(source in known or _has_labels(run.values[source]) for source in _giving(run, node))
+
+
+_FILLED = {torch.full: 1, torch.zeros: None, torch.ones: None, "new_full": 2, "new_zeros": None, "new_ones": None}
+"""What is one number all over, however large: the place of that number among the arguments."""
+
+
+def _giving(run: GraphRun, node: fx.Node) -> list[fx.Node]:
+    """Return the nodes that give a value its numbers; other arguments say how large it is, where, of which kind."""
+    rule, given = run.rule(node), node.args
+    if node.target in _FILLED:
+        place = _FILLED[node.target]
+        given = (
+            () if place is None else (node.args[place] if place < len(node.args) else node.kwargs.get("fill_value"),)
+        )
+    elif rule.name == "cast" or rule.movement:
+        given = node.args[:1]
+    else:
+        return node.all_input_nodes
+    found: list[fx.Node] = []
+    fx.map_arg(given, found.append)
+    return found
+
+
+def _has_labels(value: Any) -> bool:
+    found: list[Any] = []
+    map_nested(value, found.append)
+    return any(isinstance(v, Labelled) for v in found)
+
+
+def blurred(value: Any, *, whole: bool, truths: bool = False) -> Any:
+    """Return NaN in the place of every number in a doubtful value.
+
+    Args:
+        value: nested numbers, tensors and others.
+        whole: also numbers alone; else they are sizes and places, which say where channels are and not what.
+        truths: also tensors that hold none; their place is taken by NaN all the same.
+
+    Raises:
+        Unprovable: it holds whole numbers or truths in a tensor.
+    """
+
+    def one(item: Any) -> Any:
+        if isinstance(item, Tensor):
+            if not item.is_floating_point():
+                if not whole:
+                    return item
+                if not truths:
+                    raise Unprovable
+                return torch.full((), NAN).expand(item.shape)
+            return torch.full((), NAN, dtype=item.dtype).expand(item.shape)
+        return NAN if whole and isinstance(item, (int, float)) else item
+
+    return map_nested(value, one)

@@ -1,0 +1,116 @@
+"""Operations that data steers: places found in activations, values taken from places that activations give.
+
+Which place is taken says nothing of channels, as long as those lie along another dimension. Else they are pinned.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from campfire_fx.labels import Labelled, varies
+from campfire_fx.rules.barriers import barrier
+from campfire_fx.rules.pointwise import both_forms
+from campfire_fx.rules.record import Call, Constant, Rule, map_nested, meta, register
+from campfire_fx.rules.structure import fixed
+
+_DIM_THIRD = ("topk", "kthvalue")  # (input, k, dim)
+
+
+def order(call: Call) -> Any:
+    """Give what is sorted, or the best of it, the labels of its channels; pin channels that are compared."""
+    value = call.get(0, "input")
+    name = getattr(call.target, "__name__", call.target)
+    dim = call.get(1 + (name in _DIM_THIRD), "dim", -1)
+    if not isinstance(value, Labelled) or not isinstance(dim, int) or isinstance(dim, bool):
+        return barrier(call, "its dimension is no plain number")
+    structure = call.structure
+    if varies(structure.forest.find(value.labels), dim):
+        structure.pin(call.where(), "it compares these channels", value)
+    labels = structure.forest.find(value.labels).narrow(dim, 0, 1)
+
+    def placed(v: Any) -> Any:
+        if not isinstance(v, Tensor):
+            return v
+        return Labelled((labels if v.ndim == labels.ndim else labels.squeeze(dim)).expand(v.shape))
+
+    return map_nested(call.run(meta), placed)
+
+
+def pick_at(call: Call) -> Labelled | None:
+    """Return the labels of what is taken at places that activations give; None where channels lie along them.
+
+    Also where the places may be a mask: then data decides how many there are.
+    """
+    value = call.get(0, "input")
+    index = _index(call)
+    if not isinstance(value, Labelled) or index is None:
+        return None
+    labels = call.structure.forest.find(value.labels)
+    at: list[Any] = []
+    for dim, one in enumerate(index):
+        if varies(labels, dim) and not (isinstance(one, slice) and one == slice(None)):
+            return None
+        at.append(torch.zeros(one.shape, dtype=torch.long) if isinstance(one, Labelled) else one)
+    call.structure.pin(call.where(), "its values are places", *(one for one in index if isinstance(one, Labelled)))
+    call.structure.settled[call.node] = PICK
+    return call.structure.stretch(labels[tuple(at)])
+
+
+def _index(call: Call) -> tuple[Any, ...] | None:
+    """Return an index, one entry per dimension from the first, if its activations are whole numbers."""
+    value = call.get(0, "input")
+    if call.target is operator.getitem:
+        given = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
+        nodes: Any = call.node.args[1]
+        nodes = nodes if isinstance(nodes, tuple) else (nodes,)
+    elif call.target in (torch.index_select, "index_select") and isinstance(value, Labelled):
+        dim, places = call.get(1, "dim"), call.get(2, "index")
+        if not isinstance(dim, int) or not isinstance(places, Labelled):
+            return None
+        before = (slice(None),) * (dim % len(value.shape))
+        given, nodes = (*before, places), (*before, call.operand(2, "index"))
+    else:
+        return None
+    if not all(isinstance(one, (Labelled, Tensor, int, slice)) for one in given):
+        return None  # None and ... stand for other numbers of dimensions
+    for one, node in zip(given, nodes, strict=True):
+        dtype = call.example(node).dtype if isinstance(one, Labelled) else getattr(one, "dtype", None)
+        if dtype is not None and (dtype.is_floating_point or dtype is torch.bool):
+            return None
+    return given
+
+
+def sample(call: Call) -> Any:
+    """Give each place of a resampled image the labels of its channels; the grid's two or three numbers are places."""
+    value, grid = call.get(0, "input"), call.get(1, "grid")
+    if not isinstance(value, Labelled) or not isinstance(grid, (Labelled, Tensor)):
+        return barrier(call, "its input is not an activation")
+    structure = call.structure
+    if isinstance(grid, Labelled):
+        structure.pin(call.where(), "its values are places", grid)
+    labels = structure.forest.find(value.labels)
+    space = range(2, labels.ndim)
+    if any(varies(labels, dim) for dim in space):
+        structure.pin(call.where(), "it mixes channels that lie along a resampled dimension", value)
+        labels = structure.forest.find(labels)
+    for dim in space:
+        labels = labels.narrow(dim, 0, 1)
+    return Labelled(labels.expand(*value.shape[:2], *grid.shape[1:-1]))
+
+
+def grid(call: Call) -> Any:
+    """Make places from a few numbers, which are read one by one."""
+    call.structure.pin(call.where(), "its values are places", *call.labelled())
+    return fixed(call.run(meta).shape)
+
+
+PICK = Rule("pick", order, Constant.KEEP)
+register(PICK, *both_forms(("topk", "sort", "kthvalue", "mode", "cummax", "cummin")))
+register(Rule("pick", order, Constant.TAINT), *both_forms(("argsort",)))
+register(Rule("sample", sample, Constant.ZERO), F.grid_sample, torch.grid_sampler)
+register(Rule("grid", grid, Constant.TAINT, spare=1), F.affine_grid)
