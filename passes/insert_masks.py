@@ -184,7 +184,7 @@ def _weights_read_elsewhere(captured: Captured) -> Iterator[tuple[str, str]]:
             for weight, reason in found:
                 if id(weight) not in seen:
                     seen.add(id(weight))
-                    yield paths[id(weight)], reason
+                    yield paths.get(id(weight), str(node.target)), reason  # a layer may not be registered
 
 
 def _weights_not_traced(captured: Captured) -> Iterator[tuple[str, str]]:

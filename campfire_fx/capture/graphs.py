@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from typing import Any
 
 from torch import fx
@@ -22,6 +24,19 @@ class _Reference:
         return hash(self.index)
 
 
+class _Named:
+    """A function that pickle does not find, since its `__qualname__` is not where it lies: F.max_pool2d, for one."""
+
+    __slots__ = ("module", "name")
+
+    def __init__(self, module: str, name: str) -> None:
+        self.module, self.name = module, name
+
+    def __call__(self) -> Any:
+        """Return the function."""
+        return getattr(importlib.import_module(self.module), self.name)
+
+
 Frozen = list[tuple[str, Any, Any, Any, str]]
 
 
@@ -29,7 +44,7 @@ def freeze(graph: fx.Graph) -> Frozen:
     """Return the nodes of `graph` as (op, target, args, kwargs, name), with references in place of nodes."""
     order: dict[fx.Node, Any] = {node: _Reference(index) for index, node in enumerate(graph.nodes)}
     return [
-        (node.op, node.target, *fx.map_arg((node.args, node.kwargs), order.__getitem__), node.name)
+        (node.op, _named(node.target), *fx.map_arg((node.args, node.kwargs), order.__getitem__), node.name)
         for node in graph.nodes
     ]
 
@@ -44,8 +59,17 @@ def thaw(frozen: Frozen) -> fx.Graph:
 
     for op, target, args, kwargs, name in frozen:
         args, kwargs = fx.node.map_aggregate((args, kwargs), resolve)
+        target = target() if isinstance(target, _Named) else target
         nodes.append(graph.create_node(op, target, args, dict(kwargs), name))
     return graph
+
+
+def _named(target: Any) -> Any:
+    """Return a function by the module and name that it lies under, where its qualified name is another."""
+    module, name = getattr(target, "__module__", None), getattr(target, "__name__", None)
+    if not isinstance(module, str) or not isinstance(name, str) or getattr(target, "__qualname__", name) == name:
+        return target
+    return _Named(module, name) if getattr(sys.modules.get(module), name, None) is target else target
 
 
 def same(graph: fx.Graph, other: fx.Graph) -> bool:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import campfire_fx
 from campfire_fx.capture import Captured, Island, trace
 from campfire_fx.masked import MaskedConv2d, MaskedLayer
 from campfire_fx.passes.insert_masks import Insertion, Norm, insert_masks
@@ -193,3 +194,22 @@ def test_islands_are_masked_under_their_paths() -> None:
     assert Norm("head.1", ("head.0",)) in insertion.norms
     assert insertion.unmasked == (("other", "it stayed Python"),)
     assert torch.equal(model(IMAGE), expected)
+
+
+class InAList(nn.Module):
+    """A layer that no attribute registers: its weight has no name in the model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1)
+        self.others = [nn.Conv2d(4, 4, 1)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.others[0](self.stem(x)))
+
+
+def test_a_layer_that_is_not_registered_stays_as_it_is() -> None:
+    x = torch.randn(1, 3, 6, 6)
+    sparse = campfire_fx.sparsify(InAList(), sparsity=0.5, overrides={"stem": 0.5}, example_inputs=x)
+    assert isinstance(sparse.get_submodule("stem"), MaskedLayer)
+    assert sparse.eval()(x).shape == (1, 4, 4, 4)
