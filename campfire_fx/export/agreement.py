@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from textwrap import shorten
 from typing import Any
@@ -35,11 +35,20 @@ class Run:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Runs:
-    """The calls that a file must reproduce; `batch` and `space` are None where the model runs at one size only."""
+    """The calls that a file must reproduce.
+
+    Attributes:
+        example: the example.
+        batch: one more sample; None where the model takes no more.
+        space: larger along `axes`, and one more sample where the model takes that; None where it runs at one size only.
+        axes: those of its inputs, 2 and up, that the model takes at another size.
+        tolerance: largest relative difference that passes.
+    """
 
     example: Run
     batch: Run | None
     space: Run | None
+    axes: frozenset[int]
     tolerance: float
 
     def __iter__(self) -> Iterator[Run]:
@@ -47,7 +56,7 @@ class Runs:
 
 
 def reference_runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Runs:
-    """Run the model on the example, on one more sample, and on a larger image.
+    """Run the model on the example, on one more sample, and on a larger image: larger along all axes that allow it.
 
     Raises:
         ExportError: the model fails on the example, or answers with NaN or infinity.
@@ -64,9 +73,28 @@ def reference_runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
             "the model's outputs on the example inputs are not finite, so no file can be compared with them. "
             "Check its weights and the example for NaN and infinity."
         )
-    longer = _attempt(model, *_resized((args, kwargs), batch=True, space=False))
-    larger = _attempt(model, *_resized((args, kwargs), batch=True, space=True))
-    return Runs(example, longer, larger, _tolerance(model, example))
+    longer = _attempt(model, *_resized((args, kwargs), batch=True))
+    larger, axes = _larger(model, (args, kwargs), batch=longer is not None)
+    return Runs(example, longer, larger, axes, _tolerance(model, example))
+
+
+def _larger(model: nn.Module, inputs: Any, *, batch: bool) -> tuple[Run | None, frozenset[int]]:
+    """Run the model on larger inputs: along all axes from 2 up, else along those that it takes one by one.
+
+    A line of text is read at any width and one height: the height is in the weights of what reads its columns.
+    """
+    dims = max((leaf.dim() for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor)), default=0)
+    every = frozenset(range(2, dims))
+
+    def run(axes: frozenset[int]) -> Run | None:
+        return _attempt(model, *_resized(inputs, batch=batch, axes=axes)) if axes else None
+
+    if (found := run(every)) is not None or len(every) < 2:
+        return found, every if found is not None else frozenset()
+    single = {axis: found for axis in sorted(every) if (found := run(frozenset({axis}))) is not None}
+    if len(single) > 1 and (found := run(frozenset(single))) is not None:
+        return found, frozenset(single)
+    return next(((found, frozenset({axis})) for axis, found in single.items()), (None, frozenset()))
 
 
 def difference(candidate: Callable[..., Any], run: Run) -> float:
@@ -113,8 +141,8 @@ def _cloned(inputs: Any) -> Any:
     return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, inputs)
 
 
-def _resized(inputs: Any, *, batch: bool, space: bool) -> Any:
-    """Return new random inputs like these, one sample more and, if asked, larger along axes 2 and up."""
+def _resized(inputs: Any, *, batch: bool, axes: Collection[int] = ()) -> Any:
+    """Return new random inputs like these, one sample more if asked, and larger along some axes."""
     samples = batch_size(inputs)
     generator = torch.Generator().manual_seed(0)
 
@@ -122,7 +150,7 @@ def _resized(inputs: Any, *, batch: bool, space: bool) -> Any:
         if not isinstance(leaf, Tensor):
             return leaf
         for axis, size in enumerate(leaf.shape):
-            extra = int(batch and size == samples) if axis == 0 else (min(size, 32) if space and axis > 1 else 0)
+            extra = int(batch and size == samples) if axis == 0 else (min(size, 32) if axis in axes else 0)
             leaf = leaf.index_select(axis, torch.arange(size + extra) % max(size, 1))
         if not leaf.is_floating_point():
             return leaf

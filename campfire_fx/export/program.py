@@ -8,7 +8,6 @@ import io
 import logging
 import warnings
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import torch
@@ -18,20 +17,9 @@ from torch.utils import _pytree as pytree
 
 from campfire_fx.errors import ExportError
 from campfire_fx.export.agreement import Run, Runs, batch_size, difference, first_line
+from campfire_fx.export.written_out import WrittenOut
 
 _log = logging.getLogger(__name__)
-
-
-class Freedom(Enum):
-    """Which input sizes a program leaves free."""
-
-    SPACE = "batch and image size"
-    BATCH = "batch size"
-    NONE = "none"
-
-
-_FIXED = {Freedom.NONE: "sizes", Freedom.BATCH: "image size"}
-"""What a program fixes that the model does not, by the freedom that it has."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,30 +31,34 @@ class Exported:
 
 
 def exported_program(module: nn.Module, runs: Runs) -> Exported:
-    """Export the model with a free batch size and image size; else with a free batch size; else as the example is.
+    """Export the model with all sizes free that it takes free; else with a free batch size; else as the example is.
 
     The first that answers like the model on every run that it should cover is taken.
 
     Raises:
         ExportError: torch.export refuses the model, or what it makes answers otherwise.
     """
-    attempts: list[tuple[Freedom, Run, tuple[Run, ...]]] = [(Freedom.NONE, runs.example, (runs.example,))]
-    if runs.batch is not None:  # of two samples at least: torch.export takes an axis of size 1 for a fixed one
-        attempts.insert(0, (Freedom.BATCH, runs.batch, (runs.example, runs.batch)))
-        if runs.space is not None:
-            attempts.insert(0, (Freedom.SPACE, runs.batch, tuple(runs)))
+    attempts: list[tuple[frozenset[int], Run, tuple[Run, ...]]] = [(frozenset(), runs.example, (runs.example,))]
+    batch = frozenset() if runs.batch is None else frozenset({0})
+    larger = runs.batch or runs.example  # of two samples at least: torch.export takes an axis of size 1 for a fixed one
+    if batch:
+        attempts.insert(0, (batch, larger, (runs.example, larger)))
+    if runs.space is not None:
+        attempts.insert(0, (batch | runs.axes, larger, tuple(runs)))
     reason = "the model does not run at another batch size"
-    for freedom, run, covered in attempts:
+    for axes, run, covered in attempts:
         try:
-            program = _export(module, run, freedom)
+            program = _export(module, run, axes)
             called = program.module()
             worst = max(difference(called, each) for each in covered)
         except Exception as error:  # noqa: BLE001 - torch.export raises errors of many kinds
             reason = first_line(error)
             continue
         if worst <= runs.tolerance:
-            if freedom is not attempts[0][0] or freedom is Freedom.NONE:
-                _log.warning("Exported for the example's %s alone: %s.", _FIXED[freedom], reason)
+            if axes is not attempts[0][0] or not axes:
+                _log.warning(
+                    "Exported for the example's %s alone: %s.", "image size" if 0 in axes else "sizes", reason
+                )
             return Exported(program, covered)
         reason = f"what it makes differs from the model by {worst:.1e}"
     raise ExportError(
@@ -87,20 +79,19 @@ def free_axes(program: ExportedProgram) -> tuple[str, ...]:
     )
 
 
-def _export(module: nn.Module, run: Run, freedom: Freedom) -> ExportedProgram:
-    """Export at the run's inputs, with the axes free that the freedom says and the model allows."""
+def _export(module: nn.Module, run: Run, axes: frozenset[int]) -> ExportedProgram:
+    """Export at the run's inputs, with those of the axes free that the model allows."""
     samples = batch_size((run.args, run.kwargs))
 
     def free(leaf: Any) -> dict[int, Any] | None:
-        if not isinstance(leaf, Tensor) or freedom is Freedom.NONE:
+        if not isinstance(leaf, Tensor) or not axes:
             return None
-        space = range(2, leaf.dim()) if freedom is Freedom.SPACE else ()
-        batch = (0,) if leaf.dim() and leaf.shape[0] == samples else ()
-        return dict.fromkeys((*batch, *space), Dim.AUTO)
+        own = {axis for axis in axes if axis < leaf.dim() and (axis or leaf.shape[0] == samples)}
+        return dict.fromkeys(sorted(own), Dim.AUTO)
 
     names = inspect.signature(module.forward).bind(*run.args, **run.kwargs).arguments
     quiet = io.StringIO()  # torch.export prints the whole graph where it fails
-    with warnings.catch_warnings(), contextlib.redirect_stderr(quiet), contextlib.redirect_stdout(quiet):
+    with warnings.catch_warnings(), contextlib.redirect_stderr(quiet), contextlib.redirect_stdout(quiet), WrittenOut():
         warnings.simplefilter("ignore")
         shapes = pytree.tree_map(free, dict(names))
         return torch.export.export(module, run.args, run.kwargs, dynamic_shapes=shapes, strict=False)
