@@ -99,7 +99,7 @@ def _larger(model: nn.Module, inputs: Any, *, batch: bool) -> tuple[Run | None, 
 
 def difference(candidate: Callable[..., Any], run: Run) -> float:
     """Return the candidate's distance from the run's outputs, relative to their largest; inf if unlike."""
-    with torch.no_grad():
+    with torch.no_grad(), _same_draws():
         found = pytree.tree_leaves(candidate(*_cloned(run.args), **_cloned(run.kwargs)))
     if len(found) != len(run.outputs):
         return math.inf
@@ -121,9 +121,17 @@ def batch_size(inputs: Any) -> int | None:
 
 
 def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
-    with torch.no_grad():
+    with torch.no_grad(), _same_draws():
         outputs = model(*_cloned(args), **_cloned(kwargs))
     return Run(args, kwargs, tuple(pytree.tree_leaves(outputs)))
+
+
+@contextlib.contextmanager
+def _same_draws() -> Iterator[None]:
+    """Begin the random numbers of a block anew, the same each time: a model may draw some in evaluation, too."""
+    with torch.random.fork_rng(devices=[]):  # everything here runs on the CPU
+        torch.manual_seed(0)
+        yield
 
 
 def _attempt(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run | None:

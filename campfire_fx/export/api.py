@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from campfire_fx.errors import ExportError
-from campfire_fx.export.agreement import difference, first_line
+from campfire_fx.export.agreement import Run, difference, first_line
 from campfire_fx.export.files import check_target, staged
 from campfire_fx.export.formats import format_of
 from campfire_fx.export.prepare import prepare
@@ -48,21 +49,11 @@ def export(model: nn.Module, path: str | os.PathLike[str], example_inputs: Any =
     form = format_of(target)
     beside = form.beside(target)
     check_target(target, beside)
-    prepared = prepare(model, example_inputs)
-    with staged(target, beside) as stage:
-        written = form.write(prepared, stage)
-        reloaded = form.read(stage, written.frame)
-        try:
-            worst = max(difference(reloaded, run) for run in written.runs)
-        except Exception as error:
-            raise ExportError(
-                f"the {target.suffix} file fails where the model runs: {first_line(error)}. Use another format."
-            ) from error
-        if not worst <= prepared.runs.tolerance:
-            raise ExportError(
-                f"the {target.suffix} file answers otherwise than the model: relative difference {worst:.1e}, allowed "
-                f"{prepared.runs.tolerance:.0e}. Check the model for randomness and forward hooks."
-            )
+    with torch.random.fork_rng(devices=[]):  # layers that are built draw weights; the user's random numbers stay
+        prepared = prepare(model, example_inputs)
+        with staged(target, beside) as stage:
+            written = form.write(prepared, stage)
+            worst = _compared(target, form.read(stage, written.frame), written.runs, prepared.runs.tolerance)
     files = (target, *beside)
     record = ExportRecord(
         target,
@@ -81,10 +72,30 @@ def export(model: nn.Module, path: str | os.PathLike[str], example_inputs: Any =
     return record
 
 
+def _compared(target: Path, reloaded: Callable[..., Any], runs: Iterable[Run], tolerance: float) -> float:
+    """Return the largest difference of what was read back from the model; raise where it is too large."""
+    try:
+        worst = max(difference(reloaded, run) for run in runs)
+    except Exception as error:
+        raise ExportError(
+            f"the {target.suffix} file fails where the model runs: {first_line(error)}. Use another format."
+        ) from error
+    if not worst <= tolerance:
+        raise ExportError(
+            f"the {target.suffix} file answers otherwise than the model: relative difference {worst:.1e}, allowed "
+            f"{tolerance:.0e}. Check the model for randomness and forward hooks."
+        )
+    return worst
+
+
 def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Callable[..., Any]:
     """Load an exported file: a module on the CPU; for `.onnx` an `OnnxModel`, called in the same way.
 
-    For `.safetensors`, `.pt` and `.pth` the code in the `.py` beside the file is run: load only what you trust.
+    `.safetensors`, `.pt`, `.pth`: the code in the `.py` beside the file is run, so load only what you trust. `.pt2` and
+    `.onnx`: nothing in the file is run but the operations of the model; what torch would unpickle or evaluate in a .pt2
+    file is left behind or refused.
+
+    The checksum that `export` put into the file must fit, and for the first three that of the code, too.
 
     Args:
         path: the file.
@@ -92,8 +103,8 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Callab
             parts and all weights are put into it.
 
     Raises:
-        ExportError: there is no such file, or it is not one that `export` writes, or a package is missing, or the
-            file holds parts and no model is given.
+        ExportError: there is no such file, or it is spoilt, or it is not one that `export` writes, or a package is
+            missing, or the file holds parts and no model is given.
     """
     target = Path(path)
     form = format_of(target)

@@ -19,6 +19,7 @@ from campfire_fx.disk.seal import blank, fault
 from campfire_fx.disk.whole import write_file
 from campfire_fx.errors import ExportError
 from campfire_fx.export.agreement import first_line
+from campfire_fx.export.program_file import is_structure
 
 _LARGEST = 2**31 - 1
 _OUTPUTS = "campfire_fx.outputs"
@@ -34,17 +35,13 @@ class OnnxModel:
             raise ExportError(f"cannot load {path}: {spoilt}. Export the file again.")
         try:
             self.session = runtime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+            self.input_names = [value.name for value in self.session.get_inputs()]
+            self.output_names = [value.name for value in self.session.get_outputs()]
+            text = self.session.get_modelmeta().custom_metadata_map.get(_OUTPUTS, "")
+            # The structure may name classes that would be imported; outputs come as a tuple then.
+            self._structure = pytree.treespec_loads(text) if text and is_structure(text) else None
         except Exception as error:
             raise ExportError(f"onnxruntime cannot read {path}: {first_line(error)}. Export the file again.") from error
-        self.input_names = [value.name for value in self.session.get_inputs()]
-        self.output_names = [value.name for value in self.session.get_outputs()]
-        text = self.session.get_modelmeta().custom_metadata_map.get(_OUTPUTS)
-        try:
-            self._structure = pytree.treespec_loads(text) if text else None
-        except Exception as error:
-            raise ExportError(
-                f"cannot load {path}: the structure of its outputs in it cannot be read. Export the file again."
-            ) from error
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the file. Positional tensors fill the inputs in order, keyword tensors by name."""

@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 from campfire_fx.capture import example_for, trace
 from campfire_fx.errors import CaptureError, ExportError
 from campfire_fx.export.agreement import Run, Runs, first_line, reference_runs
+from campfire_fx.export.functions import write_out_functions
 from campfire_fx.export.layers import Rebuilder, torch_class
 from campfire_fx.passes.bake_masks import bake_masters
 
@@ -97,6 +98,7 @@ def as_graphs(prepared: Prepared) -> Graphs:
     parts = {"": module} if is_graph(module) else _parts(module)
     rebuild = Rebuilder()
     for part in parts.values():
+        write_out_functions(part.graph)
         _drop_identities(part.graph)
         _rebuild(part, rebuild)
         part.recompile()

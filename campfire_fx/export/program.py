@@ -52,19 +52,25 @@ def exported_program(module: nn.Module, runs: Runs) -> Exported:
             called = program.module()
             worst = max(difference(called, each) for each in covered)
         except Exception as error:  # noqa: BLE001 - torch.export raises errors of many kinds
-            reason = first_line(error)
+            reason = _why(module, error)
             continue
         if worst <= runs.tolerance:
             if axes is not attempts[0][0] or not axes:
-                _log.warning(
-                    "Exported for the example's %s alone: %s.", "image size" if 0 in axes else "sizes", reason
-                )
+                _log.warning("Exported for the example's %s alone: %s.", "image size" if 0 in axes else "sizes", reason)
             return Exported(program, covered)
         reason = f"what it makes differs from the model by {worst:.1e}"
     raise ExportError(
         f"torch.export cannot take this model: {reason}. Export a .safetensors or .pt file instead, or only the part "
         "of the model without data-dependent control flow; torch.save(model, path) keeps any model, with its classes."
     )
+
+
+def _why(module: nn.Module, error: Exception) -> str:
+    """Say why a size is not free: the usual reason where it is there, else what torch says."""
+    recurrent = next((name for name, part in module.named_modules() if isinstance(part, nn.RNNBase)), None)
+    if recurrent is not None:
+        return f"torch.export fixes the length of the sequence that {recurrent} reads"
+    return first_line(error)
 
 
 def free_axes(program: ExportedProgram) -> tuple[str, ...]:

@@ -177,8 +177,8 @@ def _is_plain(node: ast.AST) -> bool:
     return True
 
 
-def _is_structure(text: str) -> bool:
-    """Say whether the structure of inputs or outputs names no class or function that would be imported."""
+def is_structure(text: str) -> bool:
+    """Say whether the structure of inputs or outputs of a program names no class or function that would be imported."""
     return "__enum__" not in text and "default_factory" not in text
 
 
@@ -193,8 +193,8 @@ _LOOKS: Mapping[str, Callable[[str], bool]] = {
     "as_operator": _is_operation,
     "expr_str": _is_expression,
     "guards_code": _is_expression,
-    "in_spec": _is_structure,
-    "out_spec": _is_structure,
+    "in_spec": is_structure,
+    "out_spec": is_structure,
     "fqn": _is_path,
     "parameter_name": _is_path,
     "buffer_name": _is_path,

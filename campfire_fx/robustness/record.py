@@ -63,8 +63,8 @@ class AttackRecord:
         return json.dumps(asdict(self) | {"curves": curves}, indent=2)
 
     @staticmethod
-    def from_json(text: str) -> AttackRecord:
-        """Read a record that `to_json` wrote.
+    def from_json(text: str | bytes) -> AttackRecord:
+        """Read a record that `to_json` wrote; bytes are UTF-8.
 
         Raises:
             AttackError: it is something else.

@@ -73,7 +73,7 @@ def read_run(folder: Path, model: str | None = None) -> Run:
         checkpoint,
         sparse,
         slim,
-        AttackRecord.from_json(attack.read_text(encoding="utf-8")) if attack.exists() else None,
+        AttackRecord.from_json(attack.read_bytes()) if attack.exists() else None,
     )
 
 

@@ -103,9 +103,36 @@ class Noisy(nn.Module):
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt2"])
+def test_model_that_draws_random_numbers_draws_the_same_from_the_same_seed(tmp_path: Path, suffix: str) -> None:
+    model, before = Noisy().eval(), torch.get_rng_state()
+    export(model, tmp_path / f"it{suffix}", X)
+    assert torch.equal(torch.get_rng_state(), before)
+    for other in (model, load(tmp_path / f"it{suffix}")):
+        torch.manual_seed(7)
+        found = other(X)
+        if other is model:
+            expected = found
+    assert torch.allclose(found, expected, atol=1e-6) and not torch.allclose(model(X), expected, atol=1e-3)
+
+
+def test_model_whose_random_numbers_another_runtime_draws(tmp_path: Path) -> None:
+    assert_refused(tmp_path, tmp_path / "it.onnx", "Check the model for randomness", Noisy())
+
+
+class Counting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.calls = nn.Conv2d(3, 4, 3), 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return self.conv(x) * self.calls
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt2"])
 def test_model_that_never_answers_twice_alike(tmp_path: Path, suffix: str) -> None:
     words = "relative difference|differs from the model by"
-    assert_refused(tmp_path, tmp_path / f"it{suffix}", words, Noisy())
+    assert_refused(tmp_path, tmp_path / f"it{suffix}", words, Counting())
 
 
 def test_file_that_answers_otherwise_is_not_put_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

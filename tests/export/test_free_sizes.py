@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from campfire_fx.errors import ExportError
 from campfire_fx.export import OnnxModel, export, load
+from campfire_fx.export.written_out import WrittenOut
 from tests.assertions import difference
 from tests.export.nets import IMAGE, build
 
@@ -109,3 +110,76 @@ def test_an_exported_program_can_be_exported_again_but_has_no_layers_to_write(tm
     assert difference([model(*args)], [load(tmp_path / "again.pt2")(*args)]) <= 1e-5
     with pytest.raises(ExportError, match="torch.export made it, and it has no layers left"):
         export(found, tmp_path / "again.pt", args)
+
+
+class ColumnReader(nn.Module):
+    """Reads a picture column by column: its height is in the weights, its width is free."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.conv(x))
+        return self.fc(y.permute(0, 3, 1, 2).flatten(2))
+
+
+class Turned(nn.Module):
+    """Samples itself at an affine grid of its own size."""
+
+    def __init__(self, corners: bool) -> None:
+        super().__init__()
+        self.conv, self.corners = nn.Conv2d(3, 4, 3, padding=1), corners
+        self.register_buffer("turn", torch.tensor([[0.9, -0.2, 0.1], [0.3, 1.1, 0.0]]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        grid = F.affine_grid(self.turn.expand(x.shape[0], 2, 3), list(y.shape), align_corners=self.corners)
+        return F.grid_sample(y, grid, align_corners=self.corners)
+
+
+class Recurrent(nn.Module):
+    """A recurrent layer over the columns: torch.export fixes the length of its sequence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.read = nn.Conv2d(3, 4, 3, padding=1), nn.GRU(4, 3, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.read(self.conv(x).mean(2).transpose(1, 2))[0]
+
+
+@pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
+@pytest.mark.parametrize(("model", "free", "other"), [
+    (ColumnReader(), ("x[0]", "x[3]"), (3, 3, 12, 31)),
+    (Turned(False), ("x[0]", "x[2]", "x[3]"), (3, 3, 9, 20)),
+    (Turned(True), ("x[0]", "x[2]", "x[3]"), (3, 3, 9, 20)),
+], ids=["columns", "edges", "corners"])  # fmt: skip
+def test_every_size_that_the_model_takes_is_free(
+    tmp_path: Path, model: nn.Module, free: tuple[str, ...], other: tuple[int, ...], suffix: str
+) -> None:
+    model.eval()
+    record = export(model, tmp_path / f"it{suffix}", torch.randn(2, 3, 12, 12))
+    assert record.free == free
+    x = torch.randn(other)
+    assert difference([model(x)], [load(tmp_path / f"it{suffix}")(x)]) <= 1e-5
+
+
+@pytest.mark.parametrize("corners", [False, True])
+@pytest.mark.parametrize("space", [(7, 4), (1, 5), (3, 1, 6)])
+def test_an_affine_grid_written_out_is_torchs(space: tuple[int, ...], corners: bool) -> None:
+    theta = torch.randn(2, len(space), len(space) + 1, dtype=torch.float64)
+    size = (2, 3, *space)
+    expected = F.affine_grid(theta, size, align_corners=corners)
+    with WrittenOut():
+        found = F.affine_grid(theta, size, align_corners=corners)
+    assert found.shape == expected.shape and torch.allclose(found, expected, rtol=0, atol=1e-12)
+
+
+def test_a_recurrent_layer_is_named_where_it_fixes_a_size(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    record = export(Recurrent().eval(), tmp_path / "it.pt2", torch.randn(2, 3, 12, 12))
+    assert record.free == ("x[0]",)
+    assert (
+        "Exported for the example's image size alone: torch.export fixes the length of the sequence that read reads."
+        in caplog.text
+    )

@@ -85,7 +85,9 @@ def test_sample_inputs_are_left_behind_unread(written: Path, tmp_path: Path) -> 
     pickled = io.BytesIO()
     torch.save(Bomb(tmp_path / RAN), pickled)
     path = changed(
-        written, tmp_path / "it.pt2", lambda members: members.update({"data/sample_inputs/model.pt": pickled.getvalue()})
+        written,
+        tmp_path / "it.pt2",
+        lambda members: members.update({"data/sample_inputs/model.pt": pickled.getvalue()}),
     )
     load(path)
     assert not (tmp_path / RAN).exists()
@@ -111,7 +113,9 @@ def test_a_member_that_no_program_of_tensors_needs_is_refused(written: Path, tmp
     path = changed(
         written, tmp_path / "it.pt2", lambda members: members.update({name: pickle.dumps(Bomb(tmp_path / RAN))})
     )
-    with pytest.raises(ExportError, match=r"it holds 'archive/.*', and that could run code. If you trust it, use torch"):
+    with pytest.raises(
+        ExportError, match=r"it holds 'archive/.*', and that could run code. If you trust it, use torch"
+    ):
         load(path)
     assert not (tmp_path / RAN).exists()
 
