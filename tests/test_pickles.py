@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 import campfire_fx
 from campfire_fx.errors import CampfireError
@@ -25,17 +27,13 @@ def saved_and_loaded(model: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("case", CASES.values(), ids=str)
 def test_every_small_network_comes_back_slim_and_sparse(case: Case) -> None:
     model = case.model().eval()
-    try:
-        pickle.dumps(model)
-    except RuntimeError as error:
-        assert "parametrized" in str(error)  # torch allows their state_dict only
+    if any(map(is_parametrized, model.modules())):  # torch allows their state_dict only
         return
+    pickle.dumps(model)
     inputs = tuple(torch.randn(shape, dtype=torch.float64) for shape in case.inputs)
     made = [campfire_fx.shrink(model, inputs, verify=False)]
-    try:
+    with contextlib.suppress(CampfireError):  # where there is nothing to train sparse
         made.append(campfire_fx.sparsify(model, sparsity=0.5, example_inputs=inputs).eval())
-    except CampfireError:  # nothing to train sparse
-        pass
     for network in made:
         again = pickle.loads(pickle.dumps(network))
         assert type(again).__name__ == type(network).__name__
