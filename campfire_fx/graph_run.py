@@ -82,12 +82,15 @@ def placeholder_values(graph: fx.Graph, args: tuple[Any, ...], kwargs: dict[str,
     """Return the example value of each placeholder of a graph, in order."""
     values: list[Any] = []
     position = 0
-    for node in graph.find_nodes(op="placeholder"):
+    nodes = graph.find_nodes(op="placeholder")
+    named = {str(node.target) for node in nodes}
+    for node in nodes:
         name = str(node.target)
         if name.startswith("**"):
-            values.append(kwargs)
+            values.append({key: value for key, value in kwargs.items() if key not in named})
         elif name.startswith("*"):
             values.append(args[position:])
+            position = len(args)
         elif position < len(args):
             values.append(args[position])
             position += 1

@@ -129,10 +129,7 @@ def _prove(model: nn.Module, shrunk: Shrunk, example_inputs: Any) -> Verificatio
     for island in shrunk.captured.islands:
         before = model.get_submodule(island.path)
         try:
-            fixed_size = bool(island.specialisations)
-            proof = verify_equal(
-                before, island.module, island.args, island.kwargs, resize=not fixed_size, opaque=island.opaque
-            )
+            proof = verify_equal(before, island.module, island.args, island.kwargs, opaque=island.opaque)
         except DifferentOutput as error:
             place = first_difference(model, shrunk, example_inputs)
             raise ShrinkError(f"{error} The first node that differs is {place}." if place else str(error)) from None

@@ -97,15 +97,14 @@ def _check_readers(after: AfterRemoval, node: fx.Node) -> None:
 
 
 def _plain(after: AfterRemoval, node: fx.Node, original: Any) -> Any:
-    """Recompute a size or number; drop an assertion about a size that has changed."""
+    """Recompute a size or number."""
     _check_readers(after, node)
-    if node.target is torch._assert:
-        condition = node.args[0]
-        if isinstance(condition, fx.Node) and not _same(after.values[condition], after.run.values[condition]):
-            reason = "it asserts a size that is now smaller"
-            after.edits.append(Edit(after.run, node, "dropped", reason, lambda _: node.graph.erase_node(node)))
-        return None
     rule = after.run.rule(node)
+    if rule.name == "ask" and any(isinstance(after.values[source], Vanished) for source in node.all_input_nodes):
+        raise Unmovable(node, after.labels_of(node), "its size is asked for")
+    if node.target is torch._assert:
+        _check_guard(after, node)
+        return None
     reads_activations = any(labelled(after.run.values[source]) for source in node.all_input_nodes)
     if reads_activations and rule.name not in ("ask", "cast"):
         return original  # a barrier without a result: what it reads is pinned
@@ -132,6 +131,19 @@ def _asked_of_parameter(after: AfterRemoval, node: fx.Node) -> Any:
         (args, kwargs), lambda v: torch.empty(shape(v.tensor), device="meta") if isinstance(v, Held) else v
     )
     return invoke(node, None, args, kwargs)
+
+
+def _check_guard(after: AfterRemoval, guard: fx.Node) -> None:
+    """A guard asks what the model given was asked; a smaller size would be another question."""
+    waiting, seen = list(guard.all_input_nodes), set[fx.Node]()
+    while waiting:
+        node = waiting.pop()
+        if node in seen or labelled(after.run.values[node]):
+            continue
+        seen.add(node)
+        if not _same(after.values[node], after.run.values[node]):
+            raise Unmovable(node, after.labels_of(node), "the model asks for its size")
+        waiting += node.all_input_nodes
 
 
 def _unchanged(after: AfterRemoval, source: fx.Node) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from campfire_fx.capture import is_refusal
 from campfire_fx.capture.draws import Generators
 from campfire_fx.capture.location import summary as first_line
 from campfire_fx.errors import ShrinkError
@@ -27,6 +28,10 @@ class DifferentOutput(ShrinkError):
     """The smaller model computes something else."""
 
 
+class Refused(Exception):
+    """A guard of the smaller model says that inputs of this size are not for it."""
+
+
 class NotFinite(ShrinkError):
     """The larger model gives NaN or infinity, of which nothing can be proven."""
 
@@ -37,13 +42,12 @@ def verify(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     *,
-    resize: bool = True,
     opaque: Sequence[str] = (),
 ) -> Verification:
     """Compare the outputs of two models on random inputs: as large as the example, and of another size.
 
-    The other batch and image size is one that `before` runs at, and at which the batch axes of input and output do not
-    part; where there is none, there is nothing more to compare.
+    The other batch and image size is one that `before` runs at, that the guards of `after` let pass, and at which the
+    batch axes of input and output do not part; where there is none, there is nothing more to compare.
 
     Difference is max |a - b| / max |a| over every output tensor. Where it exceeds the tolerance of the models'
     own precision (1e-5 in float32, 1e-10 in float64), both are compared again in float64, which tells rounding
@@ -54,7 +58,6 @@ def verify(
         after: the smaller one.
         args: positional example inputs; images are replaced by random numbers of the same shape, see `Trials`.
         kwargs: keyword example inputs, likewise.
-        resize: also compare at another batch and image size, where `before` can be run there.
         opaque: paths of submodules of both that are the same code: their inputs are compared, their outputs replayed.
 
     Raises:
@@ -64,11 +67,14 @@ def verify(
     trials = Trials((args, kwargs))
     expected, fill = _of_its_size(comparison, trials)
     runs = [comparison.compared(expected)]
-    for inputs in trials.of_other_sizes(fill) if resize else ():
+    for inputs in trials.of_other_sizes(fill):
         other = _tried(comparison, inputs)
         if other is None or (expected.keeps_batch and not other.keeps_batch):
             continue
-        runs.append(comparison.compared(other))
+        try:
+            runs.append(comparison.compared(other))
+        except Refused:
+            continue
         break
     return Verification(max(run.difference for run in runs), tuple(runs))
 
@@ -166,11 +172,13 @@ class _Comparison:
         )
 
     def difference(self, expected: _Expected) -> float:
-        """Return how far the smaller model's outputs are from these. Raises DifferentOutput where it fails."""
+        """Return how far the smaller model's outputs are from these. Raises Refused, DifferentOutput where it fails."""
         try:
             with expected.replay.playing(self._after.module):
                 got = tensors(self._after(*expected.inputs)) + expected.replay.received
         except Exception as error:
+            if is_refusal(error):
+                raise Refused from error
             raise DifferentOutput(
                 f"Shrinking would make the model fail at input shape {shape_of(expected.inputs)}, where it runs now: "
                 f"{type(error).__name__}: {first_line(error)}. The model is left as it was."

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import operator
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
 
+from campfire_fx.capture.formulas import Formula, Value
 from campfire_fx.capture.location import line
 from campfire_fx.capture.records import Specialisation
 
@@ -20,64 +23,109 @@ if TYPE_CHECKING:
 def placeholders(
     tracer: ExampleTracer, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Make a placeholder for each argument given, and return the arguments to call forward with.
+    """Make a placeholder for each argument of forward, and return the arguments to call it with.
 
-    Arguments that are not given keep their defaults. Tensors and numbers stay symbolic; None, booleans, strings and the
-    structure of lists, tuples and dicts are those of the example.
+    Tensors and numbers that are given stay symbolic. None, booleans, strings, the structure of lists, tuples and dicts,
+    and the defaults of what is not given are those of the example: `tracer.questions.given` has what that asks for.
     """
     signature = inspect.signature(tracer.root.forward)
     bound = signature.bind(*args, **kwargs)
-    flat: list[tuple[str, Any]] = []
-    for name, value in bound.arguments.items():
-        kind = signature.parameters[name].kind
-        if kind is inspect.Parameter.VAR_POSITIONAL:
-            flat.extend((f"{name}_{i}", item) for i, item in enumerate(value))
-        elif kind is inspect.Parameter.VAR_KEYWORD:
-            flat.extend(value.items())
+    proxies = [
+        (_placeholder(tracer, argument), argument) for argument in _arguments(signature, bound.arguments)
+    ]  # all of them first: guards on arguments come next
+    for proxy, argument in proxies:
+        if argument.parameter in bound.arguments:
+            bound.arguments[argument.parameter] = _given(tracer, proxy, argument)
         else:
-            flat.append((name, value))
-    proxies = [_placeholder(tracer, name, value) for name, value in flat]
-    values = iter([_given(tracer, proxy, value) for proxy, (_, value) in zip(proxies, flat, strict=True)])
-    for name, value in bound.arguments.items():
-        kind = signature.parameters[name].kind
-        if kind is inspect.Parameter.VAR_POSITIONAL:
-            bound.arguments[name] = tuple(next(values) for _ in value)
-        elif kind is inspect.Parameter.VAR_KEYWORD:
-            bound.arguments[name] = {key: next(values) for key in value}
-        else:
-            bound.arguments[name] = next(values)
+            _note(tracer, proxy.node, argument.value, numbers=True)
     return bound.args, bound.kwargs
 
 
-def _placeholder(tracer: ExampleTracer, name: str, value: Any) -> fx.Proxy:
-    proxy = tracer.create_proxy("placeholder", name, (), {})
-    tracer.evaluator.give(proxy.node, value)
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Argument:
+    """What the graph is to take for one parameter of forward; `default`: `Parameter.empty` where it has none."""
+
+    parameter: str
+    name: str
+    value: Any
+    default: Any
+
+
+def _arguments(signature: inspect.Signature, given: dict[str, Any]) -> Iterator[_Argument]:
+    """Yield the arguments given, and those with a default that generated code can write."""
+    empty = inspect.Parameter.empty
+    optional = False  # generated code knows no bare `*`: what follows an argument with a default has one, too
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            optional = False
+            if name in given or name != next(reversed(signature.parameters)):
+                yield _Argument(name, f"*{name}", given.get(name, ()), empty)
+        elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            if name in given:
+                yield _Argument(name, f"**{name}", given[name], empty)
+        else:
+            optional = optional or _is_plain(parameter.default)
+            default = None if optional and parameter.default is empty else parameter.default
+            if name in given or _is_plain(parameter.default):
+                yield _Argument(name, name, given.get(name, parameter.default), default)
+
+
+def _placeholder(tracer: ExampleTracer, argument: _Argument) -> fx.Proxy:
+    default = (argument.default,) if _is_plain(argument.default) else ()
+    proxy = tracer.create_proxy("placeholder", argument.name, default, {})
+    tracer.evaluator.give(proxy.node, argument.value)
     return proxy
 
 
-def _given(tracer: ExampleTracer, proxy: fx.Proxy, value: Any) -> Any:
+def _given(tracer: ExampleTracer, proxy: fx.Proxy, argument: _Argument) -> Any:
     """Return what the model's code gets to see of an argument."""
+    value = argument.value
     if isinstance(value, (list, tuple, dict)) or _is_fixed(value):
-        for expression, part in _fixed(str(proxy.node.target), value):
-            tracer.questions.facts[Specialisation(_definition(tracer.root), expression, part)] = None
+        _note(tracer, proxy.node, value, numbers=False)
+    elif argument.default is None:
+        absent = Specialisation(_definition(tracer.root), f"{argument.name} is None", False)
+        tracer.questions.given[absent] = Formula(operator.is_not, (Value(proxy.node), None))
     return unfold(proxy, value)
+
+
+def _note(tracer: ExampleTracer, node: fx.Node, value: Any, *, numbers: bool) -> None:
+    """Note what the graph takes for granted of an argument; `numbers`: those in it too."""
+    where = _definition(tracer.root)
+    for expression, part, condition in _fixed(str(node.target).lstrip("*"), value, Value(node), numbers):
+        tracer.questions.given[Specialisation(where, expression, part)] = condition
 
 
 def _is_fixed(value: Any) -> bool:
     return value is None or isinstance(value, (bool, str, torch.device, torch.dtype))
 
 
-def _fixed(name: str, value: Any) -> list[tuple[str, Any]]:
-    """Return what the graph takes for granted of an input, as (expression, value)."""
-    if _is_fixed(value):
-        return [(name, value)]
+def _is_plain(value: Any) -> bool:
+    """Return whether generated code can write `value` as a default."""
+    if type(value) in (tuple, list):
+        return all(map(_is_plain, value))
+    return value is None or type(value) in (bool, str, int, float, torch.dtype)
+
+
+def _fixed(name: str, value: Any, here: Any, numbers: bool) -> list[tuple[str, Any, Formula | None]]:
+    """Return what is taken for granted of an input, as (expression, value, condition); no condition: a device moves."""
+    if value is None or isinstance(value, bool):
+        return [(name, value, Formula(operator.is_, (here, value)))]
+    if isinstance(value, torch.device):
+        return [(name, value, None)]
+    if isinstance(value, (str, torch.dtype)) or (numbers and isinstance(value, (int, float))):
+        return [(name, value, Formula(operator.eq, (here, value)))]
+    if not isinstance(value, (list, tuple, dict)):
+        return []
     if isinstance(value, dict):
-        inner = [fact for key, item in value.items() for fact in _fixed(f"{name}[{key!r}]", item)]
-        return [(f"list({name})", tuple(value)), *inner]
-    if isinstance(value, (list, tuple)):
-        inner = [fact for i, item in enumerate(value) for fact in _fixed(f"{name}[{i}]", item)]
-        return [(f"len({name})", len(value)), *inner]
-    return []
+        keys = tuple(value)
+        form = Formula(operator.eq, (Formula(tuple, (here,)), keys)) if _is_plain(keys) else None
+        facts: list[tuple[str, Any, Formula | None]] = [(f"list({name})", keys, form)]
+    else:
+        form = Formula(operator.eq, (Formula(len, (here,)), len(value)))
+        facts = [(f"len({name})", len(value), form)]
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        facts += _fixed(f"{name}[{key!r}]", item, Formula(operator.getitem, (here, key)), numbers)
+    return facts
 
 
 def _definition(model: Any) -> str:

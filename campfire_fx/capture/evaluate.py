@@ -160,6 +160,10 @@ class Evaluator:
             result = call(node, args, {**kwargs, "training": False})
         return map_tensors(result, self._as_meta)
 
+    def changes_of(self, node: fx.Node) -> list[fx.Node]:
+        """Return the nodes that change the value of `node` in place."""
+        return self._mutators.get(node, [])
+
     def module(self, path: str) -> nn.Module:
         """Return the module at `path`."""
         if not self._modules:  # a walk along every path would take longer

@@ -101,11 +101,14 @@ class _Search:
         `failed`: the error of a first try. Raises CaptureError where the module's own code cannot be followed.
         """
         traced, survey = self._trace(module, calls[0], failed)
-        if traced.specialisations and not all(traced.same(trace_graphs(survey, *call)) for call in calls[1:]):
-            raise CaptureError(
-                f"Calls of {path}: its Python code takes another way on the second input than on the first. "
-                "Move the decision out of the model, or trace its parts."
-            )
+        for another in calls[1:] if traced.specialisations else ():
+            other = trace_graphs(survey, *another)
+            if not traced.same(other):
+                raise CaptureError(
+                    f"Calls of {path}: its Python code takes another way on the second input than on the first. "
+                    "Move the decision out of the model, or trace its parts."
+                )
+            traced = traced.relaxed(other)
         place = len(self.islands)
         for inner in survey.opaque:
             opaque = module.get_submodule(inner)

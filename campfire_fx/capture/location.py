@@ -15,11 +15,11 @@ from torch import fx
 
 _TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 _HERE = f"{Path(__file__).parent}{os.sep}"
-_INFIX = {
+INFIX = {
     operator.add: "+", operator.sub: "-", operator.mul: "*", operator.truediv: "/", operator.floordiv: "//",
     operator.mod: "%", operator.pow: "**", operator.matmul: "@", operator.eq: "==", operator.ne: "!=",
     operator.lt: "<", operator.le: "<=", operator.gt: ">", operator.ge: ">=", operator.and_: "&",
-    operator.or_: "|", operator.xor: "^",
+    operator.or_: "|", operator.xor: "^", operator.is_: "is", operator.is_not: "is not",
 }  # fmt: skip
 _DEPTH = 5
 _ITEMS = 4
@@ -81,7 +81,7 @@ def expression(value: Any, depth: int = _DEPTH) -> str:
 
 def _node(node: fx.Node, depth: int) -> str:
     if node.op in ("placeholder", "get_attr"):
-        return str(node.target)
+        return str(node.target).lstrip("*")
     if node.op == "call_module":
         return f"{node.target}(...)"
     if depth == 0:
@@ -92,8 +92,8 @@ def _node(node: fx.Node, depth: int) -> str:
     if node.target is operator.getitem:
         index = args[1][1:-1] if isinstance(node.args[1], tuple) else args[1]
         return f"{args[0]}[{index}]"
-    if node.op == "call_function" and node.target in _INFIX:
-        return f"({args[0]} {_INFIX[node.target]} {args[1]})"
+    if node.op == "call_function" and node.target in INFIX:
+        return f"({args[0]} {INFIX[node.target]} {args[1]})"
     args += [f"{key}={expression(item, depth - 1)}" for key, item in node.kwargs.items()]
     if node.op == "call_method":
         return f"{args[0]}.{node.target}({', '.join(args[1:])})"

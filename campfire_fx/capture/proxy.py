@@ -14,6 +14,7 @@ import torch
 from torch import fx
 from torch.fx.proxy import Attribute
 
+from campfire_fx.capture.branches import other_way_raises
 from campfire_fx.capture.location import current_line, expression
 from campfire_fx.effects import IN_PLACE
 from campfire_fx.errors import CaptureError
@@ -59,7 +60,8 @@ class ExampleProxy(fx.Proxy):
         return self.tracer.questions.answer(self.node, template, answer)
 
     def __bool__(self) -> bool:
-        return bool(self._ask("bool({})", bool))
+        asking = sys._getframe(1)
+        return self.tracer.questions.truth(self.node, lambda answer: other_way_raises(asking, answer))
 
     def __int__(self) -> int:
         return int(self._ask("int({})", int))

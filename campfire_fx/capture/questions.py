@@ -6,6 +6,7 @@ import operator
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,8 +14,10 @@ from torch import fx
 
 from campfire_fx.capture.attempts import failure
 from campfire_fx.capture.evaluate import Evaluator
+from campfire_fx.capture.formulas import Formula
 from campfire_fx.capture.location import current_line, expression, summary
 from campfire_fx.capture.records import Specialisation
+from campfire_fx.capture.sizes import Sizes, compares_sizes
 from campfire_fx.errors import CaptureError
 
 _Call = tuple[int, int]
@@ -24,16 +27,33 @@ class Asked(Exception):
     """A question came while running what must not ask."""
 
 
-class Questions:
-    """Answers of one trace. `facts` are the questions that the graph depends on, in the order asked."""
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One asking: of which node, and how."""
 
-    def __init__(self, evaluator: Evaluator) -> None:
-        self.facts: dict[Specialisation, None] = {}
+    node: fx.Node
+    form: str
+    """The function that asked: `bool`, `int`, `len`, `str`, ...; `assert` where the model itself refuses the other."""
+
+
+class Questions:
+    """Answers of one trace. `facts` are the questions that the graph depends on, in the order asked.
+
+    With each fact stand the questions that it is the answer of. `given`: what was taken from the arguments, each with
+    the condition that an input must meet, if it can be said. `equalities`: lines of code that found sizes equal; those
+    in `denied` are told that they are not.
+    """
+
+    def __init__(self, evaluator: Evaluator, denied: frozenset[str] = frozenset()) -> None:
+        self.equalities: dict[str, None] = {}
+        self._denied = denied
+        self.facts: dict[Specialisation, list[Question]] = {}
+        self.given: dict[Specialisation, Formula | None] = {}
         self._evaluator = evaluator
         self._thread = threading.get_ident()
         self._is_evaluating = False
         self._is_silent = False
-        self._asked: dict[_Call, list[Specialisation]] = {}
+        self._asked: dict[_Call, list[tuple[Specialisation, Question]]] = {}
         self._asking: _Call | None = None
 
     def is_tracing(self) -> bool:
@@ -58,7 +78,17 @@ class Questions:
                 f"({why}). Move the decision out of the model, or trace its parts."
             ) from error
 
-    def answer(self, node: fx.Node, template: str, answer: Callable[[Any], Any]) -> Any:
+    def truth(self, node: fx.Node, raises: Callable[[bool], bool]) -> bool:
+        """Answer whether the value of `node` is true; `raises`: whether the answer not given would lead to an error."""
+        return bool(self.answer(node, "bool({})", bool, raises))
+
+    def answer(
+        self,
+        node: fx.Node,
+        template: str,
+        answer: Callable[[Any], Any],
+        raises: Callable[[bool], bool] = lambda _: False,
+    ) -> Any:
         """Answer a question of Python's about the value of `node` from the example, and record it."""
         asked = template.format(expression(node))
         result = answer(self._value(node, asked, shape_will_do=template == "len({})"))
@@ -66,10 +96,14 @@ class Questions:
             raise Asked
         if _is_of_ranks(node):
             return result
+        if template == "bool({})" and self._is_equality(node, result):
+            return not result
         fact = Specialisation(current_line(), asked, tuple(result) if isinstance(result, torch.Size) else result)
-        if fact not in self.facts and self._asking is not None:
-            self._asked.setdefault(self._asking, []).append(fact)
-        self.facts[fact] = None
+        question = Question(node, "assert" if raises(result) else template.partition("(")[0])
+        if question not in self.facts.setdefault(fact, []):
+            self.facts[fact].append(question)
+            if self._asking is not None:
+                self._asked.setdefault(self._asking, []).append((fact, question))
         return result
 
     def failure(self, node: fx.Node) -> Exception | None:
@@ -77,8 +111,18 @@ class Questions:
         with self._evaluating():
             error = failure(self._evaluator, node)
         if error is not None:
-            self.facts[Specialisation(current_line(), f"{expression(node)} fails", True)] = None
+            self.facts[Specialisation(current_line(), f"{expression(node)} fails", True)] = []
         return error
+
+    def _is_equality(self, node: fx.Node, answer: bool) -> bool:
+        """Note where two sizes are found equal, and return whether that is to be denied."""
+        if not compares_sizes(node) or answer != (node.target is operator.eq):
+            return False
+        if not isinstance(Sizes(self._evaluator).of(node), Formula):  # equal for inputs of any size
+            return False
+        where = current_line()
+        self.equalities[where] = None
+        return where in self._denied
 
     def _value(self, node: fx.Node, asked: str, *, shape_will_do: bool) -> Any:
         """Return the example value, or the true value where it takes data and no input has part in it."""
@@ -109,8 +153,10 @@ class Questions:
 
     def take_back(self, call: _Call) -> None:
         """Drop the questions of a call that then became a node: it keeps the size symbolic."""
-        for fact in self._asked.pop(call, ()):
-            self.facts.pop(fact, None)
+        for fact, question in self._asked.pop(call, ()):
+            self.facts[fact].remove(question)
+            if not self.facts[fact]:
+                del self.facts[fact]
 
     @contextmanager
     def silence(self) -> Iterator[None]:

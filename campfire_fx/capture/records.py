@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ class Specialisation:
     """What was asked, as source text: `bool(x.shape[2] > 3)`."""
     value: object
     """The answer."""
+    guard: str = field(default="", compare=False)
+    """What the graph asserts of its inputs so that the answer is right, as source text; "" where nothing need be."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ _SHAPE_KEEPERS = (
     nn.Dropout, nn.Dropout2d, nn.Dropout3d, nn.Identity,
 )  # fmt: skip
 _SHAPE_KEEPING = frozenset({F.relu, torch.relu, F.silu, F.gelu, F.hardswish, torch.sigmoid, F.sigmoid, F.dropout})
-_BROADCASTING = frozenset(
+BROADCASTING = frozenset(
     {operator.add, operator.sub, operator.mul, operator.truediv, operator.iadd, torch.add, torch.mul}
 )
 # Class -> dimensions of space.
@@ -26,7 +26,13 @@ _CONVOLUTIONS: dict[type[nn.Module] | None, int] = {nn.Conv1d: 1, nn.Conv2d: 2, 
 _ADAPTIVE: dict[type[nn.Module] | None, int] = {
     nn.AdaptiveAvgPool1d: 1, nn.AdaptiveAvgPool2d: 2, nn.AdaptiveAvgPool3d: 3,
 }  # fmt: skip
-_JOINING = frozenset({torch.cat, torch.concat})
+JOINING = frozenset({torch.cat, torch.concat})
+KEEPING: frozenset[Any] = (
+    _SHAPE_KEEPING
+    | {F.batch_norm, F.layer_norm}
+    | set("contiguous clone detach relu relu_ sigmoid tanh float double flip roll softmax".split())
+)
+"""Functions and methods whose result has the shape of their first argument."""
 
 
 def keeps_shape(module: nn.Module, x: torch.Tensor) -> bool:
@@ -46,6 +52,11 @@ def shape_after(module: nn.Module, shape: torch.Size) -> torch.Size | None:
     if base in _CONVOLUTIONS:
         return _convolved(module, _CONVOLUTIONS[base], shape)
     return _pooled(module, _ADAPTIVE[base], shape) if base in _ADAPTIVE else None
+
+
+def convolution_of(module: nn.Module) -> int | None:
+    """Return the dimensions of space of a module that convolves as torch's own classes do; None: it does not."""
+    return _CONVOLUTIONS.get(_inherited(module, ("torch.nn.modules.conv",)))
 
 
 def _inherited(module: nn.Module, homes: tuple[str, ...]) -> type[nn.Module] | None:
@@ -80,14 +91,14 @@ def _pooled(pool: Any, count: int, shape: torch.Size) -> torch.Size | None:
 
 def known_result(node: fx.Node, args: Any, kwargs: Any) -> torch.Tensor | None:
     """Return the result of some common functions of tensors; None: run the function to know."""
-    if node.target in _JOINING and args and kwargs.keys() <= {"dim"}:
+    if node.target in JOINING and args and kwargs.keys() <= {"dim"}:
         return _joined(*args, **kwargs)
     if not args or not isinstance(args[0], torch.Tensor) or not args[0].is_floating_point():
         return None
     x = args[0]
     if node.target in _SHAPE_KEEPING or (node.target is F.batch_norm and _normalises(x, args[1:5])):
         return x
-    if node.target not in _BROADCASTING or len(args) != 2:
+    if node.target not in BROADCASTING or len(args) != 2:
         return None
     y = args[1]
     if isinstance(y, (int, float)) or (isinstance(y, torch.Tensor) and y.dtype == x.dtype and y.shape == x.shape):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import math
 import operator
+from collections.abc import Container
 
 import torch
 from torch import fx
@@ -22,10 +23,10 @@ _ASKING_FUNCTIONS = (
 _FRESH = frozenset(set(IN_PLACE.values()) | {torch.cat, torch.add, torch.mul, torch.sub})
 
 
-def tidy(graph: fx.Graph, survey: Survey) -> None:
+def tidy(graph: fx.Graph, survey: Survey, keep: Container[fx.Node] = ()) -> None:
     """Put `graph`, a trace of the model surveyed, in order. What it computes stays the same, to the bit."""
     rename_after_changes(graph, survey)
-    drop_unused_questions(graph)
+    drop_unused_questions(graph, keep)
     prefer_plain_operators(graph, survey)
 
 
@@ -67,10 +68,10 @@ def rename_after_changes(graph: fx.Graph, survey: Survey) -> None:
                 latest[changed[0]] = node
 
 
-def drop_unused_questions(graph: fx.Graph) -> None:
-    """Remove nodes that only served to ask: arithmetic on sizes and attributes that nothing reads."""
+def drop_unused_questions(graph: fx.Graph, keep: Container[fx.Node] = ()) -> None:
+    """Remove nodes that only served to ask, but for those to keep: arithmetic on sizes and attributes nobody reads."""
     for node in reversed(graph.nodes):
-        if node.users:
+        if node.users or node in keep:
             continue
         asks = node.op == "get_attr" or (node.op == "call_method" and node.target in _ASKING_METHODS)
         if asks or (node.op == "call_function" and node.target in _ASKING_FUNCTIONS):

@@ -16,6 +16,7 @@ from campfire_fx.capture.attempts import is_handled
 from campfire_fx.capture.contexts import Contexts
 from campfire_fx.capture.counters import Moving
 from campfire_fx.capture.evaluate import FACTORIES, RECORDED, Evaluator
+from campfire_fx.capture.guards import Guard, guards_of
 from campfire_fx.capture.location import current_line, line_of, summary
 from campfire_fx.capture.modules import ModuleAccess
 from campfire_fx.capture.patches import Patches
@@ -39,19 +40,21 @@ class FailedInside(CaptureError):
 class ExampleTracer(fx.Tracer):
     """Trace `root` once, in the mode that it is in. Use: `run(args, kwargs)`, then read `graph` and the rest.
 
-    `constants` are tensors that the graph reads and `root` does not own; `questions.facts` the questions answered.
+    `constants` are tensors that the graph reads and `root` does not own; `questions.facts` the questions answered,
+    `guards` what must hold for the answers to be right.
     """
 
-    def __init__(self, survey: Survey) -> None:
+    def __init__(self, survey: Survey, denied: frozenset[str] = frozenset()) -> None:
         super().__init__()
         self.survey = survey
         self.root = survey.root
         self.graph = fx.Graph()
         self.evaluator = Evaluator(survey.root)
         self.constants = self.evaluator.constants
-        self.questions = Questions(self.evaluator)
+        self.questions = Questions(self.evaluator, denied)
         self.contexts = Contexts(self)
         self.access = ModuleAccess(self)
+        self.guards: tuple[Guard, ...] = ()
         self._stack: dict[str, tuple[str, type[nn.Module]]] = {}
         self._owned = dict(survey.tensors)
         self._reads: dict[str, ExampleProxy] = {}
@@ -81,7 +84,8 @@ class ExampleTracer(fx.Tracer):
                 raise explained from error
             finally:
                 self.questions.close()
-        tidy.tidy(self.graph, self.survey)
+        self.guards = guards_of(self)
+        tidy.tidy(self.graph, self.survey, {leaf for guard in self.guards for leaf in guard.needs})
         return self.graph
 
     def fits(self) -> bool:

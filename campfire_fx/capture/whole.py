@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import fx, nn
 
 from campfire_fx.capture import graphs
-from campfire_fx.capture.draws import undrawn
 from campfire_fx.capture.dual import DualGraphModule
 from campfire_fx.capture.evaluate import map_tensors
 from campfire_fx.capture.execute import run
+from campfire_fx.capture.generality import generalised
+from campfire_fx.capture.guards import Guard, insert
+from campfire_fx.capture.once import trace_once
+from campfire_fx.capture.probes import needed_guards, without_answered
 from campfire_fx.capture.records import Island, Specialisation
 from campfire_fx.capture.survey import Survey
 from campfire_fx.capture.tracer import ExampleTracer
-from campfire_fx.capture.untouched import training_flags, untouched
-from campfire_fx.errors import CaptureError
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Traced:
     """None where training runs the same graph."""
     constants: dict[str, torch.Tensor]
     specialisations: tuple[Specialisation, ...]
+    guards: tuple[Guard, ...]
+    train_guards: tuple[Guard, ...]
 
     def same(self, other: Traced) -> bool:
         """Return whether both do the same in both modes."""
@@ -38,6 +41,13 @@ class Traced:
         if self.train_graph is None or other.train_graph is None:
             return self.train_graph is other.train_graph
         return graphs.same(self.train_graph, other.train_graph)
+
+    def relaxed(self, other: Traced) -> Traced:
+        """Return this without the guards that `other`, which does the same on other inputs, shows to be needless."""
+        guards = tuple(without_answered(self.guards, other.specialisations))
+        return replace(
+            self, guards=guards, train_guards=tuple(without_answered(self.train_guards, other.specialisations))
+        )
 
     def island(
         self,
@@ -49,7 +59,10 @@ class Traced:
         *,
         compiled: bool = True,
     ) -> Island:
-        """Return the graphs as one module over the modules and parameters of `root`."""
+        """Return the graphs, guards in them, as one module over the modules and parameters of `root`."""
+        insert(self.graph, self.guards)
+        if self.train_graph is not None:
+            insert(self.train_graph, self.train_guards)
         module = DualGraphModule(
             root,
             self.graph,
@@ -59,7 +72,9 @@ class Traced:
             compiled=compiled,
         )
         args, kwargs = detached((args, kwargs))
-        return Island(path, module, args, kwargs, self.specialisations, tuple(opaque))
+        texts = {guard.fact: guard.text for guard in (*self.guards, *self.train_guards)}
+        facts = tuple([replace(fact, guard=texts.get(fact, "")) for fact in self.specialisations])
+        return Island(path, module, args, kwargs, facts, tuple(opaque))
 
 
 def trace_graphs(survey: Survey, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
@@ -68,40 +83,29 @@ def trace_graphs(survey: Survey, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     The training graph is the one for the flags as they stand if the model is in training (frozen batch norms stay
     frozen), else the one with every flag set. Raises CaptureError with the line of the code that cannot be captured.
     """
-    tracer = _trace(survey, args, kwargs, training=False)
+    tracer = trace_once(survey, args, kwargs, training=False)
     if not tracer.fits():
         run(survey.root, args, kwargs)
+    tracer, denied = generalised(survey, tracer, args, kwargs)
+    guards = needed_guards(survey, tracer, args, kwargs, training=False, denied=denied)
     train_graph = None
     constants = dict(tracer.constants)
-    facts = dict(tracer.questions.facts)
+    facts = dict.fromkeys((*tracer.questions.given, *tracer.questions.facts))
+    train_guards: tuple[Guard, ...] = ()
     if tracer.access.asks_mode:
-        train = _trace(survey, args, kwargs, training=None if survey.root.training else True)
-        if not graphs.same(tracer.graph, train.graph):
+        training = None if survey.root.training else True
+        train = trace_once(survey, args, kwargs, training=training, denied=denied)
+        if not graphs.same(tracer.graph, train.graph) or _asks_more(train, tracer):
             train_graph = train.graph
-            facts.update(train.questions.facts)
+            train_guards = needed_guards(survey, train, args, kwargs, training=training, denied=denied)
+            facts.update(dict.fromkeys(train.questions.facts))
             _merge_constants(constants, train_graph, train.constants)
-    return Traced(tracer.graph, train_graph, constants, tuple(facts))
+    return Traced(tracer.graph, train_graph, constants, tuple(facts), guards, train_guards)
 
 
-def _trace(survey: Survey, args: tuple[Any, ...], kwargs: dict[str, Any], *, training: bool | None) -> ExampleTracer:
-    def attempt() -> ExampleTracer:
-        with untouched(survey.python), training_flags(survey.root, training):
-            tracer = ExampleTracer(survey)
-            tracer.run(args, kwargs)
-        return tracer
-
-    tracer, drew_at = undrawn(attempt, [scope for scope, _ in survey.reach.namespaces.values()])
-    if drew_at is not None:
-        owner = type(survey.root).__name__
-        raise CaptureError(
-            f"Random numbers at {drew_at}: {owner}.forward draws them outside of torch operations, and a graph would "
-            "repeat the first draw for ever. Draw them with torch.rand and the like, or trace its parts."
-        )
-    if tracer.access.counters:  # once more, to see whether they are more than counted
-        with untouched(survey.python), training_flags(survey.root, training):
-            tracer.access.counters.put_in_place(survey.paths)
-            ExampleTracer(survey).run(args, kwargs)
-    return tracer
+def _asks_more(train: ExampleTracer, tracer: ExampleTracer) -> bool:
+    """Return whether training depends on an answer that evaluation does not ask for."""
+    return not {guard.text for guard in train.guards} <= {guard.text for guard in tracer.guards}
 
 
 def _merge_constants(into: dict[str, torch.Tensor], graph: fx.Graph, constants: dict[str, torch.Tensor]) -> None:

@@ -109,13 +109,13 @@ def test_one_more_trace_for_each_part(monkeypatch: pytest.MonkeyPatch) -> None:
             return self.gates(self.stem(x))
 
     traces: list[str] = []
-    real = whole_module._trace
+    real = whole_module.trace_once
 
     def counted(survey: Any, *args: Any, **options: Any) -> Any:
         traces.append(type(survey.root).__name__)
         return real(survey, *args, **options)
 
-    monkeypatch.setattr(whole_module, "_trace", counted)
+    monkeypatch.setattr(whole_module, "trace_once", counted)
     trace(Deep().eval(), X)
     assert traces.count("Deep") == 6 and traces.count("Gate") == 0
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from campfire_fx import ShrinkError
+from campfire_fx.capture import trace
 from campfire_fx.passes import shrink_channels
 from campfire_fx.passes.verify import relative_difference, verify
 from campfire_fx.slim import shrink
@@ -29,7 +31,6 @@ def test_two_sizes_and_batches_in_the_models_precision() -> None:
     assert proof.difference == 0
     assert [run.shape for run in proof.runs] == [(2, 3, 40, 40), (3, 3, 48, 48)]
     assert {run.dtype for run in proof.runs} == {"float32"}
-    assert len(verify(model, model, (X,), {}, resize=False).runs) == 1
 
 
 def test_a_small_difference_is_seen() -> None:
@@ -68,7 +69,7 @@ def test_rounding_is_told_from_a_fault_in_float64() -> None:
             big = 3e6 * self.scale
             return (x + big) - big if self.order else x + (big - big)
 
-    proof = verify(Cancelling(0), Cancelling(1), (X,), {}, resize=False)
+    proof = verify(Cancelling(0), Cancelling(1), (X,), {})
     assert proof.runs[0].dtype == "float64" and proof.difference < 1e-5
 
 
@@ -98,3 +99,43 @@ def test_the_second_image_is_of_another_size(size: int, other: int) -> None:
 def test_a_model_of_one_size_is_proven_at_another_batch() -> None:
     model = nn.Sequential(conv(3, 2), nn.Flatten(), nn.Linear(2 * 40 * 40, 3))
     assert [run.shape for run in verify(model, model, (X,), {}).runs] == [(2, 3, 40, 40), (3, 3, 40, 40)]
+
+
+class Windows(nn.Module):
+    """Right at sizes that leave one row for each sample; others make samples of parts of samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 3), nn.Linear(8 * 4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(F.max_pool2d(self.a(x).relu(), 4).view(-1, 8 * 4))
+
+
+def test_a_size_at_which_batches_part_is_no_proof() -> None:
+    model = Windows()
+    with torch.no_grad():
+        model.a.weight[:4], model.a.bias[:4] = 0, 0
+    slim = shrink(model, torch.randn(1, 3, 10, 10))
+    assert slim.a.out_channels == 4
+    assert [run.shape for run in slim.verification.runs] == [(1, 3, 10, 10), (2, 3, 10, 10)]
+
+
+def test_a_size_that_a_guard_refuses_is_no_proof_and_one_that_breaks_is_a_fault() -> None:
+    class Deep(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * 2 if x.shape[2] == 40 else x
+
+    model = Deep()
+    assert [run.shape for run in verify(model, trace(model, X).module, (X,), {}).runs] == [X.shape, (3, 3, 40, 40)]
+
+    class Fixed(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.view(-1, 3, 40, 40) * 2
+
+    class Free(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * 2
+
+    with pytest.raises(ShrinkError, match=r"fail at input shape \(3, 3, 48, 48\), where it runs now: RuntimeError"):
+        verify(Free(), Fixed(), (X,), {})
