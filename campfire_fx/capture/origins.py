@@ -206,7 +206,10 @@ _ORIGINS: dict[Any, _Origin] = {
 }
 
 # Operations that give a tuple of tensors: where the dimension stands, by position and name.
-_SPLITTING = frozenset({"chunk", torch.chunk, "split", torch.split, "unbind", torch.unbind})
+_SPLITTING: frozenset[Any] = frozenset(
+    {torch.chunk, torch.split, torch.split_with_sizes, torch.tensor_split, torch.unbind}
+    | set("chunk split split_with_sizes tensor_split unbind".split())
+)
 
 
 def _split(sizes: Sizes, node: fx.Node) -> tuple[fx.Node, int] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 WIDTH = 100
 
 _OPEN = {"(": ")", "[": "]", "{": "}"}
@@ -16,7 +18,7 @@ def wrapped(line: str, indent: int = 0) -> list[str]:
     margin = " " * indent
     pair = _last_pair(line) if len(margin) + len(line) > WIDTH else None
     if pair is None:
-        return [margin + line]
+        return [margin + piece for piece in _shortened(line, WIDTH - len(margin))]
     start, end = pair
     lines = [margin + line[: start + 1]]
     inner = line[start + 1 : end]
@@ -27,6 +29,19 @@ def wrapped(line: str, indent: int = 0) -> list[str]:
         comma = "," if position < len(items) or inner.endswith(",") or _takes_comma(line, start) else ""
         lines += wrapped(item + comma, indent + 4)
     return [*lines, margin + line[end:]]
+
+
+def _shortened(line: str, width: int) -> list[str]:
+    """Return a string that stands alone as shorter ones side by side, which Python joins; else the line as it is."""
+    text, comma = line.removesuffix(","), line[len(line.removesuffix(",")) :]
+    if len(line) <= width or text[:1] not in "\"'" or text[:1] != text[-1:] or "\\" in text or text[0] in text[1:-1]:
+        return [line]
+    quote, lines = text[0], [""]
+    for word in re.findall(r"\S*\s*", text[1:-1]):
+        if len(lines[-1]) + len(word) + 3 > width:
+            lines.append("")
+        lines[-1] += word
+    return [f"{quote}{part}{quote}" for part in lines[:-1]] + [f"{quote}{lines[-1]}{quote}{comma}"]
 
 
 def _takes_comma(line: str, start: int) -> bool:

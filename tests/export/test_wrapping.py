@@ -50,3 +50,13 @@ def test_lines_are_short_enough_unless_one_value_is_longer(term: str) -> None:
 )
 def test_items_go_on_one_line_where_they_fit_else_on_one_each(line: str, expected: list[str]) -> None:
     assert wrapped(line) == expected
+
+
+def test_a_long_string_becomes_shorter_ones_side_by_side() -> None:
+    text = "word " * 40 + "end"
+    lines = wrapped(f'torch._assert(y, "{text}")', 8)
+    assert max(map(len, lines)) <= 100
+    assert (
+        eval("f(" + "\n".join(lines).strip().removeprefix("torch._assert("), {"f": lambda y, said: said, "y": 1})
+        == text
+    )
