@@ -90,7 +90,7 @@ class ExampleTracer(fx.Tracer):
 
     def fits(self) -> bool:
         """Return whether the traced graph surely runs on inputs of the example's shapes."""
-        output = next(reversed(self.graph.nodes))
+        output = next(iter(reversed(self.graph.nodes)))
         try:
             self.evaluator.value(output)
         except Exception:  # noqa: BLE001  (whatever an operation may raise)
@@ -256,7 +256,7 @@ class ExampleTracer(fx.Tracer):
     @contextmanager
     def _on_trial(self) -> Iterator[list[Any]]:
         """Run a block that may ask nothing; where it fails, take back all that it put into the graph."""
-        last = next(reversed(self.graph.nodes))
+        last = next(iter(reversed(self.graph.nodes)))
         result: list[Any] = []
         try:
             with self.questions.silence():

@@ -97,7 +97,7 @@ def test_copies_are_whole_and_apart(name: str) -> None:
     assert not {p.data_ptr() for p in copied.parameters()} & {p.data_ptr() for p in module.parameters()}
     # Editing the copy leaves the original alone.
     for graph in (copied.graph, copied.train_graph):
-        output = next(reversed(graph.nodes))
+        output = next(iter(reversed(graph.nodes)))
         with graph.inserting_before(output):
             doubled = graph.call_function(operator.mul, (output.all_input_nodes[0], 2))
         output.args = (doubled,)
