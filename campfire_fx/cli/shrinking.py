@@ -17,7 +17,7 @@ from campfire_fx.export import ExportRecord, export
 from campfire_fx.model import SparseModel
 from campfire_fx.report.progress import progress
 from campfire_fx.slim import SlimModel, shrink
-from campfire_fx.train.checkpoint import SUFFIX, load_state, read, read_tensors, restore
+from campfire_fx.train.checkpoint import checkpoint_of, is_checkpoint, load_state, read_tensors, restore
 from campfire_fx.train.models import build_model
 
 
@@ -31,7 +31,7 @@ class Compensate(str, Enum):
 
 def shrink_command(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="A .ckpt of `train`, or any file with a state_dict.")
+        Path, typer.Argument(metavar="CHECKPOINT", help="A .ckpt of `train`, or any file that holds a state_dict.")
     ],
     model: Annotated[
         str | None, typer.Option(help="The model of a state_dict: a torchvision name, or package.module:factory.")
@@ -89,12 +89,12 @@ def _network(
     checkpoint: Path, model: str | None, options: dict[str, Any]
 ) -> tuple[nn.Module, tuple[torch.Tensor, ...] | None]:
     """Build the model of a checkpoint, and an example input where the checkpoint knows its shape."""
-    if checkpoint.suffix == SUFFIX or model is None:
-        saved = read(checkpoint)
+    content = read_tensors(checkpoint)
+    if is_checkpoint(content) or model is None:
+        saved = checkpoint_of(content, checkpoint)
         return restore(saved, model), (torch.randn(saved.shape),)
-    state = read_tensors(checkpoint)
     network = build_model(model, **options)
-    load_state(network, state, model)
+    load_state(network, content, model)
     return network.eval(), None
 
 

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from campfire_fx.api import sparsify
-from campfire_fx.disk.archive import Unreadable, load_archive, reason, save_archive
+from campfire_fx.disk.archive import Unreadable, reason, save_archive
+from campfire_fx.disk.foreign import Inert, held_state, load_foreign
 from campfire_fx.errors import CampfireError, TrainError
 from campfire_fx.export.safetensors import read_safetensors
+from campfire_fx.train.foreign import find_state
 from campfire_fx.train.models import build_model
 
 SUFFIX = ".ckpt"
@@ -67,8 +69,17 @@ def read(path: Path) -> Checkpoint:
     Raises:
         TrainError: there is no such file, or it is no checkpoint of the training command.
     """
-    content = read_tensors(path)
-    if "campfire_fx" not in content:
+    return checkpoint_of(read_tensors(path), path)
+
+
+def is_checkpoint(content: Mapping[str, Any]) -> bool:
+    """Say whether a file's content is what `save` wrote, and not something else by the same suffix."""
+    return "campfire_fx" in content
+
+
+def checkpoint_of(content: Mapping[str, Any], path: Path) -> Checkpoint:
+    """Return the checkpoint that a file's content is: see `read`."""
+    if not is_checkpoint(content):
         raise TrainError(
             f"Checkpoint at {path}: it holds a bare state_dict, not a model that `train` saved. Say whose with --model."
         )
@@ -83,7 +94,7 @@ def read(path: Path) -> Checkpoint:
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
-    """Read a file of tensors and plain values, .safetensors or `torch.save`'s.
+    """Read a file of tensors and plain values, .safetensors or `torch.save`'s; what else is in it is not run.
 
     Raises:
         TrainError: there is no such file, or it holds something else.
@@ -91,9 +102,11 @@ def read_tensors(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise TrainError(f"Checkpoint at {path}: there is no such file. Check the path.")
     try:
-        content = read_safetensors(path) if path.suffix == ".safetensors" else load_archive(path)
+        content = read_safetensors(path) if path.suffix == ".safetensors" else load_foreign(path)
     except Unreadable as error:
         raise TrainError(f"Checkpoint at {path}: {error}. Save the state_dict again.") from error
+    if isinstance(content, Inert):
+        content = dict(held_state(content)) or content
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise TrainError(f"Checkpoint at {path}: it holds a {type(content).__name__}. Save the model's state_dict.")
     return content
@@ -123,34 +136,25 @@ def restore(checkpoint: Checkpoint, model: str | None = None) -> nn.Module:
         raise TrainError(
             f"Checkpoint of {name}: its options do not build the model ({reason(error)}). Train it again."
         ) from error
-    load_state(network, checkpoint.state, name)
+    _load(network, checkpoint.state, name)
     return network.eval()
 
 
-def load_state(network: nn.Module, state: dict[str, Any], name: str) -> None:
-    """Load a state_dict, bare or inside a training script's dict; masks of torch.nn.utils.prune are applied.
+def load_state(network: nn.Module, content: Mapping[str, Any], name: str) -> None:
+    """Load what a file holds, of any training script: see `find_state`.
 
     Raises:
         TrainError: it is not of this model.
     """
-    for key in ("state_dict", "model_state_dict", "model", "state"):
-        if isinstance(state.get(key), dict):
-            state = state[key]
-    state = {key.removeprefix("module."): value for key, value in state.items()}
+    _load(network, find_state(content, network, name), name)
+
+
+def _load(network: nn.Module, state: dict[str, Any], name: str) -> None:
     try:
-        network.load_state_dict(_without_prune_masks(state))
+        network.load_state_dict(state)
     except CampfireError:
         raise
     except Exception as error:  # beside torch's own: what values that are no tensors lead to
         told = str(error).strip().splitlines()[1:2] if isinstance(error, RuntimeError) else []
         why = told[0].strip().rstrip(".") if told else reason(error)
         raise TrainError(f"State of {name}: it does not fit the model ({why}). Give the model it is of.") from error
-
-
-def _without_prune_masks(state: dict[str, Any]) -> dict[str, Any]:
-    """Turn every pair X_orig, X_mask, as torch.nn.utils.prune leaves it, into X with zeros in it."""
-    pruned = [key.removesuffix("_orig") for key in state if key.endswith("_orig")]
-    pruned = [key for key in pruned if f"{key}_mask" in state]
-    gone = {f"{key}{suffix}" for key in pruned for suffix in ("_orig", "_mask")}
-    plain = {key: value for key, value in state.items() if key not in gone}
-    return plain | {key: state[f"{key}_orig"] * state[f"{key}_mask"] for key in pruned}

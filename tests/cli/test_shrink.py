@@ -93,3 +93,12 @@ def test_norms_are_compensated_as_wished(run, tmp_path: Path, monkeypatch: pytes
     arguments = ("shrink", "normed.pt", "--model", "normed_net:small", "--example", "1x3x8x8", "--json", "--compensate")
     left = {w: json.loads(run(*arguments, w).stdout)["layers"][0]["outputs"][1] for w in ("never", "auto", "always")}
     assert left == {"never": 8, "auto": 8, "always": 6}
+
+
+def test_a_ckpt_of_another_trainer_needs_its_model(run, pruned: nn.Module) -> None:
+    state = {f"model.{name}": value for name, value in torch.load("weights.pt")["state_dict"].items()}
+    torch.save({"state_dict": state, "pytorch-lightning_version": "2.0"}, "last.ckpt")
+    result = run("shrink", "last.ckpt", *ARGUMENTS, "--json")
+    assert result.exit_code == 0 and json.loads(result.stdout)["parameters"]["after"] < 78042
+    refused = run("shrink", "last.ckpt")
+    assert refused.exit_code == 2 and "it holds a bare state_dict" in refused.stderr and "--model" in refused.stderr
