@@ -15,6 +15,7 @@ from campfire_fx.train.presets import Preset
 _NETWORKS = (
     Column("network", right=False),
     Column("accuracy"),
+    Column("top-5"),
     Column("params"),
     Column("non-zero", 1),
     Column("MACs"),
@@ -37,6 +38,7 @@ def outcome_table(outcome: Outcome) -> RenderableType:
         (
             row.name,
             percent(row.accuracy, 2),
+            "" if row.top5 is None else percent(row.top5, 2),
             f"{row.parameters:,}",
             f"{row.nonzero:,}",
             count(row.macs),
@@ -45,7 +47,10 @@ def outcome_table(outcome: Outcome) -> RenderableType:
         )
         for row in outcome.rows
     ]
-    return Group(FittedTable("One recipe, one seed", _NETWORKS, rows), Text("\n".join(_notes(outcome))))
+    columns = _NETWORKS
+    if all(row.top5 is None for row in outcome.rows):
+        columns, rows = (*columns[:2], *columns[3:]), [(*row[:2], *row[3:]) for row in rows]
+    return Group(FittedTable("One recipe, one seed", columns, rows), Text("\n".join(_notes(outcome))))
 
 
 def _notes(outcome: Outcome) -> Iterator[str]:

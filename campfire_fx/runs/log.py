@@ -26,6 +26,7 @@ class LoggedEpoch:
         kernels: share of those weights in dead kernels.
         window: share of zeros inside the other kernels.
         primal, dual: ADMM's residuals ||W - Z||^2 and ||Z' - Z||^2, at the update with which the epoch ends.
+        valid5: share of the validation images whose class was among the first five answers.
     """
 
     epoch: int
@@ -38,6 +39,7 @@ class LoggedEpoch:
     window: float | None = None
     primal: float | None = None
     dual: float | None = None
+    valid5: float | None = None
 
 
 _NUMBERS = tuple(item.name for item in fields(LoggedEpoch))[1:]

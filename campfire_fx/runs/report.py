@@ -84,8 +84,10 @@ def _summary(run: Run, page: Page, drawn: dict[str, bytes]) -> None:
         page.text("The run has not come to its end: there is no final table.")
         return
     page.section("Networks")
+    five = ("top-5",) if any(row.get("top5") is not None for row in rows) else ()
     page.table(
-        ("network", "accuracy", "parameters", "non-zero", "MACs", "latency", "file"), [_row(row) for row in rows]
+        ("network", "accuracy", *five, "parameters", "non-zero", "MACs", "latency", "file"),
+        [_row(row, top5=bool(five)) for row in rows],
     )
     page.text(
         f"Accuracy on {rows[0]['images']:,} test images; one is {percent(1 / rows[0]['images'], 2)}. MACs: one image."
@@ -98,10 +100,11 @@ def _summary(run: Run, page: Page, drawn: dict[str, bytes]) -> None:
     _show(page, drawn, "accuracy-against-size", figure, "Accuracy of each network against its number of parameters.")
 
 
-def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
+def _row(row: Mapping[str, Any], *, top5: bool) -> tuple[str, ...]:
     return (
         row["name"],
         percent(row["accuracy"], 2),
+        *((percent(row["top5"], 2),) if top5 else ()),
         f"{row['parameters']:,}",
         f"{row['nonzero']:,}",
         count(row["macs"]),

@@ -36,6 +36,7 @@ from campfire_fx.train.outcome import LATENCY_BATCH, Outcome, Reloaded, Row, row
 from campfire_fx.train.pictures import Chosen
 from campfire_fx.train.recipe import Recipe
 from campfire_fx.train.streamed import Streamed
+from campfire_fx.train.tally import Tally
 
 Show = Callable[[Any], None]
 _COMPARED = 2048  # images on which files are compared, where each has to be read for it
@@ -153,6 +154,7 @@ def _silent(_content: Any) -> None:
 def _told(name: str, epochs: tuple[Epoch, ...]) -> str:
     last, seconds = epochs[-1], sum(epoch.seconds for epoch in epochs)
     right = f"{percent(last.valid)} of the validation images right"
+    right += "" if last.valid5 is None else f", {percent(last.valid5)} among the first five answers"
     return f"Trained {name} in {seconds:.0f} s: loss {last.loss:.4f}, {right}."
 
 
@@ -231,16 +233,13 @@ def _compare(networks: dict[str, nn.Module], settings: Settings, data: ImageData
     return host.ranks.from_first(measured)
 
 
-def _rows(
-    networks: dict[str, nn.Module], tested: dict[str, tuple[int, int]], data: ImageData, folder: Path
-) -> tuple[Row, ...]:
+def _rows(networks: dict[str, nn.Module], tested: dict[str, Tally], data: ImageData, folder: Path) -> tuple[Row, ...]:
     times = latencies(networks, (torch.randn(LATENCY_BATCH, *data.shape),))
     rows = []
     for name, network in networks.items():
         example = torch.randn(1, *data.shape)
         size = export(network, folder / f"{name.replace(' ', '-')}.safetensors", example).bytes
-        right, images = tested[name]
-        rows.append(row_of(network, example, times[name], name=name, right=right, images=images, size=size))
+        rows.append(row_of(network, example, times[name], name=name, tested=tested[name], size=size))
     return tuple(rows)
 
 

@@ -35,6 +35,8 @@ class Epoch:
         window: share of the zeros inside the others.
         primal, dual: ADMM's residuals ||W - Z||^2 and ||Z' - Z||^2 at the update that the epoch ended in, summed over
             the layers; None where there was none.
+        valid5: share of the validation images whose class was among the first five answers (top-5); None where there
+            are few classes.
     """
 
     epoch: int
@@ -48,6 +50,7 @@ class Epoch:
     window: float | None = None
     primal: float | None = None
     dual: float | None = None
+    valid5: float | None = None
 
 
 class Journal:
@@ -93,6 +96,8 @@ class Journal:
         if self._writer is not None:
             last = history[-1]
             self._writer.add_scalar("valid/accuracy", last.valid, step)
+            if last.valid5 is not None:
+                self._writer.add_scalar("valid/top5", last.valid5, step)
             if last.target is not None:
                 self._writer.add_scalar("sparsity/target", last.target, step)
                 self._writer.add_scalar("sparsity/true", last.sparsity, step)

@@ -26,6 +26,7 @@ from campfire_fx.train.journal import Epoch
 from campfire_fx.train.recipe import Recipe
 from campfire_fx.train.stopping import Stopped
 from campfire_fx.train.streamed import Streamed
+from campfire_fx.train.tally import FIRST, Tally, counts_five, right_among
 
 
 def fit(
@@ -120,15 +121,16 @@ class _Training:
         try:
             self.host.stop.check()
             self.ranks.same_state(self.network)
-            valid = accuracy(self.network, self.data.valid, self.data, share=self.host.share)
+            valid = tally(self.network, self.data.valid, self.data, share=self.host.share)
         except Stopped as stopped:
             raise self._stopped(self._save() if self.ranks.count == 1 else saved) from stopped
         self._end_epoch(valid)
 
-    def _end_epoch(self, valid: float) -> None:
+    def _end_epoch(self, valid: Tally) -> None:
         at = self.place
         rate = self.recipe.rate_at(self.steps - 1, len(self.batches))
-        done = Epoch(at.epoch, at.total / len(self.batches), valid, self._seconds(), rate)
+        loss = at.total / len(self.batches)
+        done = Epoch(at.epoch, loss, valid.accuracy, self._seconds(), rate, valid5=valid.top5)
         if isinstance(self.network, SparseModel):
             record = self.network.sparsity()
             kernels, window = record.shares
@@ -219,22 +221,22 @@ def _bar(title: str, total: int, *, shown: bool) -> AbstractContextManager[Calla
 
 def accuracy(network: nn.Module, split: Split | Streamed, data: ImageData, *, share: Share = WHOLE) -> float:
     """Return the share of a split's images, in [0, 1], whose class the network finds; its mode is left as it was."""
-    right, count = tally(network, split, data, share=share)
-    return right / count
+    return tally(network, split, data, share=share).accuracy
 
 
-def tally(network: nn.Module, split: Split | Streamed, data: ImageData, *, share: Share = WHOLE) -> tuple[int, int]:
-    """Return how many of a split's images a network classifies rightly, and of how many that can be read."""
-    training = network.training
-    right = count = 0
+def tally(network: nn.Module, split: Split | Streamed, data: ImageData, *, share: Share = WHOLE) -> Tally:
+    """Count the images of a split that a network classifies rightly; its mode is left as it was."""
+    training, five = network.training, counts_five(len(data.classes))
+    right = among = count = 0
     try:
         for found, targets in answers(network.eval(), split, data, share=share):
-            right += int((found.argmax(1) == targets).sum())
+            right += right_among(found, targets, 1)
+            among += right_among(found, targets, FIRST) if five else 0
             count += len(targets)
     finally:
         network.train(training)
-    rights, counts = zip(*share.ranks.gathered(right, count), strict=True)
-    return int(sum(rights)), int(sum(counts))
+    every = [int(sum(parts)) for parts in zip(*share.ranks.gathered(right, count, among), strict=True)]
+    return Tally(every[0], every[1], every[2] if five else None)
 
 
 @torch.no_grad()

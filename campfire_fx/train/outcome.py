@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from campfire_fx.measure import Latency, macs, parameters
+from campfire_fx.train.tally import Tally
 
 LATENCY_BATCH = 64
 
@@ -21,6 +22,7 @@ class Row:
     Attributes:
         name: "dense", "sparse", "slim" or "slim from scratch".
         right, images: test images classified rightly, of how many.
+        among_five: test images whose class is among the first five answers; None where there are few classes.
         parameters: weights and biases; nonzero: those that are not 0.
         macs: multiply-accumulates for one image.
         latency_ms: median time of a batch of LATENCY_BATCH images.
@@ -35,11 +37,17 @@ class Row:
     macs: int
     latency_ms: float
     bytes: int
+    among_five: int | None = None
 
     @property
     def accuracy(self) -> float:
         """Share of the test images classified rightly, in [0, 1]."""
         return self.right / self.images
+
+    @property
+    def top5(self) -> float | None:
+        """Share of the test images whose class is among the first five answers, in [0, 1], or None."""
+        return None if self.among_five is None else self.among_five / self.images
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +88,17 @@ class Outcome:
 
     def to_json(self) -> str:
         """Return the outcome as JSON text."""
-        rows = [asdict(row) | {"accuracy": row.accuracy} for row in self.rows]
+        rows = [asdict(row) | {"accuracy": row.accuracy, "top5": row.top5} for row in self.rows]
         return json.dumps(asdict(self) | {"rows": rows}, indent=2)
 
 
-def row_of(
-    network: nn.Module, example: Tensor, latency: Latency, *, name: str, right: int, images: int, size: int
-) -> Row:
+def row_of(network: nn.Module, example: Tensor, latency: Latency, *, name: str, tested: Tally, size: int) -> Row:
     """Measure one network on `example`, one image (1, C, H, W); what took images or files to find is given."""
     return Row(
         name=name,
-        right=right,
-        images=images,
+        right=tested.right,
+        images=tested.images,
+        among_five=tested.among_five,
         parameters=parameters(network),
         nonzero=sum(int(tensor.count_nonzero()) for tensor in network.parameters()),
         macs=macs(network, (example,)).total,

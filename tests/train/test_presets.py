@@ -33,7 +33,11 @@ def test_every_value_has_an_origin_and_a_source(name: str) -> None:
 
 
 def test_the_numbers_are_the_papers() -> None:
-    v1, v15, tiny = (recipe_for("x", named=preset(name).plain()) for name in PRESETS)
+    v1, v15, *large, tiny = (recipe_for("x", named=preset(name).plain()) for name in PRESETS)
+    assert {(one.batch, one.rate, one.epochs, one.drops) for one in large} == {(256, 0.1, 100, (30, 60, 90))}
+    assert [one.era for one in large] == [(30, 50), (40, 60), (40, 60)]
+    assert [preset(name).plain()["regime"] for name in PRESETS if "-256-" in name] == ["ck", "window", "combined"]
+    assert (tiny.image_size, tiny.resize, tiny.augment) == (224, 256, "crop")  # B.1: as on full ImageNet
     assert (v1.epochs, v1.batch, v1.optimizer, v1.momentum, v1.era) == (90, 128, "sgd", 0.9, (40, 60))
     assert (v15.epochs, v15.batch, v15.rate, v15.drops) == (100, 64, 0.05, (30, 60, 90))
     assert (tiny.epochs, tiny.batch, tiny.optimizer, tiny.decay, tiny.era) == (40, 64, "adam", 1e-4, (0, 10))

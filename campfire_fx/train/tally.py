@@ -1,0 +1,48 @@
+"""Tallies: how many images a network classifies rightly by its first answer and, of many classes, its first five."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+FIRST = 5
+_MANY = 100  # classes, as CIFAR-100, Tiny-ImageNet and ImageNet have them: with few, the first five say nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Images that a network was asked about.
+
+    Attributes:
+        right: whose class was its first answer.
+        images: how many they were; those that cannot be read do not count.
+        among_five: whose class was among its first five answers; None where there are few classes.
+    """
+
+    right: int
+    images: int
+    among_five: int | None = None
+
+    @property
+    def accuracy(self) -> float:
+        """Top-1 accuracy, in [0, 1]."""
+        return self.right / self.images
+
+    @property
+    def top5(self) -> float | None:
+        """Top-5 accuracy, in [0, 1]."""
+        return None if self.among_five is None else self.among_five / self.images
+
+
+def counts_five(classes: int) -> bool:
+    """Say whether top-5 accuracy is told for data of so many classes."""
+    return classes >= _MANY
+
+
+def right_among(outputs: Tensor, targets: Tensor, first: int) -> int:
+    """Count the images (N,) whose class is among the `first` largest outputs (N, classes)."""
+    if first == 1:
+        return int((outputs.argmax(1) == targets).sum())
+    found = outputs.topk(min(first, outputs.shape[1]), dim=1).indices
+    return int((found == targets.unsqueeze(1)).any(1).sum())
