@@ -48,6 +48,7 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
     period: int | None = None,
     rho: float | None = None,
     dead_norm: str = "zero",
+    masks_move: str = "before",
 ) -> SparseModel:
     """Return a copy of a model that trains sparse; the model given is not touched.
 
@@ -85,6 +86,8 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
             behind a filter that dies, so that training sees the channel as the zero it will be; "keep" leaves
             them, and shrinking folds the constant that remains. Norms behind layers whose weights can come
             back (SWAT, drop and grow) are always kept.
+        masks_move: "before" the first update of an epoch, when the epoch begins; or "after" it, as the paper's
+            Algorithm 2 has it. Where the era ends with the training, call `finalize` then.
 
     Returns:
         A SparseModel; an fx.GraphModule where the whole model could be captured.
@@ -108,6 +111,8 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
     _check_switches(prune_1x1=prune_1x1, prune_stem=False if prune_stem is None else prune_stem, prune_fc=prune_fc)
     if dead_norm not in ("zero", "keep"):
         raise RegimeError(f"dead_norm: '{dead_norm}' is not known. Use 'zero' or 'keep'.")
+    if masks_move not in ("before", "after"):
+        raise RegimeError(f"masks_move: '{masks_move}' is not known. Use 'before' or 'after'.")
     _require_dense(model)
     copied = private_copy(model)
     captured = trace(copied, example_inputs)
@@ -122,7 +127,7 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
         make_relus(captured)
     zero = dead_norm == "zero"
     training = Training(
-        course=Course(settings.regime.name, {a.name: a for a in assignments}, final),
+        course=Course(settings.regime.name, {a.name: a for a in assignments}, final, late=masks_move == "after"),
         norms=tuple(n for n in insertion.norms if not returning.intersection(n.convolutions)) if zero else (),
         unmasked=insertion.unmasked,
         example=(captured.args, captured.kwargs),

@@ -72,7 +72,8 @@ class SparseModel(Dress):
             hooks.append(before_step(optimizer, weakref.ref(self)))
         handle = Handle(*hooks)
         training.attachments.append(Attachment(weakref.ref(optimizer), handle, counts))
-        self._advance()
+        if not training.course.waiting:
+            self._advance()
         self._remask()
         return handle
 
@@ -81,6 +82,8 @@ class SparseModel(Dress):
         if not self._optimizers:
             self._update()
         self._remask()
+        if self._training.course.waiting:
+            self._advance()
 
     def before_step(self) -> None:
         """Do by hand what is due before an optimizer step, where `attach` does not do it.
@@ -100,7 +103,7 @@ class SparseModel(Dress):
             raise RegimeError(f"epoch: {epoch!r} is not an epoch. Give a whole number, counted from 0.")
         course = self._training.course
         course.epoch, course.step = epoch, 0
-        self._advance()
+        self._begin()
 
     def finalize(self) -> SparseModel:
         """Jump to the end of the era: every layer gets its final sparsity now, and masks move no more.
@@ -362,15 +365,24 @@ class SparseModel(Dress):
 
     def _after_step(self, counts: bool, optimizer: Optimizer) -> None:
         attached = self._training.attachments
-        leading = next((a for a in attached if a.counts), attached[0]).optimizer()
-        if leading is optimizer:
+        leads = next((a for a in attached if a.counts), attached[0]).optimizer() is optimizer
+        if leads:
             self._update()
         self._remask()
+        if leads and self._training.course.waiting:
+            self._advance()
         if counts and self._training.course.tick():
+            self._begin()
+
+    def _begin(self) -> None:
+        """Begin an epoch: its masks move now, or after its first update."""
+        self._training.course.waiting = self._training.course.late
+        if not self._training.course.late:
             self._advance()
 
     def _advance(self) -> None:
         course = self._training.course
+        course.waiting = False
         arrange(self, course)
         refresh(self, course)
         iterate(self, course)

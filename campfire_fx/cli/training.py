@@ -270,7 +270,7 @@ def train_command(
         keeper.every(checkpoint_every),
         tensorboard,
         data_root,
-        wishes(setting or (), override or ()),
+        {name: values[name] for name in SETTINGS if name in values} | wishes(setting or (), override or ()),
     )
     asked = {"device": device.value, "workers": workers, "threads": threads, "as_json": as_json}
     _train(data, where, plan, settings, **asked)

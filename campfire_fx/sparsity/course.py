@@ -39,6 +39,8 @@ class Course:
         frozen: `finalize` was called: every layer is due its final sparsity.
         reached: the sparsity each layer's mask was last computed for.
         own: layers whose mask was set by hand; the regime leaves them alone.
+        late: masks move after the first update of an epoch (Campfire, Algorithm 2), not before it.
+        waiting: an epoch has begun, and its masks wait for its first update.
         iterates: how far ADMM has come in each layer that has such an update, from its era's start on.
     """
 
@@ -52,6 +54,8 @@ class Course:
     frozen: bool = False
     reached: dict[str, float] = field(default_factory=dict)
     own: set[str] = field(default_factory=set)
+    late: bool = False
+    waiting: bool = False
     iterates: dict[str, Iterate] = field(default_factory=dict)
 
     def copy(self) -> Course:
@@ -174,7 +178,7 @@ class Course:
 
 
 _PLAIN_FIELDS = ("regime", "sparsity", "epoch", "step", "frozen", "reached")
-_LATER_FIELDS = {"updates": 0}  # and what they are where a state_dict is from before there were any
+_LATER_FIELDS = {"updates": 0, "late": False, "waiting": False}  # and what an older state_dict stands for
 
 
 def _layer_state(assignment: Assignment) -> dict[str, Any]:

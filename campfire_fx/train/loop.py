@@ -107,6 +107,8 @@ class _Training:
                     self._save()
         if isinstance(self.network, SparseModel) and self.network.trains_masked:
             self.network.finalize()  # what trained to the end is pruned once; a checkpoint still has all weights
+        elif isinstance(self.network, SparseModel):
+            self.network.step()  # masks that wait for an update that will not come
         return self.place.history
 
     def _epoch(self, wrapped: nn.Module, advance: Callable[..., None]) -> None:

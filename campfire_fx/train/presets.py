@@ -54,6 +54,7 @@ _SETUP = "experimental set-up"
 _SAME = "appendix B.1: the same image transforms as on full ImageNet"
 
 _EVERY = {
+    "masks_move": _stated("after", "section 2: weights are pruned after each update"),
     "networks": _inferred("sparse", "the dense baseline is a run of its own: --networks dense"),
     "nesterov": _inferred(False, "SGD with momentum is all that is said"),
     "warm_up": _inferred(0.0, "none is mentioned"),

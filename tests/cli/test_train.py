@@ -160,7 +160,8 @@ def test_a_recipe_is_shown_with_its_sources(run) -> None:
     assert result.exit_code == 0, result.stderr
     rows = {line.split()[0]: line for line in result.stdout.splitlines() if line.strip()}
     assert "0.001" in rows["rate"] and "stated" in rows["rate"]
-    assert "inferred" in rows["image_size"] and "chosen" in rows["sparsity"]
+    assert "224" in rows["image_size"] and "stated" in rows["image_size"] and "chosen" in rows["sparsity"]
+    assert "inferred" in rows["warm_up"] and "after" in rows["masks_move"]
     assert run("train", "--show-recipe").exit_code == 2
 
 

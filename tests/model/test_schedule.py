@@ -35,7 +35,7 @@ class TestMasksMove:
 
     @pytest.mark.parametrize("regime", ["combined", "window", "ck", "unstructured", "inter-epoch"])
     def test_computing_them_after_every_step_gives_the_same_run(self, regime: str) -> None:
-        """Campfire, Algorithm 2, to the letter, against masks computed when the threshold moves."""
+        """Masks computed when the threshold moves, against masks computed then and after every step."""
         letter, ours = sparse(regime), sparse(regime)
         first, second = (SGD(m.parameters(), 0.05, momentum=0.9, weight_decay=1e-3) for m in (letter, ours))
         letter.attach(first, steps_per_epoch=3)
@@ -48,6 +48,62 @@ class TestMasksMove:
         assert ours.sparsity().true > 0.6
         assert_same_state(letter.state_dict(), ours.state_dict())
         assert_same_state(first.state_dict()["state"], second.state_dict()["state"])
+
+    @pytest.mark.parametrize("regime", ["combined", "window", "ck", "unstructured", "inter-epoch", "filter"])
+    @pytest.mark.parametrize("by_hand", [False, True])
+    def test_after_the_first_update_it_is_the_papers_algorithm(self, regime: str, by_hand: bool) -> None:
+        """Campfire, Algorithm 2, to the letter: a step, then masks for the threshold of its epoch, in every step."""
+        letter, ours = sparse(regime), sparse(regime, masks_move="after")
+        first, second = (SGD(m.parameters(), 0.05, momentum=0.9, weight_decay=1e-3) for m in (letter, ours))
+        letter.attach(first)
+        for step in train(letter, first, batches(18)):
+            course = letter._training.course
+            course.epoch = step // 3
+            course.reached.clear()
+            letter._advance()
+        ours.attach(second, steps_per_epoch=None if by_hand else 3)
+        moved, before = [], masks(ours)
+        for epoch in range(6):
+            if by_hand:
+                ours.epoch(epoch)
+            for step in train(ours, second, batches(18)[3 * epoch : 3 * epoch + 3]):
+                if any(not torch.equal(now, before[name]) for name, now in masks(ours).items()):
+                    moved.append(3 * epoch + step)
+                before = masks(ours)
+        assert set(moved) <= {6, 9, 12} and moved, "steps, counted from 0, that begin epochs 2, 3 and 4"
+        assert ours.sparsity().true > 0.6
+        assert_same_state(masks(letter), masks(ours))
+        weights = dict(ours.named_parameters())
+        assert all(torch.equal(value, weights[name]) for name, value in letter.named_parameters())
+        assert_same_state(first.state_dict()["state"], second.state_dict()["state"])
+
+    def test_a_move_that_waits_is_in_the_state(self) -> None:
+        """A run stopped as an epoch ends goes on to the bit, and one that was never to wait still does not."""
+        whole, stopped, again = (sparse(masks_move="after") for _ in range(3))
+        made = [SGD(m.parameters(), 0.05, momentum=0.9) for m in (whole, stopped, again)]
+        for model, optimizer in zip((whole, stopped), made, strict=False):
+            model.attach(optimizer, steps_per_epoch=3)
+            for _ in train(model, optimizer, batches(9)):
+                pass
+        again.load_state_dict(stopped.state_dict())
+        made[2].load_state_dict(made[1].state_dict())
+        again.attach(made[2], steps_per_epoch=3)
+        for model, optimizer in ((whole, made[0]), (again, made[2])):
+            for _ in train(model, optimizer, batches(18)[9:]):
+                pass
+        assert_same_state(whole.state_dict(), again.state_dict())
+
+    def test_what_waits_is_done_by_finalize_and_by_a_step_by_hand(self) -> None:
+        for end in (lambda m: m.finalize(), lambda m: m.step()):
+            model = sparse(era=(0, 1), masks_move="after")
+            model.epoch(1)
+            assert not model.sparsity().zeros
+            end(model)
+            assert model.sparsity().true > 0.6 and not model._training.course.waiting
+
+    def test_other_moments_are_refused(self) -> None:
+        with pytest.raises(RegimeError, match="masks_move: 'never' is not known. Use 'before' or 'after'"):
+            sparse(masks_move="never")
 
     def test_and_are_not_computed_when_it_does_not(self) -> None:
         asked: list[float] = []
