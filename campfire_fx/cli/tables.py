@@ -34,11 +34,13 @@ _RECIPE = (
 
 def outcome_table(outcome: Outcome) -> RenderableType:
     """Return dense, sparse, slim and slim-from-scratch, a row each, and what the numbers mean."""
+    five = any(row.top5 is not None for row in outcome.rows)
+    columns = [column for column in _NETWORKS if five or column.header != "top-5"]
     rows = [
         (
             row.name,
             percent(row.accuracy, 2),
-            "" if row.top5 is None else percent(row.top5, 2),
+            *(("" if row.top5 is None else percent(row.top5, 2),) if five else ()),
             f"{row.parameters:,}",
             f"{row.nonzero:,}",
             count(row.macs),
@@ -47,9 +49,6 @@ def outcome_table(outcome: Outcome) -> RenderableType:
         )
         for row in outcome.rows
     ]
-    columns = _NETWORKS
-    if all(row.top5 is None for row in outcome.rows):
-        columns, rows = (*columns[:2], *columns[3:]), [(*row[:2], *row[3:]) for row in rows]
     return Group(FittedTable("One recipe, one seed", columns, rows), Text("\n".join(_notes(outcome))))
 
 

@@ -153,7 +153,7 @@ def test_a_checkpoint_that_lies_back_is_enough(tmp_path: Path, monkeypatch: pyte
 def test_killed_while_validating(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = train(tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "accuracy", lambda *_, **__: kill())
+        patch.setattr(loop, "tally", lambda *_, **__: kill())
         with pytest.raises(Killed):
             train(tmp_path / "killed")
     assert_same(train(tmp_path / "killed"), expected)
