@@ -38,7 +38,7 @@ class Trials:
             yield self._filled(fill, list), fill
 
     def of_other_sizes(self, fill: _Fill) -> Iterator[Inputs]:
-        """Yield inputs of one more in the batch, and of several image sizes; the last has the example's."""
+        """Yield inputs of another batch size, and of several image sizes; the last has the example's."""
         shapes = [leaf.shape for leaf in tensors(self.example)]
         for step in _STEPS:
             if not step or any(_resizable(shape, step) for shape in shapes):
@@ -111,8 +111,9 @@ def _resizable(shape: torch.Size, step: int) -> bool:
 
 
 def _other_size(shape: torch.Size, step: int) -> list[int]:
-    """One more in the batch; `step` more pixels along each dimension of space that stays large enough."""
+    """One more in the batch, two for many; `step` more pixels along each dimension of space that stays large enough."""
+    batch = [size + 1 if size < 3 else 2 for size in shape[:1]]
     if len(shape) < 3:
-        return [size + 1 if axis == 0 else size for axis, size in enumerate(shape)]
+        return [*batch, *shape[1:]]
     space = [s + step if step > 0 or s + step >= _SMALLEST else s for s in shape[2:]]
-    return [shape[0] + 1, shape[1], *space]
+    return [*batch, shape[1], *space]

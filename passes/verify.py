@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from campfire_fx.capture import is_refusal
+from campfire_fx.capture import DualGraphModule, is_refusal
 from campfire_fx.capture.draws import Generators
 from campfire_fx.capture.location import summary as first_line
 from campfire_fx.errors import ShrinkError
 from campfire_fx.passes.doubled import Doubled, doubled
 from campfire_fx.passes.replay import Replay
-from campfire_fx.passes.rerun import Rerun
+from campfire_fx.passes.rerun import Lent, Rerun
 from campfire_fx.passes.trials import Inputs, Trials, has_batch, shape_of, tensors
 from campfire_fx.plan import Verification, VerifiedRun
 
@@ -145,7 +145,9 @@ class _Comparison:
         self._opaque = opaque
         self._double = double
         how: dict[str, Any] = {"prepare": nn.Module.double, "mode": Doubled} if double else {}
-        self._before, self._after = Rerun(before, **how), Rerun(after, **how)
+        self._before = Rerun(before, **how)
+        ours = isinstance(after, DualGraphModule) and not opaque and not double
+        self._after = Lent(after) if ours else Rerun(after, **how)
         # Generators are one for all threads: put back what others drew, and they draw it once more.
         self._alone = threading.active_count() == 1
 
