@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from campfire_fx.capture import Captured
+from campfire_fx.capture.draws import is_drawn_by_torch, undrawn
 from campfire_fx.errors import ShrinkError
 from campfire_fx.graph_run import ExampleValues, GraphRun, attribute, placeholder_values, substitute
 from campfire_fx.labels import Labelled
@@ -216,6 +217,8 @@ def _plain(node: fx.Node, call: Call) -> Any:
     """Execute what depends on no activation: sizes, numbers, tensors made from them."""
     if node.target in (torch._assert, print):
         return None
+    if is_drawn_by_torch(node.target):
+        return undrawn(lambda: invoke(node, None, call.args, call.kwargs))[0]
     return invoke(node, None, call.args, call.kwargs)
 
 

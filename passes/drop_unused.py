@@ -9,6 +9,7 @@ from torch import fx, nn
 from campfire_fx.labelling import GraphRun, Labelling
 from campfire_fx.labels import Labelled
 from campfire_fx.liveness import Liveness
+from campfire_fx.passes.draws import draws
 
 
 def drop_dead_nodes(labelling: Labelling, live: Liveness) -> None:
@@ -18,7 +19,9 @@ def drop_dead_nodes(labelling: Labelling, live: Liveness) -> None:
     """
     for run in labelling.runs:
         for node in reversed(list(run.graph.nodes)):
-            if not node.users and node.op not in ("output", "placeholder") and _is_idle(run, node, live):
+            if node.users or node.op in ("output", "placeholder") or not _is_idle(run, node, live):
+                continue
+            if not draws(run, node, labelling.structure):
                 run.graph.erase_node(node)
 
 

@@ -11,7 +11,9 @@ from torch import Tensor, fx
 from campfire_fx.labelling import GraphRun
 from campfire_fx.labels import Labelled, collapse
 from campfire_fx.passes.analysis import Analysis
+from campfire_fx.passes.draws import draws
 from campfire_fx.passes.edit import hold
+from campfire_fx.rules.structure import Structure
 
 _BROADCASTING = (operator.add, operator.iadd, operator.sub, operator.mul, torch.add, torch.sub, torch.mul)
 
@@ -55,7 +57,7 @@ def _fold_operand(run: GraphRun, node: fx.Node, values: dict[fx.Node, Any], fact
         value = _constant(run, operand, collapse(values[operand]), facts)
         if value is None:
             continue
-        _replace(run, node, position, value)
+        _replace(run, node, position, value, facts)
         return True
     return False
 
@@ -77,7 +79,7 @@ def _is_activation(run: GraphRun, argument: Any) -> bool:
     return isinstance(argument, fx.Node) and isinstance(run.values[argument], Labelled)
 
 
-def _replace(run: GraphRun, node: fx.Node, position: int, value: Tensor) -> None:
+def _replace(run: GraphRun, node: fx.Node, position: int, value: Tensor, facts: Analysis) -> None:
     other, operand = node.args[1 - position], node.args[position]
     graph = node.graph
     assert isinstance(operand, fx.Node) and isinstance(other, fx.Node)
@@ -89,16 +91,16 @@ def _replace(run: GraphRun, node: fx.Node, position: int, value: Tensor) -> None
             node.update_arg(position, hold(run.module, graph, f"{operand.name}_constant", value.clone()))
         if node.target is operator.iadd:
             node.target = operator.add  # never into the buffer
-    _erase_unused(graph, operand)
+    _erase_unused(run, operand, facts.labelling.structure)
 
 
-def _erase_unused(graph: fx.Graph, node: fx.Node) -> None:
-    """Erase a node and what only it used."""
+def _erase_unused(run: GraphRun, node: fx.Node, structure: Structure) -> None:
+    """Erase a node and what only it used, but for what draws random numbers."""
     waiting, erased = [node], set[fx.Node]()
     while waiting:
         last = waiting.pop()
-        if last in erased or last.users or last.op in ("placeholder", "output"):
+        if last in erased or last.users or last.op in ("placeholder", "output") or draws(run, last, structure):
             continue
         waiting += last.all_input_nodes
-        graph.erase_node(last)
+        run.graph.erase_node(last)
         erased.add(last)

@@ -124,3 +124,11 @@ class _TorchDraws(TorchDispatchMode):
 def _has_no_data(args: Any, kwargs: dict[str, Any]) -> bool:
     device = kwargs.get("device") or next((a.device for a in args if isinstance(a, torch.Tensor)), None)
     return torch.device(device).type == "meta" if device is not None else False
+
+
+def is_drawn_by_torch(target: Any) -> bool:
+    """Return whether a function of torch's, or the method of this name, draws random numbers, by torch's own record."""
+    name = target if isinstance(target, str) else getattr(target, "__name__", "")
+    known = getattr(torch.ops.aten, name, None)
+    tags = (getattr(known, overload).tags for overload in known.overloads()) if known is not None else ()
+    return any(torch.Tag.nondeterministic_seeded in found for found in tags)

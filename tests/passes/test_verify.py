@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from typing import Any
 
 import pytest
@@ -139,3 +140,129 @@ def test_a_size_that_a_guard_refuses_is_no_proof_and_one_that_breaks_is_a_fault(
 
     with pytest.raises(ShrinkError, match=r"fail at input shape \(3, 3, 48, 48\), where it runs now: RuntimeError"):
         verify(Free(), Fixed(), (X,), {})
+
+
+class Draws(nn.Module):
+    """Draws in evaluation: in a branch that is dead, and later in one that is not."""
+
+    def __init__(self, later: Any) -> None:
+        super().__init__()
+        self.a, self.dead, self.b, self.head = conv(3, 8), conv(3, 8, 1), conv(8, 8), conv(8, 4, 1)
+        self.later = later
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x).relu() + self.dead(x * torch.rand_like(x))
+        return self.head(self.b(self.later(y)).relu())
+
+
+LATER = {
+    "noise": lambda y: y + torch.randn_like(y),
+    "dropout": lambda y: F.dropout(y, 0.3, training=True),
+    "drawn in place": lambda y: y * torch.empty_like(y).bernoulli_(0.5),
+    "of its shape": lambda y: y + torch.randn(y.shape, dtype=y.dtype),
+    "for each sample": lambda y: y * torch.rand(y.shape[0], 1, 1, 1, dtype=y.dtype),
+    "none": lambda y: y,
+}
+
+
+@pytest.mark.parametrize("later", LATER)
+def test_both_draw_the_same_random_numbers(later: str) -> None:
+    model = Draws(LATER[later]).double().eval()
+    zero_filters(model.a, (1, 2))
+    zero_filters(model.b, (0, 3))
+    with torch.no_grad():
+        model.dead.weight.zero_()
+    state = torch.get_rng_state()
+    slim: Any = shrink(model, X.double())
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(5)
+    expected = model(X.double())
+    torch.manual_seed(5)
+    torch.testing.assert_close(slim(X.double()), expected, rtol=1e-10, atol=1e-10)
+    assert slim.b.out_channels == 6
+
+
+def test_numbers_that_mean_something_stay_the_examples() -> None:
+    seen: list[list[Any]] = []
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = conv(3, 4)
+
+        def forward(self, x: Tensor, lengths: Tensor, mask: Tensor, second: Tensor, kind: Tensor) -> Tensor:
+            seen.append([x, lengths, mask, second, kind])
+            return self.conv(x + second) * lengths.view(-1, 1, 1, 1) / mask.sum()
+
+    lengths, kind = torch.tensor([0.5, 1.0]), torch.tensor([3, 4])
+    mask = torch.ones(2, 1, 40, 40)
+    mask[1, :, 20:] = 0
+    model, second = Net(), torch.zeros_like(X)
+    verify(model, copy.deepcopy(model), (X, lengths, mask), {"second": second, "kind": kind})
+    at_first, other = seen[0], seen[-1]
+    assert not torch.equal(at_first[0], X) and not torch.equal(at_first[3], second)
+    assert all(torch.equal(a, b) for a, b in zip((at_first[i] for i in (1, 2, 4)), (lengths, mask, kind), strict=True))
+    assert torch.equal(other[1], torch.tensor([0.5, 1.0, 0.5])) and torch.equal(other[4], torch.tensor([3, 4, 3]))
+    assert other[2].shape == (3, 1, 48, 48) and set(other[2].unique().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("low", [0.0, 1.0])
+def test_numbers_that_a_model_does_not_take_are_replaced_by_such_as_the_examples(low: float) -> None:
+    class Log(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = conv(3, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            assert float(x.min()) >= low
+            return self.conv(torch.log(x))
+
+    model = Log()
+    proof = verify(model, copy.deepcopy(model), (torch.rand(2, 3, 40, 40) + 1.0,), {})
+    assert len(proof.runs) == 2
+    with pytest.raises(ShrinkError, match="does not run in evaluation mode on inputs of the example's shapes"):
+        verify(model, copy.deepcopy(model), (-torch.rand(2, 3, 40, 40),), {})
+
+
+def test_float64_takes_copies_made_outside_of_it() -> None:
+    class Deep(nn.Module):
+        def __init__(self, depth: int) -> None:
+            super().__init__()
+            self.inner: nn.Module = Deep(depth - 1) if depth else nn.Identity()
+            self.layer, self.norm = conv(3, 3), nn.BatchNorm2d(3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            grid = torch.linspace(0, 1, x.shape[-1]) + torch.arange(x.shape[-1]) / 3
+            return self.norm(self.layer(self.inner(x))) + grid.float()
+
+    class Rounded(nn.Module):
+        def __init__(self, inner: nn.Module, order: int) -> None:
+            super().__init__()
+            self.inner, self.order = inner, order
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.inner(x)
+            return (y + 3e6) - 3e6 if self.order else y
+
+    deep, default = Deep(20), torch.get_default_dtype()
+    began = time.process_time()
+    proof = verify(Rounded(deep, 0), Rounded(deep, 1), (X,), {})
+    assert proof.runs[0].dtype == "float64" and proof.difference < 1e-5
+    assert time.process_time() - began < 20 and torch.get_default_dtype() is default
+
+
+def test_an_operation_without_float64_runs_in_float32() -> None:
+    class Quantised(nn.Module):
+        def __init__(self, order: int) -> None:
+            super().__init__()
+            self.conv, self.order = conv(3, 4), order
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.conv(x)
+            y = (y * 3) / 3 if self.order else y
+            return torch.fake_quantize_per_tensor_affine(y, 0.01, 0, -128, 127)
+
+    model, other = Quantised(0), Quantised(1)
+    other.load_state_dict(model.state_dict())
+    proof = verify(model, other, (X,), {})
+    assert proof.difference < 1e-5

@@ -1,0 +1,22 @@
+"""Which operations of a graph draw random numbers."""
+
+from __future__ import annotations
+
+from torch import fx
+
+from campfire_fx.capture.draws import is_drawn_by_torch
+from campfire_fx.labelling import GraphRun, make_call
+from campfire_fx.rules.structure import Structure
+
+
+def draws(run: GraphRun, node: fx.Node, structure: Structure) -> bool:
+    """Return whether a call draws random numbers in evaluation: its row says so, else torch's own record of it.
+
+    Such a call stays in the graph though nothing reads it: else later ones would draw other numbers.
+    """
+    if run.training or node.op not in ("call_function", "call_method"):
+        return False
+    rule = run.rule(node)
+    if rule.random is not None:
+        return rule.random(make_call(run, node, structure, lambda _: None, rule))
+    return is_drawn_by_torch(node.target)
