@@ -22,7 +22,7 @@ def require_channels(labelling: Labelling) -> None:
     Raises:
         ShrinkError: the model has no convolution and no linear layer that could be captured.
     """
-    if not labelling.structure.mixers:
+    if all(mixer.virtual for mixer in labelling.structure.mixers.values()):
         raise ShrinkError(
             "The model has no convolution or linear layer that could be captured, so there are no channels to remove. "
             "Give a model with at least one, called in its forward on the example inputs."
@@ -59,7 +59,7 @@ class _Builder:
             call.node: mixer
             for mixer in labelling.structure.mixers.values()
             for call in mixer.calls
-            if call.graph == run.number
+            if call.graph == run.number and not mixer.virtual
         }
         # node of the model's graph -> producers of its channels: (dependency node, operations passed through)
         self._origins: dict[fx.Node, dict[str, tuple[str, ...]]] = {}

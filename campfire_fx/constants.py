@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from campfire_fx.labelling import GraphRun, Labelling
-from campfire_fx.labels import Labelled, any_along, lines
+from campfire_fx.labels import Labelled, any_along, collapse, lines
 from campfire_fx.memory import Memory
 from campfire_fx.propagation import NAN, Propagation, has_labels
 from campfire_fx.rules import Held
 from campfire_fx.rules.complex_numbers import known_zeros
 from campfire_fx.rules.gates import gate_add
+from campfire_fx.rules.matmul import contracted_lines, read_form
 from campfire_fx.rules.structure import MixCall, Mixer
 
 __all__ = ["NAN", "Constants", "bias_of", "find_constants", "folded"]
@@ -88,7 +89,8 @@ def _run(
             mixer, call = calls[run.number, node]
             if mixer.virtual:
                 values[node] = through.execute(node)
-                found.inputs[id(mixer.weight)] = [(call, _gated(call, node, values))]
+                known = _contracted(mixer, labelling, run, node, values) if mixer.operation == "contract" else None
+                found.inputs[id(mixer.weight)] = [(call, _gated(call, node, values) if known is None else known)]
             else:
                 assert isinstance(labels, Labelled)
                 values[node] = _mix(mixer, _behind_padding(run, call), values, labels, found)
@@ -155,6 +157,28 @@ def _gated(call: MixCall, node: fx.Node, values: dict[fx.Node, Any]) -> Tensor:
     """Return what a gate can do without: constants that a branch adds, nothing of what a branch reads."""
     constant = per_channel(values[call.source], call.channel_dim)
     return constant if node.target is gate_add else torch.full_like(constant, NAN)
+
+
+def _contracted(mixer: Mixer, labelling: Labelling, run: GraphRun, node: fx.Node, values: dict[fx.Node, Any]) -> Tensor:
+    """Return which channels a product of two activations can do without: 0 where either operand is, else NaN."""
+    if not mixer.weight.any():  # it reads none
+        return torch.full((mixer.inputs.numel(),), NAN)
+    forest, sources = labelling.structure.forest, node.all_input_nodes
+    form = read_form(node.args[0]) if node.target is torch.einsum else None
+    one, other = (forest.find(run.values[source].labels) for source in sources[:2])
+    first, second = (collapse(values[source]) == 0 for source in sources[:2])
+    if form is not None:
+        (one, other), (first, second) = form.operands(one, other), form.operands(first, second)
+    keys, _ = contracted_lines(one, other)
+    zero = first.all(-2) | second.all(-1)
+    keys, zero = torch.broadcast_tensors(collapse(keys), zero)
+    roots, place = torch.unique(keys, return_inverse=True)
+    every = torch.ones(roots.numel(), dtype=torch.int8)
+    every = every.scatter_reduce(0, place.flatten(), zero.flatten().to(torch.int8), "amin")
+    wanted = forest.find(mixer.inputs)
+    spot = torch.searchsorted(roots, wanted.contiguous()).clamp(max=roots.numel() - 1)
+    known = (roots[spot] == wanted) & (every[spot] == 1)
+    return torch.where(known, 0.0, NAN)
 
 
 def folded(mixer: Mixer, constant: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from campfire_fx.labels import FIXED, Labelled, broadcast_shape, collapse
 from campfire_fx.rules import Call, Constant, Held, Rule
 from campfire_fx.rules.channelwise import channel_dim
 from campfire_fx.rules.complex_numbers import PARTS, known_zeros
+from campfire_fx.rules.matmul import CONTRACTIONS
 from campfire_fx.rules.norms import NORMS, is_layer_norm, read_norm
 from campfire_fx.rules.record import invoke, map_nested, map_nodes, writes_in_place
 from campfire_fx.rules.structure import Structure
@@ -68,6 +69,8 @@ class Propagation:
     def execute(self, node: fx.Node) -> Any:
         """Return what an operation makes of the constants that reach it."""
         rule, labels = self.run.rule(node), self.run.values[node]
+        if rule.name in CONTRACTIONS:
+            return self._crossed(node, labels)
         if rule.constant in (Constant.TAINT, Constant.MIX):
             return self.unknown(labels)
         call = make_call(self.run, node, self.structure, lambda _: None, rule)
@@ -127,21 +130,32 @@ class Propagation:
             or (rule.name not in _PLACED and len(call.labelled()) > 1)
         ):
             return self.unknown(labels)
-        roots = self.structure.forest.find(incoming.labels)
-        keys, value = torch.broadcast_tensors(collapse(roots), collapse(self.values[source]))
+        first = labels[0] if isinstance(labels, (tuple, list)) else labels
+        found = self._look_up(incoming, self.values[source], first)
+        if isinstance(labels, (tuple, list)):  # maxima, and where they were found: the places depend on more
+            return type(labels)([found, *(self.unknown(v) for v in labels[1:])])
+        return found
+
+    def _look_up(self, source: Labelled, value: Tensor, output: Labelled) -> Tensor:
+        """Return for each position of an output what all positions of a source with its label have, else NaN."""
+        roots = self.structure.forest.find(source.labels)
+        keys, value = torch.broadcast_tensors(collapse(roots), collapse(value))
         known, place = torch.unique(keys, return_inverse=True)
         table = agreed(value.flatten(), place.flatten(), known.numel())
         table[known == FIXED] = NAN
+        small = collapse(self.structure.forest.find(output.labels))
+        spot = torch.searchsorted(known, small.contiguous()).clamp(max=known.numel() - 1)
+        return torch.where(known[spot] == small, table[spot], NAN).expand(output.shape)
 
-        def at(output: Labelled) -> Tensor:
-            small = collapse(self.structure.forest.find(output.labels))
-            spot = torch.searchsorted(known, small.contiguous()).clamp(max=known.numel() - 1)
-            found = torch.where(known[spot] == small, table[spot], NAN)
-            return found.expand(output.shape)
-
-        if isinstance(labels, (tuple, list)):  # maxima, and where they were found: the places depend on more
-            return type(labels)([at(labels[0]), *(self.unknown(v) for v in labels[1:])])
-        return at(labels)
+    def _crossed(self, node: fx.Node, labels: Any) -> Any:
+        """A product of two activations is zero where the one that its channels come from is."""
+        result = self.unknown(labels)
+        for source in node.all_input_nodes:
+            held = self.run.values[source]
+            if isinstance(labels, Labelled) and isinstance(held, Labelled) and self._is_known(source):
+                found = self._look_up(held, self.values[source], labels)
+                result = result.expand(found.shape).masked_fill(found == 0, 0.0)
+        return result
 
     def _evaluate(self, call: Call, rule: Rule, node: fx.Node) -> Any:
         if rule.constant is Constant.EITHER:

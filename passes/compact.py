@@ -86,9 +86,13 @@ def select(tensor: Tensor, keep: tuple[Tensor | None, ...] | list[Tensor | None]
 
 
 def compact(labels: Tensor, live: Liveness) -> Tensor:
-    """Return roots of labels without the dead ones; float64, stretched where `labels` is."""
+    """Return roots of labels without the dead ones; float64, stretched where `labels` is.
+
+    Raises:
+        Uneven: what remains would not be rectangular.
+    """
     small = collapse(labels)
-    cut = select(live.roots_of(small), kept_indices(small, live))
+    cut = cut_like(live.roots_of(small), small, live)
     shape = [
         full if few == 1 and full > 1 else now
         for full, few, now in zip(labels.shape, small.shape, cut.shape, strict=True)
@@ -96,14 +100,51 @@ def compact(labels: Tensor, live: Liveness) -> Tensor:
     return cut.expand([0 if cut.numel() == 0 and 0 in cut.shape and s == 0 else s for s in shape])
 
 
-def compact_value(value: Any, live: Liveness) -> Any:
-    """Compact every labelled tensor in a value, however nested; one of which nothing is left is `Vanished`."""
+def cut_like(value: Tensor, labels: Tensor, live: Liveness) -> Tensor:
+    """Return a tensor without the dead channels of its labels, of the same shape: whole indices, or even rows.
+
+    Raises:
+        Uneven: what remains would not be rectangular.
+    """
+    try:
+        return select(value, kept_indices(labels, live))
+    except Uneven:
+        keep = live.keeps(labels)
+        dim = _even_rows(keep)
+        if dim is None:
+            raise
+    keep, rows = keep.expand(value.shape).movedim(dim, -1), value.movedim(dim, -1)
+    return rows[keep].view(*rows.shape[:-1], -1).movedim(-1, dim)
+
+
+def _even_rows(keep: Tensor) -> int | None:
+    """Return the last dimension along which as many stay of each row (head), or None."""
+    for dim in reversed(range(keep.ndim)):
+        counts = keep.sum(dim)
+        if keep.shape[dim] > 1 and bool((counts == counts.flatten()[0]).all()):
+            return dim
+    return None
+
+
+def compact_value(value: Any, live: Liveness, *, whole: bool = False) -> Any:
+    """Compact every labelled tensor in a value, however nested; one of which nothing is left is `Vanished`.
+
+    Args:
+        value: labels.
+        live: what stays.
+        whole: only whole indices of a dimension may go, as of a parameter that is cut.
+
+    Raises:
+        Uneven: what remains would not be rectangular.
+    """
 
     def one(item: Any) -> Any:
         if not isinstance(item, Labelled):
             return item
         if item.labels.numel() and not live.keeps(item.labels).any():
             return Vanished()
+        if whole:
+            kept_indices(item.labels, live)
         return Labelled(compact(item.labels, live))
 
     return map_nested(value, one)

@@ -32,7 +32,7 @@ _SUMS = (operator.add, operator.iadd, torch.add)
 def gate_residuals(facts: Analysis) -> bool:
     """Insert gates at the ends of residual branches where they pay; returns whether any was inserted."""
     live = facts.live()
-    by_node = {(c.graph, c.node): r for r in live.readers for c in r.mixer.calls}
+    by_node = {(c.graph, c.node): r for r in live.readers for c in r.mixer.calls if not r.mixer.virtual}
     changed = False
     for run, values in zip(facts.labelling.runs, facts.constants.values, strict=True):
         if run.module.train_graph is not None:

@@ -86,7 +86,7 @@ def _step(after: AfterRemoval, node: fx.Node) -> None:
 def _compact_held(after: AfterRemoval, value: Any) -> Any:
     if isinstance(value, Held):
         known = after.labelling.structure.tensors.get(id(value.tensor))
-        return value if known is None else compact_value(known[1], after.live)
+        return value if known is None else compact_value(known[1], after.live, whole=True)
     return value
 
 

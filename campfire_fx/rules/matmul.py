@@ -1,45 +1,204 @@
-"""Products of two activations (attention, bilinear forms): the contracted dimensions are read whole."""
+"""Products of two activations (attention, bilinear forms): what is contracted is read, the rest passes where it can.
+
+C[..., i, j] = sum_k A[..., i, k] B[..., k, j], where the dimensions in front (heads) may hold channels too. A channel k
+can go from both operands where one of them is zero there; rows of A or columns of B keep their labels. Heads stay,
+and keep equal numbers of channels.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from campfire_fx.labels import Labelled, varies
+from campfire_fx.labels import Labelled, broadcast_shape, varies
 from campfire_fx.rules.barriers import barrier
-from campfire_fx.rules.record import Call, Constant, Rule, meta, register
-from campfire_fx.rules.structure import fixed
+from campfire_fx.rules.record import Call, Constant, Rule, register
+from campfire_fx.rules.structure import Layout, MixCall, Mixer, fixed
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How an einsum lays out C[..., i, j] = sum_k A[..., i, k] B[..., k, j]: dimensions of A, B and C in that order.
+
+    Where there is no i or no j, `rows` or `columns` is false, and that dimension is put in.
+    """
+
+    first: tuple[int, ...]
+    second: tuple[int, ...]
+    result: tuple[int, ...]
+    rows: bool
+    columns: bool
+
+    def operands(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """Return A (..., i, k) and B (..., k, j)."""
+        one, other = first.permute(self.first), second.permute(self.second)
+        return one if self.rows else one.unsqueeze(-2), other if self.columns else other.unsqueeze(-1)
+
+    def laid_out(self, product: Tensor) -> Tensor:
+        """Return C (..., i, j) as the equation has it."""
+        product = product if self.columns else product.squeeze(-1)
+        product = product if self.rows else product.squeeze(-1 - self.columns)
+        return product.permute(self.result)
+
+
+def read_form(equation: Any) -> Form | None:
+    """Read the equation of an einsum of two operands; None where it is of another form."""
+    if not isinstance(equation, str) or "->" not in equation or "." in equation:
+        return None
+    left, result = equation.replace(" ", "").split("->")
+    terms = left.split(",")
+    if len(terms) != 2 or any(len(set(term)) != len(term) for term in (*terms, result)):
+        return None
+    one, other = terms
+    batch = [c for c in result if c in one and c in other]
+    rows, columns = [c for c in result if c not in other], [c for c in result if c not in one]
+    contracted = [c for c in one if c not in result]
+    if len(contracted) != 1 or contracted != [c for c in other if c not in result] or max(len(rows), len(columns)) > 1:
+        return None
+    order = [*batch, *rows, *columns]
+    return Form(
+        tuple(one.index(c) for c in [*batch, *rows, *contracted]),
+        tuple(other.index(c) for c in [*batch, *contracted, *columns]),
+        tuple(order.index(c) for c in result),
+        bool(rows),
+        bool(columns),
+    )
 
 
 def contract(call: Call) -> Any:
-    """Keep the labels of rows of the first operand or columns of the second, if the other operand is fixed.
+    """Join what is contracted; keep the labels of rows of the first operand or columns of the second.
 
-    C[i, j] = sum_k A[i, k] B[k, j]. Labels that differ along k are pinned. One label per position can be kept, so
-    where both i and j carry removable channels, both are pinned.
+    One label per position can be kept, so where both rows and columns carry removable channels, both are pinned.
     """
     found = call.labelled()
-    if len(call.args) != 2 or call.kwargs or len(found) != 2 or any(len(v.shape) < 2 for v in found):
+    form = read_form(call.args[0]) if call.target is torch.einsum else None
+    plain = call.target is not torch.einsum and len(call.args) == 2 and all(len(v.shape) > 1 for v in found)
+    if call.kwargs or len(found) != 2 or (form is None and not plain):
         return barrier(call, "this form of product has no channel rule")
-    structure = call.structure
-    first, second = (structure.forest.find(v.labels) for v in found)
-    where = call.where()
-    if varies(first, first.ndim - 1):
-        structure.pin(where, "it contracts these channels", first)
-    if varies(second, second.ndim - 2):
-        structure.pin(where, "it contracts these channels", second)
+    if form is None:
+        return _product(call, found[0].labels, found[1].labels)
+    product = _product(call, *form.operands(found[0].labels, found[1].labels))
+    return Labelled(form.laid_out(product.labels))
+
+
+def _product(call: Call, first: Tensor, second: Tensor) -> Labelled:
+    structure, where = call.structure, call.where()
     first, second = structure.forest.find(first), structure.forest.find(second)
-    if any(varies(v, d) for v in (first, second) for d in range(v.ndim - 2)):
-        return barrier(call, "channels lie along its batch")
-    rows, columns = bool(first.any()), bool(second.any())
-    shape = torch.matmul(meta(found[0]), meta(found[1])).shape
+    contracts = varies(first, first.ndim - 1) or varies(second, second.ndim - 2)
+    if contracts and not _join(call, first, second):
+        structure.pin(where, "it contracts these channels", first, second)
+    first, second = structure.forest.find(first), structure.forest.find(second)
+    shape = torch.Size([*broadcast_shape(first.shape[:-2], second.shape[:-2]), first.shape[-2], second.shape[-1]])
+    rows, columns = varies(first, first.ndim - 2), varies(second, second.ndim - 1)
     if rows and columns:
         structure.pin(where, "it crosses two sets of channels", first, second)
-    elif rows:
+        return fixed(shape)
+    if rows or columns:
+        return _pass_on(call, (first, second), int(columns), shape)
+    return _alike(call, (first, second), shape)
+
+
+def attend(call: Call) -> Any:
+    """Attention in one call: its scale is made of the number of query channels, so these stay; values pass."""
+    found = [call.get(i, name) for i, name in enumerate(("query", "key", "value"))]
+    if not all(isinstance(v, Labelled) for v in found) or call.get(7, "enable_gqa", False):
+        return barrier(call, "this form of attention has no channel rule")
+    query, key, value = found
+    mask = [v for v in call.labelled() if all(v is not other for other in found)]
+    call.structure.pin(call.where(), "attention contracts these channels", query, key, *mask)
+    labels = call.structure.forest.find(value.labels)
+    shape = torch.Size([*broadcast_shape(query.shape[:-2], value.shape[:-2]), query.shape[-2], value.shape[-1]])
+    weights = fixed([*shape[:-1], value.shape[-2]]).labels
+    return _pass_on(call, (weights, labels), 1, shape)
+
+
+def _alike(call: Call, operands: tuple[Tensor, Tensor], shape: torch.Size) -> Labelled:
+    """Neither rows nor columns hold channels: one label for all of an operand passes, others stay."""
+    first, second = operands
+    if any(varies(v, d) for v in operands for d in range(v.ndim - 2)):
+        if _is_joined(call):
+            return fixed(shape)  # of what is contracted nothing is left, and heads stay
+        call.structure.pin(call.where(), "channels lie along its batch", *operands)
+        return fixed(shape)
+    if first.any() and not second.any() and not varies(first, first.ndim - 1):
         return Labelled(first.narrow(first.ndim - 1, 0, 1).expand(shape))
-    elif columns:
+    if second.any() and not first.any() and not varies(second, second.ndim - 2):
         return Labelled(second.narrow(second.ndim - 2, 0, 1).expand(shape))
+    if first.any() and second.any() and not _is_joined(call):
+        call.structure.pin(call.where(), "it crosses two sets of channels", first, second)
     return fixed(shape)
 
 
+def _is_joined(call: Call) -> bool:
+    return any(c.node is call.node for m in call.structure.mixers.values() if m.virtual for c in m.calls)
+
+
+def _pass_on(call: Call, operands: tuple[Tensor, Tensor], which: int, shape: torch.Size) -> Labelled:
+    """Let the rows or columns of one operand keep their labels, heads alike; the other must hold none."""
+    passing, other = operands[which], operands[1 - which]
+    contracted = passing.ndim - 2 if which else passing.ndim - 1
+    if other.any() or varies(passing, contracted):
+        call.structure.pin(call.where(), "it crosses two sets of channels", *operands)
+        return fixed(shape)
+    line = passing.narrow(contracted, 0, 1)
+    if any(varies(passing, d) for d in range(passing.ndim - 2)):
+        _enter(call, _by_head(line.squeeze(contracted), _heads([line])), reads=False)
+    return Labelled(line.expand(shape))
+
+
+def _join(call: Call, first: Tensor, second: Tensor) -> bool:
+    """Join what the operands hold along the contracted dimension, head by head; whether that could be done."""
+    if varies(first, first.ndim - 2) or varies(second, second.ndim - 1):
+        return False
+    lines = contracted_lines(first, second)
+    if not all(line.any() for line in lines):
+        return False  # one of them stays whole
+    call.structure.forest.join(*lines)
+    joined = call.structure.forest.find(lines[0])
+    if not joined.any():
+        return False
+    _enter(call, _by_head(joined, _heads(lines)), reads=True)
+    return True
+
+
+def contracted_lines(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what two operands hold along the contracted dimension, each (..., K), at their first row and column."""
+    one, other = first.select(-2, 0), second.select(-1, 0)
+    shape = broadcast_shape(one.shape, other.shape)
+    return one.expand(shape), other.expand(shape)
+
+
+def _heads(lines: Any) -> list[int]:
+    """Return the dimensions, but the last, along which any of some tensors (..., K) differs."""
+    return [d for d in range(lines[0].ndim - 1) if any(varies(line, d) for line in lines)]
+
+
+def _by_head(line: Tensor, heads: list[int]) -> Tensor:
+    """View labels (..., K) as (heads, K): of dimensions along which they do not differ the first place."""
+    for dim in range(line.ndim - 1):
+        if dim not in heads:
+            line = line.narrow(dim, 0, 1)
+    return line.reshape(-1, line.shape[-1])
+
+
+def _enter(call: Call, labels: Tensor, *, reads: bool) -> None:
+    """Enter labels (heads, K) as a reader that needs them, or (`reads` false) only as many of each head."""
+    heads, channels = labels.shape
+    weight = torch.full((heads, channels), float(reads))
+    stay = torch.zeros(heads, dtype=torch.float64)
+    name = call.node.name
+    mixer = Mixer(name, "contract", weight, Layout(0, 1, heads), labels.flatten(), stay, virtual=True)
+    source: Any = call.node.all_input_nodes[0]
+    mixer.calls.append(MixCall(call.structure.graph, call.node, source, 0, False, None))
+    call.structure.mixers[id(weight)] = mixer
+
+
+CONTRACTIONS = ("contract", "mix or contract", "attend")
+"""Names of the rules of products that may be of two activations."""
+
 register(Rule("contract", contract, Constant.TAINT), torch.bmm, "bmm")
+register(Rule("attend", attend, Constant.TAINT), F.scaled_dot_product_attention)

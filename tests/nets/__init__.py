@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.nets import activations as activations
+from tests.nets import attention as attention
 from tests.nets import barriers as barriers
 from tests.nets import constants as constants
 from tests.nets import flattening as flattening

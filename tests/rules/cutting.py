@@ -14,7 +14,7 @@ from campfire_fx.labelling import GraphRun
 from campfire_fx.labels import Labelled
 from campfire_fx.liveness import Liveness, find_live
 from campfire_fx.passes.after_removal import Unmovable
-from campfire_fx.passes.compact import Uneven, Vanished, compact_value, kept_indices, select
+from campfire_fx.passes.compact import Uneven, Vanished, compact_value, cut_like
 from campfire_fx.passes.drop_unused import drop_dead_nodes
 from campfire_fx.passes.edit import Edit
 from campfire_fx.passes.rewrite_movement import plan_rewrites
@@ -67,9 +67,7 @@ def cut(one: Alone, keep: Tensor) -> Cut:
     """Cut the operation down to a keep-set, in place, and run it before and after."""
     live, edits = decide(one, keep)
     before = _kept(run(one.module, one.inputs), one.labels(), live)
-    inputs = [
-        select(x, kept_indices(one.run.values[s].labels, live)) for s, x in zip(one.sources, one.inputs, strict=True)
-    ]
+    inputs = [cut_like(x, one.run.values[s].labels, live) for s, x in zip(one.sources, one.inputs, strict=True)]
     replaced: dict[fx.Node, fx.Node] = {}
     for edit in edits:
         edit.apply(replaced)
@@ -92,7 +90,7 @@ def _kept(value: Any, labels: Any, live: Liveness) -> list[Tensor]:
     """Return the tensors in a result without the channels that go."""
     if isinstance(labels, Labelled):
         small = compact_value(labels, live)
-        return [] if isinstance(small, Vanished) else [select(value, kept_indices(labels.labels, live))]
+        return [] if isinstance(small, Vanished) else [cut_like(value, labels.labels, live)]
     if isinstance(labels, (tuple, list)):
         return [t for part in zip(value, labels, strict=True) for t in _kept(*part, live)]
     return [value] if isinstance(value, Tensor) and value.numel() else []

@@ -108,10 +108,15 @@ add(
     Sample((Act("NTC"), Par("CD")), made=6),
     Sample((Par("DC"), Act("NCT")), free=0, constants="none"),
     Sample((Act("NTC"), Par("C")), free=0, constants="none"),
-    Sample((Act("NTC"), Act("NCT")), free=0, constants="none"),
-    Sample((Act("NTT"), Act("NTC")), constants="none"),
-    Sample((Act("NCT"), Act("NTT")), constants="none"),
+    Sample((Act("NTC"), Act("NCT")), made=0, stuck=True, constants="none"),
+    Sample((Act("NTT"), Act("NTC")), constants="zeros"),
+    Sample((Act("NCT"), Act("NTT")), constants="zeros"),
     Sample((Act("NCT"), Act("NTD")), free=0, constants="none"),
+    Sample((Act("NGTC"), Act("NGCT")), free=8, made=0, stuck=True, constants="none"),
+    Sample((Act("N2TT"), Act("NGTC")), free=8, constants="zeros"),
+    Sample((Act("NGCT"), Act("NTT")), free=8, constants="zeros"),
+    Sample((Act("NGTT"), Act("NGTC")), free=0, constants="none"),
+    Sample((Act("NTC"), Act("N4T")), free=0, constants="none"),
     Sample((Act("NCTT"), Act("NCTT")), free=0, constants="none"),
 )
 add(SAMPLES, [torch.matmul], Sample((), {"input": Act("NTC"), "other": Par("CD")}, made=6))
@@ -120,7 +125,7 @@ for _target in (torch.mm, "mm"):
         SAMPLES,
         [_target],
         Sample((Act("TC"), Par("CD")), made=6),
-        Sample((Act("TT"), Act("TC")), constants="none"),
+        Sample((Act("TT"), Act("TC")), constants="zeros"),
     )
 add(
     SAMPLES,
@@ -131,16 +136,33 @@ add(
     Sample(("nchw,dc->nd", Act(), Par("DC")), made=6, constants="zeros"),
     Sample(("cd,nchw->wnd", Par("CD"), Act()), made=6, constants="zeros"),
     Sample(("nchw,c->nchw", Act(), Par("C")), free=0, constants="none"),
-    Sample(("nct,nts->ncs", Act("NCT"), Act("NTT")), free=0, constants="none"),
+    Sample(("nct,nts->ncs", Act("NCT"), Act("NTT")), constants="zeros"),
     Sample(("...c,dc->...d", Act("NTC"), Par("DC")), free=0, constants="none"),
     Sample(("nchw,cc->nchw", Act(), Par("CC")), free=0, constants="none"),
 )
 add(
     SAMPLES,
     [torch.bmm, "bmm"],
-    Sample((Act("NTT"), Act("NTC")), constants="none"),
-    Sample((Act("NCT"), Act("NTT")), constants="none"),
-    Sample((Act("NTC"), Act("NCT")), free=0, constants="none"),
+    Sample((Act("NTT"), Act("NTC")), constants="zeros"),
+    Sample((Act("NCT"), Act("NTT")), constants="zeros"),
+    Sample((Act("NTC"), Act("NCT")), made=0, stuck=True, constants="none"),
+)
+add(
+    SAMPLES,
+    [torch.einsum],
+    Sample(("bgid,bgjd->bgij", Act("NGTC"), Act("NGWC")), free=8, made=0, stuck=True, constants="none"),
+    Sample(("bgij,bgjd->bigd", Act("N2TW"), Act("NGWC")), free=8, constants="zeros"),
+    Sample(("bct,bt->bc", Act("NCT"), Act("NT")), constants="zeros"),
+    Sample(("bct,bds->btsc", Act("NCT"), Act("NDT")), free=0, constants="none"),
+    Sample(("bct,bct->bct", Act("NCT"), Act("NCT")), free=0, constants="none"),
+)
+_ATTENDING = (Act("N2TC"), Act("N2WC"))
+add(
+    SAMPLES,
+    [F.scaled_dot_product_attention],
+    Sample((*_ATTENDING, Act("N2WD")), free=6, made=6, constants="zeros"),
+    Sample((*_ATTENDING, Act("NGWD")), {"attn_mask": Act("TW")}, free=12, made=12, constants="zeros"),
+    Sample((*_ATTENDING, Act("N2WC"), None, 0.0, True), free=4, made=4, constants="zeros"),
 )
 add(SAMPLES, [gate_read], Sample((Act(), 1), free=4, made=4), Sample((Act("NTC"), 2), free=4, made=4))
 add(
