@@ -193,7 +193,7 @@ def _enter(call: Call, labels: Tensor, *, reads: bool) -> None:
     name = call.node.name
     mixer = Mixer(name, "contract", weight, Layout(0, 1, heads), labels.flatten(), stay, virtual=True)
     source: Any = call.node.all_input_nodes[0]
-    mixer.calls.append(MixCall(call.structure.graph, call.node, source, 0, False, None))
+    mixer.calls.append(MixCall(call.structure.graph, call.node, source, 0, False, None, 0))
     call.structure.mixers[id(weight)] = mixer
 
 
