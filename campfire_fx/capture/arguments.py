@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import operator
-from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
 
+from campfire_fx.capture.evaluate import like_dict
 from campfire_fx.capture.formulas import Formula, Value
 from campfire_fx.capture.location import line
 from campfire_fx.capture.records import Specialisation
@@ -142,7 +142,7 @@ def unfold(proxy: Any, value: Any) -> Any:
         return list(getattr(proxy.tracer.unfolded(owner), str(proxy.node.target))())
     if isinstance(value, dict):
         items = {key: unfold(proxy[key], item) for key, item in value.items()}
-        return OrderedDict(items) if isinstance(value, OrderedDict) else items
+        return items if type(value) is dict else like_dict(value, items)
     if isinstance(value, torch.Size) or not isinstance(value, (list, tuple)):
         return proxy
     parts = [unfold(proxy[i], item) for i, item in enumerate(value)]

@@ -7,6 +7,7 @@ leaf modules run as shadows: same attributes, meta parameters, no hooks.
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Callable, Container
 from typing import Any
@@ -252,7 +253,7 @@ def map_tensors(value: Any, function: Callable[[torch.Tensor], Any]) -> Any:
         return value
     if isinstance(value, dict):
         mapped = {key: map_tensors(item, function) for key, item in value.items()}
-        return mapped if type(value) is dict else _like_dict(value, mapped)
+        return mapped if type(value) is dict else like_dict(value, mapped)
     items = [map_tensors(item, function) for item in value]
     if isinstance(value, list):
         return items
@@ -260,9 +261,11 @@ def map_tensors(value: Any, function: Callable[[torch.Tensor], Any]) -> Any:
     return value._make(items) if hasattr(value, "_make") else _like_tuple(value, items)
 
 
-def _like_dict(value: dict[Any, Any], mapped: dict[Any, Any]) -> Any:
-    result = value.copy()
-    result.update(mapped)
+def like_dict(value: dict[Any, Any], items: dict[Any, Any]) -> Any:
+    """Return a dict of the class of `value`, which may forbid `update`, with these items under the same keys."""
+    result = copy.copy(value)
+    for key, item in items.items():
+        result[key] = item
     return result
 
 

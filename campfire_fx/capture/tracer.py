@@ -198,9 +198,7 @@ class ExampleTracer(fx.Tracer):
             if not path or id(m) not in self.survey.leaves:
                 return forward(*args, **kwargs)
             result = self.create_proxy("call_module", path, args, kwargs)
-            if path in self.survey.opaque:
-                self._give_recorded(result.node, path)
-            return result
+            return self._recorded(result, path) if path in self.survey.opaque else result
         except Exception as error:
             if path and (self._failed is None or self._failed[0] is not error):
                 self._failed = (error, path)
@@ -208,14 +206,19 @@ class ExampleTracer(fx.Tracer):
         finally:
             self._stack = outer
 
-    def _give_recorded(self, node: fx.Node, path: str) -> None:
-        """Set the example value of the call of an opaque module: what the same call gave in a real run."""
+    def _recorded(self, proxy: ExampleProxy, path: str) -> Any:
+        """Give the call of an opaque module, as its example, what the same call gave in a real run.
+
+        A container of a class of its own comes back as one of proxies: what code calls on it is Python's to do.
+        """
         number = self._opaque_calls.get(path, 0)
         self._opaque_calls[path] = number + 1
         outputs = self.survey.opaque[path]
-        if number < len(outputs):
-            node.meta[RECORDED] = outputs[number]
-            self.evaluator.give(node, outputs[number])
+        if number >= len(outputs):
+            return proxy
+        output = proxy.node.meta[RECORDED] = outputs[number]
+        self.evaluator.give(proxy.node, output)
+        return arguments.unfold(proxy, output) if isinstance(output, dict) or hasattr(output, "_fields") else proxy
 
     def read(self, tensor: torch.Tensor) -> ExampleProxy:
         """Return the one proxy of a tensor that the model owns, or that its code came by."""

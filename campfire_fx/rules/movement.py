@@ -43,6 +43,8 @@ def _moves_only_data(call: Call) -> bool:
 
 def _data(call: Call) -> list[Any]:
     data = call.args[0] if call.args else call.kwargs.get("input", call.kwargs.get("tensors"))
+    if isinstance(data, dict):
+        return list(data.values())
     return list(data) if isinstance(data, (tuple, list)) else [data]
 
 

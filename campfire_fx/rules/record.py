@@ -166,7 +166,7 @@ def _mutable(value: Any) -> Any:
     """Turn the immutable lists and dicts of a graph into plain ones, as generated code would pass them."""
     if isinstance(value, list):
         return [_mutable(item) for item in value]
-    if isinstance(value, dict):
+    if type(value) in (dict, fx.immutable_collections.immutable_dict):  # the user's own classes stay
         return {key: _mutable(item) for key, item in value.items()}
     if type(value) is tuple:
         return tuple(_mutable(item) for item in value)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -254,3 +255,87 @@ def test_a_numpy_array_is_an_input_of_a_part(shape: tuple[int, ...]) -> None:
     assert [island.path for island in captured.islands] == ["inner", "inner.chosen.conv"]
     slim = shrink(model, X.double())
     assert slim.verification is not None and same(slim(OTHER.double()).shape, model(OTHER.double()).shape)
+
+
+class Answers(OrderedDict):
+    """A dict that is read by key, by place and by name, and does not let itself be updated, as transformers has it."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        super().__setattr__(key, value)
+
+    def __getitem__(self, key: Any) -> Any:
+        return list(self.values())[key] if isinstance(key, int) else super().__getitem__(key)
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("this cannot be updated")
+
+
+class Pair(NamedTuple):
+    low: Tensor
+    high: Tensor | None
+
+
+class GivesOwnContainer(nn.Module):
+    """Opaque, and its output is read by names."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.conv, self.kind = block(4, 4), kind
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.conv(x) if float(x.mean()) < 1e6 else x
+        if self.kind == "pair":
+            return Pair(y, None)
+        answers = Answers() if self.kind == "answers" else {}
+        answers["low"], answers["none"], answers["high"] = y, None, [y + 1]
+        return answers
+
+
+class ReadsContainer(nn.Module):
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.stem, self.part, self.tail, self.kind = block(3, 4), GivesOwnContainer(kind), block(4, 2), kind
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.part(self.stem(x))
+        if self.kind == "pair":
+            low, high = y
+            assert y.high is None and high is None and type(y) is Pair
+            return self.tail(y.low + low)
+        assert list(y) == ["low", "none", "high"] and "low" in y and y["none"] is None
+        more = dict(y, extra=1)
+        if self.kind == "plain":
+            return self.tail(more["low"] + y.get("high")[0])
+        assert type(y) is Answers and y[0] is y.low is y["low"]
+        y["tail"] = self.tail(y[0] + y.high[0])
+        return y
+
+
+@pytest.mark.parametrize("kind", ["answers", "pair", "plain"])
+def test_containers_that_opaque_parts_give_are_read_as_python_does(kind: str) -> None:
+    captured_around(ReadsContainer(kind))
+    model = ReadsContainer(kind).double().eval()
+    zero_filters(model.stem[0], (1, 2))
+    zero_filters(model.part.conv[0], (0,))
+    slim = shrink(model, X.double())
+    got, expected = slim(OTHER.double()), model(OTHER.double())
+    if kind == "answers":
+        assert type(got) is Answers and got.keys() == expected.keys()
+        got, expected = got.tail, expected.tail
+    torch.testing.assert_close(got, expected)
+    assert any(name.endswith("conv.0") for name in [change.name for change in slim.plan.layers])
+
+
+def test_a_model_in_parts_gives_a_dict_that_forbids_updates() -> None:
+    class Around(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.tail = ReadsContainer("answers"), nn.Identity()
+
+        def forward(self, x: Tensor) -> Tensor:
+            answers = self.inner(x)
+            return answers["tail"] if float(answers.tail.mean()) < 1e6 else x
+
+    captured = trace(Around().eval(), X)
+    assert captured.islands[0].path == "inner"
