@@ -14,7 +14,7 @@ from torch import nn
 
 @contextmanager
 def untouched(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Undo what the block does to attributes of these modules, and to lists, dicts and objects that they hold."""
+    """Undo what the block does to attributes and hooks of these modules, and to lists, dicts and objects they hold."""
     states = [_state(module) for module in modules]
     try:
         yield
@@ -24,6 +24,7 @@ def untouched(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 
 _ATOMS = frozenset({bool, int, float, str, type(None)})
+_CALL_HOOKS = frozenset({"_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"})
 _MOST = 10_000  # a module may hold a whole data set
 # Whose objects are not the model's alone (loggers, queues), but for those that just hold attributes.
 _OTHERS = (frozenset(sys.stdlib_module_names) | {"torch"}) - {"types", "argparse", "collections"}
@@ -33,7 +34,7 @@ def _state(module: nn.Module) -> list[tuple[Any, Any]]:
     """Return what a module holds and what is in that: (dict, list or set, its content now), however nested."""
     state: list[tuple[Any, Any]] = [(module.__dict__, dict(module.__dict__))]
     seen: set[int] = set()
-    pending = [value for name, value in module.__dict__.items() if not name.endswith("_hooks")]
+    pending = [v for name, v in module.__dict__.items() if not name.endswith("_hooks") or name in _CALL_HOOKS]
     while pending and len(seen) < _MOST:
         value = pending.pop()
         if type(value) in _ATOMS or id(value) in seen:

@@ -752,3 +752,24 @@ class ChangesLists(Base):
         del parts[1]
         assert parts is same and len(parts) == 6 and len(same) == 6
         return torch.cat(parts, 1) + sum(part.mean() for part in same)
+
+
+class HooksItsPartsAtFirst(Base):
+    """The first call puts hooks on a part, which collect what it gives; a flag says that they are there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = nn.Sequential(conv(4, 4), nn.ReLU())
+        self.collected: list[Tensor] = []
+        self.is_hooked = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.collected.clear()
+        if not self.is_hooked:
+            self.part.register_forward_hook(self.collect)
+            self.is_hooked = True
+        x = self.part(self.part(self.conv(x)))
+        return torch.cat(self.collected, 1) + x[:, :1]
+
+    def collect(self, module: nn.Module, args: Any, output: Tensor) -> None:
+        self.collected.append(output)
