@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from campfire_fx.attachment import Training
-from campfire_fx.capture import trace
+from campfire_fx.capture import model_of, trace
 from campfire_fx.channels import dependency_graph
 from campfire_fx.dressing import dress
 from campfire_fx.errors import CampfireError, RegimeError
@@ -113,6 +113,7 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
         raise RegimeError(f"dead_norm: '{dead_norm}' is not known. Use 'zero' or 'keep'.")
     if masks_move not in ("before", "after"):
         raise RegimeError(f"masks_move: '{masks_move}' is not known. Use 'before' or 'after'.")
+    model = model_of(model)
     _require_dense(model)
     copied = private_copy(model)
     captured = trace(copied, example_inputs)

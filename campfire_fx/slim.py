@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from campfire_fx.capture import example_for
+from campfire_fx.capture import example_for, model_of
 from campfire_fx.dressing import Dress, dress
 from campfire_fx.errors import ShrinkError
 from campfire_fx.numbers import plain
@@ -89,6 +89,7 @@ def shrink(  # noqa: PLR0913 - keyword-only wishes, each with a default
         ShrinkError: there is nothing to shrink, an argument is wrong, or equality cannot be proven.
     """
     round_to = _check(residual, plain(round_to), columns, compensate)
+    model = model_of(model)
     if optimizer is not None:
         check_optimizer(optimizer, model)
     args, kwargs = example_for(model, example_inputs)

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import is_lazy
 
 from campfire_fx.capture.example import example_for
+from campfire_fx.capture.given import model_of
 from campfire_fx.capture.islands import capture_islands
 from campfire_fx.capture.patches import one_at_a_time
 from campfire_fx.capture.records import Captured
@@ -27,7 +27,7 @@ def trace(model: nn.Module, example_inputs: Any = None, *, compiled: bool = True
     Without `compiled`, a model captured whole runs only after `module.recompile()`: for who edits its graphs first.
     Raises CaptureError where nothing can be captured, or the model does not run on the example.
     """
-    _refuse_lazy_layers(model)
+    model = model_of(model, needs_values=False)
     args, kwargs = example_for(model, example_inputs)
     try:
         traced = trace_graphs(Survey(model), args, kwargs)
@@ -35,12 +35,3 @@ def trace(model: nn.Module, example_inputs: Any = None, *, compiled: bool = True
         return capture_islands(model, args, kwargs, reason)
     island = traced.island(model, args, kwargs, compiled=compiled)
     return Captured(island.module, (island,), (), island.args, island.kwargs)
-
-
-def _refuse_lazy_layers(model: nn.Module) -> None:
-    for path, module in model.named_modules():
-        if any(is_lazy(tensor) for tensor in (*module._parameters.values(), *module._buffers.values())):
-            raise CaptureError(
-                f"Lazy layer at {path or type(model).__name__}: it has no weights yet. "
-                "Run the model once before it is captured."
-            )

@@ -13,6 +13,7 @@ from torch import nn
 from campfire_fx.capture.configuration import Configuration
 from campfire_fx.capture.evaluate import map_tensors
 from campfire_fx.capture.execute import describe, fits, run
+from campfire_fx.capture.given import model_of
 from campfire_fx.capture.location import summary
 from campfire_fx.capture.patches import one_at_a_time
 from campfire_fx.errors import CaptureError
@@ -32,6 +33,7 @@ def example_for(model: nn.Module, example_inputs: Any = None) -> tuple[tuple[Any
     the first convolution or linear layer and the sizes that the model keeps among its attributes, taking the first
     guess that it runs on. Raises CaptureError where it runs on none.
     """
+    model = model_of(model, needs_values=False)
     if example_inputs is None:
         return _guess(model)
     if isinstance(example_inputs, tuple):

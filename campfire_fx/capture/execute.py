@@ -14,6 +14,8 @@ from campfire_fx.capture.location import line_of, summary
 from campfire_fx.capture.untouched import training_flags, untouched
 from campfire_fx.errors import CaptureError
 
+_LONG = 60
+
 
 def run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Return the output of a copy of the model in evaluation; inputs and random states stay as they are.
@@ -72,4 +74,5 @@ def _describe(value: Any) -> str:
         return f"[{', '.join(_describe(item) for item in value)}]"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key!r}: {_describe(item)}" for key, item in value.items()) + "}"
-    return repr(value)
+    text = repr(value)
+    return text if len(text) <= _LONG and "\n" not in text else f"a {type(value).__module__}.{type(value).__name__}"

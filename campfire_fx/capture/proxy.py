@@ -17,6 +17,7 @@ from torch.fx.proxy import Attribute
 from campfire_fx.capture.branches import other_way_raises
 from campfire_fx.capture.location import current_line, expression
 from campfire_fx.effects import IN_PLACE
+from campfire_fx.capture.overloads import plain_call
 from campfire_fx.errors import CaptureError
 
 if TYPE_CHECKING:
@@ -177,6 +178,9 @@ class ExampleProxy(fx.Proxy):
             return None
         if isinstance(orig_method, torch._C.ScriptMethod):
             return proxy.tracer.create_proxy("call_method", orig_method.name, (orig_method.owner, *args), kwargs)
+        if isinstance(orig_method, torch._ops.OpOverload):
+            plain = plain_call(orig_method, args, kwargs)
+            return proxy.tracer.create_proxy(*(plain or ("call_function", orig_method, args, kwargs)))
         if torch.overrides.is_tensor_method_or_property(orig_method):
             return proxy.tracer.create_proxy("call_method", orig_method.__name__, args, kwargs)
         return proxy.tracer.create_proxy("call_function", orig_method, args, kwargs)
