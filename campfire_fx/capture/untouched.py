@@ -40,7 +40,7 @@ def _state(module: nn.Module) -> list[tuple[Any, Any]]:
         if type(value) in _ATOMS or id(value) in seen:
             continue
         seen.add(id(value))
-        if _is_plain_object(value):
+        if not isinstance(value, (dict, list, set, tuple)) and _is_plain_object(value):
             value = value.__dict__
         if isinstance(value, dict):
             state.append((value, dict(value)))

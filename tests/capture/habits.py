@@ -761,11 +761,10 @@ class HooksItsPartsAtFirst(Base):
         super().__init__()
         self.part = nn.Sequential(conv(4, 4), nn.ReLU())
         self.collected: list[Tensor] = []
-        self.is_hooked = False
 
     def forward(self, x: Tensor) -> Tensor:
         self.collected.clear()
-        if not self.is_hooked:
+        if not hasattr(self, "is_hooked"):
             self.part.register_forward_hook(self.collect)
             self.is_hooked = True
         x = self.part(self.part(self.conv(x)))
