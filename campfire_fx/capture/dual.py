@@ -13,6 +13,7 @@ from torch import fx, nn
 from torch.fx.graph import PythonCode
 
 from campfire_fx.capture.graphs import Frozen, freeze, thaw
+from campfire_fx.capture.naming import any_name
 from campfire_fx.capture.structure import share_structure
 from campfire_fx.dressing import plain_name
 
@@ -80,6 +81,10 @@ class DualGraphModule(fx.GraphModule):
 
     def recompile(self) -> PythonCode:
         """Generate the code of both graphs; call it after every edit of either."""
+        with any_name():
+            return self._recompile()
+
+    def _recompile(self) -> PythonCode:
         train_graph = self.__dict__.get("_train_graph")
         if train_graph is None:
             return super().recompile()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from campfire_fx.export.layout import Part, Shape, is_name, is_numbered
+from campfire_fx.export.literals import literal
 from campfire_fx.export.scopes import Path
 from campfire_fx.export.statements import forward
 from campfire_fx.export.wrapping import wrapped
@@ -51,7 +52,7 @@ class Classes:
         if part.shape is Shape.LIST:
             return f"{self._name(part, 'nn.ModuleList')}([{', '.join(made.values())}])"
         given = [f"{name}={text}" for name, text in made.items() if is_name(name)]
-        odd = [f'"{name}": {text}' for name, text in made.items() if not is_name(name)]
+        odd = [f"{literal(name)}: {text}" for name, text in made.items() if not is_name(name)]
         if odd:
             given.append("**{" + ", ".join(odd) + "}")
         return f"{self._name(part, BASE)}({', '.join(given)})"
@@ -97,7 +98,7 @@ def chain_arguments(made: dict[str, str]) -> str:
     """Return what an nn.Sequential is built from, so that its children get these names."""
     if is_numbered(made):
         return ", ".join(made.values())
-    pairs = (f'("{name}", {text})' for name, text in made.items())
+    pairs = (f"({literal(name)}, {text})" for name, text in made.items())
     return f"OrderedDict([{', '.join(pairs)}])"
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from campfire_fx.capture.naming import any_name
 from campfire_fx.disk.archive import Unreadable
 from campfire_fx.disk.seal import fault
 from campfire_fx.disk.whole import write_file
@@ -121,7 +122,8 @@ def _read_onnx(path: Path, _: nn.Module | None) -> OnnxModel:
 
 def _read_program(path: Path, _: nn.Module | None) -> nn.Module:
     try:
-        return read_program(path).module()
+        with any_name():
+            return read_program(path).module()
     except ExportError:
         raise
     except Exception as error:

@@ -7,7 +7,6 @@ attributes.
 
 from __future__ import annotations
 
-import keyword
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -15,7 +14,9 @@ from enum import Enum
 import torch
 from torch import Tensor, fx, nn
 
+from campfire_fx.capture.naming import is_attribute
 from campfire_fx.export.layers import construction
+from campfire_fx.export.literals import literal
 from campfire_fx.export.scopes import Block, Path, blocks, class_names, layer_targets, tensor_targets
 
 
@@ -63,7 +64,7 @@ class Part:
             if part.shape is not Shape.NAMED:
                 text += f"[{list(part.parts).index(name)}]"
             else:
-                text = f"{text}.{name}" if is_name(name) else f'getattr({text}, "{name}")'
+                text = f"{text}.{name}" if is_name(name) else f"getattr({text}, {literal(name)})"
             part = part.parts.get(name, _LEAF)
         return text
 
@@ -74,7 +75,7 @@ _LEAF = Part(())
 
 def is_name(text: str) -> bool:
     """Say whether the text can stand as an attribute in code."""
-    return text.isidentifier() and not keyword.iskeyword(text)
+    return is_attribute(text)
 
 
 def is_numbered(names: Iterable[str]) -> bool:

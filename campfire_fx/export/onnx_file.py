@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
+from campfire_fx.capture.naming import any_name
 from campfire_fx.disk.seal import blank, fault
 from campfire_fx.disk.whole import write_file
 from campfire_fx.errors import ExportError
@@ -72,7 +73,7 @@ def write_onnx(program: ExportedProgram, path: Path) -> None:
             f"an .onnx file holds at most 2 GB, and this model's weights are {weights:,} bytes. Use .pt2."
         )
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), any_name():
             warnings.simplefilter("ignore")
             converted = torch.onnx.export(program, dynamo=True, verbose=False, external_data=False)
     except Exception as error:

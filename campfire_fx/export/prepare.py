@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from campfire_fx.capture import example_for, trace
+from campfire_fx.capture.naming import any_name
 from campfire_fx.errors import CaptureError, ExportError
 from campfire_fx.export.agreement import Run, Runs, first_line, reference_runs
 from campfire_fx.export.functions import write_out_functions
@@ -101,7 +102,8 @@ def as_graphs(prepared: Prepared) -> Graphs:
         write_out_functions(part.graph)
         _drop_identities(part.graph)
         _rebuild(part, rebuild)
-        part.recompile()
+        with any_name():
+            part.recompile()
     return Graphs(module, parts)
 
 
@@ -184,7 +186,8 @@ def _inference_graph(module: fx.GraphModule) -> fx.GraphModule:
     for node in module.graph.nodes:
         node.args = pytree.tree_map(lambda leaf: cpu if isinstance(leaf, torch.device) else leaf, node.args)
         node.kwargs = pytree.tree_map(lambda leaf: cpu if isinstance(leaf, torch.device) else leaf, node.kwargs)
-    return fx.GraphModule(module, module.graph, type(module).__name__).eval()
+    with any_name():
+        return fx.GraphModule(module, module.graph, type(module).__name__).eval()
 
 
 def _plain_layers(module: nn.Module) -> nn.Module:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
+from campfire_fx.capture.naming import any_name
 from campfire_fx.errors import ExportError
 from campfire_fx.export.agreement import Run, Runs, batch_size, difference, first_line
 from campfire_fx.export.written_out import WrittenOut
@@ -49,7 +50,8 @@ def exported_program(module: nn.Module, runs: Runs) -> Exported:
     for axes, run, covered in attempts:
         try:
             program = _export(module, run, axes)
-            called = program.module()
+            with any_name():
+                called = program.module()
             worst = max(difference(called, each) for each in covered)
         except Exception as error:  # noqa: BLE001 - torch.export raises errors of many kinds
             reason = _why(module, error)

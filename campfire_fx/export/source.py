@@ -51,7 +51,7 @@ def model_source(graphs: Graphs, name: str, example: Run) -> str:
     for path, module in graphs.parts.items():
         title = classes.part_name(path, type(module).__name__) if path else classes.model_name
         models.append("\n".join(_model(module, title, classes)))
-        made.append(f'    model.set_submodule("{path}", {title}())' if path else f"    model = {title}()")
+        made.append(f"    model.set_submodule({literal(path)}, {title}())" if path else f"    model = {title}()")
     texts = [*classes.texts(), *models, _loader(made, graphs.is_whole)]
     if any(re.search(r"\bLayers\(|\(Layers\)", text) for text in texts):
         texts.insert(0, LAYERS)
@@ -101,7 +101,7 @@ def _constructor(module: fx.GraphModule, root: Part, classes: Classes) -> tuple[
     else:
         lines = ["super().__init__()"]
         for name, text in made.items():
-            lines.append(f"self.{name} = {text}" if is_name(name) else f'setattr(self, "{name}", {text})')
+            lines.append(f"self.{name} = {text}" if is_name(name) else f"setattr(self, {literal(name)}, {text})")
     return method("__init__", [], [*lines, *ties(module, root)])
 
 

@@ -1,0 +1,36 @@
+"""Names that modules may have and Python's attributes may not, in the code that torch.fx generates."""
+
+from __future__ import annotations
+
+import contextlib
+import keyword
+from collections.abc import Iterator
+
+from torch.fx import graph as fx_graph
+
+_TORCHS = fx_graph._format_target
+
+
+def is_attribute(name: str) -> bool:
+    """Say whether `x.name` is an expression, and means what it says inside a class, too."""
+    mangled = name.startswith("__") and not name.endswith("__")
+    return name.isidentifier() and not keyword.iskeyword(name) and not mangled
+
+
+@contextlib.contextmanager
+def any_name() -> Iterator[None]:
+    """While this lasts, generated code reads a submodule of any name: torch.fx writes `self.class` as it stands.
+
+    For names that torch.fx writes rightly nothing changes, so that other threads need not know.
+    """
+    fx_graph._format_target = _format_target
+    try:
+        yield
+    finally:
+        fx_graph._format_target = _TORCHS
+
+
+def _format_target(base: str, target: str) -> str:
+    for name in target.split("."):
+        base = f"{base}.{name}" if is_attribute(name) else f"getattr({base}, {name!r})"
+    return base
