@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,8 @@ import torch
 
 import campfire_fx
 from campfire_fx.cli.training import _useful_threads
+from campfire_fx.disk.lock import alone_in
+from campfire_fx.errors import TrainError
 from campfire_fx.train.checkpoint import read, restore
 from campfire_fx.train.data import ImageData, Split, open_data
 from campfire_fx.train.loop import accuracy
@@ -131,6 +137,37 @@ def test_a_run_is_resumed_refused_or_begun_anew(run, folder: Path, tmp_path: Pat
     assert (tmp_path / "here/log.csv").read_text() != log  # seconds
 
 
+def test_a_run_folder_has_one_live_process(run, folder: Path, tmp_path: Path) -> None:
+    """The second one touches nothing: what the first is writing is not its to remove."""
+    options = (*TINY, "--data", folder, "--image-size", 10, "--output", "here")
+    with alone_in(tmp_path / "here", TrainError):
+        (tmp_path / "here/.partial-1").write_bytes(b"half")
+        result = run("train", *options)
+        assert (tmp_path / "here/.partial-1").exists()
+    assert result.exit_code == 2
+    assert re.search(r"Error: Folder here: process \d+ on .* is at work in it\. Wait for it", result.stderr)
+    assert run("train", *options).exit_code == 0
+    assert not (tmp_path / "here/.partial-1").exists()
+
+
+def test_a_folder_whose_name_is_no_utf_8(folder: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"here\xff")
+    options = [*map(str, TINY), "--data", str(folder), "--image-size", "10", "--formats", ".SafeTensors, pt2"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), str(tmp_path)])}
+    for command in (["train", *options, "--output", name], ["report", name, "--model", "tiny:tiny"]):
+        result = subprocess.run(
+            [sys.executable, "-m", "campfire_fx", *command],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+    names = {path.name for path in (tmp_path / name).iterdir()}
+    assert {"slim.safetensors", "slim.pt2", "results.json", "report.html"} <= names
+    assert "slim..safetensors" not in names
+
+
 def test_the_dense_network_by_itself(run, folder: Path, tmp_path: Path) -> None:
     result = run("train", *TINY, "--networks", "dense", "--data", folder, "--image-size", 10, "--output", "here")
     assert result.exit_code == 0, result.stderr
@@ -146,6 +183,7 @@ def test_the_dense_network_by_itself(run, folder: Path, tmp_path: Path) -> None:
         (("--recipe", "resnet50-imagenet", "--augment", "shift"), "it is for 1,000 classes, the data have 10"),
         (("--recipe", "resnet18"), "--recipe resnet18: there is no such recipe"),
         (("--checkpoint-every", "often"), "--checkpoint-every often: it is no interval"),
+        (("--formats", "safetensors,h5"), "unknown format 'h5': there are .onnx, .pt2, .safetensors, .pt, .pth."),
         (("--warm-up", 2), "--warm-up 2.0: it is no share in [0, 1)"),
     ],
 )
