@@ -104,6 +104,7 @@ class ShrinkPlan:
             None also stands for groups that kept different ones.
         kernels: layers whose kernels have dead taps, cropped or left alone.
         columns: convolutions with dead columns, gathered or left alone; empty where that was not asked for.
+        guards: what the example decided and the model therefore checks in every call, as source text with its place.
     """
 
     layers: tuple[LayerChange, ...]
@@ -112,6 +113,7 @@ class ShrinkPlan:
     keep: dict[str, tuple[tuple[int, ...] | None, ...]]
     kernels: tuple[KernelChange, ...] = ()
     columns: tuple[ColumnChange, ...] = ()
+    guards: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return the plan as JSON text."""
@@ -128,7 +130,8 @@ class ShrinkPlan:
         repairs = tuple(Repair(**repair) for repair in data["repairs"])
         kernels = tuple(KernelChange(**_tuples(kernel)) for kernel in data.get("kernels", ()))
         columns = tuple(ColumnChange(**_tuples(change)) for change in data.get("columns", ()))
-        return ShrinkPlan(layers, repairs, tuple(Pin(**pin) for pin in data["pins"]), keep, kernels, columns)
+        pins, guards = tuple(Pin(**pin) for pin in data["pins"]), tuple(data.get("guards", ()))
+        return ShrinkPlan(layers, repairs, pins, keep, kernels, columns, guards)
 
 
 def _tuples(value: Any) -> Any:

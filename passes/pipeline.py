@@ -137,7 +137,8 @@ def shrink_captured(captured: Captured, options: Options, progress: Progress) ->
             graph.lint()
         island.module.recompile()
     plan = summarise(labelling, live, cuts, edits, (*labelling.structure.pins, *pins))
-    plan = replace(plan, repairs=(*computed, *compensated, *plan.repairs), kernels=kernels, columns=columns)
+    repairs = (*computed, *compensated, *plan.repairs)
+    plan = replace(plan, repairs=repairs, kernels=kernels, columns=columns, guards=captured.guards)
     return Shrunk(captured, plan, cuts, labelling, live)
 
 

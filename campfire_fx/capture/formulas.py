@@ -35,6 +35,7 @@ class Formula:
     args: tuple[Any, ...]
 
 
+_DEPTH = 2  # operations of an activation that its name tells
 OPEN = (Size, Value, Formula)
 """What another input may change."""
 
@@ -108,9 +109,9 @@ def product(sizes: tuple[Any, ...]) -> Any:
 def text_of(value: Any, *, inner: bool = False) -> str:
     """Return a formula as Python text."""
     if isinstance(value, Size):
-        return f"{expression(value.tensor)}.shape[{value.dim}]"
+        return f"{expression(value.tensor, _DEPTH)}.shape[{value.dim}]"
     if isinstance(value, Value):
-        return expression(value.node)
+        return expression(value.node, _DEPTH)
     if isinstance(value, tuple):
         return f"({', '.join(text_of(item) for item in value)}{',' if len(value) == 1 else ''})"
     if not isinstance(value, Formula):

@@ -24,7 +24,7 @@ from campfire_fx.capture.survey import Survey
 from campfire_fx.capture.tracer import ExampleTracer
 from campfire_fx.errors import CaptureError
 
-_MOST_LINES = 8
+_MOST_LINES = 4  # each may cost a trace and a run
 _LOUD = 8.0  # so that a bound on values, if there is one, shows
 
 

@@ -47,6 +47,7 @@ class Questions:
     def __init__(self, evaluator: Evaluator, denied: frozenset[str] = frozenset()) -> None:
         self.equalities: dict[str, None] = {}
         self._denied = denied
+        self._sizes = Sizes(evaluator)
         self.facts: dict[Specialisation, list[Question]] = {}
         self.given: dict[Specialisation, Formula | None] = {}
         self._evaluator = evaluator
@@ -96,10 +97,11 @@ class Questions:
             raise Asked
         if _is_of_ranks(node):
             return result
-        if template == "bool({})" and self._is_equality(node, result):
+        form = "assert" if raises(result) else template.partition("(")[0]
+        if form == "bool" and self._is_equality(node, result):
             return not result
         fact = Specialisation(current_line(), asked, tuple(result) if isinstance(result, torch.Size) else result)
-        question = Question(node, "assert" if raises(result) else template.partition("(")[0])
+        question = Question(node, form)
         if question not in self.facts.setdefault(fact, []):
             self.facts[fact].append(question)
             if self._asking is not None:
@@ -118,7 +120,7 @@ class Questions:
         """Note where two sizes are found equal, and return whether that is to be denied."""
         if not compares_sizes(node) or answer != (node.target is operator.eq):
             return False
-        if not isinstance(Sizes(self._evaluator).of(node), Formula):  # equal for inputs of any size
+        if not isinstance(self._sizes.of(node), Formula):  # equal for inputs of any size
             return False
         where = current_line()
         self.equalities[where] = None

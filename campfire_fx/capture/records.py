@@ -58,6 +58,12 @@ class Captured:
     kwargs: dict[str, Any]
 
     @property
+    def guards(self) -> tuple[str, ...]:
+        """What the graphs assert of their inputs, each with the line of code that asked."""
+        facts = [fact for island in self.islands for fact in island.specialisations if fact.guard]
+        return tuple(dict.fromkeys(f"{fact.guard} ({fact.where})" for fact in facts))
+
+    @property
     def whole(self) -> bool:
         """Whether the model was captured as one graph, though there may be opaque leaves in it."""
         return self.islands[0].path == ""

@@ -72,8 +72,10 @@ class Traced:
             compiled=compiled,
         )
         args, kwargs = detached((args, kwargs))
-        texts = {guard.fact: guard.text for guard in (*self.guards, *self.train_guards)}
-        facts = tuple([replace(fact, guard=texts.get(fact, "")) for fact in self.specialisations])
+        texts: dict[Specialisation, dict[str, None]] = {}
+        for guard in (*self.guards, *self.train_guards):
+            texts.setdefault(guard.fact, {})[guard.text] = None
+        facts = tuple([replace(fact, guard=" and ".join(texts.get(fact, ()))) for fact in self.specialisations])
         return Island(path, module, args, kwargs, facts, tuple(opaque))
 
 

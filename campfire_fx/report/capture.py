@@ -10,6 +10,7 @@ from rich.console import Group
 from rich.text import Text
 
 from campfire_fx.capture import Captured, Island
+from campfire_fx.report.guards import guard_sentence
 from campfire_fx.report.style import STYLES, Report
 from campfire_fx.report.table import Column, FittedTable
 
@@ -37,6 +38,7 @@ class CaptureReport(Report):
         if asked:
             rows = [(s.where, s.expression, str(s.value)) for s in asked]
             parts.append(FittedTable("Decided by the example", _QUESTIONS, rows))
+        parts += guard_sentence(self.captured.guards)
         for path, reason in self.captured.untraced:
             parts.append(Text(f"Not captured: {path or _WHOLE}: {reason}", style=STYLES["report.note"]))
         return Group(*parts)
@@ -49,7 +51,7 @@ class CaptureReport(Report):
                 "nodes": len(island.module.graph.nodes),
                 "training_graph": island.module.train_graph is not None,
                 "specialisations": [
-                    {"where": s.where, "expression": s.expression, "value": str(s.value)}
+                    {"where": s.where, "expression": s.expression, "value": str(s.value), "guard": s.guard}
                     for s in island.specialisations
                 ],
             }

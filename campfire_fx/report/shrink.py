@@ -13,6 +13,7 @@ from torch import nn
 
 from campfire_fx.measure import Latency, MacCount, latencies, macs, one_sample, parameters, size_bytes, zero_weights
 from campfire_fx.plan import ColumnChange, KernelChange, LayerChange, ShrinkPlan, Verification
+from campfire_fx.report.guards import guard_sentence
 from campfire_fx.report.numbers import cost_note, count, input_shapes, percent, shape, size
 from campfire_fx.report.style import STYLES, Report
 from campfire_fx.report.table import Column, FittedTable
@@ -105,6 +106,7 @@ class ShrinkReport(Report):
 
     def _sentences(self) -> list[Text]:
         texts = [Text(self._proof(), style=STYLES["report.good"] if self.verification else STYLES["report.bad"])]
+        texts += guard_sentence(self.plan.guards)
         kept = defaultdict(list)
         for pin in self.plan.pins:
             kept[pin.reason].append(pin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from io import StringIO
 
@@ -23,6 +24,16 @@ def test_capture_report_counts_nodes() -> None:
     captured = trace(Small(), torch.randn(1, 3, 16, 16))
     text = str(capture_report(captured))
     assert "the whole model" in text and f" {len(captured.islands[0].module.graph.nodes)} " in text
+
+
+def test_capture_report_says_what_is_checked() -> None:
+    class Picky(Small):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) if x.shape[2] > 9 else x
+
+    report = capture_report(trace(Picky(), torch.randn(1, 3, 16, 16)))
+    assert "checked in every call: x.shape[2] > 9 (test_others.py:" in plain(report, 300)
+    assert "x.shape[2] > 9" in json.loads(report.to_json())["islands"][0]["specialisations"][0]["guard"]
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])

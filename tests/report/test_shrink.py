@@ -80,3 +80,18 @@ def test_zeros_that_free_no_channel_are_counted_and_what_would_help_is_said() ->
     assert "free no channel: a channel goes when its whole filter is zero" in shown
     assert 'Train with regime="filter"' in shown and "shrink(columns=True)" in shown
     assert "zeros among" not in str(shrink(Small().eval(), torch.randn(2, 3, 16, 16)).report())
+
+
+def test_what_the_example_decided_is_said() -> None:
+    class Picky(Small):
+        def forward(self, x: torch.Tensor, doubled: bool = False) -> torch.Tensor:
+            y = super().forward(x)
+            return y if x.shape[2] > 9 and not doubled else y * 2
+
+    slim = shrink(Picky().eval(), torch.randn(1, 3, 16, 16))
+    where = [guard.rpartition(" ")[2] for guard in slim.plan.guards]
+    text = plain(shrink_report(slim, None, repeats=1), 300)
+    said = f"doubled=False {where[0]}, x.shape[2] > 9 {where[1]}. Other inputs raise an error."
+    assert f"Decided by the example, and checked in every call: {said}" in text
+    assert type(slim.plan).from_json(slim.plan.to_json()) == slim.plan
+    assert "checked in every call" not in plain(shrink_report(shrink(damaged(), torch.randn(1, 3, 16, 16)), None), 300)
