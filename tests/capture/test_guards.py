@@ -288,9 +288,3 @@ def test_a_model_in_parts_is_guarded_part_by_part() -> None:
     captured = trace(Whole().eval(), X)
     assert not captured.whole
     assert "x.shape[2]" in refusal(captured.module, torch.ones(2, 3, 8, 12))
-
-
-def test_guards_pass_compilers_and_exports() -> None:
-    module = trace(Branch().eval(), X).module
-    program = torch.export.export(module, (X,), strict=False)
-    assert same(program.module()(X), module(X))

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from campfire_fx.capture import trace
 from campfire_fx.errors import ExportError
 from campfire_fx.export import OnnxModel, export, load
 from campfire_fx.export.written_out import WrittenOut
@@ -183,3 +184,29 @@ def test_a_recurrent_layer_is_named_where_it_fixes_a_size(tmp_path: Path, caplog
         "Exported for the example's image size alone: torch.export fixes the length of the sequence that read reads."
         in caplog.text
     )
+
+
+class Guarded(nn.Module):
+    """One way for large images, another for small ones, and an option."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x: Tensor, doubled: bool = False) -> Tensor:
+        y = self.conv(x) if x.shape[2] > 6 else x
+        return y * 2 if doubled else y
+
+
+@pytest.mark.parametrize("name", ["it.pt2", "it.onnx", "it.safetensors"])
+def test_what_is_guarded_is_exported(tmp_path: Path, name: str) -> None:
+    model = Guarded().eval()
+    module = trace(model, torch.randn(IMAGE)).module
+    export(module, tmp_path / name, torch.randn(IMAGE))
+    x = torch.randn(3, 3, 9, 20)
+    found = load(tmp_path / name)
+    assert difference([model(x)], [found(x)]) <= 1e-5
+    if name == "it.safetensors":
+        for wrong in ((x[:, :, :5], False), (x, True)):
+            with pytest.raises(AssertionError, match="this model was traced with"):
+                found(*wrong)
