@@ -96,7 +96,7 @@ def test_what_is_imported_is_declared() -> None:
 def test_the_core_needs_little_and_uses_it() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     core = names_of(project["dependencies"])
-    assert core == {"networkx", "numpy", "rich", "torch", "typer"}
+    assert core == {"filelock", "networkx", "numpy", "rich", "torch", "typer"}
     assert core <= imported_modules()
 
 
