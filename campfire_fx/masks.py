@@ -37,9 +37,9 @@ def find_layer(model: nn.Module, path: str, known: Iterable[str]) -> MaskedLayer
         return layer
     known, what = list(known), type(layer).__name__
     if path in known:
-        now = "is gone from the model" if layer is None else f"is a {what} without a mask"
+        now = "it is gone from the model" if layer is None else f"a {what} without a mask has taken its place"
         raise RegimeError(
-            f"layer '{path}': it had a mask, and {now}. Change layers in the dense model and call sparsify on that, or "
+            f"layer '{path}': {now}. Change layers in the dense model and call sparsify on that, or "
             "in what shrink() returns."
         )
     why = "no masked layer has that path" if layer is None else f"a {what} holds no mask"

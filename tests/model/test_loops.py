@@ -199,7 +199,7 @@ class TestAverages:
     def test_of_another_model_are_refused(self) -> None:
         other = sparse()
         del other._modules["fc"]
-        with pytest.raises(RegimeError, match="layer 'fc': it had a mask, and is gone from the model"):
+        with pytest.raises(RegimeError, match="layer 'fc': it is gone from the model"):
             sparse().follow(other)
 
 

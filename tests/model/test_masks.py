@@ -51,18 +51,19 @@ class TestSetMask:
 
     @pytest.mark.parametrize("call", [lambda m: m.sparsity(), lambda m: m.finalize(), lambda m: m.set_mask("fc", 1)])
     @pytest.mark.parametrize(
-        ("head", "told"), [(nn.Linear(12, 7), "and is a Linear without a mask"), (None, "and is gone from the model")]
+        ("head", "told"),
+        [(nn.Linear(12, 7), "a Linear without a mask has taken its place"), (None, "it is gone from the model")],
     )
     def test_a_layer_that_was_replaced_is_named(self, call: Any, head: nn.Module | None, told: str) -> None:
         model = sparse()
         model._modules["fc"] = head
-        with pytest.raises(RegimeError, match=f"layer 'fc': it had a mask, {told}. Change layers in the dense model"):
+        with pytest.raises(RegimeError, match=f"layer 'fc': {told}. Change layers in the dense model"):
             call(model)
 
     def test_the_other_layers_of_a_model_with_a_new_head_are_still_there_to_be_masked(self) -> None:
         model = sparse()
         model._modules["fc"] = nn.Linear(12, 7)
-        with pytest.raises(RegimeError, match="layer 'fc': it had a mask"):
+        with pytest.raises(RegimeError, match="layer 'fc': a Linear without a mask"):
             model.set_mask("conv1", torch.ones(8, 6, 3, 3))
 
     def test_layers_that_share_a_weight_share_the_mask(self) -> None:
