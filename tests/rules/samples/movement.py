@@ -177,7 +177,7 @@ add(
     Sample((X, "mT")),
     Sample((Act("TC"), "T")),
     Sample((X, "data")),
-    Sample((X, "real"), free=0, constants="any"),
+    Sample((X, "real"), constants="zeros"),
 )
 add(SAMPLES, [operator.setitem], Sample((X, (slice(None), slice(0, 2)), 0.0), free=0, constants="none", runs=False))
 add(SAMPLES, ["copy_"], Sample((X, Y), free=0, constants="none"))
