@@ -216,6 +216,7 @@ def test_a_recipe_trains_its_own_data(run, folder: Path, tmp_path: Path) -> None
     (checkpoint,) = (tmp_path / "here/checkpoints").iterdir()
     facts = torch.load(checkpoint, weights_only=True)["facts"]
     assert (facts["optimizer"], facts["drops"], facts["batch"]) == ("adam", (30,), 64)
+    assert facts["settings"] == {"masks_move": "after"} and "top-5" in result.stdout
 
 
 @pytest.mark.slow

@@ -197,3 +197,14 @@ def test_without_matplotlib_the_error_says_what_to_install(
     with pytest.raises(ReportError, match=r"pip install 'campfire-fx\[plot\]'"):
         write_report(read_run(folder), tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
+
+
+def test_top5_is_in_the_table_where_it_was_counted(folder: Path, tmp_path: Path) -> None:
+    run = read_run(folder)
+    rows = [row | {"top5": 0.9876} for row in run.results["rows"]]
+    (written,) = write_report(dataclasses.replace(run, results={**run.results, "rows": rows}), tmp_path / "five.html")
+    shown = Reader(written.read_text(encoding="utf-8")).rows
+    assert ["network", "accuracy", "top-5"] in [row[:3] for row in shown]
+    assert sum("98.76 %" in row for row in shown) == len(rows)
+    _, plain = page_of(folder, tmp_path / "plain.html")
+    assert not any("top-5" in row for row in plain.rows)
