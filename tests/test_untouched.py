@@ -222,3 +222,26 @@ def test_a_failure_of_our_own(phase: str, monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(RuntimeError, match="no further"):
         campfire_fx.shrink(net, X)
     assert_untouched(net, snapshot)
+
+
+class KeepsOldData(MaxNorm):
+    def forward(self, x: Tensor) -> Tensor:
+        old = self.weight.data
+        self.weight.data = torch.renorm(old, p=2, dim=0, maxnorm=0.2)
+        return nn.Conv2d.forward(self, x) + old.mean()
+
+
+@pytest.mark.parametrize("part", [MaxNorm, Clips, ClipsBehindTheGraph, KeepsOldData])
+def test_a_weight_that_is_written_to_in_forward_is_so_in_the_slim_model_too(part: type[nn.Conv2d]) -> None:
+    net = Net(part(8, 8, 3, padding=1)).double().train()
+    zero_filters(net.part, (0, 2))
+    captured = campfire_fx.trace(net, X.double())
+    opaque = "behind the graph" if part is ClipsBehindTheGraph else "goes on with the data from before"
+    assert [reason for _, reason in captured.untraced if opaque in reason] or part in (MaxNorm, Clips)
+    assert bool(captured.untraced) is (part not in (MaxNorm, Clips))
+    slim: Any = campfire_fx.shrink(net, X.double())
+    for _ in range(2):
+        with torch.no_grad():
+            torch.testing.assert_close(slim(X.double()), net(X.double()), rtol=1e-10, atol=1e-10)
+            for module in (net, slim):
+                module.part.weight.mul_(1.5)

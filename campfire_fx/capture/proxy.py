@@ -48,6 +48,8 @@ class ExampleProxy(fx.Proxy):
         return ExampleAttribute(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name == "data" and isinstance(value, ExampleProxy) and self.tracer.replaces_data(self, value):
+            return
         if name in _TENSOR_NAMES:
             raise CaptureError(
                 f"Assignment at {current_line()}: {expression(self.node)}.{name} = ... changes a tensor behind the "

@@ -63,6 +63,7 @@ class ExampleTracer(fx.Tracer):
         self._unfolded: dict[fx.Node, Any] = {}
         self._opaque_calls: dict[str, int] = {}
         self._failed: tuple[Exception, str] | None = None
+        self._replaced: list[fx.Node] = []
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Graph:
         """Trace the root's forward on these inputs.
@@ -77,6 +78,7 @@ class ExampleTracer(fx.Tracer):
                 with torch.enable_grad():
                     result = self.root.forward(*call_args, **call_kwargs)
                 self.create_node("output", "output", (self.create_arg(result),), {})
+                self._refuse_old_data()
             except Exception as error:
                 explained = self._explained(error)
                 if explained is error:
@@ -146,6 +148,35 @@ class ExampleTracer(fx.Tracer):
             self.evaluator.forget(node)
             self.graph.erase_node(node)
             raise error
+
+    def replaces_data(self, held: ExampleProxy, value: ExampleProxy) -> bool:
+        """Write `parameter.data = value` into the graph as a copy in place; return whether that is the same.
+
+        It is for a tensor of the model's and a value like it, where code that read its data before is done with that.
+        """
+        old, new = held.example, value.example
+        same_kind = isinstance(new, torch.Tensor) and (new.shape, new.dtype) == (old.shape, old.dtype)
+        if held.node.op != "get_attr" or not same_kind:
+            return False
+        with torch.no_grad():
+            copied = self.create_proxy("call_method", "copy_", (held, value), {})
+        self._replaced.append(copied.node)
+        return True
+
+    def _refuse_old_data(self) -> None:
+        """Refuse reads of data that has been replaced: the graph has written over it."""
+        place = {node: number for number, node in enumerate(self.graph.nodes)} if self._replaced else {}
+        for copied in self._replaced:
+            held = copied.args[0]
+            assert isinstance(held, fx.Node)
+            for alias in held.users:
+                late = any(place[user] > place[copied] for user in alias.users)
+                if tidy.hides_history(alias) and place[alias] < place[copied] and late:
+                    raise FailedInside(
+                        f"Assignment in {type(self.root).__name__}.forward: it replaces the data of {held.target} and "
+                        "goes on with the data from before. Compute a new tensor from it instead.",
+                        str(held.target).rpartition(".")[0],
+                    )
 
     def _refuse_write_behind(self, node: fx.Node) -> None:
         """Refuse a change of a tensor of the model's under another name: who reads it by its own would not know."""
