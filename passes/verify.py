@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from campfire_fx.capture import DualGraphModule, is_refusal
-from campfire_fx.capture.draws import Generators
+from campfire_fx.capture.draws import Generators, is_drawn_by_torch
 from campfire_fx.capture.location import summary as first_line
 from campfire_fx.errors import ShrinkError
 from campfire_fx.passes.doubled import Doubled, doubled
@@ -125,16 +125,12 @@ class _Expected:
         tensors: its outputs, and what entered opaque parts.
         replay: what crossed the borders of opaque parts.
         keeps_batch: whether an output is as long as the batch.
-        generators: random states before, where the smaller model is to draw the same numbers.
-        drew: whether they moved meanwhile.
     """
 
     inputs: Inputs
     tensors: list[Tensor]
     replay: Replay
     keeps_batch: bool
-    generators: Generators | None
-    drew: bool
 
 
 class _Comparison:
@@ -149,34 +145,35 @@ class _Comparison:
         ours = isinstance(after, DualGraphModule) and not opaque and not double
         self._after = Lent(after) if ours else Rerun(after, **how)
         # Generators are one for all threads: put back what others drew, and they draw it once more.
-        self._alone = threading.active_count() == 1
+        self._aligns = threading.active_count() == 1 or _may_draw(after) or bool(opaque)
 
-    def expected(self, inputs: Inputs, *, align: bool = False) -> _Expected:
+    def expected(self, inputs: Inputs) -> _Expected:
         """Run the larger model. Raises what it raises, and NotFinite."""
-        generators = Generators()
         replay = Replay(self._opaque)
-        try:
-            with replay.recording(self._before.module):
-                output = self._before(*inputs)
-        finally:
-            drew = generators.moved()
-            if self._alone or align:
-                generators.restore()
+        with self._same_draws(), replay.recording(self._before.module):
+            output = self._before(*inputs)
         found = tensors(output)
         if not all(bool(torch.isfinite(t).all()) for t in (*found, *replay.given)):
             raise NotFinite(
                 "The model's outputs are not finite (NaN or infinity), so equality cannot be proven. "
                 "Check its weights and normalisation statistics, or pass verify=False."
             )
-        keeps = has_batch(inputs, output)
-        return _Expected(
-            inputs, found + replay.given, replay, keeps, generators if self._alone or align else None, drew
-        )
+        return _Expected(inputs, found + replay.given, replay, has_batch(inputs, output))
+
+    @contextmanager
+    def _same_draws(self) -> Iterator[None]:
+        """Put the random generators back, so that the other model draws the same numbers, and the user as before."""
+        generators = Generators()
+        try:
+            yield
+        finally:
+            if self._aligns:
+                generators.restore()
 
     def difference(self, expected: _Expected) -> float:
         """Return how far the smaller model's outputs are from these. Raises Refused, DifferentOutput where it fails."""
         try:
-            with expected.replay.playing(self._after.module):
+            with self._same_draws(), expected.replay.playing(self._after.module):
                 got = tensors(self._after(*expected.inputs)) + expected.replay.received
         except Exception as error:
             if is_refusal(error):
@@ -185,9 +182,6 @@ class _Comparison:
                 f"Shrinking would make the model fail at input shape {shape_of(expected.inputs)}, where it runs now: "
                 f"{type(error).__name__}: {first_line(error)}. The model is left as it was."
             ) from error
-        finally:
-            if expected.generators is not None:
-                expected.generators.restore()
         return _largest_difference(expected.tensors, got)
 
     def compared(self, expected: _Expected) -> VerifiedRun:
@@ -195,13 +189,10 @@ class _Comparison:
         dtype = next((p.dtype for p in self._models[0].parameters()), torch.float32).to_real()
         sure = TOLERANCE.get(dtype, 0.0)
         difference = self.difference(expected)
-        if not difference <= sure and expected.drew and expected.generators is None:
-            difference = self.difference(self.expected(expected.inputs, align=True))
         used = dtype
         if not difference <= sure:
             twice = _Comparison(*self._models, self._opaque, double=True)
-            again = twice.expected(doubled(expected.inputs), align=expected.drew)
-            used, difference = torch.float64, twice.difference(again)
+            used, difference = torch.float64, twice.difference(twice.expected(doubled(expected.inputs)))
         shape = shape_of(expected.inputs)
         limit = TOLERANCE.get(dtype, 2 * torch.finfo(dtype).eps)  # a folded bias is rounded to the weights' precision
         if not difference <= limit:
@@ -210,6 +201,14 @@ class _Comparison:
                 f"{difference:.2e}, more than {limit:.0e}. The model is left as it was."
             )
         return VerifiedRun(shape, str(used).removeprefix("torch."), difference)
+
+
+def _may_draw(module: nn.Module) -> bool:
+    """Return whether a model may draw random numbers in evaluation; of code that is no graph it is not known."""
+    if not isinstance(module, DualGraphModule):
+        return True
+    calls = (node for node in module.graph.nodes if node.op in ("call_function", "call_method"))
+    return any(is_drawn_by_torch(node.target) and node.kwargs.get("training") is not False for node in calls)
 
 
 def _largest_difference(expected: list[Tensor], got: list[Tensor]) -> float:
