@@ -64,6 +64,10 @@ def shrink(  # noqa: PLR0913 - keyword-only wishes, each with a default
     Exact in evaluation mode, whoever made the zeros (`torch.nn.utils.prune` masks too). The model given is not
     touched; the new one shares no memory with it.
 
+    It is called as the model given is. What the code of that decided by the example (a branch on a size, the length of
+    a list, an option) is checked in every call: inputs for which it would decide otherwise raise AssertionError, which
+    says what the example was like. `plan.guards` lists it.
+
     Args:
         model: any model with at least one convolution or linear layer.
         example_inputs: a tensor, a tuple of positional or a dict of keyword arguments; guessed where None.

@@ -24,6 +24,7 @@ def trace(model: nn.Module, example_inputs: Any = None, *, compiled: bool = True
 
     A submodule whose code cannot be followed stays as it is, a leaf of the graph around it; where that is the model
     itself, its largest parts are captured. `Captured.untraced` names what stays Python, with the line that did it.
+    What the example decided (`Captured.guards`) the graphs assert of their inputs, in every call.
     Without `compiled`, a model captured whole runs only after `module.recompile()`: for who edits its graphs first.
     Raises CaptureError where nothing can be captured, or the model does not run on the example.
     """
