@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
+
+from campfire_fx.capture.evaluate import map_tensors
+from campfire_fx.capture.nested import tensors_of
 
 
 class Replay:
@@ -40,7 +42,7 @@ class Replay:
     @contextmanager
     def _hooks(self, model: nn.Module, inputs: list[Tensor], leave: Callable[[Any], Any]) -> Iterator[None]:
         def enter(_module: nn.Module, args: Any, kwargs: Any) -> None:
-            inputs.extend(_finite(v) for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, Tensor))
+            inputs.extend(map(_finite, tensors_of((args, kwargs))))
 
         modules = [model.get_submodule(path) for path in self._paths]
         handles = [module.register_forward_pre_hook(enter, with_kwargs=True) for module in modules]
@@ -53,7 +55,7 @@ class Replay:
 
 
 def _copied(value: Any) -> Any:
-    return pytree.tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, value)
+    return map_tensors(value, torch.Tensor.clone)
 
 
 def _finite(tensor: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from campfire_fx.capture.nested import tensors_of
+
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 _Fill = Callable[[Tensor, list[int], torch.Generator], Tensor]
 _STEPS = (-32, 8, 32, 16, 0)
@@ -39,14 +41,14 @@ class Trials:
 
     def of_other_sizes(self, fill: _Fill) -> Iterator[Inputs]:
         """Yield inputs of another batch size, and of several image sizes; the last has the example's."""
-        shapes = [leaf.shape for leaf in tensors(self.example)]
+        shapes = [leaf.shape for leaf in tensors_of(self.example)]
         for step in _STEPS:
             if not step or any(_resizable(shape, step) for shape in shapes):
                 yield self._filled(fill, functools.partial(_other_size, step=step))
 
     def _filled(self, fill: _Fill, resized: Callable[[Any], list[int]]) -> Inputs:
         generator = torch.Generator().manual_seed(0)
-        floats = [leaf for leaf in tensors(self.example) if leaf.is_floating_point()]
+        floats = [leaf for leaf in tensors_of(self.example) if leaf.is_floating_point()]
         main = max(floats, key=torch.numel, default=None)
 
         def one(value: Any) -> Any:
@@ -59,14 +61,9 @@ class Trials:
         return filled
 
 
-def tensors(value: Any) -> list[Tensor]:
-    """Return every tensor in a value, however nested."""
-    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
-
-
 def shape_of(inputs: Any) -> tuple[int, ...]:
     """Return the shape of the first tensor."""
-    return next((tuple(t.shape) for t in tensors(inputs)), ())
+    return next((tuple(t.shape) for t in tensors_of(inputs)), ())
 
 
 def has_batch(inputs: Any, output: Any) -> bool:
@@ -74,7 +71,7 @@ def has_batch(inputs: Any, output: Any) -> bool:
 
     Where it was and is no more, the model has made one sample of what was another's: `view(-1, 1024)` on larger images.
     """
-    given, got = ([t.shape[0] for t in tensors(value) if t.ndim] for value in (inputs, output))
+    given, got = ([t.shape[0] for t in tensors_of(value) if t.ndim] for value in (inputs, output))
     return bool(given) and given[0] in got
 
 

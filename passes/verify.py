@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from campfire_fx.capture import DualGraphModule, is_refusal
 from campfire_fx.capture.draws import Generators, is_drawn_by_torch
 from campfire_fx.capture.location import summary as first_line
+from campfire_fx.capture.nested import tensors_of
 from campfire_fx.errors import ShrinkError
 from campfire_fx.passes.doubled import Doubled, doubled
 from campfire_fx.passes.replay import Replay
 from campfire_fx.passes.rerun import Lent, Rerun
-from campfire_fx.passes.trials import Inputs, Trials, has_batch, shape_of, tensors
+from campfire_fx.passes.trials import Inputs, Trials, has_batch, shape_of
 from campfire_fx.plan import Verification, VerifiedRun
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -152,7 +153,7 @@ class _Comparison:
         replay = Replay(self._opaque)
         with self._same_draws(), replay.recording(self._before.module):
             output = self._before(*inputs)
-        found = tensors(output)
+        found = tensors_of(output)
         if not all(bool(torch.isfinite(t).all()) for t in (*found, *replay.given)):
             raise NotFinite(
                 "The model's outputs are not finite (NaN or infinity), so equality cannot be proven. "
@@ -174,7 +175,7 @@ class _Comparison:
         """Return how far the smaller model's outputs are from these. Raises Refused, DifferentOutput where it fails."""
         try:
             with self._same_draws(), expected.replay.playing(self._after.module):
-                got = tensors(self._after(*expected.inputs)) + expected.replay.received
+                got = tensors_of(self._after(*expected.inputs)) + expected.replay.received
         except Exception as error:
             if is_refusal(error):
                 raise Refused from error

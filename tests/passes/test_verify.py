@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -266,3 +269,43 @@ def test_an_operation_without_float64_runs_in_float32() -> None:
     other.load_state_dict(model.state_dict())
     proof = verify(model, other, (X,), {})
     assert proof.difference < 1e-5
+
+
+class Named(OrderedDict):
+    """A dict of a class of its own, which pytree takes for a leaf."""
+
+
+@dataclass
+class Answer:
+    first: Tensor
+    rest: dict[str, Any]
+
+
+class Holder:
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+CONTAINERS: dict[str, Callable[[Tensor], Any]] = {
+    "dict subclass": lambda y: Named(out=y),
+    "dataclass": lambda y: Answer(torch.zeros(2), {"more": [y]}),
+    "object": lambda y: (3, Holder({"deep": y})),
+    "distribution": lambda y: torch.distributions.Normal(y, torch.ones_like(y)),
+}
+
+
+class Wrapped(nn.Module):
+    def __init__(self, wrap: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.conv, self.wrap = nn.Conv2d(3, 4, 3), wrap
+
+    def forward(self, x: Tensor) -> Any:
+        return self.wrap(self.conv(x))
+
+
+@pytest.mark.parametrize("wrap", CONTAINERS.values(), ids=CONTAINERS)
+def test_tensors_in_containers_of_any_class_are_compared(wrap: Callable[[Tensor], Any]) -> None:
+    model, x = Wrapped(wrap), torch.randn(1, 3, 8, 8)
+    assert verify(model, copy.deepcopy(model), (x,), {}).difference == 0
+    with pytest.raises(ShrinkError, match="would change the output"):
+        verify(model, Wrapped(wrap), (x,), {})
