@@ -57,6 +57,9 @@ def dress(module: nn.Module, over: type[D], attributes: dict[str, Any]) -> D:
                 f"{type(module).__name__} at {name}: {over.__name__} has a method of that name, which would hide it. "
                 "Rename it in the model, or wrap the model in another module."
             )
+    if isinstance(module, fx.GraphModule):  # its data is for code around it alone, and must hide no method
+        for name in own & vars(module).keys():
+            del vars(module)[name]
     return _put_on(module, over, attributes)
 
 

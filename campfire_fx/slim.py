@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from campfire_fx.capture import example_for, model_of
+from campfire_fx.capture import DualGraphModule, example_for, model_of
 from campfire_fx.dressing import Dress, dress
 from campfire_fx.errors import ShrinkError
 from campfire_fx.numbers import plain
@@ -160,5 +160,7 @@ def _as_slim(
     module: nn.Module, shrunk: Shrunk, proof: Verification | None, example: Any, origin: nn.Module
 ) -> SlimModel:
     """Make the module an instance of SlimModel as well."""
+    if isinstance(module, DualGraphModule):
+        module.layers_changed()
     facts = {"plan": shrunk.plan, "verification": proof, "example": example, "_origin": Origin(origin)}
     return dress(module, SlimModel, facts)

@@ -12,6 +12,7 @@ import torch
 from torch import fx, nn
 from torch.fx.graph import PythonCode
 
+from campfire_fx.capture.belongings import OriginalClass, without_objects
 from campfire_fx.capture.graphs import Frozen, freeze, thaw
 from campfire_fx.capture.naming import any_name
 from campfire_fx.capture.structure import share_structure
@@ -24,7 +25,8 @@ class DualGraphModule(fx.GraphModule):
     `train_graph` is None where both modes run the same graph. Parameters, buffers and leaf modules are the ones of
     `root`, under the names they have there; those that no graph reads are kept, so that a `state_dict` of the
     original loads. `constants` are tensors that only the graphs know: they become buffers outside the `state_dict`.
-    `stands_in`: code around this module goes on using attributes and methods of `root`, so keep them.
+    Attributes of `root` that are plain data, and methods of its class, are there too; a file keeps data alone.
+    `stands_in`: code around this module goes on using attributes and methods of `root`, so keep all of them.
     Without `compiled` it runs only after a call of `recompile()`: for who edits the graphs first.
     """
 
@@ -46,6 +48,8 @@ class DualGraphModule(fx.GraphModule):
             if name.startswith(("_forward_", "_backward_")) and hooks:
                 self.__dict__[name] = hooks.copy()
         self._stands_in_for = type(root) if stands_in else None
+        own = root.__dict__.get("_original")
+        self._original = own if isinstance(own, OriginalClass) else OriginalClass(type(root))
         if stands_in:
             known = self.__dict__.keys() | {"forward"}
             self.__dict__.update({name: value for name, value in root.__dict__.items() if name not in known})
@@ -73,11 +77,17 @@ class DualGraphModule(fx.GraphModule):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            cls = self.__dict__.get("_stands_in_for")
+            cls, original = self.__dict__.get("_stands_in_for"), self.__dict__.get("_original")
+            if cls is None and original is not None:
+                return original.attribute(self, name, layers_changed=self.__dict__.get("_layers_changed", False))
             if cls is None or name.startswith("__") or not hasattr(cls, name):
                 raise
         attribute = inspect.getattr_static(cls, name)
         return attribute.__get__(self, cls) if hasattr(attribute, "__get__") else attribute
+
+    def layers_changed(self) -> None:
+        """Say that layers are no longer the model's: its methods that use them directly are no longer right."""
+        self.__dict__["_layers_changed"] = True
 
     def recompile(self) -> PythonCode:
         """Generate the code of both graphs; call it after every edit of either."""
@@ -111,6 +121,7 @@ class DualGraphModule(fx.GraphModule):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the graphs as plain data; `node.meta` is left behind."""
         state = {key: value for key, value in self.__dict__.items() if key not in ("_graph", "_train_graph")}
+        state = state if self._stands_in_for is not None else without_objects(state)
         train_graph = None if self._train_graph is None else freeze(self._train_graph)
         return _unpickle, (type(self).__name__, state, freeze(self._graph), train_graph)
 

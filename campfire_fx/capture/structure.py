@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from campfire_fx.capture.belongings import plain_attributes
+
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -27,6 +29,8 @@ def share_structure(source: nn.Module, target: nn.Module, leaves: set[int], *, k
         new._buffers.update(old._buffers)
         new._non_persistent_buffers_set.update(old._non_persistent_buffers_set)
         new.__dict__.update({name: v for name, v in old.__dict__.items() if isinstance(v, torch.Tensor)})
+        if not keep_classes:
+            new.__dict__.update(plain_attributes(old, new, objects=new is target))
         for name, child in old._modules.items():
             if child is None:
                 new._modules[name] = None
