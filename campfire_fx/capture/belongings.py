@@ -129,7 +129,9 @@ def _layers_used(cls: type | None, value: Any, model: nn.Module, seen: set[int])
 
 
 def _codes(value: Any) -> Iterator[CodeType]:
-    functions = (value.fget, value.fset) if isinstance(value, property) else (getattr(value, "__func__", value),)
+    functions: tuple[Any, ...] = (
+        (value.fget, value.fset) if isinstance(value, property) else (getattr(value, "__func__", value),)
+    )
     for function in functions:
         while hasattr(function, "__wrapped__"):
             function = function.__wrapped__
