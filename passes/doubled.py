@@ -21,6 +21,8 @@ class Doubled(TorchFunctionMode):
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if function is torch.Tensor.__deepcopy__:  # its memo holds all that was copied before
+            return function(*args, **(kwargs or {}))
         if function is torch.Tensor.float:
             return args[0].double()
         args, kwargs = pytree.tree_map(lambda v: torch.float64 if v is torch.float32 else v, (args, kwargs or {}))

@@ -16,7 +16,8 @@ from campfire_fx.capture.draws import Generators, is_drawn_by_torch
 from campfire_fx.capture.location import summary as first_line
 from campfire_fx.capture.nested import tensors_of
 from campfire_fx.errors import ShrinkError
-from campfire_fx.passes.doubled import Doubled, doubled
+from campfire_fx.passes.doubled import Doubled as _Doubled
+from campfire_fx.passes.doubled import doubled
 from campfire_fx.passes.replay import Replay
 from campfire_fx.passes.rerun import Lent, Rerun
 from campfire_fx.passes.trials import Inputs, Trials, has_batch, shape_of
@@ -141,7 +142,7 @@ class _Comparison:
         self._models = before, after
         self._opaque = opaque
         self._double = double
-        how: dict[str, Any] = {"prepare": nn.Module.double, "mode": Doubled} if double else {}
+        how: dict[str, Any] = {"prepare": nn.Module.double, "mode": _Doubled} if double else {}
         self._before = Rerun(before, **how)
         ours = isinstance(after, DualGraphModule) and not opaque and not double
         self._after = Lent(after) if ours else Rerun(after, **how)

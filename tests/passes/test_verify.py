@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from campfire_fx import ShrinkError
 from campfire_fx.capture import trace
 from campfire_fx.passes import shrink_channels
+from campfire_fx.passes.doubled import Doubled
 from campfire_fx.passes.verify import relative_difference, verify
 from campfire_fx.slim import shrink
 from tests.nets.case import block, conv, named
@@ -252,6 +253,14 @@ def test_float64_takes_copies_made_outside_of_it() -> None:
     proof = verify(Rounded(deep, 0), Rounded(deep, 1), (X,), {})
     assert proof.runs[0].dtype == "float64" and proof.difference < 1e-5
     assert time.process_time() - began < 20 and torch.get_default_dtype() is default
+
+
+def test_a_copy_made_in_float64_keeps_what_is_tied() -> None:
+    model = nn.Sequential(conv(3, 3), conv(3, 3))
+    model[1].weight = model[0].weight
+    with Doubled():
+        copied = copy.deepcopy(model)
+    assert copied[0].weight is copied[1].weight
 
 
 def test_an_operation_without_float64_runs_in_float32() -> None:
