@@ -85,14 +85,20 @@ def select(tensor: Tensor, keep: tuple[Tensor | None, ...] | list[Tensor | None]
     return tensor
 
 
-def compact(labels: Tensor, live: Liveness) -> Tensor:
+def compact(labels: Tensor, live: Liveness, *, even: bool = False) -> Tensor:
     """Return roots of labels without the dead ones; float64, stretched where `labels` is.
+
+    Args:
+        labels: of a tensor.
+        live: what stays.
+        even: rows (heads) may lose different channels, where as many are left of each.
 
     Raises:
         Uneven: what remains would not be rectangular.
     """
     small = collapse(labels)
-    cut = cut_like(live.roots_of(small), small, live)
+    roots = live.roots_of(small)
+    cut = cut_like(roots, small, live) if even else select(roots, kept_indices(small, live))
     shape = [
         full if few == 1 and full > 1 else now
         for full, few, now in zip(labels.shape, small.shape, cut.shape, strict=True)
@@ -126,25 +132,14 @@ def _even_rows(keep: Tensor) -> int | None:
     return None
 
 
-def compact_value(value: Any, live: Liveness, *, whole: bool = False) -> Any:
-    """Compact every labelled tensor in a value, however nested; one of which nothing is left is `Vanished`.
-
-    Args:
-        value: labels.
-        live: what stays.
-        whole: only whole indices of a dimension may go, as of a parameter that is cut.
-
-    Raises:
-        Uneven: what remains would not be rectangular.
-    """
+def compact_value(value: Any, live: Liveness, *, even: bool = False) -> Any:
+    """Compact every labelled tensor in a value, however nested; one of which nothing is left is `Vanished`."""
 
     def one(item: Any) -> Any:
         if not isinstance(item, Labelled):
             return item
         if item.labels.numel() and not live.keeps(item.labels).any():
             return Vanished()
-        if whole:
-            kept_indices(item.labels, live)
-        return Labelled(compact(item.labels, live))
+        return Labelled(compact(item.labels, live, even=even))
 
     return map_nested(value, one)

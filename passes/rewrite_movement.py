@@ -54,11 +54,11 @@ def _step(after: AfterRemoval, node: fx.Node) -> None:
     original = run.values.get(node)
     try:
         expected = after.compacted(original)
-    except Uneven as uneven:
-        if node.op not in ("call_function", "call_method", "call_module") or not run.rule(node).movement:
-            raise Unmovable(node, uneven.labels, "what remains would not be rectangular") from None
-        after.values[node] = Broken()  # fine inside a chain that can be replaced as a whole
-        return
+    except Uneven:
+        if node.op in ("call_function", "call_method", "call_module") and run.rule(node).movement:
+            after.values[node] = Broken()  # fine inside a chain that can be replaced as a whole
+            return
+        expected = _even(after, node)
     if node.op == "output":
         _check_readers(after, node)
     elif node.op in ("placeholder", "get_attr"):
@@ -86,14 +86,32 @@ def _step(after: AfterRemoval, node: fx.Node) -> None:
 def _compact_held(after: AfterRemoval, value: Any) -> Any:
     if isinstance(value, Held):
         known = after.labelling.structure.tensors.get(id(value.tensor))
-        return value if known is None else compact_value(known[1], after.live, whole=True)
+        return value if known is None else compact_value(known[1], after.live)
     return value
 
 
 def _check_readers(after: AfterRemoval, node: fx.Node) -> None:
     for source in node.all_input_nodes:
         if isinstance(after.values.get(source), Broken):
-            raise Unmovable(source, after.labels_of(source), f"{node.name} needs its result as it was")
+            _settle(after, source, f"{node.name} needs its result as it was")
+
+
+def _settle(after: AfterRemoval, node: fx.Node, reason: str) -> None:
+    """Let a movement stay after all, on rows (heads) that lost different channels, as many each."""
+    for source in node.all_input_nodes:
+        if isinstance(after.values.get(source), Broken):
+            _settle(after, source, reason)
+    expected = _even(after, node)
+    if not _keeps(after, node, expected):
+        raise Unmovable(node, after.labels_of(node), reason)
+    after.values[node] = expected
+
+
+def _even(after: AfterRemoval, node: fx.Node) -> Any:
+    try:
+        return compact_value(after.run.values[node], after.live, even=True)
+    except Uneven as uneven:
+        raise Unmovable(node, uneven.labels, "what remains would not be rectangular") from None
 
 
 def _plain(after: AfterRemoval, node: fx.Node, original: Any) -> Any:
@@ -182,14 +200,21 @@ def _check_numbers(after: AfterRemoval, node: fx.Node) -> None:
 def _movement(after: AfterRemoval, node: fx.Node, expected: Any) -> Any:
     if any(isinstance(after.values[s], Broken) for s in node.all_input_nodes):
         return _reindexed(after, node, expected)
-    if _holds(after, node, expected, None):
+    if _keeps(after, node, expected):
         return expected
+    return _reindexed(after, node, expected)
+
+
+def _keeps(after: AfterRemoval, node: fx.Node, expected: Any) -> bool:
+    """Whether an operation gives what is expected, its arguments rewritten where they must be."""
+    if _holds(after, node, expected, None):
+        return True
     for arguments in rewritten(after, node, expected):
         if _holds(after, node, expected, arguments):
             target, args, kwargs = arguments
             after.edits.append(_call_edit(after.run, node, target, args, kwargs))
-            return expected
-    return _reindexed(after, node, expected)
+            return True
+    return False
 
 
 def _call_edit(run: GraphRun, node: fx.Node, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Edit:

@@ -8,7 +8,16 @@ from torch import Tensor
 
 from campfire_fx.labels import Labelled
 from campfire_fx.liveness import Liveness
-from campfire_fx.passes.compact import Uneven, Vanished, compact, compact_value, kept_indices, kept_line, select
+from campfire_fx.passes.compact import (
+    Uneven,
+    Vanished,
+    compact,
+    compact_value,
+    cut_like,
+    kept_indices,
+    kept_line,
+    select,
+)
 
 
 def living(*alive: int, count: int = 12) -> Liveness:
@@ -57,3 +66,14 @@ def test_what_is_not_rectangular_is_named() -> None:
 def test_nested_values_and_what_vanishes() -> None:
     first, second, number = compact_value((Labelled(image(1, 2)), [Labelled(image(3))], 5), living(2))
     assert first.shape == (2, 1, 4, 4) and isinstance(second[0], Vanished) and number == 5
+
+
+def test_heads_may_lose_different_channels_where_as_many_are_left_of_each() -> None:
+    heads, live = torch.tensor([[1.0, 2, 3], [4, 5, 6]]), living(1, 3, 5, 6)
+    with pytest.raises(Uneven):
+        compact(heads, live)
+    assert compact(heads, live, even=True).tolist() == [[1, 3], [5, 6]]
+    assert cut_like(heads * 10, heads, live).tolist() == [[10, 30], [50, 60]]
+    assert compact(heads.t(), live, even=True).t().tolist() == [[1, 3], [5, 6]]
+    with pytest.raises(Uneven):
+        compact(heads, living(1, 2, 3, 5), even=True)

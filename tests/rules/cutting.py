@@ -89,7 +89,7 @@ def run(module: nn.Module, inputs: Any) -> Any:
 def _kept(value: Any, labels: Any, live: Liveness) -> list[Tensor]:
     """Return the tensors in a result without the channels that go."""
     if isinstance(labels, Labelled):
-        small = compact_value(labels, live)
+        small = compact_value(labels, live, even=True)
         return [] if isinstance(small, Vanished) else [cut_like(value, labels.labels, live)]
     if isinstance(labels, (tuple, list)):
         return [t for part in zip(value, labels, strict=True) for t in _kept(*part, live)]
@@ -101,7 +101,7 @@ def labels_again(one: Alone, live: Liveness, expected: Any) -> Any:
     sources = [n for n in one.module.graph.nodes if n.op == "placeholder"]
     again = GraphRun(0, one.module, one.module.graph, False, list(one.inputs))
     for source in sources:
-        again.values[source] = compact_value(one.run.values[source], live)
+        again.values[source] = compact_value(one.run.values[source], live, even=True)
     follow(one.labelling, again)
     result: Any = next(n for n in one.module.graph.nodes if n.op == "output").args[0][0]
     return again.values[result] if isinstance(result, fx.Node) else expected
