@@ -71,7 +71,9 @@ def _why(module: nn.Module, error: Exception) -> str:
     """Say why a size is not free: the usual reason where it is there, else what torch says."""
     recurrent = next((name for name, part in module.named_modules() if isinstance(part, nn.RNNBase)), None)
     if recurrent is not None:
-        return f"torch.export fixes the length of the sequence that {recurrent} reads"
+        return (
+            f"torch.export fixes the length of the sequence that {recurrent} reads; a .safetensors file leaves it free"
+        )
     return first_line(error)
 
 
