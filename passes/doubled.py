@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+_DEEPCOPY: Any = torch.Tensor.__deepcopy__
+
 
 class Doubled(TorchFunctionMode):
     """Turns what would be float32 into float64, in the thread that enters it.
@@ -21,7 +23,7 @@ class Doubled(TorchFunctionMode):
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if function is torch.Tensor.__deepcopy__:  # its memo holds all that was copied before
+        if function is _DEEPCOPY:  # its memo holds all that was copied before
             return function(*args, **(kwargs or {}))
         if function is torch.Tensor.float:
             return args[0].double()
