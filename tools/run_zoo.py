@@ -1,8 +1,9 @@
 """Shrink every model of torchvision with random zeros in it, and show how exact, how small and how fast.
 
-    python tools/run_zoo.py                      all models; those already in the JSON file are not run again
+    python tools/run_zoo.py --all                every model; those already in the JSON file are not run again
     python tools/run_zoo.py resnet50 'swin_*'    some
-    python tools/run_zoo.py --residual gate --json gate.json
+    python tools/run_zoo.py --all --residual gate --json gate.json
+    python tools/run_zoo.py --all --jobs 2 --page docs/zoo.md    and write the table as a page
 
 Each model runs in a process of its own, so that one that fails or needs much memory does not end the run.
 """
@@ -15,6 +16,8 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,34 +39,49 @@ def main() -> int:
         return run_here(options.one, options.residual)
     path = Path(options.json)
     results: dict[str, Result] = {} if options.again or not path.exists() else json.loads(path.read_text())
-    wanted = [name for name in all_names() if any(fnmatch.fnmatch(name, pattern) for pattern in options.names)]
+    patterns = ["*"] if options.all else options.names
+    wanted = [name for name in all_names() if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+    missing = [n for n in wanted if n not in results or (options.failed and not results[n]["exact"])]
     console = Console()
-    columns = (SpinnerColumn(), TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("", total=len(wanted))
-        for name in wanted:
-            progress.update(task, description=name)
-            if name not in results or (options.failed and not results[name]["exact"]):
-                results[name] = run_apart(name, options.residual, options.timeout)
-                path.write_text(json.dumps(results, indent=1, sort_keys=True))
-            progress.advance(task)
+    for name, result in run_all(missing, options, console):
+        results[name] = result
+        path.write_text(json.dumps(results, indent=1, sort_keys=True))
     shown = {name: results[name] for name in wanted}
     console.print(table(shown))
     console.print(summary(shown))
+    if options.page:
+        Path(options.page).write_text(page(shown, options.residual))
     return 0 if all(result["exact"] for result in shown.values()) else 1
+
+
+def run_all(missing: list[str], options: argparse.Namespace, console: Console) -> Iterator[tuple[str, Result]]:
+    """Run the models named, `--jobs` at a time, and yield each result as it comes."""
+    columns = (SpinnerColumn(), TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress, ThreadPoolExecutor(options.jobs) as pool:
+        task = progress.add_task("", total=len(missing))
+        running = {pool.submit(run_apart, name, options.residual, options.timeout): name for name in missing}
+        for done in as_completed(running):
+            progress.update(task, description=running[done], advance=1)
+            yield running[done], done.result()
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", default=["*"], help="names or patterns (default: all)")
+    parser.add_argument("names", nargs="*", help="names or patterns")
+    parser.add_argument("--all", action="store_true", help="every model of torchvision")
+    parser.add_argument("--jobs", type=int, default=1, help="models that run at a time, each on one thread")
+    parser.add_argument("--page", help="also write the table there, as Markdown")
     parser.add_argument("--residual", choices=["union", "gate"], default="union")
     parser.add_argument("--json", default="zoo.json", help="where results are kept and taken up again")
     parser.add_argument("--again", action="store_true", help="run even what is in the JSON file")
     parser.add_argument("--failed", action="store_true", help="run again what was not exact")
     parser.add_argument("--timeout", type=float, default=3600, help="seconds for one model")
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if not (options.all or options.names or options.one):
+        parser.error("name models, or say --all")
+    return options
 
 
 def all_names() -> list[str]:
@@ -111,18 +129,43 @@ def table(results: dict[str, Result]) -> Table:
     shown.add_column("model", no_wrap=True)
     for title in ("parameters", "left", "float32", "float64", "seconds", "rewritten"):
         shown.add_column(title, justify="right", no_wrap=True)
-    shown.add_column("what stays, and why", overflow="fold")
+    shown.add_column("what stays, and why", overflow="fold", min_width=24)
     for name, result in results.items():
         style = "" if result["exact"] else "red"
         if result["failure"]:
             shown.add_row(name, "", "", "", "", "", "", result["failure"], style=style)
             continue
-        differences = [f"{result['differences'].get(dtype, float('nan')):.0e}" for dtype in ("float32", "float64")]
-        size, left = f"{result['before'] / 1e6:.1f} M", f"{result['left']:.0%}"
-        why = ", ".join(f"{count} {reason}" for reason, count in sorted(result["pins"].items(), key=lambda p: -p[1]))
-        seconds = f"{result['seconds']:.1f}"
-        shown.add_row(name, size, left, *differences, seconds, str(result["repairs"]), why, style=style)
+        shown.add_row(name, *cells(result), style=style)
     return shown
+
+
+def cells(result: Result) -> list[str]:
+    """Return one model's row, without its name."""
+    differences = [f"{result['differences'].get(dtype, float('nan')):.0e}" for dtype in ("float32", "float64")]
+    size, left = f"{result['before'] / 1e6:.1f} M", f"{result['left']:.0%}"
+    why = ", ".join(f"{count} {reason}" for reason, count in sorted(result["pins"].items(), key=lambda p: -p[1]))
+    return [size, left, *differences, f"{result['seconds']:.1f}", str(result["repairs"]), why]
+
+
+def page(results: dict[str, Result], residual: str) -> str:
+    """Return the table as a page of the documentation."""
+    rows = [f"| {name} | " + " | ".join(cells(r) if not r["failure"] else [r["failure"], *[""] * 6]) + " |"
+            for name, r in results.items()]  # fmt: skip
+    return "\n".join([PAGE.format(residual=residual, summary=summary(results)), *rows, ""])
+
+
+PAGE = """# Every model of torchvision, shrunk
+
+Random weights and BatchNorm statistics; half of all filters and a third of the other kernels are zeroed at random, and
+in transformers rows of the linear layers too. `shrink(residual="{residual}")` then removes what became dead. The
+columns float32 and float64 hold the largest difference between the outputs before and after, max |a - b| / max |a|,
+at two image and batch sizes. These zeros are random: the table shows exactness and reach, not what training gives.
+`tools/run_zoo.py --all --page docs/zoo.md` makes this page; seconds are those of one thread on a busy machine.
+
+{summary}.
+
+| model | parameters | left | float32 | float64 | seconds | rewritten operations | channels that stay, and why |
+|---|---|---|---|---|---|---|---|"""
 
 
 def summary(results: dict[str, Result]) -> str:
