@@ -27,7 +27,7 @@ def runs(tool: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str
     """The cells whose tests were run, in a matrix that installs and tests nothing; newest-3.12 is red."""
     done: list[str] = []
 
-    def tested(cell: str, home: Path, files: str, options: Any, out: Any) -> Any:
+    def ran(cell: str, home: Path, files: str, options: Any, out: Any) -> Any:
         done.append(cell)
         failed = int(cell == "newest-3.12")
         return tool.Result(cell, "red" if failed else "green", files, {}, passed=5, failed=failed)
@@ -36,7 +36,7 @@ def runs(tool: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str
     monkeypatch.setattr(tool, "ROOT", tmp_path)
     monkeypatch.setattr(tool, "fingerprint", lambda options: f"these files {options}")
     monkeypatch.setattr(tool, "install", lambda cell, *_: cell != "lock-3.11")
-    monkeypatch.setattr(tool, "tested", tested)
+    monkeypatch.setattr(tool, "tested", ran)
     monkeypatch.setattr(tool, "versions_in", lambda home: {"torch": "2.11.0"})
     return done
 
