@@ -32,9 +32,7 @@ def compute_weights(captured: Captured) -> tuple[Repair, ...]:
     repairs: list[Repair] = []
     for island in captured.islands:
         root, numbering = island.module, dict[object, int]()
-        graphs = [
-            g for g in _graphs(root) if not g.find_nodes(op="call_function", target=autocast_mode._enter_autocast)
-        ]
+        graphs = [graph for graph in _graphs(root) if not _casts(graph)]
         computations = [Computations(root, graph, graph is root.train_graph, numbering) for graph in graphs]
         found = [computed for computation in computations for computed in computation.weights()]
         made = _Made(root, captured.whole)
