@@ -1,0 +1,1 @@
+"""Analysis: what the graphs of a captured model say about its channels."""

@@ -1,0 +1,1 @@
+"""Edits: changes to a graph as values, planned first and applied by the passes."""

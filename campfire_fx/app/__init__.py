@@ -1,0 +1,1 @@
+"""The applications on top of the library: the command line and what only it needs."""

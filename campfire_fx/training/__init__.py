@@ -1,0 +1,1 @@
+"""Training: a sparse model, its masks and its clock."""
