@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from campfire_fx.api import sparsify
-from campfire_fx.capture import trace
-from campfire_fx.channels import dependency_graph
-from campfire_fx.errors import (
+from campfire_fx.base import former_names
+from campfire_fx.base.errors import (
     AttackError,
     CampfireError,
     CaptureError,
@@ -15,11 +13,16 @@ from campfire_fx.errors import (
     ShrinkError,
     TrainError,
 )
+from campfire_fx.base.version import __version__
+from campfire_fx.capture import trace
 from campfire_fx.export import export, load
-from campfire_fx.model import SparseModel
-from campfire_fx.purification import Purification, purify
-from campfire_fx.slim import SlimModel, shrink
-from campfire_fx.version import __version__
+from campfire_fx.shrink.dependency import dependency_graph
+from campfire_fx.shrink.slim import SlimModel, shrink
+from campfire_fx.training.model import SparseModel
+from campfire_fx.training.purification import Purification, purify
+from campfire_fx.training.sparsify import sparsify
+
+former_names.install()
 
 __all__ = [
     "AttackError",

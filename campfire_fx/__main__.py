@@ -1,6 +1,6 @@
 """`python -m campfire_fx` is `campfire-fx`."""
 
-from campfire_fx.cli import main
+from campfire_fx.app.cli import main
 
 if __name__ == "__main__":
     main()

@@ -7,9 +7,9 @@ from itertools import chain
 
 from torch import nn
 
-from campfire_fx.dressing import Dress, undressed
-from campfire_fx.masked import MaskedLayer, unmask_layer
-from campfire_fx.master import MasterLayer, release_master, unpack_relus
+from campfire_fx.layers.dense_weights import MasterLayer, release_master, unpack_relus
+from campfire_fx.layers.dressing import Dress, undressed
+from campfire_fx.layers.masked import MaskedLayer, unmask_layer
 
 
 def bake_masks(model: nn.Module) -> None:

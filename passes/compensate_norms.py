@@ -15,19 +15,19 @@ import torch
 from torch import Tensor, fx, nn
 from torch.amp import autocast_mode
 
-from campfire_fx.constants import per_channel
-from campfire_fx.graph_run import GraphRun
-from campfire_fx.labelling import make_call
-from campfire_fx.labels import Labelled
-from campfire_fx.liveness import Reader
-from campfire_fx.passes.analysis import Analysis
-from campfire_fx.passes.compensated_norm import Parts, put_norm
-from campfire_fx.passes.convolutions import first_input
-from campfire_fx.passes.edit import hold
+from campfire_fx.analysis.constants import per_channel
+from campfire_fx.analysis.edits.compensated_norm import Parts, put_norm
+from campfire_fx.analysis.edits.convolutions import first_input
+from campfire_fx.analysis.edits.plan import hold
+from campfire_fx.analysis.facts import Analysis
+from campfire_fx.analysis.graph_run import GraphRun
+from campfire_fx.analysis.labelling import make_call
+from campfire_fx.analysis.labels import Labelled
+from campfire_fx.analysis.liveness import Reader
+from campfire_fx.analysis.norm_readers import Readers, find_readers, representatives, substitute, substitution
+from campfire_fx.analysis.plan import Repair
+from campfire_fx.analysis.rules.norms import NORMS, NormArguments, read_norm
 from campfire_fx.passes.gate_residual import MACS_PER_MOVE
-from campfire_fx.passes.norm_readers import Readers, find_readers, representatives, substitute, substitution
-from campfire_fx.plan import Repair
-from campfire_fx.rules.norms import NORMS, NormArguments, read_norm
 
 _MOVES = 5  # times that the K channels are moved through memory more often than torch's own norm moves them
 _MOVEMENTS = ("permute", "transpose", "movedim", "moveaxis", "swapaxes", "swapdims", "contiguous")

@@ -12,12 +12,13 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor, fx, nn
 from torch.amp import autocast_mode
 
-from campfire_fx.capture import Captured, DualGraphModule
+from campfire_fx.analysis.captured import Captured
+from campfire_fx.analysis.edits.plan import put_holder, set_argument
+from campfire_fx.analysis.parametric import Computations, Computed
+from campfire_fx.analysis.plan import Repair
+from campfire_fx.layers.dual import DualGraphModule
 from campfire_fx.passes.drop_unused import drop_unused, used_paths
-from campfire_fx.passes.edit import put_holder, set_argument
 from campfire_fx.passes.make_layers import make_layers
-from campfire_fx.passes.parametric import Computations, Computed
-from campfire_fx.plan import Repair
 
 _NAMES = ("weight", "bias")
 _ACTION, _REASON = "weight computed once", "it is made of parameters alone, and so the same for every input"

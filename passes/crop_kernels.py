@@ -16,15 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from campfire_fx.labelling import Labelling
-from campfire_fx.liveness import Liveness, Reader
-from campfire_fx.passes.compact import select
-from campfire_fx.passes.convolutions import Convolution, Convolutions, first_input, is_plain
-from campfire_fx.passes.edit import exchange, set_argument
+from campfire_fx.analysis.compact import select
+from campfire_fx.analysis.edits.convolutions import Convolution, Convolutions, first_input, is_plain
+from campfire_fx.analysis.edits.plan import exchange, set_argument
+from campfire_fx.analysis.labelling import Labelling
+from campfire_fx.analysis.liveness import Liveness, Reader
+from campfire_fx.analysis.plan import KernelChange
+from campfire_fx.analysis.taps import Taps, smallest
 from campfire_fx.passes.gate_residual import MACS_PER_MOVE
 from campfire_fx.passes.shrink_channels import Cut, Cuts, like
-from campfire_fx.passes.taps import Taps, smallest
-from campfire_fx.plan import KernelChange
 
 _FEW = 4  # filters: where these use every tap, nobody need look at the others
 

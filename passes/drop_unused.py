@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 from torch import fx, nn
 
-from campfire_fx.labelling import GraphRun, Labelling
-from campfire_fx.labels import Labelled
-from campfire_fx.liveness import Liveness
-from campfire_fx.passes.draws import draws
+from campfire_fx.analysis.draws import draws
+from campfire_fx.analysis.labelling import GraphRun, Labelling
+from campfire_fx.analysis.labels import Labelled
+from campfire_fx.analysis.liveness import Liveness
 
 
 def drop_dead_nodes(labelling: Labelling, live: Liveness) -> None:

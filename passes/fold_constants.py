@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from campfire_fx.labelling import GraphRun
-from campfire_fx.labels import Labelled, collapse
-from campfire_fx.passes.analysis import Analysis
-from campfire_fx.passes.draws import draws
-from campfire_fx.passes.edit import hold
-from campfire_fx.rules.structure import Structure
+from campfire_fx.analysis.draws import draws
+from campfire_fx.analysis.edits.plan import hold
+from campfire_fx.analysis.facts import Analysis
+from campfire_fx.analysis.labelling import GraphRun
+from campfire_fx.analysis.labels import Labelled, collapse
+from campfire_fx.analysis.rules.structure import Structure
 
 _BROADCASTING = (operator.add, operator.iadd, operator.sub, operator.mul, torch.add, torch.sub, torch.mul)
 

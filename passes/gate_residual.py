@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from campfire_fx.labelling import GraphRun
-from campfire_fx.labels import FIXED, Labelled
-from campfire_fx.liveness import Liveness, Reader
-from campfire_fx.passes.analysis import Analysis
-from campfire_fx.passes.compact import kept_line
-from campfire_fx.passes.edit import Edit, hold, replace
-from campfire_fx.rules.gates import gate_add, gate_read
+from campfire_fx.analysis.compact import kept_line
+from campfire_fx.analysis.edits.plan import Edit, hold, replace
+from campfire_fx.analysis.facts import Analysis
+from campfire_fx.analysis.labelling import GraphRun
+from campfire_fx.analysis.labels import FIXED, Labelled
+from campfire_fx.analysis.liveness import Liveness, Reader
+from campfire_fx.analysis.rules.gates import gate_add, gate_read
 
 # Multiply-adds that take as long as moving one float through memory; about 20 to 60 on CPUs and GPUs of today.
 MACS_PER_MOVE = 32

@@ -13,17 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from campfire_fx.graph_run import GraphRun
-from campfire_fx.labelling import Labelling
-from campfire_fx.liveness import Liveness, Reader
-from campfire_fx.passes.columns import Columns
-from campfire_fx.passes.convolutions import Convolution, Convolutions, first_input, is_plain
+from campfire_fx.analysis.edits.columns import Columns
+from campfire_fx.analysis.edits.convolutions import Convolution, Convolutions, first_input, is_plain
+from campfire_fx.analysis.edits.plan import exchange, hold, set_argument
+from campfire_fx.analysis.graph_run import GraphRun
+from campfire_fx.analysis.labelling import Labelling
+from campfire_fx.analysis.liveness import Liveness, Reader
+from campfire_fx.analysis.plan import ColumnChange
+from campfire_fx.analysis.rules.structure import MixCall
+from campfire_fx.cost.timing import least_times
 from campfire_fx.passes.crop_kernels import weight_now
-from campfire_fx.passes.edit import exchange, hold, set_argument
 from campfire_fx.passes.shrink_channels import Cut, Cuts, like
-from campfire_fx.passes.timing import least_times
-from campfire_fx.plan import ColumnChange
-from campfire_fx.rules.structure import MixCall
 
 MARGIN = 0.1
 """How much faster gathering must be, as a part of the time of the convolution: what timing is unsure of."""

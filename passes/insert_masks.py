@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from campfire_fx.capture import Captured, DualGraphModule
-from campfire_fx.graph_run import GraphRun
-from campfire_fx.masked import MaskedLayer, mask_layer, plain_class, why_not_masked
-from campfire_fx.rules import Constant
+from campfire_fx.analysis.captured import Captured
+from campfire_fx.analysis.graph_run import GraphRun
+from campfire_fx.analysis.rules import Constant
+from campfire_fx.layers.dual import DualGraphModule
+from campfire_fx.layers.masked import MaskedLayer, mask_layer, plain_class, why_not_masked
 from campfire_fx.sparsity.assignment import LayerFacts
 
 

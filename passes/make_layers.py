@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from campfire_fx.capture import Captured, DualGraphModule
-from campfire_fx.passes.convolutions import first_input
+from campfire_fx.analysis.captured import Captured
+from campfire_fx.analysis.edits.convolutions import first_input
+from campfire_fx.layers.dual import DualGraphModule
 
 _PLAIN = ("stride", "padding", "dilation", "groups")
 _TRANSPOSED = ("stride", "padding", "output_padding", "groups", "dilation")

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from campfire_fx.capture import Captured, DualGraphModule
+from campfire_fx.analysis.captured import Captured
+from campfire_fx.layers.dual import DualGraphModule
 
 _FUNCTIONS: dict[Any, bool] = {F.relu: False, torch.relu: False, F.relu_: True, torch.relu_: True}
 _METHODS = {"relu": False, "relu_": True}

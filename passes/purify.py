@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from campfire_fx.capture import Captured
-from campfire_fx.liveness import Reader
-from campfire_fx.numbers import plain_fields
-from campfire_fx.passes.analysis import analyse
+from campfire_fx.analysis.captured import Captured
+from campfire_fx.analysis.facts import analyse
+from campfire_fx.analysis.liveness import Reader
+from campfire_fx.base.numbers import plain_fields
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,19 +18,19 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from campfire_fx.labelling import GraphRun, Labelling, substitute
-from campfire_fx.labels import Labelled, collapse
-from campfire_fx.liveness import Liveness
-from campfire_fx.passes.after_removal import AfterRemoval, Broken, Unmovable, labelled
-from campfire_fx.passes.compact import Uneven, Vanished, compact_value, shape_after_removal
-from campfire_fx.passes.compensated_norm import spread_edit
-from campfire_fx.passes.edit import Edit
+from campfire_fx.analysis.after_removal import AfterRemoval, Broken, Unmovable, labelled
+from campfire_fx.analysis.compact import Uneven, Vanished, compact_value, shape_after_removal
+from campfire_fx.analysis.edits.compensated_norm import spread_edit
+from campfire_fx.analysis.edits.plan import Edit
+from campfire_fx.analysis.edits.reindex import Reindex, find_reindex
+from campfire_fx.analysis.edits.rewrite_arguments import Arguments, Selected, rewritten
+from campfire_fx.analysis.labelling import GraphRun, Labelling, substitute
+from campfire_fx.analysis.labels import Labelled, collapse
+from campfire_fx.analysis.liveness import Liveness
+from campfire_fx.analysis.rules import Held
+from campfire_fx.analysis.rules.movement import asks_shape
+from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes, writes_in_place
 from campfire_fx.passes.gate_residual import gate_edit
-from campfire_fx.passes.reindex import Reindex, find_reindex
-from campfire_fx.passes.rewrite_arguments import Arguments, Selected, rewritten
-from campfire_fx.rules import Held
-from campfire_fx.rules.movement import asks_shape
-from campfire_fx.rules.record import invoke, map_nested, map_nodes, writes_in_place
 
 
 def plan_rewrites(labelling: Labelling, live: Liveness) -> list[Edit]:

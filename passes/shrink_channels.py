@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from campfire_fx.constants import bias_of, folded
-from campfire_fx.labelling import GraphRun, Labelling
-from campfire_fx.liveness import Liveness, Reader
-from campfire_fx.passes.columns import select_columns
-from campfire_fx.passes.compact import kept_indices, select
-from campfire_fx.passes.edit import exchange, set_argument
-from campfire_fx.rules.structure import MixCall
+from campfire_fx.analysis.compact import kept_indices, select
+from campfire_fx.analysis.constants import bias_of, folded
+from campfire_fx.analysis.edits.columns import select_columns
+from campfire_fx.analysis.edits.plan import exchange, set_argument
+from campfire_fx.analysis.labelling import GraphRun, Labelling
+from campfire_fx.analysis.liveness import Liveness, Reader
+from campfire_fx.analysis.rules.structure import MixCall
 
 
 @dataclass(slots=True, eq=False)

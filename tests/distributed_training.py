@@ -19,11 +19,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD, AdamW, Optimizer
 
-from campfire_fx.api import sparsify
-from campfire_fx.errors import ShrinkError
-from campfire_fx.model import SparseModel
-from campfire_fx.sharding import local, reshard, whole
-from campfire_fx.train.ranks import process_group
+from campfire_fx.app.train.ranks import process_group
+from campfire_fx.base.errors import ShrinkError
+from campfire_fx.base.sharding import local, reshard, whole
+from campfire_fx.training.model import SparseModel
+from campfire_fx.training.sparsify import sparsify
 from tests.sparse_training import IMAGE, SETTINGS, Net, batches, masks
 
 RANKS = 2

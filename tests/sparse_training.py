@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
-from campfire_fx.api import sparsify
-from campfire_fx.masked import MaskedLayer
-from campfire_fx.model import SparseModel
+from campfire_fx.layers.masked import MaskedLayer
 from campfire_fx.sparsity import Regime
+from campfire_fx.training.model import SparseModel
+from campfire_fx.training.sparsify import sparsify
 
 
 class Net(nn.Module):

@@ -35,9 +35,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from campfire_fx import SparseModel, sparsify
-from campfire_fx.master import MasterLayer
-from campfire_fx.master.packing import pack
-from campfire_fx.train.recipe import PRECISIONS
+from campfire_fx.app.train.recipe import PRECISIONS
+from campfire_fx.layers.dense_weights import MasterLayer
+from campfire_fx.layers.dense_weights.packing import pack
 
 MB = 1e6
 KINDS = {"layers": (nn.Linear, nn.modules.conv._ConvNd), "relus": (nn.ReLU,), "norms": (_BatchNorm,)}

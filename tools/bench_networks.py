@@ -5,7 +5,7 @@ from __future__ import annotations
 import torchvision
 from torch import Tensor, nn
 
-from campfire_fx.train.networks import NETWORKS
+from campfire_fx.app.train.networks import NETWORKS
 
 
 class PreActivation(nn.Module):

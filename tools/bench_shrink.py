@@ -41,7 +41,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from campfire_fx import shrink  # noqa: E402
-from campfire_fx.measure import parameters, size_bytes  # noqa: E402
+from campfire_fx.cost.measure import parameters, size_bytes  # noqa: E402
 from tests.random_zeros import random_zeros, randomise  # noqa: E402
 
 MODELS = ("resnet50", "resnet152", "densenet201", "efficientnet_b7", "regnet_x_400mf")

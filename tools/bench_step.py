@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from campfire_fx import SparseModel, sparsify
-from campfire_fx.masked import MaskedLayer
-from campfire_fx.train.recipe import PRECISIONS
+from campfire_fx.app.train.recipe import PRECISIONS
+from campfire_fx.layers.masked import MaskedLayer
 
 Step = Callable[[], None]
 

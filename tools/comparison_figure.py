@@ -9,7 +9,7 @@ from typing import Any
 from comparison_runs import DENSE
 from comparison_tables import Row
 
-from campfire_fx.pictures.canvas import COLOURS, GREY, PALE, figure, label, legend, looks, rows_height, save
+from campfire_fx.report.pictures.canvas import COLOURS, GREY, PALE, figure, label, legend, looks, rows_height, save
 
 _NOTE = "bars: 95 % intervals over seeds; hollow: slim widths from scratch"
 

@@ -19,17 +19,17 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from campfire_fx import SparseModel, export, load, sparsify  # noqa: E402
-from campfire_fx.errors import CampfireError  # noqa: E402
-from campfire_fx.measure import latencies, macs, parameters  # noqa: E402
-from campfire_fx.robustness import Normalisation, attack  # noqa: E402
+from campfire_fx.app.robustness import Normalisation, attack  # noqa: E402
+from campfire_fx.app.train.batches import plain_batches  # noqa: E402
+from campfire_fx.app.train.data import ImageData, Split  # noqa: E402
+from campfire_fx.app.train.loop import fit  # noqa: E402
+from campfire_fx.app.train.models import build_model  # noqa: E402
+from campfire_fx.app.train.networks import restart  # noqa: E402
+from campfire_fx.app.train.recipe import Recipe  # noqa: E402
+from campfire_fx.base.errors import CampfireError  # noqa: E402
+from campfire_fx.cost.measure import latencies, macs, parameters  # noqa: E402
 from campfire_fx.sparsity import ERK, Regime, regime_named  # noqa: E402
 from campfire_fx.sparsity.assignment import check_sparsity  # noqa: E402
-from campfire_fx.train.batches import plain_batches  # noqa: E402
-from campfire_fx.train.data import ImageData, Split  # noqa: E402
-from campfire_fx.train.loop import fit  # noqa: E402
-from campfire_fx.train.models import build_model  # noqa: E402
-from campfire_fx.train.networks import restart  # noqa: E402
-from campfire_fx.train.recipe import Recipe  # noqa: E402
 
 DENSE = "dense"
 LATENCY_BATCH = 64

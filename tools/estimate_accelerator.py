@@ -21,7 +21,7 @@ from campfire_fx import SparseModel, sparsify
 from campfire_fx.cost import Accelerator, AcceleratorEstimate, Work, estimate, imbalance, work_of
 from campfire_fx.cost.estimate import BACKWARD, FORWARD, TRAINING
 from campfire_fx.cost.storage import mask_bits
-from campfire_fx.masked import MaskedLayer
+from campfire_fx.layers.masked import MaskedLayer
 
 PUBLISHED = {(0.8, "forward"): 3.3, (0.8, "backward"): 3.4, (0.9, "forward"): 5.6, (0.9, "backward"): 6.3}
 PASSES = {"forward": FORWARD, "backward": BACKWARD, "training": TRAINING}

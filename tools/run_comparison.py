@@ -34,10 +34,10 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(ROOT))
 
-from campfire_fx.errors import CampfireError
-from campfire_fx.pictures.canvas import installed
-from campfire_fx.train.data import ImageData, Where, open_data
-from campfire_fx.train.recipe import PRECISIONS, recipe_for
+from campfire_fx.app.train.data import ImageData, Where, open_data
+from campfire_fx.app.train.recipe import PRECISIONS, recipe_for
+from campfire_fx.base.errors import CampfireError
+from campfire_fx.report.pictures.canvas import installed
 
 LEGEND = """\
 - accuracy: of the test images; with several seeds their mean and its 95 % interval (Student's t).

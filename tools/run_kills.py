@@ -28,9 +28,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
-from campfire_fx.api import sparsify  # noqa: E402
-from campfire_fx.cli import app  # noqa: E402
-from campfire_fx.train.data import open_data  # noqa: E402
+from campfire_fx.app.cli import app  # noqa: E402
+from campfire_fx.app.train.data import open_data  # noqa: E402
+from campfire_fx.training.sparsify import sparsify  # noqa: E402
 
 _STARTS = multiprocessing.get_all_start_methods()
 _CONTEXT: Any = multiprocessing.get_context("fork" if "fork" in _STARTS else "spawn")

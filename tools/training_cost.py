@@ -13,8 +13,8 @@ from rounds import Contender, in_turns
 from torch import nn
 
 from campfire_fx import SparseModel
-from campfire_fx.train.loop import make_optimizer
-from campfire_fx.train.recipe import Recipe
+from campfire_fx.app.train.loop import make_optimizer
+from campfire_fx.app.train.recipe import Recipe
 
 _STEPS = 10  # in a round: as many as SWAT takes from one computation of its thresholds to the next
 _ROUNDS = 3

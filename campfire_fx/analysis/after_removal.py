@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from campfire_fx.labelling import GraphRun, Labelling
-from campfire_fx.labels import Labelled, collapse
-from campfire_fx.liveness import Liveness
-from campfire_fx.passes.compact import compact_value
-from campfire_fx.passes.edit import Edit
-from campfire_fx.rules import Held
-from campfire_fx.rules.record import map_nested
+from campfire_fx.analysis.compact import compact_value
+from campfire_fx.analysis.edits.plan import Edit
+from campfire_fx.analysis.labelling import GraphRun, Labelling
+from campfire_fx.analysis.labels import Labelled, collapse
+from campfire_fx.analysis.liveness import Liveness
+from campfire_fx.analysis.rules import Held
+from campfire_fx.analysis.rules.record import map_nested
 
 
 class Broken:

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from campfire_fx.effects import returns_written, written
-from campfire_fx.labelling import GraphRun
-from campfire_fx.rules.record import map_nested, writes_in_place
-from campfire_fx.rules.sharing import Sharing, sharing
+from campfire_fx.analysis.effects import returns_written, written
+from campfire_fx.analysis.labelling import GraphRun
+from campfire_fx.analysis.rules.record import map_nested, writes_in_place
+from campfire_fx.analysis.rules.sharing import Sharing, sharing
 
 
 @dataclass(slots=True, eq=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-    from campfire_fx.capture.dual import DualGraphModule
+    from campfire_fx.layers.dual import DualGraphModule
 
 
 @dataclass(frozen=True, slots=True)

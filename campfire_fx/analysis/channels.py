@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
-from torch import fx, nn
+from torch import fx
 
-from campfire_fx.capture import Captured, trace
-from campfire_fx.errors import ShrinkError
-from campfire_fx.labelling import GraphRun, Labelling, label
-from campfire_fx.labels import Labelled, collapse
-from campfire_fx.rules import Constant
-from campfire_fx.rules.record import map_nested
-from campfire_fx.rules.structure import Mixer
+from campfire_fx.analysis.captured import Captured
+from campfire_fx.analysis.labelling import GraphRun, Labelling, label
+from campfire_fx.analysis.labels import Labelled, collapse
+from campfire_fx.analysis.rules import Constant
+from campfire_fx.analysis.rules.record import map_nested
+from campfire_fx.analysis.rules.structure import Mixer
+from campfire_fx.base.errors import ShrinkError
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 def require_channels(labelling: Labelling) -> None:
@@ -29,18 +31,10 @@ def require_channels(labelling: Labelling) -> None:
         )
 
 
-def dependency_graph(model: nn.Module | Captured, example_inputs: Any = None) -> nx.DiGraph:
-    """Return how channels flow between layers.
+def channel_graph(captured: Captured) -> nx.DiGraph:
+    """Return how channels flow between the layers of a captured model, as `dependency_graph` describes it."""
+    import networkx as nx  # slow to load
 
-    Nodes are layers by path, "input" and "output", and by their node name the sums, concatenations and barriers at
-    which channels meet. Node attributes: kind, operation, channels_in, channels_out, pinned (the reason, or None).
-    Edges run from producer to consumer: kind "reads" (the consumer mixes the channels) or "coupled" (they must be
-    removed together), channels, via (the operations passed through).
-
-    Raises:
-        CaptureError: the model cannot be captured.
-    """
-    captured = model if isinstance(model, Captured) else trace(model, example_inputs)
     labelling = label(captured, training=False)
     graph = nx.DiGraph()
     pinned = {pin.node: pin.reason for pin in labelling.structure.pins}

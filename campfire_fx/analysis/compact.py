@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from campfire_fx.labels import Labelled, collapse
-from campfire_fx.liveness import Liveness
-from campfire_fx.rules.record import map_nested
-from campfire_fx.rules.structure import Structure
+from campfire_fx.analysis.labels import Labelled, collapse
+from campfire_fx.analysis.liveness import Liveness
+from campfire_fx.analysis.rules.record import map_nested
+from campfire_fx.analysis.rules.structure import Structure
 
 
 class Vanished:

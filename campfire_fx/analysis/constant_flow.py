@@ -12,17 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from campfire_fx.doubt import NAN, blurred, doubtful
-from campfire_fx.labelling import GraphRun, make_call
-from campfire_fx.labels import FIXED, Labelled, broadcast_shape, collapse
-from campfire_fx.rules import Call, Constant, Held, Rule
-from campfire_fx.rules.channelwise import channel_dim
-from campfire_fx.rules.complex_numbers import PARTS, known_zeros
-from campfire_fx.rules.matmul import CONTRACTIONS
-from campfire_fx.rules.norms import NORMS, is_layer_norm, read_norm
-from campfire_fx.rules.record import invoke, map_nested, map_nodes, writes_in_place
-from campfire_fx.rules.structure import Structure
-from campfire_fx.uniform import agreed, stretched_like
+from campfire_fx.analysis.doubt import NAN, blurred, doubtful
+from campfire_fx.analysis.labelling import GraphRun, make_call
+from campfire_fx.analysis.labels import FIXED, Labelled, broadcast_shape, collapse
+from campfire_fx.analysis.rules import Call, Constant, Held, Rule
+from campfire_fx.analysis.rules.channelwise import channel_dim
+from campfire_fx.analysis.rules.complex_numbers import PARTS, known_zeros
+from campfire_fx.analysis.rules.matmul import CONTRACTIONS
+from campfire_fx.analysis.rules.norms import NORMS, is_layer_norm, read_norm
+from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes, writes_in_place
+from campfire_fx.analysis.rules.structure import Structure
+from campfire_fx.analysis.uniform import agreed, stretched_like
 
 __all__ = ["NAN", "Propagation", "has_labels"]
 

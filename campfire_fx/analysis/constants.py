@@ -15,15 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from campfire_fx.labelling import GraphRun, Labelling
-from campfire_fx.labels import Labelled, any_along, collapse, lines
-from campfire_fx.memory import Memory
-from campfire_fx.propagation import NAN, Propagation, has_labels
-from campfire_fx.rules import Held
-from campfire_fx.rules.complex_numbers import known_zeros
-from campfire_fx.rules.gates import gate_add
-from campfire_fx.rules.matmul import contracted_lines, read_form
-from campfire_fx.rules.structure import MixCall, Mixer
+from campfire_fx.analysis.aliases import Memory
+from campfire_fx.analysis.constant_flow import NAN, Propagation, has_labels
+from campfire_fx.analysis.labelling import GraphRun, Labelling
+from campfire_fx.analysis.labels import Labelled, any_along, collapse, lines
+from campfire_fx.analysis.rules import Held
+from campfire_fx.analysis.rules.complex_numbers import known_zeros
+from campfire_fx.analysis.rules.gates import gate_add
+from campfire_fx.analysis.rules.matmul import contracted_lines, read_form
+from campfire_fx.analysis.rules.structure import MixCall, Mixer
 
 __all__ = ["NAN", "Constants", "bias_of", "find_constants", "folded"]
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from campfire_fx.graph_run import GraphRun
-from campfire_fx.labels import Labelled
-from campfire_fx.rules.movement import asks_kind
-from campfire_fx.rules.record import map_nested
+from campfire_fx.analysis.graph_run import GraphRun
+from campfire_fx.analysis.labels import Labelled
+from campfire_fx.analysis.rules.movement import asks_kind
+from campfire_fx.analysis.rules.record import map_nested
 
 NAN = float("nan")
 

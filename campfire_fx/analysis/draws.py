@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import fx
 
-from campfire_fx.capture.draws import is_drawn_by_torch
-from campfire_fx.labelling import GraphRun, make_call
-from campfire_fx.rules.structure import Structure
+from campfire_fx.analysis.labelling import GraphRun, make_call
+from campfire_fx.analysis.rules.structure import Structure
+from campfire_fx.base.draws import is_drawn_by_torch
 
 
 def draws(run: GraphRun, node: fx.Node, structure: Structure) -> bool:

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from campfire_fx.capture.draws import undrawn
-from campfire_fx.capture.shapes import META, keeps_shape, known_result, shape_after
-from campfire_fx.effects import writes, written
+from campfire_fx.analysis.effects import writes, written
+from campfire_fx.analysis.shapes import META, keeps_shape, known_result, shape_after
+from campfire_fx.base.draws import undrawn
 
 FACTORIES = frozenset(
     getattr(torch, name)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from campfire_fx.capture import Captured
-from campfire_fx.constants import Constants, find_constants
-from campfire_fx.labelling import Labelling, label
-from campfire_fx.liveness import Liveness, find_live
+from campfire_fx.analysis.captured import Captured
+from campfire_fx.analysis.constants import Constants, find_constants
+from campfire_fx.analysis.labelling import Labelling, label
+from campfire_fx.analysis.liveness import Liveness, find_live
 
 
 @dataclass(slots=True, eq=False)

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from campfire_fx.capture import DualGraphModule
-from campfire_fx.capture.copies import private_copy
-from campfire_fx.capture.evaluate import RECORDED, Evaluator
-from campfire_fx.rules import Held, Rule, known_class, lookup
-from campfire_fx.rules.barriers import BARRIER
-from campfire_fx.rules.movement import ask_layout
-from campfire_fx.rules.record import invoke, map_nested, map_nodes
+from campfire_fx.analysis.evaluate import RECORDED, Evaluator
+from campfire_fx.analysis.rules import Held, Rule, known_class, lookup
+from campfire_fx.analysis.rules.barriers import BARRIER
+from campfire_fx.analysis.rules.movement import ask_layout
+from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes
+from campfire_fx.base.copies import private_copy
+from campfire_fx.layers.dual import DualGraphModule
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,17 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from campfire_fx.capture import Captured
-from campfire_fx.capture.draws import is_drawn_by_torch, undrawn
-from campfire_fx.errors import ShrinkError
-from campfire_fx.graph_run import ExampleValues, GraphRun, attribute, placeholder_values, substitute
-from campfire_fx.labels import Labelled
-from campfire_fx.rules import Call, Constant, Held, Rule
-from campfire_fx.rules.barriers import BARRIER, fix_tensors
-from campfire_fx.rules.movement import asks_kind, asks_shape
-from campfire_fx.rules.proof import PROVEN, is_candidate, is_pointwise
-from campfire_fx.rules.record import invoke, map_nested, map_nodes, writes_in_place
-from campfire_fx.rules.structure import Structure, fixed
+from campfire_fx.analysis.captured import Captured
+from campfire_fx.analysis.graph_run import ExampleValues, GraphRun, attribute, placeholder_values, substitute
+from campfire_fx.analysis.labels import Labelled
+from campfire_fx.analysis.rules import Call, Constant, Held, Rule
+from campfire_fx.analysis.rules.barriers import BARRIER, fix_tensors
+from campfire_fx.analysis.rules.movement import asks_kind, asks_shape
+from campfire_fx.analysis.rules.proof import PROVEN, is_candidate, is_pointwise
+from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes, writes_in_place
+from campfire_fx.analysis.rules.structure import Structure, fixed
+from campfire_fx.base.draws import is_drawn_by_torch, undrawn
+from campfire_fx.base.errors import ShrinkError
 
 
 @dataclass(slots=True, eq=False)

@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from campfire_fx.constants import NAN, Constants
-from campfire_fx.labelling import GraphRun, Labelling
-from campfire_fx.labels import FIXED, Labelled, any_along, collapse
-from campfire_fx.rules import Held
-from campfire_fx.rules.structure import Mixer
+from campfire_fx.analysis.constants import NAN, Constants
+from campfire_fx.analysis.labelling import GraphRun, Labelling
+from campfire_fx.analysis.labels import FIXED, Labelled, any_along, collapse
+from campfire_fx.analysis.rules import Held
+from campfire_fx.analysis.rules.structure import Mixer
 
 logger = logging.getLogger(__name__)
 

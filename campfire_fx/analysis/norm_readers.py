@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from campfire_fx.graph_run import GraphRun
-from campfire_fx.labels import Labelled, lines
-from campfire_fx.liveness import CONCATENATIONS, Liveness, Reader
-from campfire_fx.rules import Held
-from campfire_fx.rules.record import invoke, map_nested, map_nodes
-from campfire_fx.rules.sharing import SAME
-from campfire_fx.rules.structure import MixCall
+from campfire_fx.analysis.graph_run import GraphRun
+from campfire_fx.analysis.labels import Labelled, lines
+from campfire_fx.analysis.liveness import CONCATENATIONS, Liveness, Reader
+from campfire_fx.analysis.rules import Held
+from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes
+from campfire_fx.analysis.rules.sharing import SAME
+from campfire_fx.analysis.rules.structure import MixCall
 
 _THROUGH = ("pass", "cast", "per channel", "element-wise")
 _FAR = 8.0  # a channel made of two others by factors larger than this would magnify rounding

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from campfire_fx.capture import DualGraphModule
-from campfire_fx.graph_run import GraphRun
-from campfire_fx.rules import Constant
-from campfire_fx.rules.record import invoke, map_nodes, writes_in_place
+from campfire_fx.analysis.graph_run import GraphRun
+from campfire_fx.analysis.rules import Constant
+from campfire_fx.analysis.rules.record import invoke, map_nodes, writes_in_place
+from campfire_fx.layers.dual import DualGraphModule
 
 _NUMERIC = frozenset(
     {operator.getitem, operator.add, operator.sub, operator.mul, operator.floordiv, operator.neg, int, max, min}

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from campfire_fx.rules.structure import Pin
+from campfire_fx.analysis.rules.structure import Pin
 
 __all__ = ["ColumnChange", "KernelChange", "LayerChange", "Pin", "Repair", "ShrinkPlan", "Verification", "VerifiedRun"]
 

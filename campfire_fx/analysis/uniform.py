@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from campfire_fx.labels import collapse
+from campfire_fx.analysis.labels import collapse
 
 NAN = float("nan")
 

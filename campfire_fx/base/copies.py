@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from campfire_fx.capture.patches import Patches
+from campfire_fx.base.patches import Patches
 
 _ATOMS = frozenset({bool, int, float, complex, str, bytes, type(None), type(...), type})
 _EMPTY = frozenset({dict, OrderedDict, set})

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from campfire_fx.capture.location import current_line
-from campfire_fx.capture.patches import Patches
+from campfire_fx.base.location import current_line
+from campfire_fx.base.patches import Patches
 
 T = TypeVar("T")
 

@@ -14,7 +14,9 @@ import torch
 from torch import fx
 
 _TORCH = f"{Path(torch.__file__).parent}{os.sep}"
-_HERE = f"{Path(__file__).parent}{os.sep}"
+# What runs while a model is captured; the networks of the applications are captured as any user's.
+_ROOMS = ("analysis", "base", "capture", "layers")
+_HERE = tuple(f"{Path(__file__).parents[1] / room}{os.sep}" for room in _ROOMS)
 INFIX = {
     operator.add: "+", operator.sub: "-", operator.mul: "*", operator.truediv: "/", operator.floordiv: "//",
     operator.mod: "%", operator.pow: "**", operator.matmul: "@", operator.eq: "==", operator.ne: "!=",
@@ -27,7 +29,7 @@ _ITEMS = 4
 
 def is_library_file(filename: str) -> bool:
     """Return whether `filename` is torch's, this package's, or generated: no place to send a user to."""
-    return filename.startswith((_TORCH, _HERE, "<"))
+    return filename.startswith((_TORCH, *_HERE, "<"))
 
 
 def user_frame() -> FrameType | None:

@@ -1,11 +1,6 @@
 """Capture: a model and an example in, graphs over the model's own modules out."""
 
-from campfire_fx.capture.dual import DualGraphModule as DualGraphModule
 from campfire_fx.capture.entry import trace as trace
 from campfire_fx.capture.example import example_for as example_for
 from campfire_fx.capture.given import model_of as model_of
 from campfire_fx.capture.guards import is_refusal as is_refusal
-from campfire_fx.capture.interception import FunctionCall as FunctionCall
-from campfire_fx.capture.records import Captured as Captured
-from campfire_fx.capture.records import Island as Island
-from campfire_fx.capture.records import Specialisation as Specialisation

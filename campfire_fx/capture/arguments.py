@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx
 
-from campfire_fx.capture.evaluate import like_dict
+from campfire_fx.analysis.captured import Specialisation
+from campfire_fx.analysis.evaluate import like_dict
+from campfire_fx.base.location import line
 from campfire_fx.capture.formulas import Formula, Value
-from campfire_fx.capture.location import line
-from campfire_fx.capture.records import Specialisation
 
 if TYPE_CHECKING:
     from campfire_fx.capture.tracer import ExampleTracer

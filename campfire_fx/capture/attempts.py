@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from campfire_fx.capture.evaluate import Evaluator, call, map_tensors
+from campfire_fx.analysis.evaluate import Evaluator, call, map_tensors
 
 # How `except ValueError:` and `except:` begin; the second of each until Python 3.10.
 _MATCHES = frozenset({"CHECK_EXC_MATCH", "JUMP_IF_NOT_EXC_MATCH"})

@@ -6,7 +6,7 @@ import dis
 import functools
 from types import CodeType, FrameType
 
-from campfire_fx.capture.location import is_library_file
+from campfire_fx.base.location import is_library_file
 
 # What may stand between the instruction that asks and the one that jumps.
 _BETWEEN = frozenset({"TO_BOOL", "COMPARE_OP", "CONTAINS_OP", "NOT_TAKEN", "CACHE", "EXTENDED_ARG"})

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from campfire_fx.capture.copies import private_copy
-from campfire_fx.capture.evaluate import map_tensors
+from campfire_fx.analysis.evaluate import map_tensors
+from campfire_fx.base.copies import private_copy
+from campfire_fx.base.patches import Patches
 from campfire_fx.capture.execute import run_in_place
-from campfire_fx.capture.patches import Patches
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 

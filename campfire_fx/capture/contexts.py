@@ -10,10 +10,10 @@ import torch
 from torch import fx
 from torch.amp import autocast_mode
 
-from campfire_fx.capture.location import current_line
-from campfire_fx.capture.patches import Patches
+from campfire_fx.base.errors import CaptureError
+from campfire_fx.base.location import current_line
+from campfire_fx.base.patches import Patches
 from campfire_fx.capture.proxy import ExampleProxy
-from campfire_fx.errors import CaptureError
 
 if TYPE_CHECKING:
     from campfire_fx.capture.tracer import ExampleTracer

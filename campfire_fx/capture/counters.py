@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 
 from torch import nn
 
-from campfire_fx.capture.location import current_line
-from campfire_fx.errors import CaptureError
+from campfire_fx.base.errors import CaptureError
+from campfire_fx.base.location import current_line
 
 _NUMBERS = frozenset({int, float, bool})
 

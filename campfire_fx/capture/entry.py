@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from campfire_fx.analysis.captured import Captured
+from campfire_fx.base.errors import CaptureError
+from campfire_fx.base.patches import one_at_a_time
 from campfire_fx.capture.example import example_for
 from campfire_fx.capture.given import model_of
 from campfire_fx.capture.islands import capture_islands
-from campfire_fx.capture.patches import one_at_a_time
-from campfire_fx.capture.records import Captured
 from campfire_fx.capture.survey import Survey
 from campfire_fx.capture.whole import trace_graphs
-from campfire_fx.errors import CaptureError
 
 
 @one_at_a_time

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from campfire_fx.analysis.evaluate import map_tensors
+from campfire_fx.base.errors import CaptureError
+from campfire_fx.base.location import summary
+from campfire_fx.base.patches import one_at_a_time
 from campfire_fx.capture.configuration import Configuration
-from campfire_fx.capture.evaluate import map_tensors
 from campfire_fx.capture.execute import describe, fits, run
 from campfire_fx.capture.given import model_of
-from campfire_fx.capture.location import summary
-from campfire_fx.capture.patches import one_at_a_time
-from campfire_fx.errors import CaptureError
 
 _BATCH = 2  # one would hide what depends on the batch: squeeze(), broadcasting
 _LENGTHS = (1024, 16000, 224, 128, 4096, 32)

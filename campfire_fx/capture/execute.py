@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from campfire_fx.capture.copies import private_copy
-from campfire_fx.capture.draws import undrawn
-from campfire_fx.capture.evaluate import Evaluator, map_tensors
-from campfire_fx.capture.location import line_of, summary
-from campfire_fx.capture.untouched import training_flags, untouched
-from campfire_fx.errors import CaptureError
+from campfire_fx.analysis.evaluate import Evaluator, map_tensors
+from campfire_fx.base.copies import private_copy
+from campfire_fx.base.draws import undrawn
+from campfire_fx.base.errors import CaptureError
+from campfire_fx.base.location import line_of, summary
+from campfire_fx.base.untouched import training_flags, untouched
 
 _LONG = 60
 

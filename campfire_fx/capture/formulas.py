@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import fx
 
-from campfire_fx.capture.location import INFIX, expression
+from campfire_fx.base.location import INFIX, expression
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from campfire_fx.capture.dual import DualGraphModule
-from campfire_fx.capture.evaluate import map_tensors
+from campfire_fx.analysis.evaluate import map_tensors
+from campfire_fx.base.errors import CaptureError
+from campfire_fx.base.frozen_graphs import freeze, thaw
 from campfire_fx.capture.execute import run
-from campfire_fx.capture.graphs import freeze, thaw
 from campfire_fx.capture.once import trace_once
 from campfire_fx.capture.survey import Survey
 from campfire_fx.capture.tracer import ExampleTracer
-from campfire_fx.errors import CaptureError
+from campfire_fx.layers.dual import DualGraphModule
 
 _MOST_LINES = 4  # each may cost a trace and a run
 _LOUD = 8.0  # so that a bound on values, if there is one, shows

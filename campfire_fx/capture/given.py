@@ -10,8 +10,8 @@ import torch
 from torch import fx, nn
 from torch.nn.parameter import is_lazy
 
-from campfire_fx.capture.structure import shallow_copy
-from campfire_fx.errors import CaptureError
+from campfire_fx.base.errors import CaptureError
+from campfire_fx.layers.structure import shallow_copy
 
 
 def model_of(given: Any, *, needs_values: bool = True) -> nn.Module:

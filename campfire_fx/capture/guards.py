@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx
 
+from campfire_fx.analysis.captured import Specialisation
 from campfire_fx.capture.formulas import OPEN, Formula, Size, Value, formula, holds, leaves, needs, text_of, with_sizes
 from campfire_fx.capture.questions import Question
-from campfire_fx.capture.records import Specialisation
 from campfire_fx.capture.sizes import Sizes
 
 if TYPE_CHECKING:

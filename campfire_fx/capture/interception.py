@@ -21,8 +21,9 @@ import torch
 import torch.utils.checkpoint
 from torch import fx, nn
 
-from campfire_fx.capture.evaluate import FACTORIES
-from campfire_fx.capture.patches import Patches, is_patched_here
+from campfire_fx.analysis.evaluate import FACTORIES
+from campfire_fx.analysis.function_call import FunctionCall
+from campfire_fx.base.patches import Patches, is_patched_here
 from campfire_fx.capture.proxy import ExampleProxy, find_proxy
 
 if TYPE_CHECKING:
@@ -175,25 +176,6 @@ def _without_checkpoint(checkpoint: Callable[..., Any]) -> Callable[..., Any]:
         return function(*args, **{key: value for key, value in kwargs.items() if key not in _CHECKPOINT_OPTIONS})
 
     return call
-
-
-class FunctionCall:
-    """`Function.apply` of one `torch.autograd.Function`, as a target that graphs can name and files can hold."""
-
-    def __init__(self, function: type[torch.autograd.Function]) -> None:
-        self.function = function
-        self.__name__ = f"{function.__name__}_apply"
-        self.__module__ = function.__module__
-
-    def __call__(self, *args: Any) -> Any:
-        """Apply the function."""
-        return self.function.apply(*args)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, FunctionCall) and other.function is self.function
-
-    def __hash__(self) -> int:
-        return hash(self.function)
 
 
 def install(patches: Patches, tracer: ExampleTracer) -> None:

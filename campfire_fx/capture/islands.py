@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from campfire_fx.analysis.captured import Captured, Island
+from campfire_fx.analysis.evaluate import map_tensors
+from campfire_fx.analysis.leaf import is_leaf
+from campfire_fx.base.errors import CaptureError
 from campfire_fx.capture.calls import Call, CallRecord, record_calls
-from campfire_fx.capture.evaluate import map_tensors
-from campfire_fx.capture.leaf import is_leaf
-from campfire_fx.capture.records import Captured, Island
-from campfire_fx.capture.structure import with_replacements
 from campfire_fx.capture.survey import Survey
 from campfire_fx.capture.tracer import FailedInside
 from campfire_fx.capture.whole import Traced, detached, trace_graphs
-from campfire_fx.errors import CaptureError
+from campfire_fx.layers.structure import with_replacements
 
 _SHAPES_TRIED = 8
 _FEW, _MANY = 2, 16

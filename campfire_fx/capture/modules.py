@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from campfire_fx.base.errors import CaptureError
+from campfire_fx.base.location import current_line
+from campfire_fx.base.patches import Patches
 from campfire_fx.capture import tidy
 from campfire_fx.capture.counters import Counters
-from campfire_fx.capture.location import current_line
-from campfire_fx.capture.patches import Patches
 from campfire_fx.capture.proxy import ExampleProxy
-from campfire_fx.errors import CaptureError
 
 if TYPE_CHECKING:
     from campfire_fx.capture.tracer import ExampleTracer

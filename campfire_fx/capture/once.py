@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from campfire_fx.capture.draws import undrawn
+from campfire_fx.base.draws import undrawn
+from campfire_fx.base.errors import CaptureError
+from campfire_fx.base.untouched import training_flags, untouched
 from campfire_fx.capture.survey import Survey
 from campfire_fx.capture.tracer import ExampleTracer
-from campfire_fx.capture.untouched import training_flags, untouched
-from campfire_fx.errors import CaptureError
 
 
 def trace_once(

@@ -14,8 +14,8 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
+from campfire_fx.analysis.shapes import BROADCASTING, JOINING, KEEPING, convolution_of, keeps_shape
 from campfire_fx.capture.formulas import OPEN, formula
-from campfire_fx.capture.shapes import BROADCASTING, JOINING, KEEPING, convolution_of, keeps_shape
 
 if TYPE_CHECKING:
     from campfire_fx.capture.sizes import Sizes

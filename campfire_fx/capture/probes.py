@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from campfire_fx.capture import graphs
-from campfire_fx.capture.evaluate import map_tensors
+from campfire_fx.analysis.captured import Specialisation
+from campfire_fx.analysis.evaluate import map_tensors
+from campfire_fx.base import frozen_graphs as graphs
+from campfire_fx.base.errors import CaptureError
 from campfire_fx.capture.guards import Guard
 from campfire_fx.capture.once import trace_once
-from campfire_fx.capture.records import Specialisation
 from campfire_fx.capture.survey import Survey
 from campfire_fx.capture.tracer import ExampleTracer
-from campfire_fx.errors import CaptureError
 
 _WIDER = 32
 _DECISIONS = ("bool", "argument")

@@ -14,11 +14,11 @@ import torch
 from torch import fx
 from torch.fx.proxy import Attribute
 
+from campfire_fx.analysis.effects import IN_PLACE
+from campfire_fx.base.errors import CaptureError
+from campfire_fx.base.location import current_line, expression
 from campfire_fx.capture.branches import other_way_raises
-from campfire_fx.capture.location import current_line, expression
 from campfire_fx.capture.overloads import plain_call
-from campfire_fx.effects import IN_PLACE
-from campfire_fx.errors import CaptureError
 
 if TYPE_CHECKING:
     from campfire_fx.capture.tracer import ExampleTracer

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import fx
 
+from campfire_fx.analysis.captured import Specialisation
+from campfire_fx.analysis.evaluate import Evaluator
+from campfire_fx.base.errors import CaptureError
+from campfire_fx.base.location import current_line, expression, summary
 from campfire_fx.capture.attempts import failure
-from campfire_fx.capture.evaluate import Evaluator
 from campfire_fx.capture.formulas import Formula
-from campfire_fx.capture.location import current_line, expression, summary
-from campfire_fx.capture.records import Specialisation
 from campfire_fx.capture.sizes import Sizes, compares_sizes
-from campfire_fx.errors import CaptureError
 
 _Call = tuple[int, int]
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from campfire_fx.capture.evaluate import Evaluator
+from campfire_fx.analysis.evaluate import Evaluator
 from campfire_fx.capture.formulas import Formula, Size, Value, compared, formula, product
 from campfire_fx.capture.origins import origin, pieces
 

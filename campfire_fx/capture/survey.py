@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from campfire_fx.capture.leaf import is_leaf
+from campfire_fx.analysis.effects import is_in_place
+from campfire_fx.analysis.leaf import is_leaf
 from campfire_fx.capture.reach import Reach, reach
-from campfire_fx.effects import is_in_place
 
 
 class Survey:

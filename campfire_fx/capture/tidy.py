@@ -10,8 +10,8 @@ from collections.abc import Container
 import torch
 from torch import fx
 
+from campfire_fx.analysis.effects import IN_PLACE, ITEMS, returns_written, written
 from campfire_fx.capture.survey import Survey
-from campfire_fx.effects import IN_PLACE, ITEMS, returns_written, written
 
 _ASKING_METHODS = frozenset("size dim ndimension numel nelement stride element_size is_floating_point".split())
 _ASKING_FUNCTIONS = (

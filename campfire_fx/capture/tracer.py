@@ -10,20 +10,20 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from campfire_fx import effects
+from campfire_fx.analysis import effects
+from campfire_fx.analysis.evaluate import FACTORIES, RECORDED, Evaluator
+from campfire_fx.base.errors import CaptureError
+from campfire_fx.base.location import current_line, line_of, summary
+from campfire_fx.base.patches import Patches
 from campfire_fx.capture import arguments, interception, tidy
 from campfire_fx.capture.attempts import is_handled
 from campfire_fx.capture.contexts import Contexts
 from campfire_fx.capture.counters import Moving
-from campfire_fx.capture.evaluate import FACTORIES, RECORDED, Evaluator
 from campfire_fx.capture.guards import Guard, guards_of
-from campfire_fx.capture.location import current_line, line_of, summary
 from campfire_fx.capture.modules import ModuleAccess
-from campfire_fx.capture.patches import Patches
 from campfire_fx.capture.proxy import ExampleProxy, find_proxy
 from campfire_fx.capture.questions import Questions
 from campfire_fx.capture.survey import Survey
-from campfire_fx.errors import CaptureError
 
 _PLAIN = frozenset({int, float, bool, str, type(None), type(...), torch.dtype, torch.device})
 _TAKE_ARRAYS = ("torch", "_operator")

@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from campfire_fx.capture import graphs
-from campfire_fx.capture.dual import DualGraphModule
-from campfire_fx.capture.evaluate import map_tensors
+from campfire_fx.analysis.captured import Island, Specialisation
+from campfire_fx.analysis.evaluate import map_tensors
+from campfire_fx.base import frozen_graphs as graphs
 from campfire_fx.capture.execute import run
 from campfire_fx.capture.generality import generalised
 from campfire_fx.capture.guards import Guard, insert
 from campfire_fx.capture.once import trace_once
 from campfire_fx.capture.probes import needed_guards, without_answered
-from campfire_fx.capture.records import Island, Specialisation
 from campfire_fx.capture.survey import Survey
 from campfire_fx.capture.tracer import ExampleTracer
+from campfire_fx.layers.dual import DualGraphModule
 
 
 @dataclass(frozen=True, slots=True)

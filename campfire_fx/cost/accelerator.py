@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
-from campfire_fx.errors import CostError
-from campfire_fx.numbers import plain_fields
+from campfire_fx.base.errors import CostError
+from campfire_fx.base.numbers import plain_fields
 
 
 @dataclass(frozen=True, slots=True)

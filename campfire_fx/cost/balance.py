@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from campfire_fx.errors import CostError
+from campfire_fx.base.errors import CostError
 
 
 def imbalance(mask: Tensor, rows: int, tile: int) -> float:

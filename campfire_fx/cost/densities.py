@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from campfire_fx.base.errors import RegimeError
+from campfire_fx.base.numbers import plain, plain_fields
 from campfire_fx.cost.layers import Layer
-from campfire_fx.errors import RegimeError
-from campfire_fx.masked import MaskedLayer
-from campfire_fx.numbers import plain, plain_fields
+from campfire_fx.layers.masked import MaskedLayer
 from campfire_fx.sparsity.erk import erk_densities
 
 SWAT_METHODS = ("swat-u", "swat-erk", "swat-structured")

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from campfire_fx.base.errors import CostError
 from campfire_fx.cost.accelerator import Accelerator
 from campfire_fx.cost.balance import busy_fraction, expected_busy_fraction
 from campfire_fx.cost.layers import Layer, Work
 from campfire_fx.cost.storage import mask_bits, scattered_bits
-from campfire_fx.errors import CostError
 
 FORWARD = ("forward",)
 BACKWARD = ("input gradient", "weight gradient")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from campfire_fx.base.errors import CostError
 from campfire_fx.cost.densities import Density, density_of
 from campfire_fx.cost.layers import Layer, Work
-from campfire_fx.errors import CostError
 
 
 @dataclass(frozen=True, slots=True)

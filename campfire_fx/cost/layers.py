@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from campfire_fx.measure import macs
+from campfire_fx.cost.measure import macs
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.hooks import RemovableHandle
 
-from campfire_fx.capture.copies import private_copy
-from campfire_fx.masked import MaskedLayer
+from campfire_fx.base.copies import private_copy
+from campfire_fx.layers.masked import MaskedLayer
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +103,8 @@ def macs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None 
 
 
 def _count(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> MacCount:
+    from torch.utils.flop_counter import FlopCounterMode  # slow to load
+
     counter = FlopCounterMode(display=False)
     counter.mod_tracker = _Running(model)  # type: ignore[assignment]
     others = _Others(counter.flop_registry)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from campfire_fx.errors import ExportError
+from campfire_fx.base.errors import ExportError
 
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 8e-2}
 """Largest relative difference that passes, by the coarsest dtype that the model computes in."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from campfire_fx.errors import ExportError
+from campfire_fx.base.errors import ExportError
 from campfire_fx.export.agreement import Run, difference, first_line
 from campfire_fx.export.files import check_target, staged
 from campfire_fx.export.formats import format_of

@@ -10,8 +10,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from campfire_fx.disk.whole import PARTIAL, sync_folder, told_as
-from campfire_fx.errors import ExportError
+from campfire_fx.base.disk.whole import PARTIAL, sync_folder, told_as
+from campfire_fx.base.errors import ExportError
 from campfire_fx.export.template import MARK
 
 _log = logging.getLogger(__name__)

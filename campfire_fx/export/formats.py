@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from campfire_fx.capture.naming import any_name
-from campfire_fx.disk.archive import Unreadable
-from campfire_fx.disk.seal import fault
-from campfire_fx.disk.whole import write_file
-from campfire_fx.errors import ExportError
+from campfire_fx.base.disk.archive import Unreadable
+from campfire_fx.base.disk.seal import fault
+from campfire_fx.base.disk.whole import write_file
+from campfire_fx.base.errors import ExportError
+from campfire_fx.base.naming import any_name
 from campfire_fx.export.agreement import Run, first_line
 from campfire_fx.export.files import is_ours
 from campfire_fx.export.onnx_file import OnnxModel, required, write_onnx

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from campfire_fx.capture.interception import FunctionCall
+from campfire_fx.analysis.function_call import FunctionCall
 
 _NO_SETUP = torch.autograd.Function.setup_context
 

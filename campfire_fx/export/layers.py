@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from campfire_fx.errors import ExportError
+from campfire_fx.base.errors import ExportError
 from campfire_fx.export.literals import literal
 
 _SPATIAL = frozenset({"kernel_size", "stride", "padding", "dilation", "output_padding"})

@@ -14,7 +14,7 @@ from enum import Enum
 import torch
 from torch import Tensor, fx, nn
 
-from campfire_fx.capture.naming import is_attribute
+from campfire_fx.base.naming import is_attribute
 from campfire_fx.export.layers import construction
 from campfire_fx.export.literals import literal
 from campfire_fx.export.scopes import Block, Path, blocks, class_names, layer_targets, tensor_targets

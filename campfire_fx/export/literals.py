@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from campfire_fx.errors import ExportError
+from campfire_fx.base.errors import ExportError
 
 
 def literal(value: Any, name_of: Callable[[fx.Node], str] | None = None) -> str:

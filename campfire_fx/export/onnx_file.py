@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from campfire_fx.capture.naming import any_name
-from campfire_fx.disk.seal import blank, fault
-from campfire_fx.disk.whole import write_file
-from campfire_fx.errors import ExportError
+from campfire_fx.base.disk.seal import blank, fault
+from campfire_fx.base.disk.whole import write_file
+from campfire_fx.base.errors import ExportError
+from campfire_fx.base.naming import any_name
 from campfire_fx.export.agreement import first_line
 from campfire_fx.export.program_file import is_structure
 

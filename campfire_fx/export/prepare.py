@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from campfire_fx.base.errors import CaptureError, ExportError
+from campfire_fx.base.naming import any_name
 from campfire_fx.capture import example_for, trace
-from campfire_fx.capture.naming import any_name
-from campfire_fx.errors import CaptureError, ExportError
 from campfire_fx.export.agreement import Run, Runs, first_line, reference_runs
 from campfire_fx.export.functions import write_out_functions
 from campfire_fx.export.layers import Rebuilder, torch_class

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
-from campfire_fx.capture.naming import any_name
-from campfire_fx.errors import ExportError
+from campfire_fx.base.errors import ExportError
+from campfire_fx.base.naming import any_name
 from campfire_fx.export.agreement import Run, Runs, batch_size, difference, first_line
 from campfire_fx.export.written_out import WrittenOut
 

@@ -21,9 +21,9 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from campfire_fx.disk.archive import reason
-from campfire_fx.disk.seal import fault
-from campfire_fx.errors import ExportError
+from campfire_fx.base.disk.archive import reason
+from campfire_fx.base.disk.seal import fault
+from campfire_fx.base.errors import ExportError
 
 _PLAIN = re.compile(
     r"archive_format|archive_version|byteorder|\.data/(version|serialization_id)"

@@ -15,10 +15,10 @@ from typing import IO
 import torch
 from torch import Tensor
 
-from campfire_fx.disk.archive import Unreadable, reason
-from campfire_fx.disk.seal import blank, fault
-from campfire_fx.disk.whole import write_file
-from campfire_fx.errors import ExportError
+from campfire_fx.base.disk.archive import Unreadable, reason
+from campfire_fx.base.disk.seal import blank, fault
+from campfire_fx.base.disk.whole import write_file
+from campfire_fx.base.errors import ExportError
 
 DTYPES = {
     torch.float64: "F64",

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from torch import fx, nn
 
-from campfire_fx.errors import CampfireError
+from campfire_fx.base.errors import CampfireError
 
 
 class Dress(nn.Module):

@@ -12,11 +12,11 @@ import torch
 from torch import fx, nn
 from torch.fx.graph import PythonCode
 
-from campfire_fx.capture.belongings import OriginalClass, without_objects
-from campfire_fx.capture.graphs import Frozen, freeze, thaw
-from campfire_fx.capture.naming import any_name
-from campfire_fx.capture.structure import share_structure
-from campfire_fx.dressing import plain_name
+from campfire_fx.base.frozen_graphs import Frozen, freeze, thaw
+from campfire_fx.base.naming import any_name
+from campfire_fx.layers.belongings import OriginalClass, without_objects
+from campfire_fx.layers.dressing import plain_name
+from campfire_fx.layers.structure import share_structure
 
 
 class DualGraphModule(fx.GraphModule):

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle, unserializable_hook
 
-from campfire_fx.sharding import local, part_of
-from campfire_fx.zeroing import selector, zero_
+from campfire_fx.base.sharding import local, part_of
+from campfire_fx.base.zeroing import selector, zero_
 
 _TRANSIENT = ("_factors", "_watched")
 COMPUTED = "its weight is computed, not a parameter"

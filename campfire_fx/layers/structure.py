@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from campfire_fx.capture.belongings import plain_attributes
+from campfire_fx.layers.belongings import plain_attributes
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 

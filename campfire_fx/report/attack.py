@@ -8,11 +8,11 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from campfire_fx.intervals import Interval
+from campfire_fx.report.attack_record import AttackRecord
+from campfire_fx.report.intervals import Interval
 from campfire_fx.report.numbers import percent
 from campfire_fx.report.style import STYLES, Report
 from campfire_fx.report.table import Column, FittedTable
-from campfire_fx.robustness import AttackRecord
 
 _UNITS = {"raw": "epsilon on images from 0 to 1", "normalised": "epsilon in standard deviations of each channel"}
 

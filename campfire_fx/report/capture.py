@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from campfire_fx.capture import Captured, Island
+from campfire_fx.analysis.captured import Captured, Island
 from campfire_fx.report.guards import guard_sentence
 from campfire_fx.report.style import STYLES, Report
 from campfire_fx.report.table import Column, FittedTable

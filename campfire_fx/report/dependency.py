@@ -12,8 +12,8 @@ import networkx as nx
 from rich.text import Text
 from rich.tree import Tree
 
-from campfire_fx.disk.whole import write_text
-from campfire_fx.errors import CampfireError
+from campfire_fx.base.disk.whole import write_text
+from campfire_fx.base.errors import CampfireError
 from campfire_fx.report.numbers import plural
 from campfire_fx.report.style import STYLES, Report
 

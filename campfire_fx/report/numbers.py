@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from campfire_fx.measure import MacCount
+from campfire_fx.cost.measure import MacCount
 
 _MOST_OPERATIONS = 10
 

@@ -11,8 +11,17 @@ from rich.console import Group
 from rich.text import Text
 from torch import nn
 
-from campfire_fx.measure import Latency, MacCount, latencies, macs, one_sample, parameters, size_bytes, zero_weights
-from campfire_fx.plan import ColumnChange, KernelChange, LayerChange, ShrinkPlan, Verification
+from campfire_fx.analysis.plan import ColumnChange, KernelChange, LayerChange, ShrinkPlan, Verification
+from campfire_fx.cost.measure import (
+    Latency,
+    MacCount,
+    latencies,
+    macs,
+    one_sample,
+    parameters,
+    size_bytes,
+    zero_weights,
+)
 from campfire_fx.report.guards import guard_sentence
 from campfire_fx.report.numbers import cost_note, count, input_shapes, percent, shape, size
 from campfire_fx.report.style import STYLES, Report

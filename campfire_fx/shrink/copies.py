@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from campfire_fx.capture.copies import plain_copy, private_copy
+from campfire_fx.base.copies import plain_copy, private_copy
 
 __all__ = ["borrowing_copy", "own_parameters", "private_copy"]
 

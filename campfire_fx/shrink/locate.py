@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
+from campfire_fx.analysis.compact import cut_like
+from campfire_fx.analysis.labelling import GraphRun, placeholder_values
+from campfire_fx.analysis.labels import Labelled
 from campfire_fx.capture import trace
-from campfire_fx.labelling import GraphRun, placeholder_values
-from campfire_fx.labels import Labelled
 from campfire_fx.passes.bake_reparametrizations import bake_reparametrizations
-from campfire_fx.passes.compact import cut_like
-from campfire_fx.passes.copies import private_copy
-from campfire_fx.passes.verify import evaluating
+from campfire_fx.shrink.copies import private_copy
+from campfire_fx.shrink.verify import evaluating
 
 if TYPE_CHECKING:
-    from campfire_fx.passes.pipeline import Shrunk
+    from campfire_fx.shrink.pipeline import Shrunk
 
 _TOLERANCE = 1e-4
 

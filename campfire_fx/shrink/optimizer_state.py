@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
-from campfire_fx.errors import ShrinkError
+from campfire_fx.base.errors import ShrinkError
 
 if TYPE_CHECKING:
-    from campfire_fx.passes.pipeline import Shrunk
     from campfire_fx.passes.shrink_channels import Cut
+    from campfire_fx.shrink.pipeline import Shrunk
 
 _MEANS = {"row_var": -1, "exp_avg_sq_row": -1, "col_var": -2, "exp_avg_sq_col": -2}
 """State that is a mean over one axis of the parameter, by name (Adafactor, torch's and others'), and that axis."""

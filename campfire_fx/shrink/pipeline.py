@@ -10,30 +10,31 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from campfire_fx.capture import Captured, trace
-from campfire_fx.channels import require_channels
-from campfire_fx.errors import ShrinkError
-from campfire_fx.labelling import Labelling
-from campfire_fx.liveness import Liveness, find_live
-from campfire_fx.passes.after_removal import Unmovable
-from campfire_fx.passes.analysis import Analysis, analyse
+from campfire_fx.analysis.after_removal import Unmovable
+from campfire_fx.analysis.captured import Captured
+from campfire_fx.analysis.channels import require_channels
+from campfire_fx.analysis.compact import Uneven
+from campfire_fx.analysis.edits.plan import Edit
+from campfire_fx.analysis.facts import Analysis, analyse
+from campfire_fx.analysis.labelling import Labelling
+from campfire_fx.analysis.liveness import Liveness, find_live
+from campfire_fx.analysis.plan import ShrinkPlan
+from campfire_fx.analysis.rules.structure import Pin
+from campfire_fx.base.errors import ShrinkError
+from campfire_fx.capture import trace
 from campfire_fx.passes.bake_masks import bake_masters
 from campfire_fx.passes.bake_reparametrizations import bake_reparametrizations
-from campfire_fx.passes.compact import Uneven
 from campfire_fx.passes.compensate_norms import compensate_norms
 from campfire_fx.passes.compute_weights import compute_weights
-from campfire_fx.passes.copies import borrowing_copy, own_parameters
 from campfire_fx.passes.crop_kernels import crop_kernels
 from campfire_fx.passes.drop_unused import drop_dead_nodes, drop_unused, used_paths
-from campfire_fx.passes.edit import Edit
 from campfire_fx.passes.fold_constants import fold_constant_operands
 from campfire_fx.passes.gate_residual import gate_residuals
 from campfire_fx.passes.gather_columns import gather_columns
 from campfire_fx.passes.rewrite_movement import plan_rewrites
 from campfire_fx.passes.shrink_channels import Cuts, shrink_channels
-from campfire_fx.passes.summarise import summarise
-from campfire_fx.plan import ShrinkPlan
-from campfire_fx.rules.structure import Pin
+from campfire_fx.shrink.copies import borrowing_copy, own_parameters
+from campfire_fx.shrink.summarise import summarise
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from campfire_fx.capture.evaluate import map_tensors
-from campfire_fx.capture.nested import tensors_of
+from campfire_fx.analysis.evaluate import map_tensors
+from campfire_fx.base.nested import tensors_of
 
 
 class Replay:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from campfire_fx.capture.untouched import training_flags, untouched
-from campfire_fx.passes.copies import private_copy
+from campfire_fx.base.untouched import training_flags, untouched
+from campfire_fx.shrink.copies import private_copy
 
 _TABLES = ("_parameters", "_buffers", "_modules")
 

@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from campfire_fx.capture import DualGraphModule, example_for, model_of
-from campfire_fx.dressing import Dress, dress
-from campfire_fx.errors import ShrinkError
-from campfire_fx.numbers import plain
-from campfire_fx.passes.locate import first_difference
-from campfire_fx.passes.optimizer_state import carry_over, check_optimizer
-from campfire_fx.passes.pipeline import Options, Shrunk, shrink_model
-from campfire_fx.passes.verify import DifferentOutput
-from campfire_fx.passes.verify import verify as verify_equal
-from campfire_fx.plan import ShrinkPlan, Verification, VerifiedRun
-from campfire_fx.report.progress import progress
+from campfire_fx.analysis.plan import ShrinkPlan, Verification, VerifiedRun
+from campfire_fx.base.errors import ShrinkError
+from campfire_fx.base.numbers import plain
+from campfire_fx.capture import example_for, model_of
+from campfire_fx.layers.dressing import Dress, dress
+from campfire_fx.layers.dual import DualGraphModule
+from campfire_fx.shrink.locate import first_difference
+from campfire_fx.shrink.optimizer_state import carry_over, check_optimizer
+from campfire_fx.shrink.pipeline import Options, Shrunk, shrink_model
+from campfire_fx.shrink.verify import DifferentOutput
+from campfire_fx.shrink.verify import verify as verify_equal
 
 _RESIDUALS = ("union", "gate")
 _COMPENSATE = ("auto", "always", "never")
@@ -41,7 +41,7 @@ class SlimModel(Dress):
 
     def report(self) -> Any:
         """Return what became smaller and faster, and what did not and why; print it with rich or `print`."""
-        from campfire_fx.report import shrink_report  # reports import nothing from here, but are slow to load
+        from campfire_fx.report import shrink_report  # slow to load
 
         return shrink_report(self, self._origin())
 
@@ -92,6 +92,8 @@ def shrink(  # noqa: PLR0913 - keyword-only wishes, each with a default
         CaptureError: the model cannot be captured.
         ShrinkError: there is nothing to shrink, an argument is wrong, or equality cannot be proven.
     """
+    from campfire_fx.report.progress import progress  # slow to load
+
     round_to = _check(residual, plain(round_to), columns, compensate)
     model = model_of(model)
     if optimizer is not None:

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from campfire_fx.labelling import Labelling
-from campfire_fx.labels import FIXED
-from campfire_fx.liveness import Liveness, Reader
-from campfire_fx.passes.edit import Edit
+from campfire_fx.analysis.edits.plan import Edit
+from campfire_fx.analysis.labelling import Labelling
+from campfire_fx.analysis.labels import FIXED
+from campfire_fx.analysis.liveness import Liveness, Reader
+from campfire_fx.analysis.plan import LayerChange, Repair, ShrinkPlan
+from campfire_fx.analysis.rules.structure import Pin
 from campfire_fx.passes.shrink_channels import Cut, Cuts
-from campfire_fx.plan import LayerChange, Repair, ShrinkPlan
-from campfire_fx.rules.structure import Pin
 
 
 def summarise(

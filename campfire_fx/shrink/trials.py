@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from campfire_fx.capture.nested import tensors_of
+from campfire_fx.base.nested import tensors_of
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 _Fill = Callable[[Tensor, list[int], torch.Generator], Tensor]

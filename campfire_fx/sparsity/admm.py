@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from campfire_fx.errors import RegimeError
-from campfire_fx.numbers import plain_fields
+from campfire_fx.base.errors import RegimeError
+from campfire_fx.base.numbers import plain_fields
 from campfire_fx.sparsity.selection import Goal, Rule
 from campfire_fx.sparsity.update import monotone
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from campfire_fx.errors import RegimeError
-from campfire_fx.numbers import plain
+from campfire_fx.base.errors import RegimeError
+from campfire_fx.base.numbers import plain
 from campfire_fx.sparsity.budget import Budget
 from campfire_fx.sparsity.master import DenseMaster
 from campfire_fx.sparsity.regime import Regime

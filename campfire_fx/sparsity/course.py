@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from campfire_fx.errors import RegimeError
+from campfire_fx.base.errors import RegimeError
 from campfire_fx.sparsity.admm import Admm, Iterate
 from campfire_fx.sparsity.assignment import Assignment
 from campfire_fx.sparsity.fingerprint import Fingerprint

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from campfire_fx.errors import RegimeError
+from campfire_fx.base.errors import RegimeError
 
 
 def erk_densities(shapes: Mapping[str, Sequence[int]], sparsity: float) -> dict[str, float]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from campfire_fx.errors import RegimeError
-from campfire_fx.numbers import plain_fields
+from campfire_fx.base.errors import RegimeError
+from campfire_fx.base.numbers import plain_fields
 
 
 @dataclass(frozen=True, slots=True)

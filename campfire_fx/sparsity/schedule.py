@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
-from campfire_fx.errors import RegimeError
-from campfire_fx.numbers import plain, plain_fields
+from campfire_fx.base.errors import RegimeError
+from campfire_fx.base.numbers import plain, plain_fields
 
 
 class Schedule(Protocol):

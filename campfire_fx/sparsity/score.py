@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from campfire_fx.chance import agreed_generator
+from campfire_fx.sparsity.chance import agreed_generator
 
 Score = Callable[[Tensor, Tensor], Tensor]
 

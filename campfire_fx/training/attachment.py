@@ -12,8 +12,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from campfire_fx.errors import RegimeError
-from campfire_fx.numbers import plain
+from campfire_fx.base.errors import RegimeError
+from campfire_fx.base.numbers import plain
 from campfire_fx.passes.insert_masks import Norm
 from campfire_fx.sparsity.course import Course
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import unserializable_hook
 
-from campfire_fx.masked import MaskedLayer
+from campfire_fx.base.sharding import local, part_of
+from campfire_fx.base.zeroing import selector, zero_
+from campfire_fx.layers.masked import MaskedLayer
 from campfire_fx.passes.insert_masks import Norm
-from campfire_fx.sharding import local, part_of
-from campfire_fx.zeroing import selector, zero_
 
 
 def dead_norms(model: nn.Module, norms: Sequence[Norm]) -> Iterator[tuple[Tensor, Tensor]]:

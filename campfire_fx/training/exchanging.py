@@ -7,11 +7,11 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from campfire_fx.masked import MaskedLayer
-from campfire_fx.masks import find_layer, layers_sharing, set_mask
-from campfire_fx.sharding import reshard, whole
+from campfire_fx.base.sharding import reshard, whole
+from campfire_fx.layers.masked import MaskedLayer
 from campfire_fx.sparsity.course import Course
 from campfire_fx.sparsity.update import Exchange, Moment
+from campfire_fx.training.masks import find_layer, layers_sharing, set_mask
 
 
 def open_gradients(model: nn.Module, course: Course) -> None:

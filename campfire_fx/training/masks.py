@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from campfire_fx.errors import RegimeError
-from campfire_fx.masked import MaskedLayer, plain_class
-from campfire_fx.norms import dead_norms
+from campfire_fx.base.errors import RegimeError
+from campfire_fx.base.sharding import local, reshard, whole
+from campfire_fx.base.zeroing import selector, zero_all_
+from campfire_fx.layers.masked import MaskedLayer, plain_class
 from campfire_fx.passes.insert_masks import Norm
-from campfire_fx.sharding import local, reshard, whole
 from campfire_fx.sparsity.assignment import Assignment
 from campfire_fx.sparsity.course import Course
 from campfire_fx.sparsity.record import LayerSparsity, SparsityRecord, measure_layer
 from campfire_fx.sparsity.selection import Goal
-from campfire_fx.zeroing import selector, zero_all_
+from campfire_fx.training.dead_norms import dead_norms
 
 
 def find_layer(model: nn.Module, path: str, known: Iterable[str]) -> MaskedLayer:

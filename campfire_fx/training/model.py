@@ -12,22 +12,30 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_map_only
 from torch.utils.hooks import RemovableHandle
 
-from campfire_fx.attachment import Attachment, Handle, Training, after_step, bare, before_step, check_attachment
-from campfire_fx.dressing import Dress, dress
-from campfire_fx.errors import RegimeError, ShrinkError
-from campfire_fx.exchanging import exchange, open_gradients
-from campfire_fx.masks import copy_masks, find_layer, mask_names, measure, move_masks, remask, set_mask
-from campfire_fx.numbers import plain
+from campfire_fx.base.errors import RegimeError, ShrinkError
+from campfire_fx.base.numbers import plain
+from campfire_fx.base.sharding import is_sharded
+from campfire_fx.layers.dressing import Dress, dress
 from campfire_fx.passes.bake_masks import baked_copy
-from campfire_fx.refresh import arrange, redistribute, refresh, settle
-from campfire_fx.sharding import is_sharded
 from campfire_fx.sparsity.record import SparsityRecord
-from campfire_fx.splitting import has_admm, iterate, pull, resplit
+from campfire_fx.training.attachment import (
+    Attachment,
+    Handle,
+    Training,
+    after_step,
+    bare,
+    before_step,
+    check_attachment,
+)
+from campfire_fx.training.exchanging import exchange, open_gradients
+from campfire_fx.training.masks import copy_masks, find_layer, mask_names, measure, move_masks, remask, set_mask
+from campfire_fx.training.refresh import arrange, redistribute, refresh, settle
+from campfire_fx.training.splitting import has_admm, iterate, pull, resplit
 
 if TYPE_CHECKING:
     import networkx as nx
 
-    from campfire_fx.slim import SlimModel
+    from campfire_fx.shrink.slim import SlimModel
 
 logger = logging.getLogger(__name__)
 
@@ -179,7 +187,7 @@ class SparseModel(Dress):
     @property
     def dependency_graph(self) -> nx.DiGraph:
         """How channels flow between the layers: see `campfire_fx.dependency_graph`."""
-        from campfire_fx.channels import dependency_graph
+        from campfire_fx.shrink.dependency import dependency_graph
 
         return dependency_graph(baked_copy(self) if self.trains_masked else self, self._example())
 
@@ -210,7 +218,7 @@ class SparseModel(Dress):
         Raises:
             ShrinkError: equality cannot be proven, or the weights are spread over processes; nothing is changed.
         """
-        from campfire_fx.slim import Origin, shrink
+        from campfire_fx.shrink.slim import Origin, shrink
 
         if any(is_sharded(parameter) for parameter in self.parameters()):
             raise ShrinkError(
@@ -260,7 +268,7 @@ class SparseModel(Dress):
             RegimeError: the era is not over: masks still move.
             ShrinkError: as `shrink`; nothing is changed.
         """
-        from campfire_fx.reconfiguration import mask_again
+        from campfire_fx.training.reconfiguration import mask_again
 
         if not self.sparsity().frozen:
             raise RegimeError(

@@ -8,11 +8,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from campfire_fx.attachment import Training
-from campfire_fx.masked import MaskedLayer, mask_layer, why_not_masked
+from campfire_fx.layers.masked import MaskedLayer, mask_layer, why_not_masked
 from campfire_fx.passes.insert_masks import Norm
-from campfire_fx.slim import SlimModel
+from campfire_fx.shrink.slim import SlimModel
 from campfire_fx.sparsity.course import Course
+from campfire_fx.training.attachment import Training
 
 
 def mask_again(slim: SlimModel, model: nn.Module, training: Training) -> Training:

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from campfire_fx.errors import RegimeError
-from campfire_fx.exchanging import open_gradients
-from campfire_fx.masked import MaskedLayer
-from campfire_fx.masks import exact_mask, find_layer, layers_sharing, require_finite, set_mask
-from campfire_fx.master import MasterLayer, keep_master, pack_relus, release_master, unpack_relus
-from campfire_fx.sharding import local, whole
+from campfire_fx.base.errors import RegimeError
+from campfire_fx.base.sharding import local, whole
+from campfire_fx.layers.dense_weights import MasterLayer, keep_master, pack_relus, release_master, unpack_relus
+from campfire_fx.layers.masked import MaskedLayer
 from campfire_fx.sparsity.assignment import Assignment
 from campfire_fx.sparsity.budget import ByMomentum
 from campfire_fx.sparsity.course import Course
 from campfire_fx.sparsity.topk import TopK
+from campfire_fx.training.exchanging import open_gradients
+from campfire_fx.training.masks import exact_mask, find_layer, layers_sharing, require_finite, set_mask
 
 _MOMENTA = ("momentum_buffer", "exp_avg")
 

@@ -1,4 +1,4 @@
-"""The public calls: `sparsify`, and the passes by themselves."""
+"""The public sparsify: a copy of a model that trains sparse."""
 
 from __future__ import annotations
 
@@ -8,26 +8,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from campfire_fx.attachment import Training
+from campfire_fx.base.errors import CampfireError, RegimeError
+from campfire_fx.base.numbers import plain
 from campfire_fx.capture import model_of, trace
-from campfire_fx.channels import dependency_graph
-from campfire_fx.dressing import dress
-from campfire_fx.errors import CampfireError, RegimeError
-from campfire_fx.masked import COMPUTED, MaskedLayer
-from campfire_fx.model import SparseModel
-from campfire_fx.numbers import plain
-from campfire_fx.passes.copies import private_copy
+from campfire_fx.layers.dressing import dress
+from campfire_fx.layers.masked import COMPUTED, MaskedLayer
 from campfire_fx.passes.insert_masks import Insertion, insert_masks
 from campfire_fx.passes.make_layers import make_layers
 from campfire_fx.passes.make_relus import make_relus
-from campfire_fx.refresh import arrange
-from campfire_fx.slim import shrink
+from campfire_fx.shrink.copies import private_copy
 from campfire_fx.sparsity.assignment import Assignment, Override, Settings, as_regime, assign, check_era, check_sparsity
 from campfire_fx.sparsity.course import Course
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.update import exchanges
-
-__all__ = ["dependency_graph", "shrink", "sparsify", "trace"]
+from campfire_fx.training.attachment import Training
+from campfire_fx.training.model import SparseModel
+from campfire_fx.training.refresh import arrange
 
 
 @torch.inference_mode(mode=False)  # whose tensors could never be trained

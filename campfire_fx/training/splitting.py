@@ -8,13 +8,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from campfire_fx.masked import MaskedLayer
-from campfire_fx.masks import find_layer, require_finite
-from campfire_fx.sharding import is_sharded, local, part_of, reshard, whole
+from campfire_fx.base.sharding import is_sharded, local, part_of, reshard, whole
+from campfire_fx.layers.masked import MaskedLayer
 from campfire_fx.sparsity.admm import Admm, Iterate, project, squared
 from campfire_fx.sparsity.assignment import Assignment
 from campfire_fx.sparsity.course import Course
 from campfire_fx.sparsity.selection import Goal
+from campfire_fx.training.masks import find_layer, require_finite
 
 Z, U = "admm_z", "admm_u"  # names in a state_dict, after the layer's
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from campfire_fx import dependency_graph
-from campfire_fx.errors import CampfireError
+from campfire_fx.base.errors import CampfireError
 from tests.nets.case import block, conv
 
 X = torch.randn(1, 3, 8, 8)

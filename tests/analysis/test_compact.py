@@ -6,9 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from campfire_fx.labels import Labelled
-from campfire_fx.liveness import Liveness
-from campfire_fx.passes.compact import (
+from campfire_fx.analysis.compact import (
     Uneven,
     Vanished,
     compact,
@@ -18,6 +16,8 @@ from campfire_fx.passes.compact import (
     kept_line,
     select,
 )
+from campfire_fx.analysis.labels import Labelled
+from campfire_fx.analysis.liveness import Liveness
 
 
 def living(*alive: int, count: int = 12) -> Liveness:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from campfire_fx import trace
-from campfire_fx.constants import find_constants
-from campfire_fx.labelling import label
+from campfire_fx.analysis.constants import find_constants
+from campfire_fx.analysis.labelling import label
 from tests.nets.case import conv, named, zero
 
 X = torch.randn(2, 3, 6, 6, dtype=torch.float64)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campfire_fx.labels import FIXED, LabelForest, broadcast_shape, collapse, lines, not_zero, varies
+from campfire_fx.analysis.labels import FIXED, LabelForest, broadcast_shape, collapse, lines, not_zero, varies
 
 pairs = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=40)
 

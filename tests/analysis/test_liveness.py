@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from campfire_fx import shrink, trace
-from campfire_fx.constants import find_constants
-from campfire_fx.labelling import label
-from campfire_fx.liveness import find_live
+from campfire_fx.analysis.constants import find_constants
+from campfire_fx.analysis.labelling import label
+from campfire_fx.analysis.liveness import find_live
 from tests.nets.case import conv, named, zero
 from tests.random_zeros import randomise
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from campfire_fx import shrink
-from campfire_fx.plan import ShrinkPlan
+from campfire_fx.analysis.plan import ShrinkPlan
 from tests.nets import CASES
 from tests.random_zeros import random_zeros, randomise
 

@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campfire_fx.passes.taps import Axis, smallest
+from campfire_fx.analysis.taps import Axis, smallest
 
 
 @st.composite

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from campfire_fx import purify, shrink, sparsify
+from campfire_fx.base.numbers import plain, plain_fields
 from campfire_fx.cost import Accelerator, Density
-from campfire_fx.numbers import plain, plain_fields
 from campfire_fx.sparsity import COLUMN, Admm, admm, block_fc, combined, inter_epoch, n_of_m, rigl, swat_u, window
 from tests.nets.case import conv, named
 
@@ -82,7 +82,7 @@ def test_sparsify(given: dict[str, Any], expected: dict[str, Any]) -> None:
 
 
 def test_a_sparsity_out_of_range_is_still_refused() -> None:
-    from campfire_fx.errors import RegimeError
+    from campfire_fx.base.errors import RegimeError
 
     with pytest.raises(RegimeError, match=r"sparsity at sparsify: 1.5 is outside \[0, 1\)"):
         sparsify(net(), sparsity=np.float32(1.5), example_inputs=X)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import campfire_fx
-from campfire_fx.errors import CampfireError
+from campfire_fx.base.errors import CampfireError
 from tests.nets import CASES, Case
 
 

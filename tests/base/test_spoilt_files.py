@@ -15,12 +15,12 @@ import torch
 from torch import nn
 
 import campfire_fx
-from campfire_fx.errors import CampfireError
-from campfire_fx.robustness.record import AttackRecord
-from campfire_fx.runs.folder import read_results
-from campfire_fx.runs.log import read_log
-from campfire_fx.train.checkpoint import Checkpoint, read, read_tensors, restore, save
-from campfire_fx.train.keeper import Every, Keeper
+from campfire_fx.app.runs.folder import read_results
+from campfire_fx.app.runs.log import read_log
+from campfire_fx.app.train.checkpoint import Checkpoint, read, read_tensors, restore, save
+from campfire_fx.app.train.keeper import Every, Keeper
+from campfire_fx.base.errors import CampfireError
+from campfire_fx.report.attack_record import AttackRecord
 
 X = torch.randn(2, 1, 8, 8)
 SPARSE = {"regime": "ck", "sparsity": 0.5, "era": (0, 2)}
@@ -32,7 +32,7 @@ def net(scale: float = 1.0, stride: int = 1) -> nn.Module:
 
 
 def sparse_net() -> campfire_fx.SparseModel:
-    from campfire_fx.train.networks import resnet8
+    from campfire_fx.app.train.networks import resnet8
 
     torch.manual_seed(0)
     return campfire_fx.sparsify(resnet8(classes=3, channels=1), example_inputs=X[:1], **SPARSE).eval()

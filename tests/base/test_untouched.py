@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import campfire_fx
-from campfire_fx.errors import CampfireError
-from campfire_fx.passes import pipeline, verify
+from campfire_fx.base.errors import CampfireError
+from campfire_fx.shrink import pipeline, verify
 from tests.assertions import assert_same_output
 from tests.random_zeros import zero_filters
 from tests.snapshot import Snapshot, assert_untouched

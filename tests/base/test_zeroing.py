@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from campfire_fx.zeroing import selected, selector, zero_, zero_all_
+from campfire_fx.base.zeroing import selected, selector, zero_, zero_all_
 
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128]
 ODD = [1.5, -2.0, math.inf, -math.inf, math.nan, 0.0, -0.0, 1e-7]

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from campfire_fx.capture import Captured, trace
+from campfire_fx.analysis.captured import Captured
+from campfire_fx.capture import trace
 from tests.snapshot import Snapshot, assert_untouched
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from campfire_fx.base.errors import CaptureError
 from campfire_fx.capture import trace
-from campfire_fx.errors import CaptureError
 from tests.capture.checks import captured_whole
 from tests.capture.habits import Base
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from campfire_fx.base.errors import CaptureError
 from campfire_fx.capture import example_for, trace
-from campfire_fx.errors import CaptureError
 
 
 class Net(nn.Module):

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from campfire_fx import shrink, sparsify, trace
-from campfire_fx.errors import CaptureError
+from campfire_fx.base.errors import CaptureError
 from tests.random_zeros import zero_filters
 
 X, OTHER = torch.randn(2, 3, 12, 12), torch.randn(3, 3, 16, 20)

@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from campfire_fx.capture import Captured, DualGraphModule, trace
+from campfire_fx.analysis.captured import Captured
+from campfire_fx.capture import trace
+from campfire_fx.layers.dual import DualGraphModule
 from tests.capture.checks import assert_trains_alike, call, same
 from tests.snapshot import Snapshot, assert_untouched
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from campfire_fx import shrink
-from campfire_fx.capture import Captured, trace
+from campfire_fx.analysis.captured import Captured
+from campfire_fx.capture import trace
 from campfire_fx.capture import whole as whole_module
 from tests.capture.checks import assert_trains_alike, call, same
 from tests.random_zeros import zero_filters

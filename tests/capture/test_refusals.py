@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from campfire_fx.base.errors import CaptureError
 from campfire_fx.capture import trace
-from campfire_fx.errors import CaptureError
 from tests.capture.habits import Base
 from tests.capture.test_habits import X
 from tests.snapshot import Snapshot, assert_untouched

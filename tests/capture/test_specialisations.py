@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from campfire_fx.capture import Specialisation, trace
+from campfire_fx.analysis.captured import Specialisation
+from campfire_fx.capture import trace
 from tests.capture import habits
 from tests.capture.test_habits import X
 

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import campfire_fx
+from campfire_fx.base.errors import CaptureError
 from campfire_fx.capture import trace
-from campfire_fx.errors import CaptureError
 from tests.capture.habits import Base
 from tests.random_zeros import zero_filters
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import campfire_fx
+from campfire_fx.base.errors import CostError, RegimeError
 from campfire_fx.cost import Density, count_flops, mask_densities, swat_densities
-from campfire_fx.errors import CostError, RegimeError
 from tests.cost.worked import MACS, Worked, worked
 
 WORK = worked()

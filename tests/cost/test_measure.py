@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import campfire_fx
-from campfire_fx.measure import latencies, macs, one_sample, parameters, size_bytes, zero_weights
+from campfire_fx.cost.measure import latencies, macs, one_sample, parameters, size_bytes, zero_weights
 from tests.report.small import Small
 
 IMAGE = torch.randn(2, 3, 16, 16)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import fx, nn
 
-from campfire_fx.errors import ExportError
+from campfire_fx.base.errors import ExportError
 from campfire_fx.export import export, load
 from tests.export.nets import IMAGE, NETS, Bottleneck, build
 

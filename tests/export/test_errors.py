@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from campfire_fx.errors import ExportError
+from campfire_fx.base.errors import ExportError
 from campfire_fx.export import export, files, formats, load, onnx_file, safetensors, source
 from tests.assertions import Snapshot, assert_untouched
 from tests.export.nets import IMAGE, build

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from campfire_fx.base.errors import ExportError
 from campfire_fx.capture import trace
-from campfire_fx.errors import ExportError
 from campfire_fx.export import OnnxModel, export, load
 from campfire_fx.export.written_out import WrittenOut
 from tests.assertions import difference

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import campfire_fx
-from campfire_fx.errors import ExportError
+from campfire_fx.base.errors import ExportError
 from campfire_fx.export import export, load
 from tests.assertions import difference
 

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from campfire_fx.errors import ExportError
+from campfire_fx.base.errors import ExportError
 from campfire_fx.export.layers import Rebuilder, construction, torch_class
-from campfire_fx.masked import mask_layer
+from campfire_fx.layers.masked import mask_layer
 
 LAYERS = {
     "nn.Conv2d(3, 13, kernel_size=3, padding=1, bias=False)": nn.Conv2d(3, 13, 3, padding=1, bias=False),

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from campfire_fx import shrink
-from campfire_fx.errors import ExportError
+from campfire_fx.base.errors import ExportError
 from campfire_fx.export import export, load
 from tests.assertions import Snapshot, assert_untouched
 from tests.export.nets import IMAGE

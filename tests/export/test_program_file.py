@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from campfire_fx.errors import ExportError
+from campfire_fx.base.errors import ExportError
 from campfire_fx.export import export, load
 
 RAN = "ran"

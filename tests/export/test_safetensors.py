@@ -8,7 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from campfire_fx.errors import ExportError
+from campfire_fx.base.errors import ExportError
 from campfire_fx.export.safetensors import DTYPES, read_safetensors, write_safetensors
 from campfire_fx.export.source import _loader
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from campfire_fx.dressing import Dress, dress, plain_name, undressed
-from campfire_fx.errors import CampfireError
+from campfire_fx.base.errors import CampfireError
+from campfire_fx.layers.dressing import Dress, dress, plain_name, undressed
 
 
 class Coat(Dress):

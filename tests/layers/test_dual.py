@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from campfire_fx.capture import DualGraphModule, trace
+from campfire_fx.capture import trace
+from campfire_fx.layers.dual import DualGraphModule
 from tests.capture import habits
 from tests.capture.checks import assert_trains_alike, same
 from tests.capture.test_habits import X

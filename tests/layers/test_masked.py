@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from campfire_fx.masked import MaskedLayer, mask_layer, plain_class, unmask_layer, why_not_masked
+from campfire_fx.layers.masked import MaskedLayer, mask_layer, plain_class, unmask_layer, why_not_masked
 
 LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "conv1d": (lambda: nn.Conv1d(4, 6, 3), (2, 4, 8)),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import fx, nn
 
-from campfire_fx.dressing import Dress, dress
-from campfire_fx.masked import MaskedLayer, mask_layer
+from campfire_fx.layers.dressing import Dress, dress
+from campfire_fx.layers.masked import MaskedLayer, mask_layer
 from campfire_fx.passes.bake_masks import bake_masks, baked_copy
 
 

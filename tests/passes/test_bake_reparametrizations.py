@@ -10,7 +10,7 @@ from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, 
 
 from campfire_fx import shrink
 from campfire_fx.passes.bake_reparametrizations import bake_reparametrizations
-from campfire_fx.passes.copies import private_copy
+from campfire_fx.shrink.copies import private_copy
 from tests.nets.case import conv, named
 
 X = torch.randn(1, 3, 5, 5)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from campfire_fx import ShrinkError, SlimModel, shrink
+from campfire_fx.analysis.norm_readers import representatives, substitution
 from campfire_fx.export import export
-from campfire_fx.passes.norm_readers import representatives, substitution
 from tests.assertions import Snapshot, assert_same_function, assert_shapes, assert_untouched, parameters
 from tests.nets.case import conv, named
 from tests.random_zeros import random_zeros, randomise

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from campfire_fx import shrink, sparsify, trace
-from campfire_fx.capture import Captured
+from campfire_fx.analysis.captured import Captured
 from campfire_fx.passes.compute_weights import compute_weights
-from campfire_fx.passes.copies import private_copy
+from campfire_fx.shrink.copies import private_copy
 from tests.nets.case import conv, named
 
 X = torch.randn(2, 3, 6, 6)

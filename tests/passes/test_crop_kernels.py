@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from campfire_fx import shrink, sparsify
+from campfire_fx.analysis.plan import KernelChange, ShrinkPlan
 from campfire_fx.passes import crop_kernels
-from campfire_fx.plan import KernelChange, ShrinkPlan
 from tests.assertions import assert_same_output
 from tests.nets.case import named
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from campfire_fx import ShrinkError, shrink, sparsify
+from campfire_fx.analysis.plan import ShrinkPlan
+from campfire_fx.cost.timing import least_times
 from campfire_fx.passes import gather_columns
-from campfire_fx.passes.timing import least_times
-from campfire_fx.plan import ShrinkPlan
 from tests.assertions import assert_same_output, parameters
 from tests.nets.case import named
 

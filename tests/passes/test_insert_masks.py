@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import campfire_fx
-from campfire_fx.capture import Captured, Island, trace
-from campfire_fx.masked import MaskedConv2d, MaskedLayer
+from campfire_fx.analysis.captured import Captured, Island
+from campfire_fx.capture import trace
+from campfire_fx.layers.masked import MaskedConv2d, MaskedLayer
 from campfire_fx.passes.insert_masks import Insertion, Norm, insert_masks
 
 IMAGE = torch.randn(1, 3, 8, 8)

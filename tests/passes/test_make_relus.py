@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from campfire_fx.api import sparsify, trace
 from campfire_fx.passes.make_relus import make_relus
+from campfire_fx.training.sparsify import sparsify, trace
 
 
 class Forms(nn.Module):

@@ -14,8 +14,8 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader
 
-from campfire_fx.masked import MaskedLayer
-from campfire_fx.sharding import reshard, whole
+from campfire_fx.base.sharding import reshard, whole
+from campfire_fx.layers.masked import MaskedLayer
 from tests.sparse_training import Net, batches
 
 PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")

@@ -8,11 +8,11 @@ import networkx as nx
 import pytest
 import torch
 
-from campfire_fx.channels import dependency_graph
-from campfire_fx.errors import CampfireError
+from campfire_fx.base.errors import CampfireError
 from campfire_fx.report import dependency_report
 from campfire_fx.report.dependency import from_json, to_dot, to_json, to_mermaid, write
 from campfire_fx.report.style import plain
+from campfire_fx.shrink.dependency import dependency_graph
 from tests.report.small import Small
 
 TREE = """\

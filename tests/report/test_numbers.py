@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from campfire_fx.measure import MacCount
+from campfire_fx.cost.measure import MacCount
 from campfire_fx.report.numbers import cost_note, count, input_shapes, percent, plural, size
 
 

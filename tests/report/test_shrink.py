@@ -7,11 +7,11 @@ import json
 import pytest
 import torch
 
-from campfire_fx.measure import parameters
+from campfire_fx.cost.measure import parameters
 from campfire_fx.report import shrink_report
 from campfire_fx.report.numbers import count
 from campfire_fx.report.style import plain
-from campfire_fx.slim import shrink
+from campfire_fx.shrink.slim import shrink
 from tests.report.small import Small, damaged
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from campfire_fx.passes.copies import borrowing_copy, own_parameters, private_copy
+from campfire_fx.shrink.copies import borrowing_copy, own_parameters, private_copy
 
 
 class Tied(nn.Module):

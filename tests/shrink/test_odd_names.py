@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import campfire_fx
-from campfire_fx.capture.naming import is_attribute
+from campfire_fx.base.naming import is_attribute
 from tests.assertions import difference
 
 X = torch.randn(2, 3, 6, 6)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from campfire_fx import shrink
-from campfire_fx.errors import ShrinkError
+from campfire_fx.base.errors import ShrinkError
 from tests.assertions import assert_same_output, assert_smaller
 from tests.nets.case import block, conv, named
 from tests.random_zeros import zero_filters

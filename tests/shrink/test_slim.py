@@ -16,7 +16,7 @@ from torch.nn.utils import prune
 
 import campfire_fx.passes.shrink_channels as cutting
 from campfire_fx import ShrinkError, shrink, sparsify
-from campfire_fx.plan import ShrinkPlan
+from campfire_fx.analysis.plan import ShrinkPlan
 from tests.assertions import (
     Snapshot,
     assert_same_output,

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from campfire_fx import ShrinkError
 from campfire_fx.capture import trace
 from campfire_fx.passes import shrink_channels
-from campfire_fx.passes.doubled import Doubled
-from campfire_fx.passes.verify import relative_difference, verify
-from campfire_fx.slim import shrink
+from campfire_fx.shrink.doubled import Doubled
+from campfire_fx.shrink.slim import shrink
+from campfire_fx.shrink.verify import relative_difference, verify
 from tests.nets.case import block, conv, named
 from tests.random_zeros import randomise, zero_filters
 

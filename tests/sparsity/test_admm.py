@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from campfire_fx.errors import RegimeError
+from campfire_fx.base.errors import RegimeError
 from campfire_fx.sparsity import (
     CHANNEL,
     COLUMN,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from campfire_fx.errors import RegimeError
+from campfire_fx.base.errors import RegimeError
 from campfire_fx.sparsity import Polynomial, regime_named
 from campfire_fx.sparsity.assignment import Assignment, LayerFacts, Settings, as_regime, assign, check_era
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from campfire_fx.errors import RegimeError
+from campfire_fx.base.errors import RegimeError
 from campfire_fx.sparsity import Polynomial, regime_named
 from campfire_fx.sparsity.assignment import Assignment
 from campfire_fx.sparsity.course import Course

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from campfire_fx.errors import RegimeError
+from campfire_fx.base.errors import RegimeError
 from campfire_fx.sparsity import ELEMENT, WITHIN_LAYER, Cut, Goal, Granularity, Polynomial, Scope, l1, l2, largest
 from campfire_fx.sparsity.assignment import Assignment
 from campfire_fx.sparsity.course import Course

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from campfire_fx.errors import RegimeError
+from campfire_fx.base.errors import RegimeError
 from campfire_fx.sparsity import REGIMES, WITHIN_CHANNEL, Goal, Polynomial, Regime, Rule, regime_named
 from campfire_fx.sparsity.regimes import block_fc, ck, combined, inter_epoch, n_of_m, window
 from campfire_fx.sparsity.selection import nearest

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campfire_fx.errors import RegimeError
+from campfire_fx.base.errors import RegimeError
 from campfire_fx.sparsity import Constant, Polynomial
 
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campfire_fx.errors import RegimeError
+from campfire_fx.base.errors import RegimeError
 from campfire_fx.sparsity import ELEMENT, KERNEL, DenseMaster, Goal, TopK, l1, largest, regime_named
 from campfire_fx.sparsity.topk import at_most
 

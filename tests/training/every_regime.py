@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from campfire_fx.model import SparseModel
 from campfire_fx.sparsity.regimes import REGIMES
+from campfire_fx.training.model import SparseModel
 from tests.sparse_training import OPTIMIZERS, batches, sparse, train
 
 NAMES = sorted((REGIMES.keys() - {"n:m"}) | {"2:4"})

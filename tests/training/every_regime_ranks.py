@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.distributed_training import PER_EPOCH, STEPS, fresh, group, sgd, steps
-from tests.model.every_regime import NAMES
 from tests.sparse_training import batches, masks
+from tests.training.every_regime import NAMES
 
 DATA = [(x.double(), y) for x, y in batches(STEPS)]  # the wider the type, the closer "equal to rounding"
 

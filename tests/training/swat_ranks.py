@@ -13,8 +13,8 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD
 
-from campfire_fx.model import SparseModel
-from campfire_fx.sharding import reshard, whole
+from campfire_fx.base.sharding import reshard, whole
+from campfire_fx.training.model import SparseModel
 from tests.distributed_training import group
 from tests.sparse_training import batches, masks, sparse
 

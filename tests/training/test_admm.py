@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from campfire_fx.api import sparsify
-from campfire_fx.errors import RegimeError
-from campfire_fx.model import SparseModel
+from campfire_fx.base.errors import RegimeError
 from campfire_fx.sparsity import COLUMN, FILTER, KERNEL, Admm, admm
+from campfire_fx.training.model import SparseModel
+from campfire_fx.training.sparsify import sparsify
 from tests.sparse_training import (
     IMAGE,
     Net,

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.optim import SGD
 
-from campfire_fx.api import sparsify
-from campfire_fx.errors import CampfireError, RegimeError
-from campfire_fx.model import SparseModel
+from campfire_fx.base.errors import CampfireError, RegimeError
+from campfire_fx.training.model import SparseModel
+from campfire_fx.training.sparsify import sparsify
 from tests.sparse_training import (
     IMAGE,
     Net,

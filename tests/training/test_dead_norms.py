@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from campfire_fx.api import sparsify
-from campfire_fx.model import SparseModel
+from campfire_fx.training.model import SparseModel
+from campfire_fx.training.sparsify import sparsify
 from tests.sparse_training import (
     IMAGE,
     Net,

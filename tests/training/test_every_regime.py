@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from campfire_fx.api import sparsify
-from campfire_fx.errors import RegimeError
-from tests.model.every_regime import DATA, STEPS, every_regime, trained
+from campfire_fx.base.errors import RegimeError
+from campfire_fx.training.sparsify import sparsify
 from tests.sparse_training import IMAGE, OPTIMIZERS, SETTINGS, Net, assert_same_state, masks, sparse, train
+from tests.training.every_regime import DATA, STEPS, every_regime, trained
 
 
 def copied(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

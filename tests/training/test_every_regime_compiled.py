@@ -9,8 +9,8 @@ import torch
 from torch._dynamo.utils import counters
 from torch.optim import SGD
 
-from tests.model.every_regime import every_regime
 from tests.sparse_training import assert_same_state, batches, masks, sparse, train
+from tests.training.every_regime import every_regime
 
 DATA = [(x.double(), y) for x, y in batches(12)]  # in float32 rounding could move a mask whose weights are close
 

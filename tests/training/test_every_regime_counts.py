@@ -9,9 +9,9 @@ from math import ceil, floor, prod
 
 import pytest
 
-from campfire_fx.model import SparseModel
-from tests.model.every_regime import NAMES, trained
+from campfire_fx.training.model import SparseModel
 from tests.sparse_training import layer
+from tests.training.every_regime import NAMES, trained
 
 # (filters, channels, positions, sparsity) -> the numbers of zeros that keep the promise, mostly a single one. In
 # fractions, since 0.7 of 45 is a half, and not what floats make of it.

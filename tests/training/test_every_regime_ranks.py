@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from tests.distributed_training import start
-from tests.model.every_regime import NAMES, every_regime
-from tests.model.every_regime_ranks import run_rank, trained
 from tests.sparse_training import assert_same_state
+from tests.training.every_regime import NAMES, every_regime
+from tests.training.every_regime_ranks import run_rank, trained
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed")
 

@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from campfire_fx.api import sparsify
-from campfire_fx.errors import RegimeError
-from campfire_fx.masked import MaskedLayer
-from campfire_fx.model import SparseModel
+from campfire_fx.base.errors import RegimeError
+from campfire_fx.layers.masked import MaskedLayer
 from campfire_fx.sparsity import ELEMENT, WITHIN_LAYER, Cut, Goal, Moment, at_random, rigl
 from campfire_fx.sparsity.regimes.rigl import DropGrow
+from campfire_fx.training.model import SparseModel
+from campfire_fx.training.sparsify import sparsify
 from tests.sparse_training import assert_zero_under_masks, batches, layer, masks, sparse, train
 
 ERA = (1, 3)  # of epochs of four steps

@@ -14,8 +14,8 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from campfire_fx.errors import RegimeError
-from campfire_fx.model import SparseModel
+from campfire_fx.base.errors import RegimeError
+from campfire_fx.training.model import SparseModel
 from tests.sparse_training import (
     PRUNED,
     assert_same_state,

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from campfire_fx.api import sparsify
-from campfire_fx.errors import RegimeError
+from campfire_fx.base.errors import RegimeError
+from campfire_fx.training.sparsify import sparsify
 from tests.sparse_training import (
     IMAGE,
     PRUNED,

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from campfire_fx.errors import RegimeError
-from campfire_fx.measure import macs
-from campfire_fx.model import SparseModel
-from campfire_fx.slim import SlimModel
+from campfire_fx.base.errors import RegimeError
+from campfire_fx.cost.measure import macs
+from campfire_fx.shrink.slim import SlimModel
+from campfire_fx.training.model import SparseModel
 from tests.sparse_training import (
     OPTIMIZERS,
     assert_same_state,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import SGD
 
-from campfire_fx.errors import RegimeError
+from campfire_fx.base.errors import RegimeError
 from campfire_fx.sparsity import Goal, Regime
 from tests.sparse_training import (
     assert_same_state,
@@ -158,7 +158,7 @@ class TestMasksMove:
         assert_same_state(*states)
 
     def test_with_a_line_in_the_log(self, caplog: pytest.LogCaptureFixture) -> None:
-        with caplog.at_level(logging.INFO, "campfire_fx.model"):
+        with caplog.at_level(logging.INFO, "campfire_fx.training.model"):
             sparse().finalize()
         assert "masks of 4 layers moved; sparsity 0.7" in caplog.text
         assert "(kernels 0.3" in caplog.text and "window 0.5" in caplog.text

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.optim import SGD, Optimizer
 
-from campfire_fx.masked import MaskedLayer
-from campfire_fx.model import SparseModel
+from campfire_fx.layers.masked import MaskedLayer
+from campfire_fx.training.model import SparseModel
 from tests.sparse_training import (
     assert_same_state,
     batches,

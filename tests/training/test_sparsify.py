@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.utils import prune
 
-import campfire_fx
 from campfire_fx import CampfireError, RegimeError, SparseModel, sparsify
-from campfire_fx.masked import MaskedConv2d
+from campfire_fx.layers.masked import MaskedConv2d
 from campfire_fx.sparsity import COLUMN, WITHIN_LAYER, Cut, Regime, l2, window
 from tests.sparse_training import IMAGE, PRUNED, Net
 
@@ -243,10 +242,3 @@ def test_weights_that_hooks_compute_are_named_with_what_helps() -> None:
 def test_the_fc_regimes_need_no_convolution() -> None:
     sparse = sparsify(Dense(), "fine-fc", sparsity=0.5, example_inputs=torch.randn(1, 4)).finalize()
     assert sparse.sparsity().zeros == 4
-
-
-def test_the_calls_are_public() -> None:
-    from campfire_fx import api
-
-    for name in api.__all__:
-        assert getattr(campfire_fx, name) is getattr(api, name)

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from campfire_fx.api import sparsify
-from campfire_fx.errors import RegimeError
+from campfire_fx.base.errors import RegimeError
+from campfire_fx.training.sparsify import sparsify
 from tests.sparse_training import (
     IMAGE,
     OPTIMIZERS,

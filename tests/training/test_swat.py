@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import SGD, Adam
 
-from campfire_fx.api import sparsify
-from campfire_fx.errors import RegimeError, ShrinkError
-from campfire_fx.master import MasterLayer, PackedReLU
-from campfire_fx.model import SparseModel
+from campfire_fx.base.errors import RegimeError, ShrinkError
+from campfire_fx.layers.dense_weights import MasterLayer, PackedReLU
 from campfire_fx.sparsity import Regime, Throughout, TopK, regime_named
-from tests.master import reference
+from campfire_fx.training.model import SparseModel
+from campfire_fx.training.sparsify import sparsify
+from tests.layers.dense_weights import reference
 from tests.sparse_training import IMAGE, PRUNED, Net, assert_same_state, batches, layer, masks, sparse, train
 
 SWAT = ("swat-u", "swat-erk", "swat-m", "swat-structured")

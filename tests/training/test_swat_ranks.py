@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.distributed_training import start
-from tests.model.swat_ranks import run_rank
 from tests.sparse_training import assert_same_state
+from tests.training.swat_ranks import run_rank
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed")

@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from campfire_fx.api import sparsify
-from campfire_fx.errors import RegimeError
-from campfire_fx.master import MasterLayer
-from tests.model.test_swat import SWAT, sgd, swat, trained
+from campfire_fx.base.errors import RegimeError
+from campfire_fx.layers.dense_weights import MasterLayer
+from campfire_fx.training.sparsify import sparsify
 from tests.sparse_training import IMAGE, Net, assert_same_state, batches, layer, masks, sparse, train
+from tests.training.test_swat import SWAT, sgd, swat, trained
 
 
 @pytest.mark.parametrize("regime", SWAT)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.optim import SGD, Optimizer
 
-from campfire_fx.errors import RegimeError
+from campfire_fx.base.errors import RegimeError
 from tests.sparse_training import (
     OPTIMIZERS,
     PRUNED,

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from campfire_fx.passes.convolutions import Settings
-from campfire_fx.passes.taps import Axis
+from campfire_fx.analysis.edits.convolutions import Settings
+from campfire_fx.analysis.taps import Axis
 
 POINT = Axis(1, 1, 0, 0)
 

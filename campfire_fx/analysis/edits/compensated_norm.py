@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from campfire_fx.graph_run import GraphRun
-from campfire_fx.liveness import Liveness
-from campfire_fx.passes.compact import kept_line
-from campfire_fx.passes.edit import Edit, hold, put_holder, replace
-from campfire_fx.rules.gates import spread
-from campfire_fx.rules.norms import NormArguments
+from campfire_fx.analysis.compact import kept_line
+from campfire_fx.analysis.edits.plan import Edit, hold, put_holder, replace
+from campfire_fx.analysis.graph_run import GraphRun
+from campfire_fx.analysis.liveness import Liveness
+from campfire_fx.analysis.rules.gates import spread
+from campfire_fx.analysis.rules.norms import NormArguments
 
 
 @dataclass(frozen=True, slots=True, eq=False)

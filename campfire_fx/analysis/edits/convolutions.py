@@ -10,11 +10,11 @@ from typing import Any
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from campfire_fx.graph_run import GraphRun
-from campfire_fx.labelling import Labelling
-from campfire_fx.passes.edit import set_argument
-from campfire_fx.passes.taps import Axis
-from campfire_fx.rules.structure import MixCall, Mixer
+from campfire_fx.analysis.edits.plan import set_argument
+from campfire_fx.analysis.graph_run import GraphRun
+from campfire_fx.analysis.labelling import Labelling
+from campfire_fx.analysis.rules.structure import MixCall, Mixer
+from campfire_fx.analysis.taps import Axis
 
 _POSITIONS = {"stride": 3, "padding": 4, "dilation": 5, "groups": 6}
 

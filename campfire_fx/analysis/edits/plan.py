@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from campfire_fx.labelling import GraphRun
+from campfire_fx.analysis.labelling import GraphRun
 
 
 @dataclass(frozen=True, slots=True, eq=False)

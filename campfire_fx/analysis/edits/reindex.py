@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from campfire_fx.labelling import GraphRun
-from campfire_fx.labels import Labelled
-from campfire_fx.liveness import Liveness
-from campfire_fx.passes.compact import kept_line
-from campfire_fx.passes.edit import hold, replace
-from campfire_fx.rules.record import invoke, map_nodes
+from campfire_fx.analysis.compact import kept_line
+from campfire_fx.analysis.edits.plan import hold, replace
+from campfire_fx.analysis.labelling import GraphRun
+from campfire_fx.analysis.labels import Labelled
+from campfire_fx.analysis.liveness import Liveness
+from campfire_fx.analysis.rules.record import invoke, map_nodes
 
 
 @dataclass(frozen=True, slots=True, eq=False)

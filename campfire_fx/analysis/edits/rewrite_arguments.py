@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from campfire_fx.labels import Labelled, varies
-from campfire_fx.liveness import CONCATENATIONS
-from campfire_fx.passes.after_removal import AfterRemoval
-from campfire_fx.passes.compact import Vanished, kept_indices, kept_line
-from campfire_fx.passes.edit import hold
+from campfire_fx.analysis.after_removal import AfterRemoval
+from campfire_fx.analysis.compact import Vanished, kept_indices, kept_line
+from campfire_fx.analysis.edits.plan import hold
+from campfire_fx.analysis.labels import Labelled, varies
+from campfire_fx.analysis.liveness import CONCATENATIONS
 
 Arguments = tuple[Any, tuple[Any, ...], dict[str, Any]]
 

@@ -1,6 +1,6 @@
 """What each operation does to channels: the one table that names operations, a file per family."""
 
-from campfire_fx.rules import (
+from campfire_fx.analysis.rules import (
     barriers,
     channelwise,
     complex_numbers,
@@ -14,7 +14,7 @@ from campfire_fx.rules import (
     pointwise,
     pooling,
 )
-from campfire_fx.rules.record import Call, Constant, Held, Rule, known_class, lookup, register, table
+from campfire_fx.analysis.rules.record import Call, Constant, Held, Rule, known_class, lookup, register, table
 
 __all__ = [
     "Call",

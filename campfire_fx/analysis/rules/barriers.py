@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from campfire_fx.rules.record import Call, Constant, Rule, map_nested
-from campfire_fx.rules.structure import fixed
+from campfire_fx.analysis.rules.record import Call, Constant, Rule, map_nested
+from campfire_fx.analysis.rules.structure import fixed
 
 
 def barrier(call: Call, reason: str) -> Any:

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from campfire_fx.labels import Labelled
-from campfire_fx.rules.barriers import barrier
-from campfire_fx.rules.record import Call, Constant, Held, Rule, register
+from campfire_fx.analysis.labels import Labelled
+from campfire_fx.analysis.rules.barriers import barrier
+from campfire_fx.analysis.rules.record import Call, Constant, Held, Rule, register
 
 _VECTORS = ("weight", "bias", "running_mean", "running_var")
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from campfire_fx.rules.pointwise import elementwise, pass_on
-from campfire_fx.rules.record import Constant, Rule, register
+from campfire_fx.analysis.rules.pointwise import elementwise, pass_on
+from campfire_fx.analysis.rules.record import Constant, Rule, register
 
 PARTS = ("real", "imag")
 """Attributes that are a part of a complex tensor."""

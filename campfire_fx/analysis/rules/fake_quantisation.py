@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from campfire_fx.errors import ShrinkError
-from campfire_fx.labels import Labelled
-from campfire_fx.rules.barriers import barrier
-from campfire_fx.rules.pointwise import pass_on
-from campfire_fx.rules.record import Call, Constant, Held, Rule, register
+from campfire_fx.analysis.labels import Labelled
+from campfire_fx.analysis.rules.barriers import barrier
+from campfire_fx.analysis.rules.pointwise import pass_on
+from campfire_fx.analysis.rules.record import Call, Constant, Held, Rule, register
+from campfire_fx.base.errors import ShrinkError
 
 
 def observed(call: Call) -> Any:

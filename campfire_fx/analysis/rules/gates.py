@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from campfire_fx.labels import Labelled, concatenated
-from campfire_fx.rules.record import Call, Constant, Rule, register
-from campfire_fx.rules.structure import Layout, MixCall, Mixer
+from campfire_fx.analysis.labels import Labelled, concatenated
+from campfire_fx.analysis.rules.record import Call, Constant, Rule, register
+from campfire_fx.analysis.rules.structure import Layout, MixCall, Mixer
 
 
 def gate_read(stream: Tensor, dim: int) -> Tensor:

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from campfire_fx.labels import Labelled, broadcast_shape, varies
-from campfire_fx.rules.barriers import barrier
-from campfire_fx.rules.record import Call, Constant, Rule, register
-from campfire_fx.rules.structure import Layout, MixCall, Mixer, fixed
+from campfire_fx.analysis.labels import Labelled, broadcast_shape, varies
+from campfire_fx.analysis.rules.barriers import barrier
+from campfire_fx.analysis.rules.record import Call, Constant, Rule, register
+from campfire_fx.analysis.rules.structure import Layout, MixCall, Mixer, fixed
 
 
 @dataclass(frozen=True, slots=True)

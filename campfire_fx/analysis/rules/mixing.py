@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from campfire_fx.capture.shapes import shape_after
-from campfire_fx.labels import Labelled
-from campfire_fx.rules.barriers import barrier
-from campfire_fx.rules.matmul import contract
-from campfire_fx.rules.record import Call, Constant, Held, Rule, meta, register
-from campfire_fx.rules.structure import Layout, MixCall
+from campfire_fx.analysis.labels import Labelled
+from campfire_fx.analysis.rules.barriers import barrier
+from campfire_fx.analysis.rules.matmul import contract
+from campfire_fx.analysis.rules.record import Call, Constant, Held, Rule, meta, register
+from campfire_fx.analysis.rules.structure import Layout, MixCall
+from campfire_fx.analysis.shapes import shape_after
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from campfire_fx.labels import Labelled, collapse, concatenated, varies
-from campfire_fx.rules.barriers import barrier
-from campfire_fx.rules.complex_numbers import PARTS
-from campfire_fx.rules.picking import pick_at
-from campfire_fx.rules.pointwise import both_forms, pass_on
-from campfire_fx.rules.record import Call, Constant, Rule, map_nested, register
+from campfire_fx.analysis.labels import Labelled, collapse, concatenated, varies
+from campfire_fx.analysis.rules.barriers import barrier
+from campfire_fx.analysis.rules.complex_numbers import PARTS
+from campfire_fx.analysis.rules.picking import pick_at
+from campfire_fx.analysis.rules.pointwise import both_forms, pass_on
+from campfire_fx.analysis.rules.record import Call, Constant, Rule, map_nested, register
 
 
 def move(call: Call) -> Any:

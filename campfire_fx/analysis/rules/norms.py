@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from campfire_fx.labels import Labelled, varies
-from campfire_fx.rules.barriers import barrier
-from campfire_fx.rules.channelwise import per_channel
-from campfire_fx.rules.record import Call, Constant, Held, Rule, register
+from campfire_fx.analysis.labels import Labelled, varies
+from campfire_fx.analysis.rules.barriers import barrier
+from campfire_fx.analysis.rules.channelwise import per_channel
+from campfire_fx.analysis.rules.record import Call, Constant, Held, Rule, register
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from campfire_fx.labels import Labelled, varies
-from campfire_fx.rules.barriers import barrier
-from campfire_fx.rules.pointwise import both_forms
-from campfire_fx.rules.record import Call, Constant, Rule, map_nested, meta, register
-from campfire_fx.rules.structure import fixed
+from campfire_fx.analysis.labels import Labelled, varies
+from campfire_fx.analysis.rules.barriers import barrier
+from campfire_fx.analysis.rules.pointwise import both_forms
+from campfire_fx.analysis.rules.record import Call, Constant, Rule, map_nested, meta, register
+from campfire_fx.analysis.rules.structure import fixed
 
 _DIM_THIRD = ("topk", "kthvalue")  # (input, k, dim)
 

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from campfire_fx.capture.shapes import shape_after
-from campfire_fx.labels import Labelled, varies
-from campfire_fx.rules.barriers import barrier
-from campfire_fx.rules.pointwise import both_forms, join_all
-from campfire_fx.rules.record import Call, Constant, Rule, map_nested, meta, register
+from campfire_fx.analysis.labels import Labelled, varies
+from campfire_fx.analysis.rules.barriers import barrier
+from campfire_fx.analysis.rules.pointwise import both_forms, join_all
+from campfire_fx.analysis.rules.record import Call, Constant, Rule, map_nested, meta, register
+from campfire_fx.analysis.shapes import shape_after
 
 
 def over_space(call: Call) -> Any:

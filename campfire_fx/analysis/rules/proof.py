@@ -14,10 +14,10 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from campfire_fx.capture import FunctionCall
-from campfire_fx.labels import Labelled
-from campfire_fx.rules.pointwise import elementwise
-from campfire_fx.rules.record import Call, Constant, Rule
+from campfire_fx.analysis.function_call import FunctionCall
+from campfire_fx.analysis.labels import Labelled
+from campfire_fx.analysis.rules.pointwise import elementwise
+from campfire_fx.analysis.rules.record import Call, Constant, Rule
 
 _SHAPE = (2, 3, 5, 7)  # no length twice, so that one taken for another shows
 _aten = torch.ops.aten

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
-from campfire_fx.effects import is_in_place, writes
-from campfire_fx.labels import Labelled, concatenated
+from campfire_fx.analysis.effects import is_in_place, writes
+from campfire_fx.analysis.labels import Labelled, concatenated
 
 if TYPE_CHECKING:
-    from campfire_fx.rules.structure import Structure
+    from campfire_fx.analysis.rules.structure import Structure
 
 
 class Constant(Enum):

@@ -6,7 +6,7 @@ from enum import Enum
 
 from torch import fx, nn
 
-from campfire_fx.rules.record import Rule
+from campfire_fx.analysis.rules.record import Rule
 
 
 class Sharing(Enum):

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, fx, nn
 
-from campfire_fx.labels import FIXED, LabelForest, Labelled, lines, not_zero
+from campfire_fx.analysis.labels import FIXED, LabelForest, Labelled, lines, not_zero
 
 if TYPE_CHECKING:
-    from campfire_fx.rules.record import Rule
+    from campfire_fx.analysis.rules.record import Rule
 
 _MOST_LABELS = 1 << 18
 

@@ -10,17 +10,17 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from campfire_fx.cli.attacking import attack_command
-from campfire_fx.cli.exporting import export_command
-from campfire_fx.cli.inspecting import inspect_command
-from campfire_fx.cli.reporting import report_command
-from campfire_fx.cli.shrinking import shrink_command
-from campfire_fx.cli.terminal import console, errors
-from campfire_fx.cli.training import train_command
-from campfire_fx.errors import CampfireError
-from campfire_fx.train.ranks import rank_here
-from campfire_fx.train.stopping import Stopped
-from campfire_fx.version import __version__
+from campfire_fx.app.cli.attacking import attack_command
+from campfire_fx.app.cli.exporting import export_command
+from campfire_fx.app.cli.inspecting import inspect_command
+from campfire_fx.app.cli.reporting import report_command
+from campfire_fx.app.cli.shrinking import shrink_command
+from campfire_fx.app.cli.terminal import console, errors
+from campfire_fx.app.cli.training import train_command
+from campfire_fx.app.train.ranks import rank_here
+from campfire_fx.app.train.stopping import Stopped
+from campfire_fx.base.errors import CampfireError
+from campfire_fx.base.version import __version__
 
 
 class _Commands(TyperGroup):

@@ -8,16 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from campfire_fx import pictures
-from campfire_fx.cli.terminal import model_options, numbers, show
-from campfire_fx.disk.whole import told_as, write_text
-from campfire_fx.errors import AttackError
-from campfire_fx.report import AttackReport
+from campfire_fx.app.cli.terminal import model_options, numbers, show
+from campfire_fx.app.robustness import TUTORIAL_EPSILONS, AttackRecord, Normalisation, attack
+from campfire_fx.app.runs.folder import ATTACK, read_results
+from campfire_fx.app.runs.networks import Wanted, networks_of, raw_batches, run_folder_of
+from campfire_fx.app.train.data import ImageData, Where, open_data
+from campfire_fx.base.disk.whole import told_as, write_text
+from campfire_fx.base.errors import AttackError
+from campfire_fx.report import AttackReport, pictures
 from campfire_fx.report.progress import progress
-from campfire_fx.robustness import TUTORIAL_EPSILONS, AttackRecord, Normalisation, attack
-from campfire_fx.runs.folder import ATTACK, read_results
-from campfire_fx.runs.networks import Wanted, networks_of, raw_batches, run_folder_of
-from campfire_fx.train.data import ImageData, Where, open_data
 
 _EPSILONS = ",".join(f"{epsilon:g}" for epsilon in TUTORIAL_EPSILONS)
 

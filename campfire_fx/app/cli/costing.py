@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import nn
 
-from campfire_fx.api import sparsify
 from campfire_fx.cost import Work, count_flops, mask_densities, swat_densities, work_of
 from campfire_fx.cost.densities import Density
 from campfire_fx.report.flops import FlopReport
+from campfire_fx.training.sparsify import sparsify
 
 _SPOKEN = {"swat": "swat-u"}
 

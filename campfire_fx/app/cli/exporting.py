@@ -10,11 +10,11 @@ import torch
 import typer
 from torch import nn
 
-from campfire_fx.cli.terminal import example_inputs, show, show_json
-from campfire_fx.errors import ExportError
+from campfire_fx.app.cli.terminal import example_inputs, show, show_json
+from campfire_fx.app.train.checkpoint import SUFFIX, read, restore
+from campfire_fx.base.errors import ExportError
 from campfire_fx.export import export, load
 from campfire_fx.report.progress import progress
-from campfire_fx.train.checkpoint import SUFFIX, read, restore
 
 
 def export_command(

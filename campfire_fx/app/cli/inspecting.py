@@ -12,17 +12,17 @@ import networkx as nx
 import typer
 from torch import Tensor, nn
 
+from campfire_fx.app.cli.costing import flop_report
+from campfire_fx.app.cli.terminal import example_inputs, model_options, show, show_json
+from campfire_fx.app.train.models import build_model
 from campfire_fx.capture import trace
-from campfire_fx.channels import dependency_graph
-from campfire_fx.cli.costing import flop_report
-from campfire_fx.cli.terminal import example_inputs, model_options, show, show_json
-from campfire_fx.measure import MacCount, macs, one_sample, parameters
+from campfire_fx.cost.measure import MacCount, macs, one_sample, parameters
 from campfire_fx.report import capture_report, dependency_report
 from campfire_fx.report.dependency import FORMATS, write
 from campfire_fx.report.numbers import cost_note, count, input_shapes, shape
 from campfire_fx.report.progress import progress
 from campfire_fx.report.table import Column, FittedTable
-from campfire_fx.train.models import build_model
+from campfire_fx.shrink.dependency import dependency_graph
 
 Format = Enum("Format", {name: name for name in FORMATS}, type=str)  # type: ignore[misc]
 

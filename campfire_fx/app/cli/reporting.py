@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from campfire_fx.cli.terminal import show, show_json
+from campfire_fx.app.cli.terminal import show, show_json
+from campfire_fx.app.runs.folder import read_run
+from campfire_fx.app.runs.report import write_report
 from campfire_fx.report.progress import progress
-from campfire_fx.runs.folder import read_run
-from campfire_fx.runs.report import write_report
 
 
 def report_command(

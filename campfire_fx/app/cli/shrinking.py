@@ -11,14 +11,14 @@ import torch
 import typer
 from torch import nn
 
-from campfire_fx.cli.terminal import example_inputs, model_options, show, show_json
-from campfire_fx.cli.training import Residual
+from campfire_fx.app.cli.terminal import example_inputs, model_options, show, show_json
+from campfire_fx.app.cli.training import Residual
+from campfire_fx.app.train.checkpoint import checkpoint_of, is_checkpoint, load_state, read_tensors, restore
+from campfire_fx.app.train.models import build_model
 from campfire_fx.export import ExportRecord, export
-from campfire_fx.model import SparseModel
 from campfire_fx.report.progress import progress
-from campfire_fx.slim import SlimModel, shrink
-from campfire_fx.train.checkpoint import checkpoint_of, is_checkpoint, load_state, read_tensors, restore
-from campfire_fx.train.models import build_model
+from campfire_fx.shrink.slim import SlimModel, shrink
+from campfire_fx.training.model import SparseModel
 
 
 class Compensate(str, Enum):

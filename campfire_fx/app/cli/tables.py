@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from campfire_fx.app.train.outcome import LATENCY_BATCH, Outcome
+from campfire_fx.app.train.presets import Preset
 from campfire_fx.report.numbers import count, percent, size
 from campfire_fx.report.table import Column, FittedTable
-from campfire_fx.train.outcome import LATENCY_BATCH, Outcome
-from campfire_fx.train.presets import Preset
 
 _NETWORKS = (
     Column("network", right=False),

@@ -13,19 +13,19 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from campfire_fx.cli.tables import outcome_table, recipe_table, reloaded_table
-from campfire_fx.cli.terminal import console, epochs_listed, era_span, errors, show
-from campfire_fx.cli.wishes import SETTINGS, wishes
+from campfire_fx.app.cli.tables import outcome_table, recipe_table, reloaded_table
+from campfire_fx.app.cli.terminal import console, epochs_listed, era_span, errors, show
+from campfire_fx.app.cli.wishes import SETTINGS, wishes
+from campfire_fx.app.train import job, keeper
+from campfire_fx.app.train.data import NAMES, ImageData, Where, open_data
+from campfire_fx.app.train.host import Host
+from campfire_fx.app.train.pictures import Skips
+from campfire_fx.app.train.presets import Preset, preset
+from campfire_fx.app.train.ranks import join_ranks
+from campfire_fx.app.train.recipe import Recipe, recipe_for
+from campfire_fx.app.train.stopping import stopping
 from campfire_fx.export.formats import format_named
 from campfire_fx.report.numbers import percent, plural
-from campfire_fx.train import job, keeper
-from campfire_fx.train.data import NAMES, ImageData, Where, open_data
-from campfire_fx.train.host import Host
-from campfire_fx.train.pictures import Skips
-from campfire_fx.train.presets import Preset, preset
-from campfire_fx.train.ranks import join_ranks
-from campfire_fx.train.recipe import Recipe, recipe_for
-from campfire_fx.train.stopping import stopping
 
 _SMALL = 64 * 32 * 32  # pixels in a batch
 _MODEL, _REGIME, _SPARSITY, _NETWORKS = "resnet8", "combined", 0.7, "all"

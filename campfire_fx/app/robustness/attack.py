@@ -7,10 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from campfire_fx.errors import AttackError
-from campfire_fx.numbers import plain
-from campfire_fx.passes.verify import evaluating
-from campfire_fx.robustness.fgsm import (
+from campfire_fx.app.robustness.fgsm import (
     Range,
     Space,
     Threat,
@@ -20,8 +17,11 @@ from campfire_fx.robustness.fgsm import (
     gradient_sign,
     threat_of,
 )
-from campfire_fx.robustness.normalisation import Normalisation
-from campfire_fx.robustness.record import AttackRecord, record_of
+from campfire_fx.app.robustness.normalisation import Normalisation
+from campfire_fx.base.errors import AttackError
+from campfire_fx.base.numbers import plain
+from campfire_fx.report.attack_record import AttackRecord, record_of
+from campfire_fx.shrink.verify import evaluating
 
 TUTORIAL_EPSILONS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 """Those of PyTorch's FGSM tutorial, which Campfire says it used: without the 0, as many as Table 6 has columns."""

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from campfire_fx.errors import AttackError
-from campfire_fx.passes.verify import evaluating
-from campfire_fx.robustness.normalisation import Normalisation
+from campfire_fx.app.robustness.normalisation import Normalisation
+from campfire_fx.base.errors import AttackError
+from campfire_fx.shrink.verify import evaluating
 
 Space = Literal["raw", "normalised"]
 Range = tuple[float, float]

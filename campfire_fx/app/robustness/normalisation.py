@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from campfire_fx.errors import AttackError
+from campfire_fx.base.errors import AttackError
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from campfire_fx.errors import ReportError
-from campfire_fx.model import SparseModel
-from campfire_fx.robustness import AttackRecord
-from campfire_fx.runs.log import LOG, LoggedEpoch, read_log
-from campfire_fx.slim import SlimModel
-from campfire_fx.train.checkpoint import SUFFIX, Checkpoint, read, restore
+from campfire_fx.app.robustness import AttackRecord
+from campfire_fx.app.runs.log import LOG, LoggedEpoch, read_log
+from campfire_fx.app.train.checkpoint import SUFFIX, Checkpoint, read, restore
+from campfire_fx.base.errors import ReportError
+from campfire_fx.shrink.slim import SlimModel
+from campfire_fx.training.model import SparseModel
 
 RESULTS, ATTACK = "results.json", "attack.json"
 

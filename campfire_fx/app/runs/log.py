@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from campfire_fx.errors import ReportError
+from campfire_fx.base.errors import ReportError
 
 LOG = "log.csv"
 

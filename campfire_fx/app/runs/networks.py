@@ -10,16 +10,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from campfire_fx.errors import AttackError
+from campfire_fx.app.runs.folder import check_folder, read_results
+from campfire_fx.app.train.batches import plain_batches
+from campfire_fx.app.train.checkpoint import SUFFIX, load_state, read, read_tensors, restore
+from campfire_fx.app.train.data import ImageData
+from campfire_fx.app.train.models import build_model
+from campfire_fx.app.train.pictures import Chosen
+from campfire_fx.app.train.streamed import Streamed
+from campfire_fx.base.errors import AttackError
 from campfire_fx.export import load
-from campfire_fx.model import SparseModel
-from campfire_fx.runs.folder import check_folder, read_results
-from campfire_fx.train.batches import plain_batches
-from campfire_fx.train.checkpoint import SUFFIX, load_state, read, read_tensors, restore
-from campfire_fx.train.data import ImageData
-from campfire_fx.train.models import build_model
-from campfire_fx.train.pictures import Chosen
-from campfire_fx.train.streamed import Streamed
+from campfire_fx.training.model import SparseModel
 
 _EXPORTED = (".safetensors", ".pt", ".pth", ".pt2")
 _SCRATCH = "slim from scratch"

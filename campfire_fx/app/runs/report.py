@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from campfire_fx import pictures
-from campfire_fx.disk.whole import told_as, write_bytes, write_text
-from campfire_fx.errors import ReportError
-from campfire_fx.masked import MaskedLayer
+from campfire_fx.app.runs.folder import Run
+from campfire_fx.app.runs.log import LoggedEpoch
+from campfire_fx.app.runs.page import Page
+from campfire_fx.app.train.outcome import LATENCY_BATCH
+from campfire_fx.base.disk.whole import told_as, write_bytes, write_text
+from campfire_fx.base.errors import ReportError
+from campfire_fx.base.version import __version__
+from campfire_fx.layers.masked import MaskedLayer
+from campfire_fx.report import pictures
 from campfire_fx.report.attack import attack_notes, points
 from campfire_fx.report.numbers import count, percent, shape, size
-from campfire_fx.runs.folder import Run
-from campfire_fx.runs.log import LoggedEpoch
-from campfire_fx.runs.page import Page
-from campfire_fx.train.outcome import LATENCY_BATCH
-from campfire_fx.version import __version__
 
 if TYPE_CHECKING:
-    from campfire_fx.pictures import Figure
+    from campfire_fx.report.pictures import Figure
 
 _MOST_MASKS = 6
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from campfire_fx.errors import TrainError
-from campfire_fx.train.data import ImageData, Split
-from campfire_fx.train.ranks import ALONE, Ranks
-from campfire_fx.train.streamed import Streamed, plain_keys, read_batches
+from campfire_fx.app.train.data import ImageData, Split
+from campfire_fx.app.train.ranks import ALONE, Ranks
+from campfire_fx.app.train.streamed import Streamed, plain_keys, read_batches
+from campfire_fx.base.errors import TrainError
 
 _SHIFT = 8  # an image moves by at most an eighth of its side
 _PLAIN_BATCH = 512

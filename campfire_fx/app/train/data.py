@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from campfire_fx.errors import TrainError
-from campfire_fx.train import sources
-from campfire_fx.train.decode import decode
-from campfire_fx.train.folders import list_folder
-from campfire_fx.train.known_sets import KNOWN_SETS, open_set
-from campfire_fx.train.pictures import Chosen, Pictures, Skips
-from campfire_fx.train.streamed import Streamed
+from campfire_fx.app.train import sources
+from campfire_fx.app.train.decode import decode
+from campfire_fx.app.train.folders import list_folder
+from campfire_fx.app.train.known_sets import KNOWN_SETS, open_set
+from campfire_fx.app.train.pictures import Chosen, Pictures, Skips
+from campfire_fx.app.train.streamed import Streamed
+from campfire_fx.base.errors import TrainError
 
 _SPLIT_SEED = 0  # the split belongs to the data, not to a run: every seed is judged on the same test images
 _TEST_SHARE = 0.25

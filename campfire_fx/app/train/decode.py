@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from campfire_fx.disk.archive import Unreadable, load_archive, save_archive
-from campfire_fx.errors import TrainError
+from campfire_fx.app.train.pictures import Files, Pictures, Skips, unreadable
+from campfire_fx.base.disk.archive import Unreadable, load_archive, save_archive
+from campfire_fx.base.errors import TrainError
 from campfire_fx.report.numbers import size as bytes_told
 from campfire_fx.report.progress import progress
-from campfire_fx.train.pictures import Files, Pictures, Skips, unreadable
 
 _LARGEST_DEFAULT = 64
 _MOST_BYTES = 16 * 2**30

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from campfire_fx.errors import TrainError
-from campfire_fx.train.pictures import Files
+from campfire_fx.app.train.pictures import Files
+from campfire_fx.base.errors import TrainError
 
 _SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _TEST_FOLDERS = ("test", "val", "valid", "validation")

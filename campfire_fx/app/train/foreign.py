@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from campfire_fx.disk.foreign import Inert, held_state
-from campfire_fx.errors import TrainError
+from campfire_fx.base.disk.foreign import Inert, held_state
+from campfire_fx.base.errors import TrainError
 
 _USUAL = ("state_dict", "model_state_dict", "model", "state", "module", "network", "net", "weights", "params")
 _WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from campfire_fx.train.batches import Share, mixed
-from campfire_fx.train.journal import Journal
-from campfire_fx.train.keeper import Keeper
-from campfire_fx.train.ranks import ALONE, Ranks
-from campfire_fx.train.stopping import Stop
+from campfire_fx.app.train.batches import Share, mixed
+from campfire_fx.app.train.journal import Journal
+from campfire_fx.app.train.keeper import Keeper
+from campfire_fx.app.train.ranks import ALONE, Ranks
+from campfire_fx.app.train.stopping import Stop
 
 
 @dataclass(frozen=True, slots=True)

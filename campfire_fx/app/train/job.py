@@ -14,29 +14,29 @@ from typing import Any
 import torch
 from torch import nn
 
-from campfire_fx.api import sparsify
-from campfire_fx.disk.lock import alone_in
-from campfire_fx.disk.whole import write_text
-from campfire_fx.errors import TrainError
+from campfire_fx.app.train.checkpoint import SUFFIX, Checkpoint, save
+from campfire_fx.app.train.data import ImageData
+from campfire_fx.app.train.host import Host
+from campfire_fx.app.train.journal import Epoch, Journal
+from campfire_fx.app.train.keeper import USUAL, Every, Keeper, prepare
+from campfire_fx.app.train.loop import fit, outputs, tally
+from campfire_fx.app.train.models import build_model
+from campfire_fx.app.train.networks import restart
+from campfire_fx.app.train.outcome import LATENCY_BATCH, Outcome, Reloaded, Row, row_of
+from campfire_fx.app.train.pictures import Chosen
+from campfire_fx.app.train.recipe import Recipe
+from campfire_fx.app.train.streamed import Streamed
+from campfire_fx.app.train.tally import Tally
+from campfire_fx.base.disk.lock import alone_in
+from campfire_fx.base.disk.whole import write_text
+from campfire_fx.base.errors import TrainError
+from campfire_fx.cost.measure import latencies
 from campfire_fx.export import export, load
-from campfire_fx.measure import latencies
-from campfire_fx.model import SparseModel
 from campfire_fx.report.numbers import percent
 from campfire_fx.report.progress import progress
-from campfire_fx.slim import SlimModel
-from campfire_fx.train.checkpoint import SUFFIX, Checkpoint, save
-from campfire_fx.train.data import ImageData
-from campfire_fx.train.host import Host
-from campfire_fx.train.journal import Epoch, Journal
-from campfire_fx.train.keeper import USUAL, Every, Keeper, prepare
-from campfire_fx.train.loop import fit, outputs, tally
-from campfire_fx.train.models import build_model
-from campfire_fx.train.networks import restart
-from campfire_fx.train.outcome import LATENCY_BATCH, Outcome, Reloaded, Row, row_of
-from campfire_fx.train.pictures import Chosen
-from campfire_fx.train.recipe import Recipe
-from campfire_fx.train.streamed import Streamed
-from campfire_fx.train.tally import Tally
+from campfire_fx.shrink.slim import SlimModel
+from campfire_fx.training.model import SparseModel
+from campfire_fx.training.sparsify import sparsify
 
 Show = Callable[[Any], None]
 _COMPARED = 2048  # images on which files are compared, where each has to be read for it

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from campfire_fx.disk.whole import write_text
-from campfire_fx.errors import TrainError
+from campfire_fx.base.disk.whole import write_text
+from campfire_fx.base.errors import TrainError
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from campfire_fx.disk.archive import Unreadable, load_archive, save_archive
-from campfire_fx.disk.whole import PARTIAL, told_as
-from campfire_fx.errors import TrainError
+from campfire_fx.base.disk.archive import Unreadable, load_archive, save_archive
+from campfire_fx.base.disk.whole import PARTIAL, told_as
+from campfire_fx.base.errors import TrainError
 
 logger = logging.getLogger(__name__)
 

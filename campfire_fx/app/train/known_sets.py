@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from campfire_fx.errors import TrainError
-from campfire_fx.train.pictures import Items
-from campfire_fx.train.sources import need
+from campfire_fx.app.train.pictures import Items
+from campfire_fx.app.train.sources import need
+from campfire_fx.base.errors import TrainError
 
 _TRAIN_FLAG = ({"train": True}, {"train": False})
 _SPLIT = ({"split": "train"}, {"split": "test"})

@@ -16,17 +16,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from campfire_fx.errors import TrainError
-from campfire_fx.model import SparseModel
+from campfire_fx.app.train.batches import WHOLE, Share, TrainBatches, plain_batches
+from campfire_fx.app.train.data import ImageData, Split
+from campfire_fx.app.train.host import Host, seed_step
+from campfire_fx.app.train.journal import Epoch
+from campfire_fx.app.train.recipe import Recipe
+from campfire_fx.app.train.stopping import Stopped
+from campfire_fx.app.train.streamed import Streamed
+from campfire_fx.app.train.tally import FIRST, Tally, counts_five, right_among
+from campfire_fx.base.errors import TrainError
 from campfire_fx.report.progress import progress
-from campfire_fx.train.batches import WHOLE, Share, TrainBatches, plain_batches
-from campfire_fx.train.data import ImageData, Split
-from campfire_fx.train.host import Host, seed_step
-from campfire_fx.train.journal import Epoch
-from campfire_fx.train.recipe import Recipe
-from campfire_fx.train.stopping import Stopped
-from campfire_fx.train.streamed import Streamed
-from campfire_fx.train.tally import FIRST, Tally, counts_five, right_among
+from campfire_fx.training.model import SparseModel
 
 
 def fit(

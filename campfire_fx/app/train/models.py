@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import nn
 
-from campfire_fx.errors import CampfireError, TrainError
-from campfire_fx.train.networks import NETWORKS
+from campfire_fx.app.train.networks import NETWORKS
+from campfire_fx.base.errors import CampfireError, TrainError
 
 RESNET50_V1 = "resnet50-v1"
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from campfire_fx.measure import Latency, macs, parameters
-from campfire_fx.train.tally import Tally
+from campfire_fx.app.train.tally import Tally
+from campfire_fx.cost.measure import Latency, macs, parameters
 
 LATENCY_BATCH = 64
 

@@ -7,8 +7,8 @@ import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from campfire_fx.errors import TrainError
-from campfire_fx.train.modes import to_mode
+from campfire_fx.app.train.modes import to_mode
+from campfire_fx.base.errors import TrainError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from campfire_fx.errors import TrainError
+from campfire_fx.base.errors import TrainError
 
 
 @dataclass(frozen=True, slots=True)

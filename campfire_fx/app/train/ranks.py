@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from campfire_fx.errors import TrainError
+from campfire_fx.base.errors import TrainError
 
 T = TypeVar("T")
 _CPU = torch.device("cpu")

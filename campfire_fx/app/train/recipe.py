@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from campfire_fx.errors import TrainError
+from campfire_fx.base.errors import TrainError
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 AUGMENTATIONS = ("shift", "crop", "none")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from campfire_fx.errors import TrainError
+from campfire_fx.base.errors import TrainError
 
 _FASHION_CLASSES = (
     "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from campfire_fx.errors import CampfireError
+from campfire_fx.base.errors import CampfireError
 
 
 class Stopped(CampfireError):

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from campfire_fx.errors import TrainError
-from campfire_fx.train.decode import told
-from campfire_fx.train.pictures import Pictures, Skips, unreadable
+from campfire_fx.app.train.decode import told
+from campfire_fx.app.train.pictures import Pictures, Skips, unreadable
+from campfire_fx.base.errors import TrainError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from campfire_fx.disk.seal import fault
-from campfire_fx.disk.whole import write_whole
-from campfire_fx.errors import CampfireError
+from campfire_fx.base.disk.seal import fault
+from campfire_fx.base.disk.whole import write_whole
+from campfire_fx.base.errors import CampfireError
 
 
 class Unreadable(Exception):

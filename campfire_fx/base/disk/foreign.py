@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-from campfire_fx.disk.archive import Unreadable, load_archive
+from campfire_fx.base.disk.archive import Unreadable, load_archive
 
 
 class Inert:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from campfire_fx.disk.whole import told_as
-from campfire_fx.errors import CampfireError
+from campfire_fx.base.disk.whole import told_as
+from campfire_fx.base.errors import CampfireError
 
 _log = logging.getLogger(__name__)
 

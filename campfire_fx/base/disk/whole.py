@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
-from campfire_fx.disk.seal import close
-from campfire_fx.errors import CampfireError
+from campfire_fx.base.disk.seal import close
+from campfire_fx.base.errors import CampfireError
 
 PARTIAL = ".partial-"
 

@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from campfire_fx.masked import (
+from campfire_fx.base.zeroing import selected
+from campfire_fx.layers.dense_weights.operations import Convolution, Operation, Product, sparse_backward
+from campfire_fx.layers.masked import (
     MaskedConv1d,
     MaskedConv2d,
     MaskedConv3d,
@@ -22,9 +24,7 @@ from campfire_fx.masked import (
     MaskedLinear,
     MaskFactors,
 )
-from campfire_fx.master.operations import Convolution, Operation, Product, sparse_backward
 from campfire_fx.sparsity.ordering import kth_smallest
-from campfire_fx.zeroing import selected
 
 _THRESHOLDS = ("weight_threshold", "input_threshold")
 _SETTINGS = ("kept_inputs", "refreshing")

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from campfire_fx.master.packing import axes_in_memory, pack, unpack
-from campfire_fx.zeroing import selected
+from campfire_fx.base.zeroing import selected
+from campfire_fx.layers.dense_weights.packing import axes_in_memory, pack, unpack
 
 
 class Operation(Protocol):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from campfire_fx.master.packing import axes_in_memory, pack_bits, unpack_bits
+from campfire_fx.layers.dense_weights.packing import axes_in_memory, pack_bits, unpack_bits
 
 
 class _BitReLU(torch.autograd.Function):

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from campfire_fx.disk.whole import write_bytes
-from campfire_fx.errors import ReportError
+from campfire_fx.base.disk.whole import write_bytes
+from campfire_fx.base.errors import ReportError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

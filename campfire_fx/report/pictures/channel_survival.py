@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from campfire_fx.errors import ReportError
-from campfire_fx.pictures.canvas import BLUE, PALE, figure, label, layer_rows, legend, rows_height, whole_numbers
+from campfire_fx.base.errors import ReportError
+from campfire_fx.report.pictures.canvas import BLUE, PALE, figure, label, layer_rows, legend, rows_height, whole_numbers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from campfire_fx.plan import LayerChange
+    from campfire_fx.analysis.plan import LayerChange
 
 
 def channel_survival(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from campfire_fx.errors import ReportError
-from campfire_fx.pictures.canvas import BLUE, GREEN, INK, PALE, figure, label, layer_rows, legend, rows_height
+from campfire_fx.base.errors import ReportError
+from campfire_fx.report.pictures.canvas import BLUE, GREEN, INK, PALE, figure, label, layer_rows, legend, rows_height
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from campfire_fx.errors import ReportError
-from campfire_fx.pictures.canvas import BLUE, PALE, SMALL, TEXT, WIDTH, figure, label
+from campfire_fx.base.errors import ReportError
+from campfire_fx.report.pictures.canvas import BLUE, PALE, SMALL, TEXT, WIDTH, figure, label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from campfire_fx.errors import ReportError
-from campfire_fx.pictures.canvas import BLUE, ORANGE, PALE, figure, label, legend, whole_numbers
+from campfire_fx.base.errors import ReportError
+from campfire_fx.report.pictures.canvas import BLUE, ORANGE, PALE, figure, label, legend, whole_numbers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

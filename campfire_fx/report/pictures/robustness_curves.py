@@ -5,13 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from campfire_fx.errors import ReportError
-from campfire_fx.pictures.canvas import PALE, figure, label, legend, looks
+from campfire_fx.base.errors import ReportError
+from campfire_fx.report.pictures.canvas import PALE, figure, label, legend, looks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from campfire_fx.robustness import AttackRecord
+    from campfire_fx.report.attack_record import AttackRecord
 
 _GAP = 0.07  # of the axis: what a number takes
 _UNITS = {"raw": "FGSM step ε (on images from 0 to 1)", "normalised": "FGSM step ε (standard deviations)"}

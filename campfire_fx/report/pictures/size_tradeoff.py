@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from campfire_fx.errors import ReportError
-from campfire_fx.intervals import of_share
-from campfire_fx.pictures.canvas import PALE, figure, label, legend, looks
+from campfire_fx.base.errors import ReportError
+from campfire_fx.report.intervals import of_share
+from campfire_fx.report.pictures.canvas import PALE, figure, label, legend, looks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from campfire_fx.errors import ReportError
-from campfire_fx.pictures.canvas import PALE, figure, label, legend, looks, whole_numbers
+from campfire_fx.base.errors import ReportError
+from campfire_fx.report.pictures.canvas import PALE, figure, label, legend, looks, whole_numbers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

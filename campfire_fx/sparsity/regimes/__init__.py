@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NoReturn
 
-from campfire_fx.errors import RegimeError
+from campfire_fx.base.errors import RegimeError
 from campfire_fx.sparsity.granularity import CHANNEL, COLUMN, ELEMENT, FILTER, KERNEL
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.regimes.admm import admm, admm_in_turn

@@ -8,8 +8,8 @@ from functools import partial
 
 from torch import Tensor
 
-from campfire_fx.errors import RegimeError
-from campfire_fx.numbers import plain
+from campfire_fx.base.errors import RegimeError
+from campfire_fx.base.numbers import plain
 from campfire_fx.sparsity.admm import Admm
 from campfire_fx.sparsity.granularity import ELEMENT, Granularity
 from campfire_fx.sparsity.regime import Regime

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from campfire_fx.errors import RegimeError
-from campfire_fx.numbers import plain
+from campfire_fx.base.errors import RegimeError
+from campfire_fx.base.numbers import plain
 from campfire_fx.sparsity.granularity import ELEMENT, KERNEL
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.regimes.fine_fc import FINE

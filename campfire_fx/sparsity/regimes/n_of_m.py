@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from campfire_fx.errors import RegimeError
-from campfire_fx.numbers import plain
+from campfire_fx.base.errors import RegimeError
+from campfire_fx.base.numbers import plain
 from campfire_fx.sparsity.granularity import ELEMENT
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.scope import runs

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from campfire_fx.errors import RegimeError
-from campfire_fx.numbers import plain_fields
+from campfire_fx.base.errors import RegimeError
+from campfire_fx.base.numbers import plain_fields
 from campfire_fx.sparsity.budget import ERK
 from campfire_fx.sparsity.granularity import ELEMENT
 from campfire_fx.sparsity.regime import Regime

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from campfire_fx.callbacks.ride import Ride
+from campfire_fx.training.callbacks.ride import Ride
 
 
 class SparseTraining(Callback):  # type: ignore[misc, unused-ignore]

@@ -8,9 +8,9 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from campfire_fx.attachment import holds
-from campfire_fx.errors import CampfireError
-from campfire_fx.model import SparseModel
+from campfire_fx.base.errors import CampfireError
+from campfire_fx.training.attachment import holds
+from campfire_fx.training.model import SparseModel
 
 
 class Ride:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 from transformers import TrainerCallback, TrainerState
 
-from campfire_fx.callbacks.ride import Ride
+from campfire_fx.training.callbacks.ride import Ride
 
 
 class SparseTraining(TrainerCallback):  # type: ignore[misc, unused-ignore]

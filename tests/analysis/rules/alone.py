@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from campfire_fx.capture import Captured, DualGraphModule, Island
-from campfire_fx.constants import Constants, find_constants
-from campfire_fx.labelling import ExampleValues, GraphRun, Labelling, run_call
-from campfire_fx.labels import Labelled
-from campfire_fx.rules import Held
-from campfire_fx.rules.structure import Structure
+from campfire_fx.analysis.captured import Captured, Island
+from campfire_fx.analysis.constants import Constants, find_constants
+from campfire_fx.analysis.labelling import ExampleValues, GraphRun, Labelling, run_call
+from campfire_fx.analysis.labels import Labelled
+from campfire_fx.analysis.rules import Held
+from campfire_fx.analysis.rules.structure import Structure
+from campfire_fx.layers.dual import DualGraphModule
 
 _SIZES = {"N": 2, "B": 1, "C": 4, "D": 6, "E": 4, "G": 2, "K": 3}
 _CHANNELS = "CDEGK"

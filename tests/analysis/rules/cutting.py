@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from campfire_fx.constants import Constants
-from campfire_fx.labelling import GraphRun
-from campfire_fx.labels import Labelled
-from campfire_fx.liveness import Liveness, find_live
-from campfire_fx.passes.after_removal import Unmovable
-from campfire_fx.passes.compact import Uneven, Vanished, compact_value, cut_like
+from campfire_fx.analysis.after_removal import Unmovable
+from campfire_fx.analysis.compact import Uneven, Vanished, compact_value, cut_like
+from campfire_fx.analysis.constants import Constants
+from campfire_fx.analysis.edits.plan import Edit
+from campfire_fx.analysis.labelling import GraphRun
+from campfire_fx.analysis.labels import Labelled
+from campfire_fx.analysis.liveness import Liveness, find_live
 from campfire_fx.passes.drop_unused import drop_dead_nodes
-from campfire_fx.passes.edit import Edit
 from campfire_fx.passes.rewrite_movement import plan_rewrites
 from campfire_fx.passes.shrink_channels import shrink_channels
-from tests.rules.alone import Alone, follow
+from tests.analysis.rules.alone import Alone, follow
 
 
 @dataclass(slots=True, eq=False)

@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from campfire_fx.labels import Labelled
-from campfire_fx.rules import Constant, table
-from campfire_fx.rules.norms import NORMS as OVER_CHANNELS
-from tests.rules.alone import LARGE, SMALL, Act, Alone, Sample, alone
-from tests.rules.cutting import run
-from tests.rules.samples import SAMPLES
-from tests.rules.test_law import every_sample
-from tests.rules.test_samples import name_of
+from campfire_fx.analysis.labels import Labelled
+from campfire_fx.analysis.rules import Constant, table
+from campfire_fx.analysis.rules.norms import NORMS as OVER_CHANNELS
+from tests.analysis.rules.alone import LARGE, SMALL, Act, Alone, Sample, alone
+from tests.analysis.rules.cutting import run
+from tests.analysis.rules.samples import SAMPLES
+from tests.analysis.rules.test_law import every_sample
+from tests.analysis.rules.test_samples import name_of
 
 SOME, ALL = "some", "all"
 

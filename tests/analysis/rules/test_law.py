@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from campfire_fx.labels import Labelled
-from campfire_fx.passes.compact import Vanished, compact_value, cut_like
-from campfire_fx.rules import table
-from tests.rules.alone import Alone, Sample, alone
-from tests.rules.cutting import Cut, choose, cut, decide, labels_again, run, zero_kernels
-from tests.rules.samples import SAMPLES
-from tests.rules.test_samples import name_of
+from campfire_fx.analysis.compact import Vanished, compact_value, cut_like
+from campfire_fx.analysis.labels import Labelled
+from campfire_fx.analysis.rules import table
+from tests.analysis.rules.alone import Alone, Sample, alone
+from tests.analysis.rules.cutting import Cut, choose, cut, decide, labels_again, run, zero_kernels
+from tests.analysis.rules.samples import SAMPLES
+from tests.analysis.rules.test_samples import name_of
 
 EVERY = [
     pytest.param(target, sample, id=f"{name_of(target)}-{number}")

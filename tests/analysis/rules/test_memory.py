@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from campfire_fx.effects import IN_PLACE, returns_written, writes, written
-from campfire_fx.rules.record import writes_in_place
-from campfire_fx.rules.sharing import Sharing, sharing
-from tests.rules.alone import Alone, Sample, alone
-from tests.rules.test_law import every_sample
+from campfire_fx.analysis.effects import IN_PLACE, returns_written, writes, written
+from campfire_fx.analysis.rules.record import writes_in_place
+from campfire_fx.analysis.rules.sharing import Sharing, sharing
+from tests.analysis.rules.alone import Alone, Sample, alone
+from tests.analysis.rules.test_law import every_sample
 
 
 @every_sample

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from campfire_fx import shrink
-from campfire_fx.capture import FunctionCall
-from campfire_fx.labels import Labelled
-from campfire_fx.rules.proof import is_candidate, is_pointwise
-from campfire_fx.rules.record import Call
-from campfire_fx.rules.structure import Structure
+from campfire_fx.analysis.function_call import FunctionCall
+from campfire_fx.analysis.labels import Labelled
+from campfire_fx.analysis.rules.proof import is_candidate, is_pointwise
+from campfire_fx.analysis.rules.record import Call
+from campfire_fx.analysis.rules.structure import Structure
 
 SCALE = torch.rand(2, 3, 5, 7)
 NUMBER = torch.tensor(0.5)

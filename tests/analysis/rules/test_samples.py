@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from campfire_fx.rules import table
-from tests.rules.samples import SAMPLES
+from campfire_fx.analysis.rules import table
+from tests.analysis.rules.samples import SAMPLES
 
 
 def name_of(target: Hashable) -> str:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from campfire_fx.cli import app
+from campfire_fx.app.cli import app
 
 Run = Callable[..., Result]
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from campfire_fx.app.train.checkpoint import read, restore
+from campfire_fx.app.train.data import open_data
+from campfire_fx.app.train.loop import accuracy
 from campfire_fx.export import export
-from campfire_fx.train.checkpoint import read, restore
-from campfire_fx.train.data import open_data
-from campfire_fx.train.loop import accuracy
-from tests.runs.small_run import make_run, sparse_network
+from tests.app.runs.small_run import make_run, sparse_network
 
 
 @pytest.fixture
@@ -104,9 +104,9 @@ def test_without_matplotlib_there_is_a_table_and_a_hint(run, folder: Path, monke
 
 def test_a_factory_is_run_only_if_named(run, folder: Path) -> None:
     saved = torch.load(folder / "dense.ckpt", weights_only=True)
-    torch.save(saved | {"model": "campfire_fx.train.networks:resnet8"}, folder / "dense.ckpt")
+    torch.save(saved | {"model": "campfire_fx.app.train.networks:resnet8"}, folder / "dense.ckpt")
     wanted = ["attack", folder / "dense.ckpt", "--images", 5, "--epsilon", 0.1]
     refused = run(*wanted)
     assert refused.exit_code == 2 and "If you trust that code, give --model" in refused.stderr
-    given = run(*wanted, "--model", "campfire_fx.train.networks:resnet8")
+    given = run(*wanted, "--model", "campfire_fx.app.train.networks:resnet8")
     assert given.exit_code == 0, given.stderr

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import campfire_fx
-from campfire_fx.errors import CaptureError
+from campfire_fx.base.errors import CaptureError
 
 COMMANDS = ("inspect", "train", "shrink", "export", "attack", "report")
 
@@ -37,7 +37,7 @@ def test_an_error_is_one_line_on_stderr(run, monkeypatch: pytest.MonkeyPatch) ->
     def broken(*_: object, **__: object) -> None:
         raise CaptureError(text)
 
-    monkeypatch.setattr("campfire_fx.cli.inspecting.build_model", broken)
+    monkeypatch.setattr("campfire_fx.app.cli.inspecting.build_model", broken)
     result = run("inspect", "resnet18")
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -84,7 +84,7 @@ def test_wrong_wishes_end_in_one_line(run, arguments: list[str], text: str) -> N
 
 
 def test_the_command_is_installed() -> None:
-    code = "from campfire_fx.cli import main; main()"
+    code = "from campfire_fx.app.cli import main; main()"
     result = subprocess.run(
         [sys.executable, "-c", code, "train", "--data", "nowhere"], capture_output=True, check=False
     )

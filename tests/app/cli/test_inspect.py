@@ -10,7 +10,7 @@ import pytest
 
 from campfire_fx.report.dependency import from_json
 
-MODEL = "campfire_fx.train.networks:resnet8"
+MODEL = "campfire_fx.app.train.networks:resnet8"
 
 
 def test_reports_are_plain_text_in_a_pipe(run) -> None:

@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn.utils import prune
 
 import campfire_fx
-from campfire_fx.train.networks import resnet8
+from campfire_fx.app.train.networks import resnet8
 
-MODEL = "campfire_fx.train.networks:resnet8"
+MODEL = "campfire_fx.app.train.networks:resnet8"
 ARGUMENTS = ("--model", MODEL, "--option", "channels=1", "--example", "1x1x16x16")
 
 

@@ -13,14 +13,14 @@ import pytest
 import torch
 
 import campfire_fx
-from campfire_fx.cli.training import _useful_threads
-from campfire_fx.disk.lock import alone_in
-from campfire_fx.errors import TrainError
-from campfire_fx.train.checkpoint import read, restore
-from campfire_fx.train.data import ImageData, Split, open_data
-from campfire_fx.train.loop import accuracy
-from campfire_fx.train.recipe import Recipe
-from tests.train.test_folders import write_image, write_tiny
+from campfire_fx.app.cli.training import _useful_threads
+from campfire_fx.app.train.checkpoint import read, restore
+from campfire_fx.app.train.data import ImageData, Split, open_data
+from campfire_fx.app.train.loop import accuracy
+from campfire_fx.app.train.recipe import Recipe
+from campfire_fx.base.disk.lock import alone_in
+from campfire_fx.base.errors import TrainError
+from tests.app.train.test_folders import write_image, write_tiny
 
 
 @pytest.mark.slow
@@ -153,7 +153,7 @@ def test_a_run_folder_has_one_live_process(run, folder: Path, tmp_path: Path) ->
 def test_a_folder_whose_name_is_no_utf_8(folder: Path, tmp_path: Path) -> None:
     name = os.fsdecode(b"here\xff")
     options = [*map(str, TINY), "--data", str(folder), "--image-size", "10", "--formats", ".SafeTensors, pt2"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), str(tmp_path)])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[3]), str(tmp_path)])}
     for command in (["train", *options, "--output", name], ["report", name, "--model", "tiny:tiny"]):
         result = subprocess.run(
             [sys.executable, "-m", "campfire_fx", *command],

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 import campfire_fx
-from campfire_fx.errors import AttackError
-from campfire_fx.robustness import AttackRecord, Normalisation, attack, fgsm
+from campfire_fx.app.robustness import AttackRecord, Normalisation, attack, fgsm
+from campfire_fx.base.errors import AttackError
 from tests.report.small import damaged
 
 PLAIN = Normalisation((0.5,), (0.25,))

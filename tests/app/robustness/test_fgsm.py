@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from campfire_fx.errors import AttackError
-from campfire_fx.robustness import Normalisation, fgsm
+from campfire_fx.app.robustness import Normalisation, fgsm
+from campfire_fx.base.errors import AttackError
 
 PLAIN = Normalisation((0.0,), (1.0,))
 COLOUR = Normalisation((0.2, 0.4, 0.6), (0.1, 0.2, 0.5))

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 import campfire_fx
-from campfire_fx.train.checkpoint import Checkpoint, save
-from campfire_fx.train.networks import resnet8
-from campfire_fx.train.outcome import Reloaded, Row
+from campfire_fx.app.train.checkpoint import Checkpoint, save
+from campfire_fx.app.train.networks import resnet8
+from campfire_fx.app.train.outcome import Reloaded, Row
 
 OPTIONS = {"classes": 10, "channels": 1}
 SPARSE = {"regime": "combined", "sparsity": 0.6, "era": (1, 3)}

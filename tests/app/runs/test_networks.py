@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from campfire_fx.errors import AttackError
-from campfire_fx.model import SparseModel
-from campfire_fx.runs.networks import Wanted, networks_of, raw_batches, run_folder_of
-from campfire_fx.slim import SlimModel
-from campfire_fx.train.data import ImageData, Split, open_data
-from tests.runs.small_run import make_run
+from campfire_fx.app.runs.networks import Wanted, networks_of, raw_batches, run_folder_of
+from campfire_fx.app.train.data import ImageData, Split, open_data
+from campfire_fx.base.errors import AttackError
+from campfire_fx.shrink.slim import SlimModel
+from campfire_fx.training.model import SparseModel
+from tests.app.runs.small_run import make_run
 
 
 def data_of(n: int) -> ImageData:

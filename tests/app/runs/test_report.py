@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from campfire_fx import pictures
-from campfire_fx.errors import ReportError, TrainError
-from campfire_fx.robustness import Normalisation, attack
-from campfire_fx.runs.folder import ATTACK, read_run
-from campfire_fx.runs.log import LoggedEpoch
-from campfire_fx.runs.page import Page
-from campfire_fx.runs.report import write_report
-from tests.runs.small_run import ROWS, make_run
+from campfire_fx.app.robustness import Normalisation, attack
+from campfire_fx.app.runs.folder import ATTACK, read_run
+from campfire_fx.app.runs.log import LoggedEpoch
+from campfire_fx.app.runs.page import Page
+from campfire_fx.app.runs.report import write_report
+from campfire_fx.base.errors import ReportError, TrainError
+from campfire_fx.report import pictures
+from tests.app.runs.small_run import ROWS, make_run
 
 _EMPTY = {"img", "link", "meta"}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from campfire_fx.train.ranks import Ranks, join_ranks
+from campfire_fx.app.train.ranks import Ranks, join_ranks
 
 
 def step(ranks: Ranks, network: nn.Module, ending: str) -> None:

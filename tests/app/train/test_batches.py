@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from campfire_fx.train.batches import TrainBatches, mirror, normalise, plain_batches, shift
-from campfire_fx.train.data import ImageData, Split
+from campfire_fx.app.train.batches import TrainBatches, mirror, normalise, plain_batches, shift
+from campfire_fx.app.train.data import ImageData, Split
 
 
 @pytest.fixture

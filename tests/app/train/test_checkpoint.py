@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn.utils import prune
 
 import campfire_fx
-from campfire_fx.errors import TrainError
-from campfire_fx.train.checkpoint import Checkpoint, load_state, read, read_tensors, restore, save
-from campfire_fx.train.networks import resnet8
+from campfire_fx.app.train.checkpoint import Checkpoint, load_state, read, read_tensors, restore, save
+from campfire_fx.app.train.networks import resnet8
+from campfire_fx.base.errors import TrainError
 
 OPTIONS = {"classes": 3, "channels": 1}
 SPARSE = {"regime": "ck", "sparsity": 0.5, "era": (0, 2)}
@@ -50,11 +50,11 @@ def test_sparse_network_comes_back_with_masks(tmp_path: Path) -> None:
 
 def test_code_of_the_users_runs_only_when_named(tmp_path: Path) -> None:
     network = resnet8(**OPTIONS)
-    save(checkpoint_of(network, model="campfire_fx.train.networks:resnet8"), tmp_path / "mine.ckpt")
+    save(checkpoint_of(network, model="campfire_fx.app.train.networks:resnet8"), tmp_path / "mine.ckpt")
     saved = read(tmp_path / "mine.ckpt")
-    with pytest.raises(TrainError, match="If you trust that code, give --model campfire_fx.train.networks:resnet8"):
+    with pytest.raises(TrainError, match="If you trust that code, give --model campfire_fx.app.train.networks:resnet8"):
         restore(saved)
-    assert isinstance(restore(saved, "campfire_fx.train.networks:resnet8"), nn.Module)
+    assert isinstance(restore(saved, "campfire_fx.app.train.networks:resnet8"), nn.Module)
 
 
 def test_state_of_another_model_is_refused() -> None:

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from campfire_fx.errors import TrainError
-from campfire_fx.train.data import Where, open_data, resize
-from campfire_fx.train.sources import read_idx
+from campfire_fx.app.train.data import Where, open_data, resize
+from campfire_fx.app.train.sources import read_idx
+from campfire_fx.base.errors import TrainError
 
 
 @pytest.fixture(autouse=True)
@@ -157,7 +157,7 @@ def test_an_unreadable_image_stops_a_strict_run(tmp_path: Path) -> None:
 
 def test_images_that_fill_the_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_classes(tmp_path / "photos")
-    monkeypatch.setattr("campfire_fx.train.decode._MOST_BYTES", 4799)
+    monkeypatch.setattr("campfire_fx.app.train.decode._MOST_BYTES", 4799)
     with pytest.raises(TrainError, match="16 of 10 x 10 would take 4.8 kB of memory. Give --augment crop"):
         open_data(str(tmp_path / "photos"))
 
@@ -172,7 +172,7 @@ def test_where_no_image_can_be_read_it_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "cifar10"])
 def test_nothing_is_fetched_unless_asked(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("campfire_fx.train.sources._DEBIAN", tmp_path / "none")
+    monkeypatch.setattr("campfire_fx.app.train.sources._DEBIAN", tmp_path / "none")
     with pytest.raises(TrainError, match=r"not there. Give --download"):
         open_data(name, Where(root=tmp_path))
 

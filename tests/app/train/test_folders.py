@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from campfire_fx.errors import TrainError
-from campfire_fx.train.data import Where, open_data
-from campfire_fx.train.folders import list_folder
+from campfire_fx.app.train.data import Where, open_data
+from campfire_fx.app.train.folders import list_folder
+from campfire_fx.base.errors import TrainError
 
 
 def write_image(path: Path, colour: int = 0) -> None:

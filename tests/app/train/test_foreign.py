@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from campfire_fx.errors import TrainError
-from campfire_fx.train.checkpoint import load_state, read_tensors
-from campfire_fx.train.networks import resnet8
+from campfire_fx.app.train.checkpoint import load_state, read_tensors
+from campfire_fx.app.train.networks import resnet8
+from campfire_fx.base.errors import TrainError
 
 STATE = resnet8(5, 1).state_dict()
 OTHER = {name: torch.zeros_like(value) for name, value in STATE.items()}

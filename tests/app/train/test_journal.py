@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from campfire_fx.errors import TrainError
-from campfire_fx.train.journal import Epoch, Journal
+from campfire_fx.app.train.journal import Epoch, Journal
+from campfire_fx.base.errors import TrainError
 
 HISTORY = (Epoch(0, 2.0, 0.1, 3.5, 0.1, 0.0, 0.0), Epoch(1, 1.5, 0.25, 3.0, 0.05, 0.4, 0.41))
 

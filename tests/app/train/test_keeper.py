@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from campfire_fx.disk.whole import PARTIAL, write_whole
-from campfire_fx.errors import TrainError
-from campfire_fx.train.keeper import Every, Keeper, every, prepare
+from campfire_fx.app.train.keeper import Every, Keeper, every, prepare
+from campfire_fx.base.disk.whole import PARTIAL, write_whole
+from campfire_fx.base.errors import TrainError
 
 FACTS = {"model": "tiny", "batch": 8, "rate": 0.1, "era": (0, 2)}
 
@@ -127,7 +127,7 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("campfire_fx.disk.whole.os.fsync", full)
+    monkeypatch.setattr("campfire_fx.base.disk.whole.os.fsync", full)
     with pytest.raises(TrainError, match=r"it cannot be written \(No space left on device\)\. Make room"):
         keeper_of(tmp_path).save("sparse", 3, state(3))
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torchvision import datasets
 
-from campfire_fx.errors import TrainError
-from campfire_fx.train.data import Where, open_data
-from campfire_fx.train.known_sets import KNOWN_SETS
-from tests.train.test_data import write_idx
+from campfire_fx.app.train.data import Where, open_data
+from campfire_fx.app.train.known_sets import KNOWN_SETS
+from campfire_fx.base.errors import TrainError
+from tests.app.train.test_data import write_idx
 
 
 @pytest.mark.parametrize("name", KNOWN_SETS)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from campfire_fx.errors import TrainError
-from campfire_fx.train.models import build_model
-from campfire_fx.train.networks import SmallResNet
+from campfire_fx.app.train.models import build_model
+from campfire_fx.app.train.networks import SmallResNet
+from campfire_fx.base.errors import TrainError
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from campfire_fx.errors import TrainError
-from campfire_fx.train.batches import plain_batches
-from campfire_fx.train.data import Where, open_data
-from campfire_fx.train.modes import to_mode
+from campfire_fx.app.train.batches import plain_batches
+from campfire_fx.app.train.data import Where, open_data
+from campfire_fx.app.train.modes import to_mode
+from campfire_fx.base.errors import TrainError
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 REFUSED = {"I": "32-bit numbers", "F": "floats"}

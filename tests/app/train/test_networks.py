@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from campfire_fx.train.networks import NETWORKS, resnet8, restart
+from campfire_fx.app.train.networks import NETWORKS, resnet8, restart
 
 
 @pytest.mark.parametrize(("name", "layers", "parameters"), [

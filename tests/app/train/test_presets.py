@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from campfire_fx.errors import TrainError
-from campfire_fx.train.data import Where, open_data
-from campfire_fx.train.models import build_model
-from campfire_fx.train.presets import PRESETS, preset
-from campfire_fx.train.recipe import Recipe, recipe_for
-from tests.train.test_folders import write_image
+from campfire_fx.app.train.data import Where, open_data
+from campfire_fx.app.train.models import build_model
+from campfire_fx.app.train.presets import PRESETS, preset
+from campfire_fx.app.train.recipe import Recipe, recipe_for
+from campfire_fx.base.errors import TrainError
+from tests.app.train.test_folders import write_image
 
 
 def rates(name: str, epochs: list[int]) -> list[float]:

@@ -11,13 +11,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from campfire_fx.cli import app
-from campfire_fx.errors import TrainError
-from campfire_fx.train.batches import Share, TrainBatches
-from campfire_fx.train.data import ImageData, Split
-from campfire_fx.train.ranks import ALONE, Ranks, join_ranks
+from campfire_fx.app.cli import app
+from campfire_fx.app.train.batches import Share, TrainBatches
+from campfire_fx.app.train.data import ImageData, Split
+from campfire_fx.app.train.ranks import ALONE, Ranks, join_ranks
+from campfire_fx.base.errors import TrainError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NETWORK = """
 from torch import nn
 

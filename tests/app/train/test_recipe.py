@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from campfire_fx.errors import TrainError
-from campfire_fx.train.recipe import Recipe, recipe_for
+from campfire_fx.app.train.recipe import Recipe, recipe_for
+from campfire_fx.base.errors import TrainError
 
 
 def test_rate_rises_and_falls() -> None:

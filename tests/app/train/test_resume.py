@@ -14,15 +14,15 @@ import torch
 from torch import nn
 
 import campfire_fx
-from campfire_fx.errors import TrainError
-from campfire_fx.train import loop
-from campfire_fx.train.data import ImageData, Split
-from campfire_fx.train.host import Host
-from campfire_fx.train.journal import Journal
-from campfire_fx.train.keeper import Every, Keeper
-from campfire_fx.train.loop import fit
-from campfire_fx.train.recipe import Recipe
-from campfire_fx.train.stopping import Stopped, stopping
+from campfire_fx.app.train import loop
+from campfire_fx.app.train.data import ImageData, Split
+from campfire_fx.app.train.host import Host
+from campfire_fx.app.train.journal import Journal
+from campfire_fx.app.train.keeper import Every, Keeper
+from campfire_fx.app.train.loop import fit
+from campfire_fx.app.train.recipe import Recipe
+from campfire_fx.app.train.stopping import Stopped, stopping
+from campfire_fx.base.errors import TrainError
 
 RECIPE = Recipe(epochs=4, batch=8, rate=0.05, era=(1, 3))  # of 5 steps each
 OPTIMIZERS = {

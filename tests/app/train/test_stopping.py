@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from campfire_fx.train.stopping import Stop, Stopped, stopping
+from campfire_fx.app.train.stopping import Stop, Stopped, stopping
 
 
 def send() -> None:

@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from campfire_fx.errors import TrainError
-from campfire_fx.train.batches import Share, TrainBatches, normalise, plain_batches
-from campfire_fx.train.data import ImageData
-from campfire_fx.train.pictures import Files, Skips
-from campfire_fx.train.ranks import Ranks
-from campfire_fx.train.streamed import Streamed, _random_box, centre_cut, plain_keys, random_cut, read_batches
+from campfire_fx.app.train.batches import Share, TrainBatches, normalise, plain_batches
+from campfire_fx.app.train.data import ImageData
+from campfire_fx.app.train.pictures import Files, Skips
+from campfire_fx.app.train.ranks import Ranks
+from campfire_fx.app.train.streamed import Streamed, _random_box, centre_cut, plain_keys, random_cut, read_batches
+from campfire_fx.base.errors import TrainError
 
 
 @pytest.fixture

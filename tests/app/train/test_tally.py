@@ -11,16 +11,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from campfire_fx.cli.tables import outcome_table
+from campfire_fx.app.cli.tables import outcome_table
+from campfire_fx.app.runs.log import read_log
+from campfire_fx.app.train.data import ImageData, Split
+from campfire_fx.app.train.host import Host
+from campfire_fx.app.train.journal import Journal
+from campfire_fx.app.train.loop import fit, tally
+from campfire_fx.app.train.outcome import Outcome, Row
+from campfire_fx.app.train.recipe import Recipe
+from campfire_fx.app.train.tally import Tally, counts_five, right_among
 from campfire_fx.report.style import plain
-from campfire_fx.runs.log import read_log
-from campfire_fx.train.data import ImageData, Split
-from campfire_fx.train.host import Host
-from campfire_fx.train.journal import Journal
-from campfire_fx.train.loop import fit, tally
-from campfire_fx.train.outcome import Outcome, Row
-from campfire_fx.train.recipe import Recipe
-from campfire_fx.train.tally import Tally, counts_five, right_among
 
 
 def data(classes: int) -> ImageData:

@@ -14,11 +14,11 @@ import torch
 from torch import nn
 
 import campfire_fx
-from campfire_fx.disk.archive import save_archive
-from campfire_fx.disk.whole import write_text
-from campfire_fx.errors import TrainError
-from campfire_fx.train.checkpoint import Checkpoint, save
-from campfire_fx.train.keeper import Every, Keeper
+from campfire_fx.app.train.checkpoint import Checkpoint, save
+from campfire_fx.app.train.keeper import Every, Keeper
+from campfire_fx.base.disk.archive import save_archive
+from campfire_fx.base.disk.whole import write_text
+from campfire_fx.base.errors import TrainError
 
 LIMIT = 16_384
 

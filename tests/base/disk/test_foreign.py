@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from campfire_fx.disk.archive import Unreadable, load_archive
-from campfire_fx.disk.foreign import Inert, held_state, load_foreign
+from campfire_fx.base.disk.archive import Unreadable, load_archive
+from campfire_fx.base.disk.foreign import Inert, held_state, load_foreign
 
 
 class Runs:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from campfire_fx.disk.lock import alone_in
-from campfire_fx.errors import TrainError
+from campfire_fx.base.disk.lock import alone_in
+from campfire_fx.base.errors import TrainError
 
 HOLD = """
 import sys
 from pathlib import Path
-from campfire_fx.disk.lock import alone_in
-from campfire_fx.errors import TrainError
+from campfire_fx.base.disk.lock import alone_in
+from campfire_fx.base.errors import TrainError
 with alone_in(Path(sys.argv[1]), TrainError):
     print("held", flush=True)
     sys.stdin.readline()
@@ -67,6 +67,6 @@ def test_a_file_system_without_locks_is_warned_of(
     def none(*_: object, **__: object) -> None:
         raise NotImplementedError
 
-    monkeypatch.setattr("campfire_fx.disk.lock.FileLock.acquire", none)
+    monkeypatch.setattr("campfire_fx.base.disk.lock.FileLock.acquire", none)
     with alone_in(tmp_path, TrainError):
         assert "its file system has no locks" in caplog.text

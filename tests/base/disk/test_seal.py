@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from campfire_fx.disk.archive import Unreadable, load_archive, save_archive
-from campfire_fx.disk.seal import blank, close, fault
-from campfire_fx.errors import TrainError
+from campfire_fx.base.disk.archive import Unreadable, load_archive, save_archive
+from campfire_fx.base.disk.seal import blank, close, fault
+from campfire_fx.base.errors import TrainError
 
 CONTENT = {"weight": torch.arange(500.0), "name": "x", "step": 3}
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from campfire_fx.disk.whole import PARTIAL, write_bytes, write_text, write_whole
-from campfire_fx.errors import ExportError, ReportError, TrainError
+from campfire_fx.base.disk.whole import PARTIAL, write_bytes, write_text, write_whole
+from campfire_fx.base.errors import ExportError, ReportError, TrainError
 
 KINDS = [".ckpt", ".run", ".cache", ".csv", ".pt2", ".pt", ".pth", ".safetensors"]
 

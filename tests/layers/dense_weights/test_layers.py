@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from campfire_fx.masked import mask_layer, unmask_layer
-from campfire_fx.master import MasterLayer, keep_master, release_master
-from campfire_fx.master.layers import count_kept, largest_kept
-from tests.master import reference
+from campfire_fx.layers.dense_weights import MasterLayer, keep_master, release_master
+from campfire_fx.layers.dense_weights.layers import count_kept, largest_kept
+from campfire_fx.layers.masked import mask_layer, unmask_layer
+from tests.layers.dense_weights import reference
 
 LAYERS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "linear": (lambda: nn.Linear(6, 5), (3, 6)),

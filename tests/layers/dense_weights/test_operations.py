@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from campfire_fx.master import operations
-from campfire_fx.master.operations import Convolution, Operation, Product
-from tests.master import reference
+from campfire_fx.layers.dense_weights import operations
+from campfire_fx.layers.dense_weights.operations import Convolution, Operation, Product
+from tests.layers.dense_weights import reference
 
 CASES = {
     "linear": (Product(), (4, 6), (5, 6)),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from campfire_fx.master.packing import axes_in_memory, pack, pack_bits, unpack, unpack_bits
+from campfire_fx.layers.dense_weights.packing import axes_in_memory, pack, pack_bits, unpack, unpack_bits
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=70))

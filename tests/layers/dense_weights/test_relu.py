@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from campfire_fx.master import PackedReLU, pack_relus, unpack_relus
+from campfire_fx.layers.dense_weights import PackedReLU, pack_relus, unpack_relus
 
 
 def packed(inplace: bool = False) -> nn.Module:

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 import campfire_fx
-from campfire_fx import pictures
-from campfire_fx.errors import ReportError
-from campfire_fx.intervals import Interval, of_share
-from campfire_fx.pictures import Moment, Residuals, Sized
-from campfire_fx.pictures.mask_grid import DEAD, KEPT, ZERO, kinds_of
-from campfire_fx.plan import LayerChange
-from campfire_fx.robustness import AttackRecord, Curve
+from campfire_fx.analysis.plan import LayerChange
+from campfire_fx.app.robustness import AttackRecord, Curve
+from campfire_fx.base.errors import ReportError
+from campfire_fx.report import pictures
+from campfire_fx.report.intervals import Interval, of_share
+from campfire_fx.report.pictures import Moment, Residuals, Sized
+from campfire_fx.report.pictures.mask_grid import DEAD, KEPT, ZERO, kinds_of
 from tests.report.small import Small, damaged
 
 MOMENTS = [Moment(e, e / 10, e / 10 + 0.01, e / 20, e / 30) for e in range(6)]

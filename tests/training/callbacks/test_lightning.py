@@ -15,7 +15,7 @@ pytest.importorskip("lightning")
 
 from lightning.pytorch import LightningModule, Trainer
 
-from campfire_fx.callbacks.lightning import SparseTraining
+from campfire_fx.training.callbacks.lightning import SparseTraining
 from tests.sparse_training import Net, assert_same_state, assert_zero_under_masks, batches, sparse
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice: on workers, on log intervals

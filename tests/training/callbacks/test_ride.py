@@ -6,8 +6,8 @@ import pytest
 from torch import nn
 from torch.optim import SGD
 
-from campfire_fx.callbacks.ride import Ride
-from campfire_fx.errors import CampfireError
+from campfire_fx.base.errors import CampfireError
+from campfire_fx.training.callbacks.ride import Ride
 from tests.sparse_training import Net, assert_zero_under_masks, batches, sparse, train
 
 

@@ -17,9 +17,9 @@ pytest.importorskip("accelerate")
 from accelerate import Accelerator
 from transformers import ResNetConfig, ResNetForImageClassification, Trainer, TrainerCallback, TrainingArguments
 
-from campfire_fx.api import sparsify
-from campfire_fx.callbacks.transformers import SparseTraining
-from campfire_fx.masked import MaskedLayer
+from campfire_fx.layers.masked import MaskedLayer
+from campfire_fx.training.callbacks.transformers import SparseTraining
+from campfire_fx.training.sparsify import sparsify
 from tests.sparse_training import assert_same_state, batches, sparse
 
 pytestmark = pytest.mark.filterwarnings("ignore")

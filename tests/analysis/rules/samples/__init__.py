@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.rules.samples import (
+from tests.analysis.rules.samples import (
     channelwise,
     complex_numbers,
     fake_quantisation,
@@ -13,7 +13,7 @@ from tests.rules.samples import (
     pointwise,
     pooling,
 )
-from tests.rules.samples.family import Samples
+from tests.analysis.rules.samples.family import Samples
 
 SAMPLES: Samples = {}
 for _family in (channelwise, complex_numbers, fake_quantisation, mixing, movement, norms, picking, pointwise, pooling):

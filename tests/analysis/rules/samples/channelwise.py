@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.rules.alone import Act, Par, Sample
-from tests.rules.samples.family import Samples, add
+from tests.analysis.rules.alone import Act, Par, Sample
+from tests.analysis.rules.samples.family import Samples, add
 
 SAMPLES: Samples = {}
 

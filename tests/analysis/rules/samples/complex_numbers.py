@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from tests.rules.alone import Act, Sample
-from tests.rules.samples.family import Samples, add
+from tests.analysis.rules.alone import Act, Sample
+from tests.analysis.rules.samples.family import Samples, add
 
 SAMPLES: Samples = {}
 _COMPLEX = Act(dtype=torch.complex128)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from tests.rules.alone import Act, Fixed, Par, Sample
-from tests.rules.samples.family import Samples, add
+from tests.analysis.rules.alone import Act, Fixed, Par, Sample
+from tests.analysis.rules.samples.family import Samples, add
 
 SAMPLES: Samples = {}
 _SWITCHES = (Fixed(torch.zeros(1, dtype=torch.long)), Fixed(torch.ones(1, dtype=torch.long)))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.rules.alone import Sample
+from tests.analysis.rules.alone import Sample
 
 Samples = dict[Hashable, list[Sample]]
 

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from campfire_fx.rules.gates import gate_add, gate_read, spread
-from tests.rules.alone import Act, Par, Sample
-from tests.rules.samples.family import Samples, add
+from campfire_fx.analysis.rules.gates import gate_add, gate_read, spread
+from tests.analysis.rules.alone import Act, Par, Sample
+from tests.analysis.rules.samples.family import Samples, add
 
 SAMPLES: Samples = {}
 SPACE = {1: "W", 2: "HW", 3: "THW"}

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.rules.alone import Act, Fixed, Made, Sample
-from tests.rules.samples.family import Samples, add, both, classes
+from tests.analysis.rules.alone import Act, Fixed, Made, Sample
+from tests.analysis.rules.samples.family import Samples, add, both, classes
 
 SAMPLES: Samples = {}
 X, Y = Act(), Act()

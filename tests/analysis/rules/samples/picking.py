@@ -7,8 +7,8 @@ import operator
 import torch
 import torch.nn.functional as F
 
-from tests.rules.alone import Act, Sample
-from tests.rules.samples.family import Samples, add, both
+from tests.analysis.rules.alone import Act, Sample
+from tests.analysis.rules.samples.family import Samples, add, both
 
 SAMPLES: Samples = {}
 X = Act()

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.ops import stochastic_depth
 
-from tests.rules.alone import Act, Fixed, Made, Par, Sample
-from tests.rules.samples.family import Samples, add, both, classes
+from tests.analysis.rules.alone import Act, Fixed, Made, Par, Sample
+from tests.analysis.rules.samples.family import Samples, add, both, classes
 
 SAMPLES: Samples = {}
 GRID = Act("1CHW")

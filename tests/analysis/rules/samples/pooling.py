@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.rules.alone import Act, Par, Sample
-from tests.rules.samples.family import Samples, add, both
+from tests.analysis.rules.alone import Act, Par, Sample
+from tests.analysis.rules.samples.family import Samples, add, both
 
 SAMPLES: Samples = {}
 SPACE = {1: "W", 2: "HW", 3: "THW"}

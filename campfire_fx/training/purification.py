@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from campfire_fx.base.errors import ShrinkError
 from campfire_fx.capture import example_for, trace
-from campfire_fx.errors import ShrinkError
-from campfire_fx.masked import MaskedLayer
-from campfire_fx.model import SparseModel
+from campfire_fx.layers.masked import MaskedLayer
 from campfire_fx.passes.bake_masks import baked_copy
 from campfire_fx.passes.bake_reparametrizations import bake_reparametrizations
-from campfire_fx.passes.copies import private_copy
 from campfire_fx.passes.purify import PurifiedLayer, Thresholds, purify_captured, shares
-from campfire_fx.passes.verify import relative_difference
+from campfire_fx.shrink.copies import private_copy
+from campfire_fx.shrink.verify import relative_difference
+from campfire_fx.training.model import SparseModel
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import campfire_fx
-from campfire_fx.errors import ShrinkError
+from campfire_fx.base.errors import ShrinkError
 from tests.sparse_training import SGD, batches, layer, sparse, train
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from campfire_fx.errors import AttackError
-from campfire_fx.intervals import Interval, of_paired_difference, of_share
+from campfire_fx.base.errors import AttackError
+from campfire_fx.report.intervals import Interval, of_paired_difference, of_share
 
 _COLUMNS = (
     "network", "epsilon", "space", "right", "images", "accuracy", "low", "high",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from campfire_fx.intervals import of_paired_difference, of_share
+from campfire_fx.report.intervals import of_paired_difference, of_share
 
 
 @pytest.mark.parametrize(("right", "images", "low", "high"), [
