@@ -6,18 +6,18 @@ import logging
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from campfire_fx.base.errors import ExportError
-from campfire_fx.export.agreement import Run, difference, first_line
-from campfire_fx.export.files import check_target, staged
-from campfire_fx.export.formats import format_of
-from campfire_fx.export.prepare import prepare
 from campfire_fx.export.record import ExportRecord
 
+if TYPE_CHECKING:
+    from campfire_fx.export.agreement import Run
+
+# What writes files is slow to load, so it is imported where it is used.
 _log = logging.getLogger(__name__)
 
 
@@ -45,6 +45,10 @@ def export(model: nn.Module, path: str | os.PathLike[str], example_inputs: Any =
             answers otherwise than the model. Nothing is left behind then, and a file that was there before
             stays.
     """
+    from campfire_fx.export.files import check_target, staged
+    from campfire_fx.export.formats import format_of
+    from campfire_fx.export.prepare import prepare
+
     target = Path(path)
     form = format_of(target)
     beside = form.beside(target)
@@ -74,6 +78,8 @@ def export(model: nn.Module, path: str | os.PathLike[str], example_inputs: Any =
 
 def _compared(target: Path, reloaded: Callable[..., Any], runs: Iterable[Run], tolerance: float) -> float:
     """Return the largest difference of what was read back from the model; raise where it is too large."""
+    from campfire_fx.export.agreement import difference, first_line
+
     try:
         worst = max(difference(reloaded, run) for run in runs)
     except Exception as error:
@@ -106,6 +112,8 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Callab
         ExportError: there is no such file, or it is spoilt, or it is not one that `export` writes, or a package is
             missing, or the file holds parts and no model is given.
     """
+    from campfire_fx.export.formats import format_of
+
     target = Path(path)
     form = format_of(target)
     if not target.is_file():
