@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 
 import torch
+from accelerator import BACKWARD, FORWARD, TRAINING, Accelerator, AcceleratorEstimate, estimate, mask_bits
+from load_balance import imbalance
 from torch import Tensor
 from torchvision import models
 
 from campfire_fx import SparseModel, sparsify
-from campfire_fx.cost import Accelerator, AcceleratorEstimate, Work, estimate, imbalance, work_of
-from campfire_fx.cost.estimate import BACKWARD, FORWARD, TRAINING
-from campfire_fx.cost.storage import mask_bits
+from campfire_fx.cost import Work, work_of
 from campfire_fx.layers.masked import MaskedLayer
 
 PUBLISHED = {(0.8, "forward"): 3.3, (0.8, "backward"): 3.4, (0.9, "forward"): 5.6, (0.9, "backward"): 6.3}

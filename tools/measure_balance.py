@@ -15,11 +15,11 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
+from accelerator import BACKWARD, FORWARD, Accelerator, estimate
+from load_balance import expected_busy_fraction, imbalance
 from torch import Tensor, nn
 
-from campfire_fx.cost import Accelerator, Work, estimate, imbalance, work_of
-from campfire_fx.cost.balance import expected_busy_fraction
-from campfire_fx.cost.estimate import BACKWARD, FORWARD
+from campfire_fx.cost import Work, work_of
 
 SPARSITIES = (0.8, 0.9)
 Tensors = Mapping[str, Tensor]

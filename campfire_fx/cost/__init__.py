@@ -1,12 +1,8 @@
-"""What sparsity saves: operations per layer, in inference and in training, and time on a sparse accelerator."""
+"""What sparsity saves: operations per layer, in inference and in training."""
 
-from campfire_fx.cost.accelerator import Accelerator as Accelerator
-from campfire_fx.cost.balance import imbalance as imbalance
 from campfire_fx.cost.densities import Density as Density
 from campfire_fx.cost.densities import mask_densities as mask_densities
 from campfire_fx.cost.densities import swat_densities as swat_densities
-from campfire_fx.cost.estimate import AcceleratorEstimate as AcceleratorEstimate
-from campfire_fx.cost.estimate import estimate as estimate
 from campfire_fx.cost.flops import FlopCount as FlopCount
 from campfire_fx.cost.flops import LayerFlops as LayerFlops
 from campfire_fx.cost.flops import count_flops as count_flops

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerator import Accelerator
 from torch import nn
 
 from campfire_fx import purify, shrink, sparsify
 from campfire_fx.base.numbers import plain, plain_fields
-from campfire_fx.cost import Accelerator, Density
+from campfire_fx.cost import Density
 from campfire_fx.sparsity import COLUMN, Admm, admm, block_fc, combined, inter_epoch, n_of_m, rigl, swat_u, window
 from tests.nets.case import conv, named
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from accelerator import BACKWARD, FORWARD, TRAINING, Accelerator, estimate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from campfire_fx.base.errors import CostError
-from campfire_fx.cost import Accelerator, Work, estimate, work_of
-from campfire_fx.cost.estimate import BACKWARD, FORWARD, TRAINING
+from campfire_fx.cost import Work, work_of
 from tests.cost.worked import worked
 
 WORK = worked()

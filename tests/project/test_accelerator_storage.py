@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from campfire_fx.cost import Accelerator
-from campfire_fx.cost.storage import mask_bits, scattered_bits
+from accelerator import Accelerator, mask_bits, scattered_bits
 
 MACHINE = Accelerator(tile=36, value_bits=16)  # an offset within a tile takes 6 bits
 

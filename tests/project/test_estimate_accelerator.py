@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerator import Accelerator
 from torch import nn
-
-from campfire_fx.cost import Accelerator
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "accelerator.md").read_text(encoding="utf-8")

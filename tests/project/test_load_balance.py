@@ -6,9 +6,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from load_balance import busy_fraction, expected_busy_fraction, imbalance, tile_loads
 
 from campfire_fx.base.errors import CostError
-from campfire_fx.cost.balance import busy_fraction, expected_busy_fraction, imbalance, tile_loads
 
 SIZES = st.integers(1, 12)
 SEEDS = st.integers(0, 2**31)
