@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +26,10 @@ class AttackReport(Report):
 
     def __rich__(self) -> Any:
         record = self.record
-        parts: list[Any] = [_accuracies(record)]
-        if len(record.curves) > 1:
-            parts.append(_differences(record))
+        parts: list[Any] = []
+        for title, heads, rows in attack_tables(record):
+            columns = [Column(head.replace(" - ", "\n- "), right=i > 0) for i, head in enumerate(heads)]
+            parts.append(FittedTable(title, columns, rows))
         return Group(*parts, *(Text(note, style=STYLES["report.note"]) for note in attack_notes(record)))
 
     def to_json(self) -> str:
@@ -35,19 +37,16 @@ class AttackReport(Report):
         return self.record.to_json()
 
 
-def _accuracies(record: AttackRecord) -> FittedTable:
-    columns = [Column("network", right=False), *(Column(f"{epsilon:.4g}") for epsilon in record.epsilons)]
-    rows = [(curve.name, *(percent(s.value, 2) for s in record.accuracy(curve))) for curve in record.curves]
-    return FittedTable(f"Accuracy under FGSM ({_UNITS.get(record.space, record.space)})", columns, rows)
-
-
-def _differences(record: AttackRecord) -> FittedTable:
+def attack_tables(record: AttackRecord) -> Iterator[tuple[str, list[str], list[tuple[str, ...]]]]:
+    """Yield title, heads and rows: accuracies, a network to a row; of several networks, their differences, too."""
+    epsilons = [f"{epsilon:.4g}" for epsilon in record.epsilons]
+    rows = [(curve.name, *(percent(share.value, 2) for share in record.accuracy(curve))) for curve in record.curves]
+    yield f"Accuracy under FGSM ({_UNITS.get(record.space, record.space)})", ["accuracy at epsilon", *epsilons], rows
     first, *others = record.curves
-    columns = [Column("epsilon"), *(Column(f"{curve.name}\nless {first.name}") for curve in others)]
-    rows = [
-        (f"{epsilon:.4g}", *(points(curve.against[i]) for curve in others)) for i, epsilon in enumerate(record.epsilons)
-    ]
-    return FittedTable("Differences in points, and their 95 % intervals", columns, rows)
+    if others:
+        heads = ["epsilon", *(f"{curve.name} - {first.name}" for curve in others)]
+        rows = [(e, *(points(curve.against[i]) for curve in others)) for i, e in enumerate(epsilons)]
+        yield "Differences in percentage points, with 95 % intervals", heads, rows
 
 
 def points(difference: Interval) -> str:

@@ -40,6 +40,11 @@ def shape(dims: tuple[int, ...]) -> str:
     return "x".join(str(d) for d in dims)
 
 
+def whole(value: int) -> str:
+    """Return 1234567 as "1,234,567"."""
+    return f"{value:,}"
+
+
 def plural(number: int, noun: str) -> str:
     """Return "1 sum" or "2 sums"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -96,7 +96,7 @@ def test_what_is_imported_is_declared() -> None:
 def test_the_core_needs_little_and_uses_it() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     core = names_of(project["dependencies"])
-    assert core == {"filelock", "networkx", "numpy", "rich", "torch", "typer"}
+    assert core == {"filelock", "networkx", "numpy", "rich", "safetensors", "torch", "typer"}
     assert core <= imported_modules()
 
 
@@ -106,7 +106,7 @@ def test_wheel_holds_every_module_once(source: Path, built: Path) -> None:
         names = wheel.namelist()
         entry_points = next(wheel.read(name).decode() for name in names if name.endswith("entry_points.txt"))
     packaged = {name for name in names if ".dist-info/" not in name}
-    assert packaged == modules(source) | {"campfire_fx/py.typed"}
+    assert packaged == modules(source) | {"campfire_fx/app/runs/report.html", "campfire_fx/py.typed"}
     assert "campfire-fx = campfire_fx.app.cli:main" in entry_points
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

@@ -15,7 +15,6 @@ import torch
 from campfire_fx.app.robustness import Normalisation, attack
 from campfire_fx.app.runs.folder import ATTACK, read_run
 from campfire_fx.app.runs.log import LoggedEpoch
-from campfire_fx.app.runs.page import Page
 from campfire_fx.app.runs.report import write_report
 from campfire_fx.base.errors import ReportError, TrainError
 from campfire_fx.report import pictures
@@ -152,15 +151,19 @@ def test_an_attack_is_part_of_the_page(tmp_path: Path) -> None:
     assert ["accuracy at epsilon", "0", "0.1"] in page.rows
 
 
-def test_text_is_never_read_as_html() -> None:
-    page = Page("<b>bold</b>")
-    page.text('a "quoted" <script>')
-    page.section("<i>")
-    page.table(["<td>"], [["</table>"]])
-    page.picture(b"", 'alt" onload="x')
-    reader = Reader(page.html("<p>"))
-    assert reader.rows == [["<td>"], ["</table>"]] and reader.sections == ["<i>"]
-    assert reader.pictures == [('alt" onload="x', b"")]
+def test_text_is_never_read_as_html(folder: Path, tmp_path: Path) -> None:
+    run = read_run(folder)
+    hostile = {"data": 'a <b>bold</b> "quoted" <script>', "<td>": "</table>", "recipe": {}}
+    rows = [row | {"name": f"</table><i>{i}"} for i, row in enumerate(run.results["rows"])]
+    log = {"<img src=x>": run.log["dense"]}
+    run = dataclasses.replace(run, results={"rows": rows, "settings": hostile}, log=log, sparse=None, slim=None)
+    (written,) = write_report(run, tmp_path / "report.html")
+    html = written.read_text(encoding="utf-8")
+    page = Reader(html)
+    assert page.sections == ["Networks", "Training", "Settings"]
+    cells = [row[:2] for row in page.rows]
+    assert ["</table><i>0", "98.00 %"] in cells and ["<img src=x>", "2"] in cells and ["<td>", "</table>"] in cells
+    assert "<script>" not in html and "<b>" not in html
 
 
 def test_what_is_no_run_folder_is_named(tmp_path: Path) -> None:
