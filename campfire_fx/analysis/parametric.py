@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from campfire_fx.analysis.graph_run import GraphRun
 from campfire_fx.analysis.rules import Constant
 from campfire_fx.analysis.rules.record import invoke, map_nodes, writes_in_place
+from campfire_fx.analysis.rules.sharing import Sharing, sharing
 from campfire_fx.layers.dual import DualGraphModule
 
 _NUMERIC = frozenset(
@@ -49,7 +50,7 @@ class Computations:
     """What one graph computes from parameters.
 
     Attributes:
-        leaves: per node, the paths of the tensors that it is made of.
+        leaves: per node, the paths of the tensors that it is made of, or the node that made a tensor of no other.
         kinds: nodes among these that ask for the dtype or device of an activation: it is that of the parameters.
         numeric: nodes among these that are numbers, read off the shapes of parameters.
     """
@@ -117,14 +118,16 @@ class Computations:
             self.kinds.add(node)
         if not sources or not self.leaves.keys() >= set(sources):
             return
-        self.leaves[node] = frozenset[str]().union(*(self.leaves[source] for source in sources))
+        leaves = frozenset[str]().union(*(self.leaves[source] for source in sources))
+        self.leaves[node] = leaves or frozenset({f"%{node.name}"})  # a new tensor, which may be written to as well
         asks = self._run.rule(node).name == "ask" and not (node.target is getattr and node.args[1] != "shape")
         if asks or (node.target in _NUMERIC and self.numeric >= set(sources)):
             self.numeric.add(node)
 
     def _is_own(self, target: fx.Node, writer: fx.Node) -> bool:
         """Whether only `writer` can see that it writes to `target`: all else has read it before, and keeps no view."""
-        if target.op == "get_attr" or self._run.rule(target).movement:
+        how = sharing(target, self._run.submodule(target), self._run.rule(target))
+        if target.op == "get_attr" or how is not Sharing.OWN:
             return False
         return all(user is writer or self._is_over(user) for user in target.users)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -133,6 +135,53 @@ def test_what_draws_or_writes_is_left_as_it_is(net: type[nn.Module]) -> None:
     names = [node.name for node in captured.islands[0].module.graph.nodes]
     assert compute_weights(captured) == ()
     assert [node.name for node in captured.islands[0].module.graph.nodes] == names
+
+
+class Written(nn.Module):
+    """A computed weight that is written to under another name."""
+
+    def __init__(self, write: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.a, self.write = conv(3, 3), write
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.a.weight * 2
+        self.write(weight)
+        return F.conv2d(x, weight, padding=1)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda w: w.data.mul_(3),
+        lambda w: w.data.copy_(w.sign()),
+        lambda w: operator.setitem(w.data, 0, 5.0),
+        lambda w: w.detach().add_(1),
+        lambda w: w.to(torch.float32).mul_(3),
+        lambda w: w.float().add_(1),
+        lambda w: w[1:].fill_(2),
+    ],
+)
+def test_a_weight_that_is_written_to_under_another_name_is_left_as_it_is(write: Callable[[Tensor], object]) -> None:
+    assert computed(Written(write))[1] == []
+
+
+class Regions(nn.Module):
+    """A mask of regions, as shifted windows have: made on the input's device and filled piece by piece."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = conv(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = torch.zeros((1, 1, 6, 6), device=x.device)
+        for number, rows in enumerate((slice(-2), slice(-2, None))):
+            mask[:, :, rows] = number
+        return self.a(x) + mask
+
+
+def test_what_is_written_into_a_tensor_made_of_nothing_stays() -> None:
+    assert computed(Regions())[1] == []
 
 
 def test_the_model_given_and_the_random_state_stay() -> None:
