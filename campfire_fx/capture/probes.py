@@ -38,7 +38,7 @@ def needed_guards(
         except CaptureError:
             continue
         left = tuple(without_answered(guards, probe.questions.facts))
-        if graphs.same(traced.graph, probe.graph) and _same_constants(traced.constants, probe.constants):
+        if graphs.same(traced.graph, probe.graph) and same_constants(traced.constants, probe.constants):
             guards = left
         elif all(guard in left for guard in guards if guard.form in _DECISIONS):
             telling.update(guard for guard in guards if guard not in left)
@@ -72,7 +72,8 @@ def _other_sizes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tupl
         yield map_tensors((args, kwargs), resized)
 
 
-def _same_constants(some: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+def same_constants(some: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Return whether two traces read the same tensors that the model does not own."""
     return some.keys() == other.keys() and all(
         tensor is other[name] or (tensor.shape == other[name].shape and torch.equal(tensor, other[name]))
         for name, tensor in some.items()

@@ -12,6 +12,7 @@ from torch import fx, nn
 from campfire_fx.analysis.captured import Island, Specialisation
 from campfire_fx.analysis.evaluate import map_tensors
 from campfire_fx.base import frozen_graphs as graphs
+from campfire_fx.capture.differences import right_for_equal_sizes, without_differences
 from campfire_fx.capture.execute import run
 from campfire_fx.capture.generality import generalised
 from campfire_fx.capture.guards import Guard, insert
@@ -89,6 +90,7 @@ def trace_graphs(survey: Survey, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     if not tracer.fits():
         run(survey.root, args, kwargs)
     tracer, denied = generalised(survey, tracer, args, kwargs)
+    alike = right_for_equal_sizes(survey, tracer, args, kwargs)
     guards = needed_guards(survey, tracer, args, kwargs, training=False, denied=denied)
     train_graph = None
     constants = dict(tracer.constants)
@@ -102,6 +104,7 @@ def trace_graphs(survey: Survey, args: tuple[Any, ...], kwargs: dict[str, Any]) 
             train_guards = needed_guards(survey, train, args, kwargs, training=training, denied=denied)
             facts.update(dict.fromkeys(train.questions.facts))
             _merge_constants(constants, train_graph, train.constants)
+    guards, train_guards = without_differences(guards, alike), without_differences(train_guards, alike)
     return Traced(tracer.graph, train_graph, constants, tuple(facts), guards, train_guards)
 
 

@@ -62,13 +62,13 @@ class Table(Grid):
 
 
 @pytest.mark.parametrize("kind", [Grid, Heights, Table])
-@pytest.mark.parametrize("used", [False, True])
-def test_what_a_module_keeps_by_size_is_computed_anew(kind: type[Grid], used: bool) -> None:
+@pytest.mark.parametrize("used", [None, X, *OTHERS])
+def test_what_a_module_keeps_by_size_is_computed_anew(kind: type[Grid], used: Tensor | None) -> None:
     model = kind().eval()
     with torch.no_grad():
         model.a.weight[:2], model.a.bias[:2] = 0, 0
-        if used:
-            model(X)
+        if used is not None:
+            model(used)
     captured = trace(model, X)
     assert not [fact.guard for fact in captured.islands[0].specialisations if fact.guard]
     slim = shrink(model, X)
@@ -93,20 +93,21 @@ class Decoder(nn.Module):
         return self.end(torch.cat([x, y], 1))
 
 
-def test_sizes_are_brought_together_whether_they_differ_or_not() -> None:
-    captured_whole(Decoder(), X, *OTHERS)
+@pytest.mark.parametrize("example", [X, OTHERS[2]])
+def test_sizes_are_brought_together_whether_they_differ_or_not(example: Tensor) -> None:
+    captured_whole(Decoder(), example, X, *OTHERS)
 
 
 class Bends(Decoder):
     """The other way does more than bring sizes together."""
 
-    def bent(self, y: Tensor) -> Tensor:
-        return F.interpolate(y, (8, 12)).clamp(-20, 20)
+    def bent(self, y: Tensor, size: Any) -> Tensor:
+        return F.interpolate(y, size).clamp(-20, 20)
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.interpolate(self.down(x), scale_factor=2) * 9
         if y.shape[-2:] != x.shape[-2:]:
-            y = self.bent(y)
+            y = self.bent(y, x.shape[-2:])
         return self.end(torch.cat([x, y], 1))
 
 
@@ -118,14 +119,19 @@ class Trains(Bends):
         self.extra = nn.Conv2d(4, 4, 1, bias=False)
         nn.init.zeros_(self.extra.weight)
 
-    def bent(self, y: Tensor) -> Tensor:
+    def bent(self, y: Tensor, size: Any) -> Tensor:
+        y = F.interpolate(y, size)
         return y + self.extra(y)
 
 
 @pytest.mark.parametrize("kind", [Bends, Trains])
 def test_ways_that_differ_are_guarded(kind: type[nn.Module]) -> None:
-    module = trace(kind().eval(), X).module
+    model, odd = kind().eval(), torch.randn(1, 3, 9, 12)
+    module, other = trace(model, X).module, trace(model, odd).module
     module(torch.randn(3, 3, 10, 6))
+    other(odd)
+    with pytest.raises(AssertionError, match="this model was traced with"):
+        other(X)
     with pytest.raises(AssertionError, match="this model was traced with") as caught:
-        module(torch.randn(1, 3, 9, 12))
+        module(odd)
     assert is_refusal(caught.value)

@@ -1,0 +1,75 @@
+"""Guards that ask for sizes to differ, where the way that was taken is right for equal ones too.
+
+`if self.shape != x.shape: self.grid = make_grid(x)` was run before at another size, and
+`if y.shape != skip.shape: y = interpolate(y, skip.shape[2:])` was given an example that takes the longer way. A trace
+where the sizes are equal tells, with `generality`, whether there is one way for both: if so, it is the graph at hand.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+
+from campfire_fx.analysis.evaluate import map_tensors
+from campfire_fx.base import frozen_graphs as graphs
+from campfire_fx.base.copies import private_copy
+from campfire_fx.base.errors import CaptureError
+from campfire_fx.capture.execute import run_in_place
+from campfire_fx.capture.formulas import Formula
+from campfire_fx.capture.generality import generalised
+from campfire_fx.capture.guards import Guard
+from campfire_fx.capture.once import trace_once
+from campfire_fx.capture.probes import same_constants
+from campfire_fx.capture.survey import Survey
+from campfire_fx.capture.tracer import ExampleTracer
+
+_ROUND = 32  # sizes that networks halve again and again without a rest
+
+
+def without_differences(guards: Iterable[Guard], lines: frozenset[str]) -> tuple[Guard, ...]:
+    """Return the guards but those that keep sizes different in these lines of code."""
+    return tuple([guard for guard in guards if not (_keeps_apart(guard) and guard.fact.where in lines)])
+
+
+def right_for_equal_sizes(
+    survey: Survey, traced: ExampleTracer, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> frozenset[str]:
+    """Return the lines that found sizes to differ, in a trace in evaluation, whose graph does not depend on it."""
+    lines = {guard.fact.where for guard in traced.guards if _keeps_apart(guard)}
+    found = frozenset[str]()
+    for other, inputs in _where_equal(survey, args, kwargs) if lines else ():
+        try:
+            trial = trace_once(other, *inputs, training=False)
+            if lines.isdisjoint(trial.questions.equalities):
+                continue
+            trial, told = generalised(other, trial, *inputs)
+        except CaptureError:
+            continue
+        if graphs.same(trial.graph, traced.graph) and same_constants(trial.constants, traced.constants):
+            found |= told & lines
+        if found >= lines:
+            break
+    return found
+
+
+def _keeps_apart(guard: Guard) -> bool:
+    return isinstance(guard.condition, Formula) and guard.condition.function is operator.ne
+
+
+def _where_equal(survey: Survey, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[Survey, Any]]:
+    """Yield models and inputs for which sizes may be equal: one that was run at this size; rounder sizes."""
+    model = private_copy(survey.root)
+    try:
+        run_in_place(model, args, kwargs)
+        yield Survey(model, survey.opaque), (args, kwargs)
+    except CaptureError:
+        pass
+
+    def rounder(tensor: torch.Tensor) -> torch.Tensor:
+        shape = [size if dim < 2 else -(-size // _ROUND) * _ROUND for dim, size in enumerate(tensor.shape)]
+        return tensor if shape == list(tensor.shape) else torch.zeros(shape, dtype=tensor.dtype, device=tensor.device)
+
+    yield survey, map_tensors((args, kwargs), rounder)
