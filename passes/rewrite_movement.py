@@ -20,6 +20,7 @@ from torch import Tensor, fx
 
 from campfire_fx.analysis.after_removal import AfterRemoval, Broken, Unmovable, labelled
 from campfire_fx.analysis.compact import Uneven, Vanished, compact_value, shape_after_removal
+from campfire_fx.analysis.edits.attention_scale import keep_scale
 from campfire_fx.analysis.edits.compensated_norm import spread_edit
 from campfire_fx.analysis.edits.plan import Edit
 from campfire_fx.analysis.edits.reindex import Reindex, find_reindex
@@ -80,6 +81,8 @@ def _step(after: AfterRemoval, node: fx.Node) -> None:
     else:
         _check_readers(after, node)
         _check_numbers(after, node)
+        if run.rule(node).name == "attend":
+            after.edits += keep_scale(after, node)
         after.values[node] = expected
 
 

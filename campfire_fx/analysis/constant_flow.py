@@ -18,7 +18,7 @@ from campfire_fx.analysis.labels import FIXED, Labelled, broadcast_shape, collap
 from campfire_fx.analysis.rules import Call, Constant, Held, Rule
 from campfire_fx.analysis.rules.channelwise import channel_dim
 from campfire_fx.analysis.rules.complex_numbers import PARTS, known_zeros
-from campfire_fx.analysis.rules.matmul import CONTRACTIONS
+from campfire_fx.analysis.rules.matmul import CONTRACTIONS, averaged
 from campfire_fx.analysis.rules.norms import NORMS, is_layer_norm, read_norm
 from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes, writes_in_place
 from campfire_fx.analysis.rules.structure import Structure
@@ -148,13 +148,18 @@ class Propagation:
         return torch.where(known[spot] == small, table[spot], NAN).expand(output.shape)
 
     def _crossed(self, node: fx.Node, labels: Any) -> Any:
-        """A product of two activations is zero where the one that its channels come from is."""
+        """A product of two activations is zero where the one that its channels come from is.
+
+        Attention gives means of values, and so a constant where all of these are it.
+        """
         result = self.unknown(labels)
+        means = averaged(node)
         for source in node.all_input_nodes:
             held = self.run.values[source]
             if isinstance(labels, Labelled) and isinstance(held, Labelled) and self._is_known(source):
                 found = self._look_up(held, self.values[source], labels)
-                result = result.expand(found.shape).masked_fill(found == 0, 0.0)
+                same = found.isfinite() if source is means else found == 0
+                result = torch.where(same, found, result)
         return result
 
     def _evaluate(self, call: Call, rule: Rule, node: fx.Node) -> Any:

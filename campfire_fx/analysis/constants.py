@@ -22,7 +22,7 @@ from campfire_fx.analysis.labels import Labelled, any_along, collapse, lines
 from campfire_fx.analysis.rules import Held
 from campfire_fx.analysis.rules.complex_numbers import known_zeros
 from campfire_fx.analysis.rules.gates import gate_add
-from campfire_fx.analysis.rules.matmul import contracted_lines, read_form
+from campfire_fx.analysis.rules.matmul import contracted_lines, read_form, two_operands
 from campfire_fx.analysis.rules.structure import MixCall, Mixer
 
 __all__ = ["NAN", "Constants", "bias_of", "find_constants", "folded"]
@@ -48,7 +48,10 @@ def find_constants(labelling: Labelling) -> Constants:
     A training graph whose layers all run in inference too is left out: it can prove nothing that counts.
     """
     found = Constants()
-    calls = {(c.graph, c.node): (m, c) for m in labelling.structure.mixers.values() for c in m.calls}
+    calls: dict[Any, list[tuple[Mixer, MixCall]]] = {}  # attention is two readers: of keys, and of values
+    for mixer in labelling.structure.mixers.values():
+        for call in mixer.calls:
+            calls.setdefault((call.graph, call.node), []).append((mixer, call))
     root = labelling.captured.module
     flags = [(module, module.training) for module in root.modules()]
     root.eval()
@@ -71,7 +74,7 @@ def _counts(labelling: Labelling, run: GraphRun) -> bool:
 
 
 def _run(
-    labelling: Labelling, run: GraphRun, calls: dict[Any, tuple[Mixer, MixCall]], found: Constants
+    labelling: Labelling, run: GraphRun, calls: dict[Any, list[tuple[Mixer, MixCall]]], found: Constants
 ) -> dict[fx.Node, Any]:
     dtype = next((p.dtype for p in run.module.parameters() if p.is_floating_point()), torch.float32)
     values: dict[fx.Node, Any] = {}
@@ -86,14 +89,15 @@ def _run(
         elif node.op == "placeholder":
             values[node] = through.unknown(labels) if has_labels(labels) else through.plain(node)
         elif (run.number, node) in calls:
-            mixer, call = calls[run.number, node]
-            if mixer.virtual:
-                values[node] = through.execute(node)
-                known = _contracted(mixer, labelling, run, node, values) if mixer.operation == "contract" else None
-                found.inputs[id(mixer.weight)] = [(call, _gated(call, node, values) if known is None else known)]
-            else:
-                assert isinstance(labels, Labelled)
-                values[node] = _mix(mixer, _behind_padding(run, call), values, labels, found)
+            for mixer, call in calls[run.number, node]:
+                if mixer.virtual:
+                    values[node] = through.execute(node)
+                    contracts = mixer.operation == "contract"
+                    known = _contracted(mixer, labelling, run, node, values) if contracts else _gated(call, node, values)
+                    found.inputs[id(mixer.weight)] = [(call, known)]
+                else:
+                    assert isinstance(labels, Labelled)
+                    values[node] = _mix(mixer, _behind_padding(run, call), values, labels, found)
         else:
             values[node] = through.execute(node) if has_labels(labels) else through.plain(node)
             memory.note(run, node, values)
@@ -160,14 +164,21 @@ def _gated(call: MixCall, node: fx.Node, values: dict[fx.Node, Any]) -> Tensor:
 
 
 def _contracted(mixer: Mixer, labelling: Labelling, run: GraphRun, node: fx.Node, values: dict[fx.Node, Any]) -> Tensor:
-    """Return which channels a product of two activations can do without: 0 where either operand is, else NaN."""
+    """Return which channels a product of two activations can do without: 0 where either operand is, else NaN.
+
+    Of attention also those in which all keys are alike: softmax takes no notice of what every key adds.
+    """
     if not mixer.weight.any():  # it reads none
         return torch.full((mixer.inputs.numel(),), NAN)
-    forest, sources = labelling.structure.forest, node.all_input_nodes
+    forest, sources = labelling.structure.forest, two_operands(node)
     form = read_form(node.args[0]) if node.target is torch.einsum else None
-    one, other = (forest.find(run.values[source].labels) for source in sources[:2])
-    first, second = (collapse(values[source]) == 0 for source in sources[:2])
-    if form is not None:
+    one, other = (forest.find(run.values[source].labels) for source in sources)
+    first, second = (collapse(values[source]) == 0 for source in sources)
+    if run.rule(node).name == "attend":
+        keys = collapse(values[sources[1]])
+        alike = (keys == keys.narrow(-2, 0, 1)) & keys.isfinite()
+        other, second = other.transpose(-2, -1), alike.transpose(-2, -1)
+    elif form is not None:
         (one, other), (first, second) = form.operands(one, other), form.operands(first, second)
     keys, _ = contracted_lines(one, other)
     zero = first.all(-2) | second.all(-1)

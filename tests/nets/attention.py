@@ -104,20 +104,37 @@ class Equations(nn.Module):  # fmt: skip
         return self.out(torch.einsum("bgij,bgdj->bgdi", weights, v).reshape(b, 8, h, w))
 
 
-@case(
-    X,
-    damage=_silence(q=(0,), k=(0,), v=(0, 7)),
-    pins=("attention contracts",),
-    kept={"q.weight": (8, 4), "k.weight": (8, 4), "v.weight": (6, 4), "out.weight": (4, 6)},
-)
-class OneCall(nn.Module):  # fmt: skip
-    """Attention in one call: it divides by the root of the number of queries, so these stay."""
-
-    def __init__(self) -> None:
+class _OneCall(nn.Module):
+    def __init__(self, **options: Any) -> None:
         super().__init__()
         self.stem, self.q, self.k, self.v, self.out = conv(3, 4), *(nn.Linear(4, 8) for _ in "qkv"), nn.Linear(8, 4)
+        self.options = options
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x).flatten(2).transpose(1, 2)
         q, k, v = (layer(x).unflatten(-1, (2, 4)).transpose(1, 2) for layer in (self.q, self.k, self.v))
-        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.out(F.scaled_dot_product_attention(q, k, v, **self.options).transpose(1, 2).flatten(2))
+
+
+# Of the first head query 0 and value 0 are zero; of the second all keys are alike in channel 1, all values in 3.
+@case(
+    X,
+    damage=_silence(q=(0,), v=(0,)),
+    kill={"k": (5,), "v": (7,)},
+    kept={"q.weight": (6, 4), "k.weight": (6, 4), "v.weight": (6, 4), "out.weight": (4, 6)},
+)
+def OneCall() -> nn.Module:
+    """Attention in one call: it divides by the root of the number of queries' channels that there were."""
+    return _OneCall()
+
+
+@case(
+    X,
+    damage=_silence(q=(0,), v=(0,)),
+    kill={"k": (5,), "v": (7,)},
+    kept={"q.weight": (6, 4), "k.weight": (6, 4), "v.weight": (8, 4), "out.weight": (4, 8)},
+)
+def OneCallMasked() -> nn.Module:
+    """Attention under a mask, with a scale of its own: a row that sees nothing has no mean of the values."""
+    mask = torch.ones(1, 1, 1, 1, dtype=torch.bool)
+    return _OneCall(scale=0.7, attn_mask=mask)

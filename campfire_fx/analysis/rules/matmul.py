@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, fx
 
 from campfire_fx.analysis.labels import Labelled, broadcast_shape, varies
 from campfire_fx.analysis.rules.barriers import barrier
-from campfire_fx.analysis.rules.record import Call, Constant, Rule, register
+from campfire_fx.analysis.rules.record import Call, Constant, Rule, map_nodes, register
 from campfire_fx.analysis.rules.structure import Layout, MixCall, Mixer, fixed
 
 
@@ -103,17 +103,41 @@ def _product(call: Call, first: Tensor, second: Tensor) -> Labelled:
 
 
 def attend(call: Call) -> Any:
-    """Attention in one call: its scale is made of the number of query channels, so these stay; values pass."""
+    """Attention in one call: queries and keys are contracted, values pass.
+
+    Its scale is made of the number of query channels: where some go, it is written out as it was.
+    """
     found = [call.get(i, name) for i, name in enumerate(("query", "key", "value"))]
     if not all(isinstance(v, Labelled) for v in found) or call.get(7, "enable_gqa", False):
         return barrier(call, "this form of attention has no channel rule")
     query, key, value = found
+    structure = call.structure
     mask = [v for v in call.labelled() if all(v is not other for other in found)]
-    call.structure.pin(call.where(), "attention contracts these channels", query, key, *mask)
-    labels = call.structure.forest.find(value.labels)
+    if not _join_keys(call, query, key):
+        structure.pin(call.where(), "attention contracts these channels", query, key)
+    structure.pin(call.where(), "attention contracts these channels", *mask)
+    labels = structure.forest.find(value.labels)
     shape = torch.Size([*broadcast_shape(query.shape[:-2], value.shape[:-2]), query.shape[-2], value.shape[-1]])
     weights = fixed([*shape[:-1], value.shape[-2]]).labels
     return _pass_on(call, (weights, labels), 1, shape)
+
+
+def _join_keys(call: Call, query: Labelled, key: Labelled) -> bool:
+    """Join the channels of queries and keys, where there is a scale that can be written out."""
+    queries, keys = (call.structure.forest.find(v.labels) for v in (query, key))
+    if not varies(queries, queries.ndim - 1) and not varies(keys, keys.ndim - 1):
+        return False
+    scale = call.get(6, "scale")
+    if scale is None and not _all_differ(queries):
+        return False
+    return _join(call, queries, keys.transpose(-2, -1))
+
+
+def _all_differ(queries: Tensor) -> bool:
+    """Whether the last dimension is made of channels alone, each once: then no input changes its size."""
+    rows = queries.select(-2, 0)
+    rows = _by_head(rows, _heads([rows]))
+    return all(row.unique().numel() == row.numel() for row in rows)
 
 
 def _alike(call: Call, operands: tuple[Tensor, Tensor], shape: torch.Size) -> Labelled:
@@ -170,6 +194,24 @@ def contracted_lines(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     one, other = first.select(-2, 0), second.select(-1, 0)
     shape = broadcast_shape(one.shape, other.shape)
     return one.expand(shape), other.expand(shape)
+
+
+def two_operands(node: fx.Node) -> tuple[fx.Node, fx.Node]:
+    """Return what a call contracts, which may be one node twice."""
+    found: list[fx.Node] = []
+    given = [node.kwargs[name] for name in ("query", "key") if name in node.kwargs]
+    map_nodes((node.args, given or node.kwargs), lambda n: found.append(n) or n)
+    return found[0], found[1]
+
+
+def averaged(node: fx.Node) -> fx.Node | None:
+    """Return the values that a call of attention averages; None where a mask or dropout may leave some out of all."""
+    if node.target is not F.scaled_dot_product_attention:
+        return None
+    given = dict(zip(("query", "key", "value", "attn_mask", "dropout_p"), node.args, strict=False)) | dict(node.kwargs)
+    plain = given.get("attn_mask") is None and given.get("dropout_p", 0.0) == 0
+    value = given.get("value")
+    return value if plain and isinstance(value, fx.Node) else None
 
 
 def _heads(lines: Any) -> list[int]:

@@ -160,9 +160,9 @@ _ATTENDING = (Act("N2TC"), Act("N2WC"))
 add(
     SAMPLES,
     [F.scaled_dot_product_attention],
-    Sample((*_ATTENDING, Act("N2WD")), free=6, made=6, constants="zeros"),
-    Sample((*_ATTENDING, Act("NGWD")), {"attn_mask": Act("TW")}, free=12, made=12, constants="zeros"),
-    Sample((*_ATTENDING, Act("N2WC"), None, 0.0, True), free=4, made=4, constants="zeros"),
+    Sample((*_ATTENDING, Act("N2WD")), free=10, made=6, constants="zeros"),
+    Sample((*_ATTENDING, Act("NGWD")), {"attn_mask": Act("TW")}, free=16, made=12, constants="zeros"),
+    Sample((*_ATTENDING, Act("N2WC"), None, 0.0, True), free=8, made=4, constants="zeros"),
 )
 add(SAMPLES, [gate_read], Sample((Act(), 1), free=4, made=4), Sample((Act("NTC"), 2), free=4, made=4))
 add(
