@@ -92,9 +92,8 @@ def _run(
             for mixer, call in calls[run.number, node]:
                 if mixer.virtual:
                     values[node] = through.execute(node)
-                    contracts = mixer.operation == "contract"
-                    known = _contracted(mixer, labelling, run, node, values) if contracts else _gated(call, node, values)
-                    found.inputs[id(mixer.weight)] = [(call, known)]
+                    known = _contracted(mixer, labelling, run, node, values) if mixer.operation == "contract" else None
+                    found.inputs[id(mixer.weight)] = [(call, _gated(call, node, values) if known is None else known)]
                 else:
                     assert isinstance(labels, Labelled)
                     values[node] = _mix(mixer, _behind_padding(run, call), values, labels, found)

@@ -199,8 +199,13 @@ def contracted_lines(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 def two_operands(node: fx.Node) -> tuple[fx.Node, fx.Node]:
     """Return what a call contracts, which may be one node twice."""
     found: list[fx.Node] = []
-    given = [node.kwargs[name] for name in ("query", "key") if name in node.kwargs]
-    map_nodes((node.args, given or node.kwargs), lambda n: found.append(n) or n)
+
+    def note(source: fx.Node) -> fx.Node:
+        found.append(source)
+        return source
+
+    named = [node.kwargs[name] for name in ("query", "key") if name in node.kwargs]
+    map_nodes((node.args, named or node.kwargs), note)
     return found[0], found[1]
 
 
