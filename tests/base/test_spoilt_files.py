@@ -16,8 +16,8 @@ from torch import nn
 
 import campfire_fx
 from campfire_fx.app.runs.folder import read_results
-from campfire_fx.app.runs.log import read_log
 from campfire_fx.app.train.checkpoint import Checkpoint, read, read_tensors, restore, save
+from campfire_fx.app.train.journal import read_log
 from campfire_fx.app.train.keeper import Every, Keeper
 from campfire_fx.base.errors import CampfireError
 from campfire_fx.report.attack_record import AttackRecord

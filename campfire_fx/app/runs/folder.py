@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from campfire_fx.app.robustness import AttackRecord
-from campfire_fx.app.runs.log import LOG, LoggedEpoch, read_log
 from campfire_fx.app.train.checkpoint import SUFFIX, Checkpoint, read, restore
+from campfire_fx.app.train.journal import LOG, Epoch, read_log
 from campfire_fx.base.errors import ReportError
 from campfire_fx.shrink.slim import SlimModel
 from campfire_fx.training.model import SparseModel
@@ -34,7 +34,7 @@ class Run:
 
     folder: Path
     results: Mapping[str, Any]
-    log: Mapping[str, tuple[LoggedEpoch, ...]]
+    log: Mapping[str, tuple[Epoch, ...]]
     checkpoint: Checkpoint | None
     sparse: SparseModel | None
     slim: SlimModel | None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from campfire_fx.app.runs.folder import Run
-from campfire_fx.app.runs.log import LoggedEpoch
+from campfire_fx.app.train.journal import Epoch
 from campfire_fx.app.train.outcome import LATENCY_BATCH
 from campfire_fx.base.disk.whole import told_as, write_bytes, write_text
 from campfire_fx.base.errors import ReportError
@@ -146,7 +146,7 @@ def _of_training(run: Run) -> Iterator[_Picture]:
             yield _Picture("Training", name, figure, f"{title} of each network over the epochs.")
 
 
-def _curve(epochs: Sequence[LoggedEpoch], field: str) -> list[tuple[int, float]]:
+def _curve(epochs: Sequence[Epoch], field: str) -> list[tuple[int, float]]:
     values = ((epoch.epoch, getattr(epoch, field)) for epoch in epochs)
     return [(epoch, value) for epoch, value in values if value is not None]
 

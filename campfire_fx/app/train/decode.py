@@ -6,14 +6,14 @@ import contextlib
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from campfire_fx.app.train.pictures import Files, Pictures, Skips, unreadable
+from campfire_fx.app.train.pictures import Files, Pictures, Skips, read, unreadable
 from campfire_fx.base.disk.archive import Unreadable, load_archive, save_archive
 from campfire_fx.base.errors import TrainError
 from campfire_fx.report.numbers import size as bytes_told
@@ -69,45 +69,25 @@ def _side(pictures: Pictures, title: str) -> int:
 
 def _read_all(pictures: Pictures, side: int, title: str) -> dict[str, Any]:
     """Return "images", "targets", and "unread": pairs of an index and a reason."""
+    from PIL import ImageOps
+
     images: list[Tensor] = []
     targets: list[int] = []
     unread: list[tuple[int, str]] = []
-    part: list[np.ndarray] = []
+    fit = partial(ImageOps.fit, size=(side, side))
     with ThreadPoolExecutor() as pool, progress(f"Reading {title}", total=len(pictures)) as advance:
         for start in range(0, len(pictures), _AT_ONCE):  # not all at once: what waits is held in memory
-            rows = range(start, min(start + _AT_ONCE, len(pictures)))
-            for index, (pixels, found) in zip(rows, pool.map(lambda i: _read(pictures, i, side), rows), strict=True):
-                if pixels is None:
-                    unread.append((index, str(found)))
-                else:
+            rows, part = range(start, min(start + _AT_ONCE, len(pictures))), list[Tensor]()
+            for index, (pixels, found) in zip(rows, pool.map(lambda i: read(pictures, i, fit), rows), strict=True):
+                if isinstance(pixels, Tensor):
                     part.append(pixels)
                     targets.append(int(found))
-            if part:
-                images.append(torch.from_numpy(np.stack(part)))
-                part.clear()
+                else:
+                    unread.append((index, str(found)))
+            images += [torch.stack(part)] if part else []
             advance(len(rows))
-    whole = torch.cat(images).permute(0, 3, 1, 2).contiguous() if images else torch.empty(0, dtype=torch.uint8)
+    whole = torch.cat(images) if images else torch.empty(0, dtype=torch.uint8)
     return {"images": whole, "targets": torch.tensor(targets, dtype=torch.int64), "unread": unread}
-
-
-def _read(pictures: Pictures, index: int, side: int) -> tuple[np.ndarray | None, int | str]:
-    """Return pixels (side, side, C) and the class, or None and why not."""
-    from PIL import ImageOps
-
-    try:
-        image, target = pictures[index]
-        pixels = np.asarray(ImageOps.fit(image, (side, side)))
-    except unreadable() as error:
-        return None, told(error)
-    return pixels.reshape(side, side, -1), target
-
-
-def told(error: Exception) -> str:
-    """Return the first line of what an error says, without the path that is named beside it, or else its kind."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    text = str(error).partition(" '/")[0].strip().rstrip(".")
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 def _cache_file(pictures: Files, side: int) -> Path:

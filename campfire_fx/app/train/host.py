@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass, field
 
-import numpy as np
-import torch
-
-from campfire_fx.app.train.batches import Share, mixed
+from campfire_fx.app.train.batches import Share
 from campfire_fx.app.train.journal import Journal
 from campfire_fx.app.train.keeper import Keeper
 from campfire_fx.app.train.ranks import ALONE, Ranks
@@ -37,14 +33,3 @@ class Host:
     def share(self) -> Share:
         """This process's part of every batch."""
         return Share(self.ranks, self.workers)
-
-
-def seed_step(seed: int, step: int, rank: int) -> None:
-    """Seed every generator that a network may draw from, anew for each step.
-
-    So what is drawn in a step depends on nothing before it, and a resumed run needs no generator's state.
-    """
-    number = mixed(seed, step, rank)
-    torch.manual_seed(number)
-    random.seed(number)
-    np.random.seed(number % 2**32)

@@ -152,10 +152,10 @@ def _silent(_content: Any) -> None:
 
 
 def _told(name: str, epochs: tuple[Epoch, ...]) -> str:
-    last, seconds = epochs[-1], sum(epoch.seconds for epoch in epochs)
-    right = f"{percent(last.valid)} of the validation images right"
-    right += "" if last.valid5 is None else f", {percent(last.valid5)} among the first five answers"
-    return f"Trained {name} in {seconds:.0f} s: loss {last.loss:.4f}, {right}."
+    last, seconds = epochs[-1], sum(epoch.seconds or 0 for epoch in epochs)
+    assert last.loss is not None and last.valid is not None  # training fills them in
+    five = "" if last.valid5 is None else f", top-5 {percent(last.valid5)}"
+    return f"Trained {name} in {seconds:.0f} s: loss {last.loss:.4f}, validation accuracy {percent(last.valid)}{five}."
 
 
 def _slim(

@@ -1,38 +1,40 @@
-"""What is written down while training: a CSV file, and TensorBoard's where asked for."""
+"""The log of a run: `log.csv`, a row per network and epoch, written and read; and TensorBoard's files if asked for."""
 
 from __future__ import annotations
 
 import csv
 import importlib.util
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from campfire_fx.base.disk.whole import write_text
-from campfire_fx.base.errors import TrainError
+from campfire_fx.base.errors import ReportError, TrainError
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+LOG = "log.csv"
 _EVERY = 10  # steps between two points of a curve
+_COLUMNS = {"valid": "valid_accuracy", "valid5": "valid_top5"}  # where it is not the field's name, as it once was
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One epoch as it went.
+    """One epoch of one network; None is what a log does not say.
 
     Attributes:
         epoch: counted from 0.
         loss: mean over the training images.
-        valid: share of the validation images right.
+        valid: accuracy on the validation images, in [0, 1].
         seconds: it took, over all runs that had a part in it.
         rate: learning rate at its last step.
-        target, sparsity: zeros due, and there, in the masked layers when the validation images were looked at, with
-            the masks of the next epoch in place; None, as the next two, for a dense network.
-        kernels: share of the kernels that were masked whole.
-        window: share of the zeros inside the others.
+        target, sparsity: share of zeros due, and there, in the weights of the masked layers as the epoch ends, when the
+            masks are those of the next one; None, as the next two, for a dense network.
+        kernels: share of those weights in dead kernels.
+        window: share of zeros inside the other kernels.
         primal, dual: ADMM's residuals ||W - Z||^2 and ||Z' - Z||^2 at the update that the epoch ended in, summed over
             the layers; None where there was none.
         valid5: share of the validation images whose class was among the first five answers (top-5); None where there
@@ -40,10 +42,10 @@ class Epoch:
     """
 
     epoch: int
-    loss: float
-    valid: float
-    seconds: float
-    rate: float = 0.0
+    loss: float | None = None
+    valid: float | None = None
+    seconds: float | None = None
+    rate: float | None = None
     target: float | None = None
     sparsity: float | None = None
     kernels: float | None = None
@@ -53,8 +55,11 @@ class Epoch:
     valid5: float | None = None
 
 
+_FIELDS = tuple(field.name for field in fields(Epoch))
+
+
 class Journal:
-    """`log.csv`, a row per network and epoch, and TensorBoard's files under `tensorboard/NETWORK/`.
+    """Writes `log.csv`, and TensorBoard's files under `tensorboard/NETWORK/`.
 
     The CSV file is written anew from the history, so a resumed run leaves the rows that an uninterrupted one does.
 
@@ -114,10 +119,32 @@ class Journal:
 
     def _write(self, network: str, history: Sequence[Epoch]) -> None:
         self._rows[network] = tuple(history)
-        names = [field.name for field in fields(Epoch)]
+        names = [_COLUMNS.get(name, name) for name in _FIELDS]
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
         table.writerow(["network", *names])
         for title, epochs in self._rows.items():
             table.writerows([title, *asdict(epoch).values()] for epoch in epochs)
-        write_text(self.folder / "log.csv", text.getvalue(), TrainError)
+        write_text(self.folder / LOG, text.getvalue(), TrainError)
+
+
+def read_log(path: Path) -> dict[str, tuple[Epoch, ...]]:
+    """Read the epochs of each network, by its name; other columns are passed over.
+
+    Raises:
+        ReportError: the file holds something else.
+    """
+    found: dict[str, list[Epoch]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8") as lines:
+            for row in csv.DictReader(lines):
+                numbers = {name: _number(row, name) for name in _FIELDS[1:]}
+                found.setdefault(row["network"], []).append(Epoch(int(row["epoch"]), **numbers))
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise ReportError(f"Log at {path}: it cannot be read ({error!r}). Move it away, or train again.") from error
+    return {name: tuple(epochs) for name, epochs in found.items()}
+
+
+def _number(row: Mapping[str, str | None], name: str) -> float | None:
+    text = row.get(_COLUMNS.get(name, name)) or row.get(name)
+    return float(text) if text else None

@@ -18,9 +18,10 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from campfire_fx.app.train.batches import WHOLE, Share, TrainBatches, plain_batches
 from campfire_fx.app.train.data import ImageData, Split
-from campfire_fx.app.train.host import Host, seed_step
+from campfire_fx.app.train.host import Host
 from campfire_fx.app.train.journal import Epoch
 from campfire_fx.app.train.recipe import Recipe
+from campfire_fx.app.train.seeds import seed_step
 from campfire_fx.app.train.stopping import Stopped
 from campfire_fx.app.train.streamed import Streamed
 from campfire_fx.app.train.tally import FIRST, Tally, counts_five, right_among
@@ -238,7 +239,7 @@ def tally(network: nn.Module, split: Split | Streamed, data: ImageData, *, share
     finally:
         network.train(training)
     every = [int(sum(parts)) for parts in zip(*share.ranks.gathered(right, count, among), strict=True)]
-    return Tally(every[0], every[1], every[2] if five else None)
+    return Tally(right=every[0], images=every[1], among_five=every[2] if five else None)
 
 
 @torch.no_grad()

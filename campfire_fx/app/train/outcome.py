@@ -15,14 +15,12 @@ from campfire_fx.cost.measure import Latency, macs, parameters
 LATENCY_BATCH = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One network of the final table.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row(Tally):
+    """One network of the final table, and what it knows of the test images.
 
     Attributes:
         name: "dense", "sparse", "slim" or "slim from scratch".
-        right, images: test images classified rightly, of how many.
-        among_five: test images whose class is among the first five answers; None where there are few classes.
         parameters: weights and biases; nonzero: those that are not 0.
         macs: multiply-accumulates for one image.
         latency_ms: median time of a batch of LATENCY_BATCH images.
@@ -30,24 +28,11 @@ class Row:
     """
 
     name: str
-    right: int
-    images: int
     parameters: int
     nonzero: int
     macs: int
     latency_ms: float
     bytes: int
-    among_five: int | None = None
-
-    @property
-    def accuracy(self) -> float:
-        """Share of the test images classified rightly, in [0, 1]."""
-        return self.right / self.images
-
-    @property
-    def top5(self) -> float | None:
-        """Share of the test images whose class is among the first five answers, in [0, 1], or None."""
-        return None if self.among_five is None else self.among_five / self.images
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +80,8 @@ class Outcome:
 def row_of(network: nn.Module, example: Tensor, latency: Latency, *, name: str, tested: Tally, size: int) -> Row:
     """Measure one network on `example`, one image (1, C, H, W); what took images or files to find is given."""
     return Row(
+        **asdict(tested),
         name=name,
-        right=tested.right,
-        images=tested.images,
-        among_five=tested.among_five,
         parameters=parameters(network),
         nonzero=sum(int(tensor.count_nonzero()) for tensor in network.parameters()),
         macs=macs(network, (example,)).total,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import Tensor
 
 from campfire_fx.app.train.modes import to_mode
 from campfire_fx.base.errors import TrainError
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 logger = logging.getLogger(__name__)
+
+Read = tuple[Tensor, int] | tuple[str, str]
+"""Pixels uint8 (C, H, W) and class; or a picture's name and why it cannot be read."""
 
 _NAMED_AT_ONCE = 10  # more would drown what else is told; all of them are kept
 
@@ -96,6 +102,25 @@ def unreadable() -> tuple[type[Exception], ...]:
     from PIL.Image import DecompressionBombError
 
     return (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, DecompressionBombError)
+
+
+def read(pictures: Pictures, index: int, cut: Callable[[Image], Image]) -> Read:
+    """Read a picture and cut out of it what is wanted."""
+    from torchvision.transforms.v2.functional import pil_to_tensor
+
+    try:
+        image, target = pictures[index]
+        return pil_to_tensor(cut(image)), target
+    except unreadable() as error:
+        return pictures.name(index), _told(error)
+
+
+def _told(error: Exception) -> str:
+    """Return the first line of what an error says, without the path that is named beside it, or else its kind."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error).partition(" '/")[0].strip().rstrip(".")
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 @dataclass(slots=True)

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from campfire_fx.app.train.decode import told
-from campfire_fx.app.train.pictures import Pictures, Skips, unreadable
+from campfire_fx.app.train.pictures import Pictures, Read, Skips, read
+from campfire_fx.app.train.seeds import mixed
 from campfire_fx.base.errors import TrainError
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-_AREA = (0.08, 1.0)  # share of the picture that a random cut covers
-_RATIO = (3 / 4, 4 / 3)  # its width by its height
-_TRIES = 10
 _PLAIN = -1  # the epoch of a picture that is cut at its centre
 
 Key = tuple[int, int]
 """Epoch and row of a picture."""
-Read = tuple[Tensor, int] | tuple[str, str]
-"""Pixels (C, side, side) and class; or a picture's name and why it cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,21 +48,22 @@ class _Reader(Dataset[Read]):
     """Reads one picture at a time, in a worker process or in this one."""
 
     def __init__(self, split: Streamed, seed: int) -> None:
+        from torchvision.transforms import v2
+
         self.split = split
         self.seed = seed
+        # The augmentation that ResNets are trained with on ImageNet, and how they are tested.
+        self.random = v2.Compose([v2.RandomResizedCrop(split.side), v2.RandomHorizontalFlip()])
+        self.centre = v2.Compose([v2.Resize(split.resize), v2.CenterCrop(split.side)])
 
     def __getitem__(self, key: Key) -> Read:
         epoch, row = key
-        try:
-            image, target = self.split.pictures[row]
-        except unreadable() as error:
-            return self.split.pictures.name(row), told(error)
         if epoch == _PLAIN:
-            image = centre_cut(image, self.split.resize, self.split.side)
-        else:
+            return read(self.split.pictures, row, self.centre)
+        with torch.random.fork_rng(devices=[]):  # what training draws is another matter
             # Of this picture in this epoch alone: the same whichever process reads it, and after a resumption.
-            image = random_cut(image, self.split.side, np.random.default_rng((self.seed, epoch, row)))
-        return torch.from_numpy(np.array(image).reshape(*image.size, -1)).permute(2, 0, 1), target
+            torch.default_generator.manual_seed(mixed(self.seed, epoch, row))
+            return read(self.split.pictures, row, self.random)
 
 
 def read_batches(
@@ -110,41 +100,3 @@ def read_batches(
 def plain_keys(rows: list[int]) -> list[Key]:
     """Return the keys of pictures that are cut at the centre."""
     return [(_PLAIN, row) for row in rows]
-
-
-def random_cut(image: Image, side: int, random: np.random.Generator) -> Image:
-    """Cut a part of random area and form out of a picture, resize it to a square, and flip it half of the time.
-
-    The area is uniform in [0.08, 1] of the picture's and the logarithm of the form in that of [3/4, 4/3]; where ten
-    cuts do not fit, the largest one at the centre is taken. It is the augmentation that ResNets are trained with on
-    ImageNet (RandomResizedCrop and a flip).
-    """
-    from PIL import Image as Pil
-
-    cut = image.resize((side, side), Pil.Resampling.BILINEAR, box=_random_box(*image.size, random))
-    return cut.transpose(Pil.Transpose.FLIP_LEFT_RIGHT) if random.random() < 0.5 else cut
-
-
-def _random_box(width: int, height: int, random: np.random.Generator) -> tuple[int, int, int, int]:
-    low, high = (math.log(ratio) for ratio in _RATIO)
-    for _ in range(_TRIES):
-        area = width * height * random.uniform(*_AREA)
-        ratio = math.exp(random.uniform(low, high))
-        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if 0 < w <= width and 0 < h <= height:
-            left, top = (int(random.integers(0, free + 1)) for free in (width - w, height - h))
-            return left, top, left + w, top + h
-    w, h = min(width, round(height * _RATIO[1])), min(height, round(width / _RATIO[0]))
-    left, top = (width - w) // 2, (height - h) // 2
-    return left, top, left + w, top + h
-
-
-def centre_cut(image: Image, resize: int, side: int) -> Image:
-    """Resize a picture by its shorter side and cut a square out of its centre."""
-    from PIL import Image as Pil
-
-    scale = resize / min(image.size)
-    width, height = (max(resize, round(length * scale)) for length in image.size)
-    image = image.resize((width, height), Pil.Resampling.BILINEAR)
-    left, top = (round((length - side) / 2) for length in (width, height))
-    return image.crop((left, top, left + side, top + side))

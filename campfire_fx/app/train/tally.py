@@ -1,4 +1,4 @@
-"""Tallies: how many images a network classifies rightly by its first answer and, of many classes, its first five."""
+"""Tallies: how many images a network classifies correctly by its first answer and, of many classes, its first five."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FIRST = 5
 _MANY = 100  # classes, as CIFAR-100, Tiny-ImageNet and ImageNet have them: with few, the first five say nothing
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
     """Images that a network was asked about.
 

@@ -14,8 +14,8 @@ import torch
 
 from campfire_fx.app.robustness import Normalisation, attack
 from campfire_fx.app.runs.folder import ATTACK, read_run
-from campfire_fx.app.runs.log import LoggedEpoch
 from campfire_fx.app.runs.report import write_report
+from campfire_fx.app.train.journal import Epoch
 from campfire_fx.base.errors import ReportError, TrainError
 from campfire_fx.report import pictures
 from tests.app.runs.small_run import ROWS, make_run
@@ -104,8 +104,8 @@ def test_pictures_are_those_of_the_page(written: list[Path]) -> None:
 def test_the_log_is_read_by_the_names_of_its_columns(folder: Path) -> None:
     log = read_run(folder).log
     assert list(log) == ["dense", "sparse"] and len(log["dense"]) == 2
-    assert log["dense"][1] == LoggedEpoch(1, loss=1.5, valid=0.5, seconds=1.5)
-    assert log["sparse"][2] == LoggedEpoch(2, loss=1.25, valid=0.5, seconds=2.0, target=0.5, sparsity=0.5625)
+    assert log["dense"][1] == Epoch(1, loss=1.5, valid=0.5, seconds=1.5, rate=0.1)
+    assert log["sparse"][2] == Epoch(2, loss=1.25, valid=0.5, seconds=2.0, rate=0.1, target=0.5, sparsity=0.5625)
 
 
 def test_the_masks_that_an_epoch_ends_with_are_those_of_the_next(

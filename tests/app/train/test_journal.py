@@ -20,7 +20,7 @@ def test_rows_are_those_of_the_history(tmp_path: Path) -> None:
     journal.begin("slim from scratch", 10, HISTORY)
     with (tmp_path / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [(row["network"], row["epoch"], row["valid"]) for row in rows] == [
+    assert [(row["network"], row["epoch"], row["valid_accuracy"]) for row in rows] == [
         ("dense", "0", "0.1"),
         ("slim from scratch", "0", "0.1"),
         ("slim from scratch", "1", "0.25"),

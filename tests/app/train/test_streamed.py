@@ -13,7 +13,7 @@ from campfire_fx.app.train.batches import Share, TrainBatches, normalise, plain_
 from campfire_fx.app.train.data import ImageData
 from campfire_fx.app.train.pictures import Files, Skips
 from campfire_fx.app.train.ranks import Ranks
-from campfire_fx.app.train.streamed import Streamed, _random_box, centre_cut, plain_keys, random_cut, read_batches
+from campfire_fx.app.train.streamed import Streamed, plain_keys, read_batches
 from campfire_fx.base.errors import TrainError
 
 
@@ -31,35 +31,50 @@ def data_of(split: Streamed) -> ImageData:
     return ImageData("noise", tuple("abcdefghijkl"), split, split, split, True, (0.5,) * 3, (0.25,) * 3)
 
 
-def test_cuts_are_of_the_area_and_form_asked_for() -> None:
-    random = np.random.default_rng(0)
-    boxes = [_random_box(200, 150, random) for _ in range(2000)]
-    areas, ratios = [], []
-    for left, top, right, bottom in boxes:
-        assert 0 <= left < right <= 200 and 0 <= top < bottom <= 150
-        areas.append((right - left) * (bottom - top) / (200 * 150))
-        ratios.append((right - left) / (bottom - top))
-    assert 0.07 < min(areas) < 0.1 and max(areas) > 0.9
-    assert 0.73 < min(ratios) < 0.78 and 1.3 < max(ratios) < 1.36
+def cuts(split: Streamed, n: int) -> torch.Tensor:
+    """Cuts of the first picture, uint8 (n, C, side, side): one for each epoch."""
+    keys = [[(epoch, 0) for epoch in range(n)]]
+    ((images, _),) = read_batches(split, keys, seed=0, workers=0, skips=Skips())
+    return images
 
 
-def test_a_picture_that_no_cut_fits_is_cut_at_its_centre() -> None:
-    assert _random_box(1000, 10, np.random.default_rng(0)) == (493, 0, 506, 10)
+def ramp(tmp_path: Path, width: int, height: int) -> Streamed:
+    """A picture whose red says the column and whose green says the row, from 0 to 255."""
+    red = np.broadcast_to(np.linspace(0, 255, width)[None], (height, width))
+    green = np.broadcast_to(np.linspace(0, 255, height)[:, None], (height, width))
+    pixels = np.stack([red, green, red * 0], -1).round().astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "ramp.png")
+    return Streamed(Files((str(tmp_path / "ramp.png"),), (0,)), side=64, resize=64)
 
 
-def test_half_of_the_cuts_are_mirrored() -> None:
-    ramp = Image.fromarray(np.arange(64, dtype=np.uint8)[None, :, None].repeat(64, 0).repeat(3, 2))
-    random = np.random.default_rng(0)
-    cuts = [np.asarray(random_cut(ramp, 8, random)) for _ in range(200)]
-    assert all(cut.shape == (8, 8, 3) for cut in cuts)
-    assert 70 < sum(int(cut[0, 0, 0]) > int(cut[0, -1, 0]) for cut in cuts) < 130
+def test_cuts_are_of_the_area_and_form_of_imagenet(tmp_path: Path) -> None:
+    images = cuts(ramp(tmp_path, 200, 150), 400).float()
+    # From the first row to the last, and likewise across, less the half rows that resizing averages away.
+    wide, high = (images[:, c].amax((1, 2)) - images[:, c].amin((1, 2)) for c in (0, 1))
+    width, height = wide / 255 * 199 + 1, high / 255 * 149 + 1
+    areas, ratios = width * height / (200 * 150), width / height
+    assert 0.06 < areas.min() < 0.11 and areas.max() > 0.9
+    assert 0.7 < ratios.min() < 0.8 and 1.26 < ratios.max() < 1.4
 
 
-def test_the_centre_is_cut_out_of_the_resized_picture() -> None:
+def test_a_picture_that_no_cut_fits_is_cut_at_its_centre(tmp_path: Path) -> None:
+    red = cuts(ramp(tmp_path, 1000, 10), 20)[:, 0].float()
+    assert (red - 127.5).abs().max() < 3  # 13 columns of 1000
+
+
+def test_half_of_the_cuts_are_mirrored(tmp_path: Path) -> None:
+    images = cuts(ramp(tmp_path, 64, 64), 200).int()
+    assert images.shape == (200, 3, 64, 64)
+    assert 70 < int((images[:, 0, 0, 0] > images[:, 0, 0, -1]).sum()) < 130
+
+
+def test_the_centre_is_cut_out_of_the_resized_picture(tmp_path: Path) -> None:
     pixels = np.zeros((40, 60, 3), np.uint8)
     pixels[10:30, 20:40] = 255
-    cut = np.asarray(centre_cut(Image.fromarray(pixels), 40, 20))
-    assert cut.shape == (20, 20, 3) and cut.min() == 255
+    Image.fromarray(pixels).save(tmp_path / "0.png")
+    split = Streamed(Files((str(tmp_path / "0.png"),), (0,)), side=20, resize=40)
+    ((images, _),) = read_batches(split, [plain_keys([0])], seed=0, workers=0, skips=Skips())
+    assert images.shape == (1, 3, 20, 20) and images.min() == 255
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -114,6 +129,7 @@ def test_a_batch_without_a_readable_picture_stops(split: Streamed) -> None:
 def test_plain_images_are_the_centres(split: Streamed) -> None:
     data = data_of(split)
     images, _ = next(plain_batches(split, data, batch=3))
-    picture = centre_cut(split.pictures[1][0], 18, 16)
+    whole = split.pictures[1][0].resize((27, 18), Image.Resampling.BILINEAR)
+    picture = whole.crop((6, 1, 22, 17))  # 5.5 is rounded to the even
     pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
     assert torch.equal(images[1], normalise(pixels.unsqueeze(0), data)[0])

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from campfire_fx.app.cli.tables import outcome_table
-from campfire_fx.app.runs.log import read_log
 from campfire_fx.app.train.data import ImageData, Split
 from campfire_fx.app.train.host import Host
-from campfire_fx.app.train.journal import Journal
+from campfire_fx.app.train.journal import Journal, read_log
 from campfire_fx.app.train.loop import fit, tally
 from campfire_fx.app.train.outcome import Outcome, Row
 from campfire_fx.app.train.recipe import Recipe
@@ -48,7 +47,8 @@ def test_right_answers_are_counted() -> None:
     outputs = torch.tensor([[3.0, 2.0, 1.0, 0.0], [0.0, 1.0, 2.0, 3.0], [3.0, 2.0, 1.0, 0.0]])
     targets = torch.tensor([0, 1, 3])
     assert [right_among(outputs, targets, first) for first in (1, 2, 3, 4, 9)] == [1, 1, 2, 3, 3]
-    assert Tally(3, 4, 4).accuracy == 0.75 and Tally(3, 4, 4).top5 == 1.0 and Tally(3, 4).top5 is None
+    assert Tally(right=3, images=4, among_five=4).accuracy == 0.75
+    assert Tally(right=3, images=4, among_five=4).top5 == 1.0 and Tally(right=3, images=4).top5 is None
 
 
 @pytest.mark.parametrize(("off", "right", "among"), [(0, 1.0, 1.0), (1, 0.0, 1.0), (2, 0.0, 1.0), (6, 0.0, 0.0)])
@@ -62,7 +62,7 @@ def test_top5_of_many_classes(off: int, right: float, among: float) -> None:
 def test_few_classes_have_no_top5() -> None:
     assert not counts_five(10) and counts_five(100) and counts_five(1000)
     images = data(10)
-    assert tally(Near(10, 0), images.test, images) == Tally(10, 10, None)
+    assert tally(Near(10, 0), images.test, images) == Tally(right=10, images=10)
 
 
 def test_the_log_says_it(tmp_path: Path) -> None:
@@ -72,12 +72,12 @@ def test_the_log_says_it(tmp_path: Path) -> None:
     (epoch,) = fit(Near(140, 1), images, recipe, seed=0, title="dense", host=Host(journal=journal))
     assert epoch.valid == 0.0 and epoch.valid5 == pytest.approx(1.0, abs=0.03)
     rows = list(csv.DictReader((tmp_path / "log.csv").open()))
-    assert float(rows[0]["valid5"]) == epoch.valid5
+    assert float(rows[0]["valid_top5"]) == epoch.valid5
     assert read_log(tmp_path / "log.csv")["dense"][0].valid5 == epoch.valid5
 
 
 def test_the_table_and_the_results_say_it() -> None:
-    row = Row("dense", 75, 100, 10, 10, 10, 1.0, 10)
+    row = Row(name="dense", right=75, images=100, parameters=10, nonzero=10, macs=10, latency_ms=1.0, bytes=10)
     few = Outcome((row,), (), None, None, None, 0.0)
     many = replace(few, rows=(replace(row, among_five=92),))
     assert "top-5" not in plain(outcome_table(few), 120) and json.loads(few.to_json())["rows"][0]["top5"] is None
