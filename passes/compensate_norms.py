@@ -19,7 +19,7 @@ from campfire_fx.analysis.constants import per_channel
 from campfire_fx.analysis.edits.compensated_norm import Parts, put_norm
 from campfire_fx.analysis.edits.convolutions import first_input
 from campfire_fx.analysis.edits.plan import hold
-from campfire_fx.analysis.facts import Analysis
+from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.graph_run import GraphRun
 from campfire_fx.analysis.labelling import make_call
 from campfire_fx.analysis.labels import Labelled
@@ -27,7 +27,8 @@ from campfire_fx.analysis.liveness import Reader
 from campfire_fx.analysis.norm_readers import Readers, find_readers, representatives, substitute, substitution
 from campfire_fx.analysis.plan import Repair
 from campfire_fx.analysis.rules.norms import NORMS, NormArguments, read_norm
-from campfire_fx.passes.gate_residual import MACS_PER_MOVE
+from campfire_fx.cost.timing import MACS_PER_MOVE
+from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
 
 _MOVES = 5  # times that the K channels are moved through memory more often than torch's own norm moves them
 _MOVEMENTS = ("permute", "transpose", "movedim", "moveaxis", "swapaxes", "swapdims", "contiguous")
@@ -61,24 +62,26 @@ class Site:
         return ~self.constant.isnan()
 
 
-def compensate_norms(facts: Analysis, wish: str) -> tuple[Repair, ...]:
-    """Take constant channels out of norms over channels, in place; returns what was done.
+@graph_pass(requires=(nothing_decided,))
+def compensate_norms(facts: Facts, *, wish: str) -> Result:
+    """Take constant channels out of norms over channels.
 
     Args:
         facts: of the graphs as they are.
         wish: "auto": where multiplications saved are worth more than the memory traffic of the longer expression;
-            "always": wherever that makes the model smaller; "never".
+            "always": wherever that makes the model smaller.
     """
-    sites = [] if wish == "never" else [site for run in facts.labelling.runs for site in _sites(facts, run)]
+    sites = [site for run in facts.labelling.runs for site in _sites(facts, run)]
     if not sites:
-        return ()
-    live = facts.live()
+        return Result(changed=False)
+    live = facts.live
     by_node = {(call.graph, call.node): r for r in live.readers for call in r.mixer.calls if not r.mixer.virtual}
     plans = [plan for site in sites if (plan := _plan(facts, site, by_node, wish)) is not None]
-    return tuple(_carry_out(plan) for plan in plans)
+    repairs = tuple(_carry_out(plan) for plan in plans)
+    return Result(bool(repairs), repairs)
 
 
-def _sites(facts: Analysis, run: GraphRun) -> list[Site]:
+def _sites(facts: Facts, run: GraphRun) -> list[Site]:
     casts = run.graph.find_nodes(op="call_function", target=autocast_mode._enter_autocast)
     if run.module.train_graph is not None or casts:
         return []
@@ -89,7 +92,7 @@ def _sites(facts: Analysis, run: GraphRun) -> list[Site]:
     return [site for site in found if site is not None]
 
 
-def _site(facts: Analysis, run: GraphRun, node: fx.Node) -> Site | None:
+def _site(facts: Facts, run: GraphRun, node: fx.Node) -> Site | None:
     call = make_call(run, node, facts.labelling.structure, lambda _: None, run.rule(node))
     norm, source, value = read_norm(call), call.operand(0, "input"), call.get(0, "input")
     if norm is None or source is None or norm.last > 1 or not isinstance(value, Labelled):
@@ -122,8 +125,8 @@ class _Plan:
     kept: Tensor | None
 
 
-def _plan(facts: Analysis, site: Site, by_node: dict[Any, Reader], wish: str) -> _Plan | None:
-    readers = find_readers(site.run, site.node, site.dim, by_node, facts.live())
+def _plan(facts: Facts, site: Site, by_node: dict[Any, Reader], wish: str) -> _Plan | None:
+    readers = find_readers(site.run, site.node, site.dim, by_node, facts.live)
     shared = facts.labelling.structure.tensors
     movable = site.known & readers.read
     kept = None
@@ -175,7 +178,7 @@ def _kept_for_others(site: Site, readers: Readers, movable: Tensor) -> Tensor | 
     return kept
 
 
-def _parts(facts: Analysis, site: Site, goes: Tensor) -> Parts | None:
+def _parts(facts: Facts, site: Site, goes: Tensor) -> Parts | None:
     """Return the norm without the channels that go; groups stay equal, one of constants alone goes whole."""
     per_group = goes.view(site.norm.groups, -1).clone()
     whole = site.known.view(site.norm.groups, -1).all(1)

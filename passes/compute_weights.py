@@ -14,26 +14,29 @@ from torch.amp import autocast_mode
 
 from campfire_fx.analysis.captured import Captured
 from campfire_fx.analysis.edits.plan import put_holder, set_argument
+from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.parametric import Computations, Computed
 from campfire_fx.analysis.plan import Repair
-from campfire_fx.layers.dual import DualGraphModule
-from campfire_fx.passes.drop_unused import drop_unused, used_paths
-from campfire_fx.passes.make_layers import make_layers
+from campfire_fx.layers.dual import DualGraphModule, graphs_of
+from campfire_fx.passes.drop_unused import keep_only, used_paths
+from campfire_fx.passes.make_layers import layers_made
+from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
 
 _NAMES = ("weight", "bias")
 _ACTION, _REASON = "weight computed once", "it is made of parameters alone, and so the same for every input"
 
 
-def compute_weights(captured: Captured) -> tuple[Repair, ...]:
-    """Put values in the place of computations on parameters, in every graph, in place. Exact in evaluation.
+@graph_pass(requires=(nothing_decided,))
+def compute_weights(facts: Facts) -> Result:
+    """Put values in the place of computations on parameters, in every graph. Exact in evaluation.
 
     What draws random numbers or changes state is left as it is, and so is what would need more parameters than it is
     made of (a weight that two layers share, and one transposes).
     """
-    repairs: list[Repair] = []
+    repairs, tidied, captured = list[Repair](), False, facts.captured
     for island in captured.islands:
         root, numbering = island.module, dict[object, int]()
-        graphs = [graph for graph in _graphs(root) if not _casts(graph)]
+        graphs = [graph for graph in graphs_of(root) if not _casts(graph)]
         computations = [Computations(root, graph, graph is root.train_graph, numbering) for graph in graphs]
         found = [computed for computation in computations for computed in computation.weights()]
         made = _Made(root, captured.whole)
@@ -41,23 +44,19 @@ def compute_weights(captured: Captured) -> tuple[Repair, ...]:
             if _fits(root, group, computations):
                 repairs += [made.put(computed) for computed in group]
         for computation in computations:
-            computation.tidy()
+            tidied |= computation.tidy()
         _make_plain(captured, root, made.settle())
-    return tuple(repairs)
+    return Result(bool(repairs) or tidied, tuple(repairs))
 
 
 def _make_plain(captured: Captured, root: DualGraphModule, holders: set[str]) -> None:
     """Let torch's layers hold what was made, where they can, else modules that say nothing about their tensors."""
     if holders and [island.path for island in captured.islands] == [""]:
-        drop_unused(root, used_paths(_graphs(root)))
-        made = make_layers(captured, holders)
+        keep_only(root, used_paths(graphs_of(root)))
+        made = layers_made(captured, holders)
         for path in holders.difference(made, [""]):
             if type(root.get_submodule(path)) is not nn.Module:
                 put_holder(root, path)
-
-
-def _graphs(root: DualGraphModule) -> tuple[fx.Graph, ...]:
-    return (root.graph,) if root.train_graph is None else (root.graph, root.train_graph)
 
 
 def _casts(graph: fx.Graph) -> bool:
@@ -84,7 +83,7 @@ def _fits(root: DualGraphModule, group: Sequence[Computed], computations: Sequen
     parameters = {path: tensor for path, tensor in read.items() if isinstance(tensor, nn.Parameter)}
     replaced = {computed.node for computed in group}
     stays = set[str]().union(*(computation.still_read(replaced) for computation in computations))
-    called = [f"{n.target}." for graph in _graphs(root) for n in graph.find_nodes(op="call_module")]
+    called = [f"{n.target}." for graph in graphs_of(root) for n in graph.find_nodes(op="call_module")]
     gone = {
         id(t): t.numel() for path, t in parameters.items() if path not in stays and not path.startswith(tuple(called))
     }
@@ -131,7 +130,7 @@ class _Made:
     def _place(self, leaf: str, value: Tensor) -> tuple[str, str]:
         """Return where a value is to stand: beside its parameter, where no module that is called lies around it."""
         holder, _, name = leaf.rpartition(".")
-        called = [n.target for graph in _graphs(self._root) for n in graph.find_nodes(op="call_module")]
+        called = [n.target for graph in graphs_of(self._root) for n in graph.find_nodes(op="call_module")]
         if not self._whole or any(f"{holder}.".startswith(f"{path}.") for path in called):
             holder, name = "", leaf.replace(".", "_")
         module = self._root.get_submodule(holder)
@@ -143,7 +142,7 @@ class _Made:
 
     def settle(self) -> set[str]:
         """Give what was made the name of its parameter, where nothing reads that any more; return who holds it."""
-        used = used_paths(_graphs(self._root))
+        used = used_paths(graphs_of(self._root))
         for path, leaf in self._leaves.items():
             holder, _, old = leaf.rpartition(".")
             if leaf in used or old not in _NAMES or path.rpartition(".")[0] != holder:
@@ -154,6 +153,6 @@ class _Made:
                 used.add(leaf)
                 setattr(module, old, value)
                 delattr(module, name)
-                for node in (n for graph in _graphs(self._root) for n in graph.find_nodes(op="get_attr")):
+                for node in (n for graph in graphs_of(self._root) for n in graph.find_nodes(op="get_attr")):
                     node.target = leaf if node.target == path else node.target
         return {path.rpartition(".")[0] for path in self._leaves}

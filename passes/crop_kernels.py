@@ -18,19 +18,23 @@ from torch import Tensor, fx
 
 from campfire_fx.analysis.compact import select
 from campfire_fx.analysis.edits.convolutions import Convolution, Convolutions, first_input, is_plain
+from campfire_fx.analysis.edits.cuts import Cut, Cuts, like, weight_now
 from campfire_fx.analysis.edits.plan import exchange, set_argument
+from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.labelling import Labelling
 from campfire_fx.analysis.liveness import Liveness, Reader
 from campfire_fx.analysis.plan import KernelChange
 from campfire_fx.analysis.taps import Taps, smallest
-from campfire_fx.passes.gate_residual import MACS_PER_MOVE
-from campfire_fx.passes.shrink_channels import Cut, Cuts, like
+from campfire_fx.cost.timing import MACS_PER_MOVE
+from campfire_fx.passes.runner import Result, graph_pass, removal_decided
 
 _FEW = 4  # filters: where these use every tap, nobody need look at the others
 
 
-def crop_kernels(labelling: Labelling, live: Liveness, cuts: Cuts) -> tuple[KernelChange, ...]:
-    """Crop the kernels of plain convolutions in place; return what was done, and what was left alone and why."""
+@graph_pass(requires=(removal_decided,))
+def crop_kernels(facts: Facts) -> Result:
+    """Crop the kernels of plain convolutions; what was done, and what was left alone and why: a `KernelChange` each."""
+    labelling, live, cuts = facts.labelling, facts.decided.live, facts.decided.cuts
     convolutions, changes = Convolutions(labelling), list[KernelChange]()
     new: dict[int, Tensor] = {}
     for reader in live.readers:
@@ -51,13 +55,7 @@ def crop_kernels(labelling: Labelling, live: Liveness, cuts: Cuts) -> tuple[Kern
             new[id(weight)] = _crop(cuts, reader, weight, taps)
             changes.append(_set(found, taps))
     exchange(labelling.captured.module, new)
-    return tuple(changes)
-
-
-def weight_now(cuts: Cuts, reader: Reader) -> Tensor:
-    """Return the weight of a reader as far as it was cut until now."""
-    cut = cuts.tensors.get(id(reader.mixer.weight))
-    return reader.mixer.weight if cut is None else cut.new
+    return Result(bool(new), tuple(changes))
 
 
 def _used(weight: Tensor) -> list[list[int]]:

@@ -10,16 +10,18 @@ from torch import Tensor, fx
 
 from campfire_fx.analysis.draws import draws
 from campfire_fx.analysis.edits.plan import hold
-from campfire_fx.analysis.facts import Analysis
+from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.labelling import GraphRun
 from campfire_fx.analysis.labels import Labelled, collapse
 from campfire_fx.analysis.rules.structure import Structure
+from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
 
 _BROADCASTING = (operator.add, operator.iadd, operator.sub, operator.mul, torch.add, torch.sub, torch.mul)
 
 
-def fold_constant_operands(facts: Analysis) -> bool:
-    """Replace wholly constant operands of sums and products by small tensors; returns whether any was.
+@graph_pass(requires=(nothing_decided,))
+def fold_constants(facts: Facts) -> Result:
+    """Replace wholly constant operands of sums and products by small tensors.
 
     Only where the other operand has the full shape, so that broadcasting gives the same result at any image size.
     """
@@ -32,7 +34,7 @@ def fold_constant_operands(facts: Analysis) -> bool:
             plain = node.target in _BROADCASTING and len(node.args) == 2 and not node.kwargs
             if plain and fed.issuperset(node.args):
                 changed |= _fold_operand(run, node, values, facts)
-    return changed
+    return Result(changed)
 
 
 def _fed(graph: fx.Graph) -> set[Any]:
@@ -44,7 +46,7 @@ def _fed(graph: fx.Graph) -> set[Any]:
     return fed
 
 
-def _fold_operand(run: GraphRun, node: fx.Node, values: dict[fx.Node, Any], facts: Analysis) -> bool:
+def _fold_operand(run: GraphRun, node: fx.Node, values: dict[fx.Node, Any], facts: Facts) -> bool:
     if not all(_is_activation(run, argument) for argument in node.args):
         return False
     for position, operand in enumerate(node.args):
@@ -62,7 +64,7 @@ def _fold_operand(run: GraphRun, node: fx.Node, values: dict[fx.Node, Any], fact
     return False
 
 
-def _constant(run: GraphRun, operand: fx.Node, value: Tensor, facts: Analysis) -> Tensor | None:
+def _constant(run: GraphRun, operand: fx.Node, value: Tensor, facts: Facts) -> Tensor | None:
     """Return the value of an operand that is constant in every channel that lives, or None; the others count as 0."""
     strides = run.values[operand].labels.stride()
     if any(size > 1 and step == 0 for size, step in zip(value.shape, strides, strict=True)):
@@ -70,7 +72,7 @@ def _constant(run: GraphRun, operand: fx.Node, value: Tensor, facts: Analysis) -
     unknown = value.isnan()
     if not unknown.any():
         return value
-    if unknown.all() or (unknown & facts.live().keeps(run.values[operand].labels)).any():
+    if unknown.all() or (unknown & facts.live.keeps(run.values[operand].labels)).any():
         return None
     return value.nan_to_num(nan=0.0)
 
@@ -79,7 +81,7 @@ def _is_activation(run: GraphRun, argument: Any) -> bool:
     return isinstance(argument, fx.Node) and isinstance(run.values[argument], Labelled)
 
 
-def _replace(run: GraphRun, node: fx.Node, position: int, value: Tensor, facts: Analysis) -> None:
+def _replace(run: GraphRun, node: fx.Node, position: int, value: Tensor, facts: Facts) -> None:
     other, operand = node.args[1 - position], node.args[position]
     graph = node.graph
     assert isinstance(operand, fx.Node) and isinstance(other, fx.Node)

@@ -9,29 +9,27 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
-from campfire_fx.analysis.compact import kept_line
-from campfire_fx.analysis.edits.plan import Edit, hold, replace
-from campfire_fx.analysis.facts import Analysis
+from campfire_fx.analysis.edits.plan import replace
+from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.labelling import GraphRun
 from campfire_fx.analysis.labels import FIXED, Labelled
 from campfire_fx.analysis.liveness import Liveness, Reader
 from campfire_fx.analysis.rules.gates import gate_add, gate_read
-
-# Multiply-adds that take as long as moving one float through memory; about 20 to 60 on CPUs and GPUs of today.
-MACS_PER_MOVE = 32
+from campfire_fx.cost.timing import MACS_PER_MOVE
+from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
 
 _SUMS = (operator.add, operator.iadd, torch.add)
 
 
-def gate_residuals(facts: Analysis) -> bool:
-    """Insert gates at the ends of residual branches where they pay; returns whether any was inserted."""
-    live = facts.live()
+@graph_pass(requires=(nothing_decided,))
+def gate_residual(facts: Facts) -> Result:
+    """Insert gates at the ends of residual branches where they pay."""
+    live = facts.live
     by_node = {(c.graph, c.node): r for r in live.readers for c in r.mixer.calls if not r.mixer.virtual}
     changed = False
     for run, values in zip(facts.labelling.runs, facts.constants.values, strict=True):
@@ -46,7 +44,7 @@ def gate_residuals(facts: Analysis) -> bool:
                 if gate is not None:
                     replace(node, gate, gated)
                     changed = True
-    return changed
+    return Result(changed)
 
 
 def _gate_reader(run: GraphRun, node: fx.Node, reader: Reader, live: Liveness, gated: dict[fx.Node, fx.Node]) -> bool:
@@ -144,74 +142,3 @@ def _backwards(run: GraphRun, node: fx.Node) -> Iterator[fx.Node]:
         if not calls or run.rule(node).name not in ("per channel", "pass"):
             return
         node = node.all_input_nodes[0]
-
-
-def gate_edit(run: GraphRun, node: fx.Node, live: Liveness) -> Edit:
-    """Return the edit that turns a gate into what its two sides have come to be."""
-    adds = node.target is gate_add
-    arguments: Any = node.args
-    *ends, dim = arguments
-    sides = ends if adds else [*ends, node]
-    wide, narrow = (kept_line(run.values[end].labels, live, dim) for end in sides)
-    settle = _settle_add if adds else _settle_read
-
-    def apply(replaced: dict[fx.Node, fx.Node]) -> None:
-        with node.graph.inserting_before(node):
-            new = settle(run, node, _Sides(wide, narrow, dim), live)
-        replace(node, new, replaced)
-
-    action = "index_add" if adds else "index_select"
-    return Edit(run, node, action, "the branch uses fewer channels than its stream", apply)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Sides:
-    """Which channels stay in the stream and in the branch, as bool lines along `dim`."""
-
-    wide: Tensor
-    narrow: Tensor
-    dim: int
-
-    def index(self) -> Tensor:
-        """Where the branch's channels lie in the stream, after the removal."""
-        return (self.wide.cumsum(0) - 1)[self.wide & self.narrow]
-
-    def written(self) -> Tensor:
-        """Where the channels that the stream still has lie in the branch; others read the branch's further ones."""
-        return (self.narrow.cumsum(0) - 1)[self.wide & self.narrow]
-
-
-def _settle_read(run: GraphRun, node: fx.Node, sides: _Sides, _live: Liveness) -> fx.Node:
-    stream: Any = node.args[0]
-    if torch.equal(sides.wide, sides.narrow):
-        return stream
-    index = hold(run.module, node.graph, f"{node.name}_index", sides.index())
-    return node.graph.call_function(torch.index_select, (stream, sides.dim, index))
-
-
-def _settle_add(run: GraphRun, node: fx.Node, sides: _Sides, live: Liveness) -> fx.Node:
-    stream, branch, _ = node.args
-    if (sides.narrow & ~sides.wide).any():
-        written = hold(run.module, node.graph, f"{node.name}_written", sides.written())
-        branch = node.graph.call_function(torch.index_select, (branch, sides.dim, written))
-    if not (sides.wide & ~sides.narrow).any():
-        return node.graph.call_function(operator.add, (stream, branch))
-    base = _shifted(run, node, sides, live)
-    index = hold(run.module, node.graph, f"{node.name}_index", sides.index())
-    return node.graph.call_function(torch.index_add, (base, sides.dim, index, branch))
-
-
-def _shifted(run: GraphRun, node: fx.Node, sides: _Sides, live: Liveness) -> fx.Node:
-    """Add the constants of the channels that the branch no longer writes to the stream."""
-    stream: Any = node.args[0]
-    gate = next(r for r in live.readers if r.mixer.virtual and r.mixer.calls[0].node is node)
-    constant = gate.constant.flatten()
-    gone = sides.wide & ~sides.narrow
-    shift = torch.where(gone, constant, torch.zeros_like(constant))[sides.wide]
-    if not shift.any():
-        return stream
-    shape = [1] * len(run.values[node].shape)
-    shape[sides.dim] = -1
-    dtype = next(run.module.parameters()).dtype  # bfloat16 where constants are kept in float32
-    held = hold(run.module, node.graph, f"{node.name}_shift", shift.view(shape).to(dtype))
-    return node.graph.call_function(operator.add, (stream, held))

@@ -15,15 +15,15 @@ from torch import Tensor, fx, nn
 
 from campfire_fx.analysis.edits.columns import Columns
 from campfire_fx.analysis.edits.convolutions import Convolution, Convolutions, first_input, is_plain
+from campfire_fx.analysis.edits.cuts import Cut, Cuts, like, weight_now
 from campfire_fx.analysis.edits.plan import exchange, hold, set_argument
+from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.graph_run import GraphRun
-from campfire_fx.analysis.labelling import Labelling
-from campfire_fx.analysis.liveness import Liveness, Reader
+from campfire_fx.analysis.liveness import Reader
 from campfire_fx.analysis.plan import ColumnChange
 from campfire_fx.analysis.rules.structure import MixCall
 from campfire_fx.cost.timing import least_times
-from campfire_fx.passes.crop_kernels import weight_now
-from campfire_fx.passes.shrink_channels import Cut, Cuts, like
+from campfire_fx.passes.runner import Result, graph_pass, removal_decided
 
 MARGIN = 0.1
 """How much faster gathering must be, as a part of the time of the convolution: what timing is unsure of."""
@@ -33,8 +33,10 @@ _FEWEST_DEAD = 0.1  # part of the columns; with fewer, gathering them cannot be 
 _CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
 
 
-def gather_columns(labelling: Labelling, live: Liveness, cuts: Cuts) -> tuple[ColumnChange, ...]:
-    """Rewrite the convolutions for which gathering pays, in place; return what was measured and what was done."""
+@graph_pass(requires=(removal_decided,), doing="timing the columns")
+def gather_columns(facts: Facts) -> Result:
+    """Rewrite the convolutions for which gathering pays; what was measured and done: a `ColumnChange` each."""
+    labelling, live, cuts = facts.labelling, facts.decided.live, facts.decided.cuts
     convolutions, changes = Convolutions(labelling), list[ColumnChange]()
     new: dict[int, Tensor] = {}
     for reader in live.readers:
@@ -55,7 +57,7 @@ def gather_columns(labelling: Labelling, live: Liveness, cuts: Cuts) -> tuple[Co
         if change.after < change.before:
             new[id(weight)] = _rewrite(cuts, reader, found, columns)
     exchange(labelling.captured.module, new)
-    return tuple(changes)
+    return Result(bool(new), tuple(changes))
 
 
 def _decide(conv: Convolution) -> tuple[ColumnChange, Columns]:

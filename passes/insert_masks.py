@@ -9,10 +9,12 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from campfire_fx.analysis.captured import Captured
+from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.graph_run import GraphRun
 from campfire_fx.analysis.rules import Constant
-from campfire_fx.layers.dual import DualGraphModule
+from campfire_fx.layers.dual import DualGraphModule, graphs_of
 from campfire_fx.layers.masked import MaskedLayer, mask_layer, plain_class, why_not_masked
+from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
 from campfire_fx.sparsity.assignment import LayerFacts
 
 
@@ -36,14 +38,16 @@ class Insertion:
     unmasked: tuple[tuple[str, str], ...]
 
 
-def insert_masks(captured: Captured) -> Insertion:
-    """Mask the layers of a captured model in place; all masks keep everything at first.
+@graph_pass(requires=(nothing_decided,))
+def insert_masks(facts: Facts) -> Result:
+    """Mask the layers of a captured model; all masks keep everything at first. What was done: one `Insertion`.
 
     Modules stay the same objects under the same names (their class changes), so no node of a graph does.
     """
+    captured = facts.captured
     calls = list(_calls(captured))
     called = {id(call.module) for call in calls}
-    facts: list[LayerFacts] = []
+    layers: list[LayerFacts] = []
     unmasked: list[tuple[str, str]] = []
     owner: dict[int, str] = {}
     stems = _stems(captured)
@@ -58,9 +62,9 @@ def insert_masks(captured: Captured) -> Insertion:
         if first != path:
             unmasked.append((path, f"it shares the weight of {first}, and its mask"))
             continue
-        facts.append(_facts(path, layer, stem=id(module) in stems))
+        layers.append(_facts(path, layer, stem=id(module) in stems))
     unmasked += [*_weights_read_elsewhere(captured), *_weights_not_traced(captured)]
-    return Insertion(tuple(facts), tuple(_norms(calls)), tuple(unmasked))
+    return Result(bool(layers), (Insertion(tuple(layers), tuple(_norms(calls)), tuple(unmasked)),))
 
 
 def _facts(path: str, layer: MaskedLayer, *, stem: bool) -> LayerFacts:
@@ -86,14 +90,10 @@ class _Call:
     readers: tuple[nn.Module | None, ...]
 
 
-def _graphs(module: DualGraphModule) -> tuple[fx.Graph, ...]:
-    return (module.graph,) if module.train_graph is None else (module.graph, module.train_graph)
-
-
 def _calls(captured: Captured) -> Iterator[_Call]:
     paths = {id(module): path for path, module in captured.module.named_modules()}
     for island in captured.islands:
-        for graph in _graphs(island.module):
+        for graph in graphs_of(island.module):
             for node in graph.nodes:
                 module = _called(island.module, node)
                 if module is not None:

@@ -17,7 +17,9 @@ from torch.utils import _pytree as pytree
 
 from campfire_fx.analysis.captured import Captured
 from campfire_fx.analysis.edits.convolutions import first_input
-from campfire_fx.layers.dual import DualGraphModule
+from campfire_fx.analysis.facts import Facts
+from campfire_fx.layers.dual import DualGraphModule, graphs_of
+from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
 
 _PLAIN = ("stride", "padding", "dilation", "groups")
 _TRANSPOSED = ("stride", "padding", "output_padding", "groups", "dilation")
@@ -48,8 +50,15 @@ class _Call:
         return self.node.target, self.bias is None, sorted(self.settings.items())
 
 
-def make_layers(captured: Captured, only: Collection[str] | None = None) -> tuple[str, ...]:
-    """Make layers in place where every use of a weight is the same call; return their paths.
+@graph_pass(requires=(nothing_decided,))
+def make_layers(facts: Facts) -> Result:
+    """Make layers where every use of a weight is the same call; their paths are what was done."""
+    made = layers_made(facts.captured)
+    return Result(bool(made), made)
+
+
+def layers_made(captured: Captured, only: Collection[str] | None = None) -> tuple[str, ...]:
+    """Make layers in place, and return their paths.
 
     Only where the whole model is one graph: code around an island may call the module that would be replaced.
 
@@ -61,7 +70,7 @@ def make_layers(captured: Captured, only: Collection[str] | None = None) -> tupl
     if not isinstance(root, DualGraphModule) or [island.path for island in captured.islands] != [""]:
         return ()
     calls: dict[nn.Module, list[_Call]] = {}
-    for graph in _graphs(root):
+    for graph in graphs_of(root):
         for call in (call for call in _calls(graph) if only is None or call.path in only):
             calls.setdefault(root.get_submodule(call.path), []).append(call)
     made = {module: found for module, found in calls.items() if _is_one_layer(root, module, found)}
@@ -70,13 +79,7 @@ def make_layers(captured: Captured, only: Collection[str] | None = None) -> tupl
         _put(root, module, _layer(module, found[0]))
         for call in found:
             _call_module(call)
-    if made:
-        root.recompile()
     return tuple(found[0].path for found in made.values())
-
-
-def _graphs(root: DualGraphModule) -> tuple[fx.Graph, ...]:
-    return (root.graph,) if root.train_graph is None else (root.graph, root.train_graph)
 
 
 def _calls(graph: fx.Graph) -> Iterator[_Call]:
@@ -109,7 +112,7 @@ def _is_one_layer(root: DualGraphModule, module: nn.Module, calls: list[_Call]) 
         return False
     tensors = {id(tensor) for tensor in owned.values()}
     known = {call.node for call in calls}
-    for graph in _graphs(root):
+    for graph in graphs_of(root):
         for node in graph.nodes:
             if node.op == "call_module" and root.get_submodule(node.target) is module:
                 return False
@@ -154,7 +157,7 @@ def _move_children(root: DualGraphModule, module: nn.Module, path: str) -> None:
         paths = [p for p, found in root.named_modules(remove_duplicate=False) if found is module]
         old = tuple(f"{p}.{name}" for p in paths)
         new = f"{parent}.{free}" if parent else free
-        for node in (node for graph in _graphs(root) for node in graph.nodes if node.op == "call_module"):
+        for node in (node for graph in graphs_of(root) for node in graph.nodes if node.op == "call_module"):
             start = next((o for o in old if f"{node.target}.".startswith(f"{o}.")), None)
             if start is not None:
                 node.target = new + node.target[len(start) :]

@@ -8,31 +8,31 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from campfire_fx.analysis.captured import Captured
-from campfire_fx.layers.dual import DualGraphModule
+from campfire_fx.analysis.facts import Facts
+from campfire_fx.layers.dual import DualGraphModule, graphs_of
+from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
 
 _FUNCTIONS: dict[Any, bool] = {F.relu: False, torch.relu: False, F.relu_: True, torch.relu_: True}
 _METHODS = {"relu": False, "relu_": True}
 
 
-def make_relus(captured: Captured) -> int:
-    """Put modules in place of ReLU functions, where the whole model is one graph; return how many calls were changed.
+@graph_pass(requires=(nothing_decided,))
+def make_relus(facts: Facts) -> Result:
+    """Put modules in place of ReLU functions, where the whole model is one graph; what was done: names of nodes.
 
     All calls share one module, or two: one of them works in place. They have no tensors, so no `state_dict` changes.
     """
-    root = captured.module
-    if not isinstance(root, DualGraphModule) or [island.path for island in captured.islands] != [""]:
-        return 0
-    graphs = (root.graph,) if root.train_graph is None else (root.graph, root.train_graph)
+    root = facts.captured.module
+    if not isinstance(root, DualGraphModule) or [island.path for island in facts.captured.islands] != [""]:
+        return Result(changed=False)
     made: dict[bool, str] = {}
-    calls = [(node, found) for graph in graphs for node in graph.nodes if (found := _inplace(node)) is not None]
+    nodes = [node for graph in graphs_of(root) for node in graph.nodes]
+    calls = [(node, inplace) for node in nodes if (inplace := _inplace(node)) is not None]
     for node, inplace in calls:
         if inplace not in made:
             made[inplace] = _add(root, inplace)
         _exchange(node, made[inplace])
-    if calls:
-        root.recompile()
-    return len(calls)
+    return Result(bool(calls), tuple(node.name for node, _ in calls))
 
 
 def _inplace(node: fx.Node) -> bool | None:

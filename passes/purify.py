@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from campfire_fx.analysis.captured import Captured
-from campfire_fx.analysis.facts import analyse
+from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.liveness import Reader
 from campfire_fx.base.numbers import plain_fields
+from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,29 +61,27 @@ class PurifiedLayer:
     share: float
 
 
+@graph_pass(requires=(nothing_decided,))
 @torch.no_grad()
-def purify_captured(
-    captured: Captured, thresholds: Thresholds, layers: Sequence[str] | None = None
-) -> tuple[PurifiedLayer, ...]:
-    """Zero what is under the thresholds, in place, again and again until nothing more falls under them.
+def purify(facts: Facts, *, thresholds: Thresholds, layers: Sequence[str] | None = None) -> Result:
+    """Zero what is under the thresholds, again and again until nothing more falls under them.
 
     What liveness finds dead does not count in a norm, so that one layer's loss shows in the layers around it. Shares
     are of the norms that layers have at first. One channel of each layer always stays.
 
     Args:
-        captured: of the model; its parameters are written to.
+        facts: of the model; its parameters are written to.
         thresholds: what is next to nothing.
         layers: patterns of paths; None: convolutions that hold a zero weight.
 
-    Returns:
-        Every layer that was looked at, in the model's order.
+    What was done: a `PurifiedLayer` for every layer that was looked at, in the model's order.
     """
     before: dict[str, tuple[Reader, Tensor]] = {}
     scales: dict[str, tuple[float, float]] = {}
-    changed = True
+    rounds, changed = 0, True
     while changed:
-        changed = False
-        live = analyse(captured).live()
+        rounds, changed = rounds + 1, False
+        live = facts.live
         for reader in reversed(live.readers):
             weight, name = reader.mixer.weight, reader.mixer.name
             if name not in before:
@@ -99,7 +97,8 @@ def purify_captured(
                 left = kernels.masked_fill(gone[:, None], 0.0)
                 weight.copy_(reader.mixer.layout.weight(left, weight))
                 changed = True
-    return tuple(_told(reader, old) for reader, old in reversed(before.values()))
+        facts = facts.after_change()
+    return Result(rounds > 1, tuple(_described(reader, old) for reader, old in reversed(before.values())))
 
 
 def _is_meant(reader: Reader, layers: Sequence[str] | None) -> bool:
@@ -135,7 +134,7 @@ def _small(columns: Tensor, thresholds: Thresholds, scale: tuple[float, float]) 
     return marked
 
 
-def _told(reader: Reader, before: Tensor) -> PurifiedLayer:
+def _described(reader: Reader, before: Tensor) -> PurifiedLayer:
     mixer = reader.mixer
     old, new = (
         mixer.layout.kernels(tensor).transpose(1, 2).abs().double() for tensor in (before, mixer.weight.detach())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,53 +10,20 @@ from torch import Tensor, nn
 
 from campfire_fx.analysis.compact import kept_indices, select
 from campfire_fx.analysis.constants import bias_of, folded
-from campfire_fx.analysis.edits.columns import select_columns
+from campfire_fx.analysis.edits.cuts import Cut, Cuts, gather, like
 from campfire_fx.analysis.edits.plan import exchange, set_argument
+from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.labelling import GraphRun, Labelling
 from campfire_fx.analysis.liveness import Liveness, Reader
 from campfire_fx.analysis.rules.structure import MixCall
+from campfire_fx.passes.runner import Result, graph_pass, removal_decided
 
 
-@dataclass(slots=True, eq=False)
-class Cut:
-    """How one tensor was cut: `slice` does the same to any tensor of the old shape (optimizer state).
-
-    Attributes:
-        old, new: the tensor before and after.
-        keep: kept indices per axis, None for all; of a grouped weight only those of its taps.
-        grouped: (groups kept, output indices per group, input indices per group) of a grouped weight.
-        columns: of a gathered weight, the columns kept of those that are left.
-    """
-
-    old: Tensor
-    new: Tensor
-    keep: tuple[Tensor | None, ...]
-    reader: Reader | None = None
-    grouped: tuple[Tensor, Tensor, Tensor] | None = None
-    columns: Tensor | None = None
-
-    def slice(self, state: Tensor) -> Tensor:
-        """Cut another tensor of the old shape in the same way."""
-        if self.grouped is not None and self.reader is not None:
-            layout = self.reader.mixer.layout
-            state = layout.weight(_gather(layout.kernels(state), *self.grouped), state)
-        state = select(state, self.keep)
-        return state.clone() if self.columns is None else select_columns(state, self.columns)
-
-
-@dataclass(slots=True, eq=False)
-class Cuts:
-    """Everything that was cut, by the id of the old tensor, and what was folded or merged, by weight id."""
-
-    tensors: dict[int, Cut] = field(default_factory=dict)
-    folds: dict[int, Tensor] = field(default_factory=dict)
-    folded: dict[int, int] = field(default_factory=dict)
-    merged: dict[int, int] = field(default_factory=dict)
-
-
-def shrink_channels(labelling: Labelling, live: Liveness) -> Cuts:
-    """Cut all tensors of the captured model, in place in its modules."""
-    structure, cuts = labelling.structure, Cuts()
+@graph_pass(requires=(removal_decided,))
+def shrink_channels(facts: Facts) -> Result:
+    """Cut all tensors of the captured model, in its modules; `removal.cuts` is then how."""
+    labelling, live, cuts = facts.labelling, facts.decided.live, facts.decided.cuts
+    structure = labelling.structure
     with torch.no_grad():
         kept: dict[int, tuple[Tensor | None, ...]] = {}  # what norms and biases of the same channels keep, found once
         for tensor, labels in structure.tensors.values():
@@ -71,22 +38,20 @@ def shrink_channels(labelling: Labelling, live: Liveness) -> Cuts:
         for reader in readers:
             _add_folds(labelling, cuts, reader, live)
     exchange(labelling.captured.module, {key: cut.new for key, cut in cuts.tensors.items()})
-    for module, name, counted in structure.sizes.values():
-        setattr(module, name, int(live.keeps(counted).expand(counted.shape).sum()))
+    counted = False
+    for module, name, labels in structure.sizes.values():
+        count = int(live.keeps(labels).expand(labels.shape).sum())
+        counted |= getattr(module, name) != count
+        setattr(module, name, count)
     for reader in readers:
         _set_groups(cuts, reader)
-    return cuts
+    return Result(counted or bool(cuts.tensors or cuts.folded))
 
 
 def _cut_plain(cuts: Cuts, tensor: Tensor, keep: tuple[Tensor | None, ...]) -> None:
     if any(indices is not None for indices in keep):
         new = select(tensor.detach(), keep)
         cuts.tensors[id(tensor)] = Cut(tensor, like(tensor, new), keep)
-
-
-def like(old: Tensor, new: Tensor) -> Tensor:
-    """Return a tensor as what an old one is: a parameter, and trained or not."""
-    return nn.Parameter(new, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else new
 
 
 def _cut_weight(cuts: Cuts, reader: Reader, live: Liveness) -> None:
@@ -109,7 +74,7 @@ def _cut_weight(cuts: Cuts, reader: Reader, live: Liveness) -> None:
             return
         grouped = (groups, _per_group(outputs[groups]), _per_group(inputs[groups]))
         cut = Cut(weight, weight, (None,) * weight.ndim, reader, grouped)
-        cut.new = like(weight, layout.weight(_gather(layout.kernels(weight.detach()), *grouped), weight))
+        cut.new = like(weight, layout.weight(gather(layout.kernels(weight.detach()), *grouped), weight))
     if merges:
         cuts.merged[id(weight)] = _merge(reader, live, merges, cut)
     cuts.tensors[id(weight)] = cut
@@ -122,13 +87,6 @@ def _index(kept: Tensor) -> Tensor | None:
 def _per_group(kept: Tensor) -> Tensor:
     """Return kept positions per group, (groups, count): the counts are equal."""
     return kept.nonzero()[:, 1].view(kept.shape[0], -1)
-
-
-def _gather(kernels: Tensor, groups: Tensor, outputs: Tensor, inputs: Tensor) -> Tensor:
-    kernels = kernels[groups]
-    rows = torch.arange(groups.numel()).unsqueeze(1)
-    kernels = kernels[rows, outputs]  # (groups, outputs, C/G, taps)
-    return kernels.transpose(1, 2)[rows, inputs].transpose(1, 2)
 
 
 def _merge(reader: Reader, live: Liveness, merges: list[tuple[int, int]], cut: Cut) -> int:

@@ -90,11 +90,13 @@ class Computations:
             waiting += fresh
         return {str(node.target) for node in seen if node.op == "get_attr"}
 
-    def tidy(self) -> None:
-        """Erase what nothing reads any more."""
+    def tidy(self) -> bool:
+        """Erase what nothing reads any more; return whether there was anything."""
+        count = len(self.graph.nodes)
         for node in reversed(list(self.leaves)):
             if not node.users:
                 self.graph.erase_node(node)
+        return len(self.graph.nodes) < count
 
     def _find(self) -> None:
         """Follow parameters through the graph, up to what also depends on an input or is written to."""

@@ -19,6 +19,10 @@ class ShrinkError(CampfireError):
     """Shrinking could not be done, or could not be proven exact. The model given is unchanged."""
 
 
+class PassError(CampfireError):
+    """A pass over graphs does not keep its word: a fault of its author's, and not of the model."""
+
+
 class ExportError(CampfireError):
     """A model could not be written, or a file could not be read back."""
 

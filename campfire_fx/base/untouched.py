@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -72,6 +73,39 @@ def _restore(target: Any, content: Any) -> None:
 
 def _pairs(content: Any) -> Any:
     return content.items() if isinstance(content, dict) else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a module itself holds: another one is equal while no tensor, child or attribute is another or written to.
+
+    What it held stays alive with it, so that nothing new can take its place unseen.
+    """
+
+    content: tuple[Any, ...]
+    held: tuple[Any, ...] = field(compare=False, repr=False)
+
+
+def snapshot(module: nn.Module) -> Snapshot:
+    """Return what tells whether a module has changed; not what is written into lists, dicts and objects it holds."""
+    content: list[Any] = [type(module)]
+    held: list[Any] = []
+    for name, value in vars(module).items():
+        for key, item in value.items() if name in _TABLES else ((None, value),):
+            content.append((name, key, _identity(item)))
+            held.append(item)
+    return Snapshot(tuple(content), tuple(held))
+
+
+_TABLES = ("_parameters", "_buffers", "_modules")
+
+
+def _identity(value: Any) -> Any:
+    """Return plain values themselves, and of tensors how often they were written to."""
+    if isinstance(value, torch.Tensor):
+        return id(value), 0 if value.is_inference() else value._version
+    plain = type(value) in _ATOMS or (type(value) is tuple and all(type(item) in _ATOMS for item in value))
+    return value if plain else id(value)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from campfire_fx.capture import example_for, trace
 from campfire_fx.export.agreement import Run, Runs, first_line, reference_runs
 from campfire_fx.export.functions import write_out_functions
 from campfire_fx.export.layers import Rebuilder, torch_class
-from campfire_fx.passes.bake_masks import bake_masters
+from campfire_fx.layers.bake_masks import bake_masters
 
 _DROPOUTS = frozenset(
     {

@@ -126,6 +126,11 @@ class DualGraphModule(fx.GraphModule):
         return _unpickle, (type(self).__name__, state, freeze(self._graph), train_graph)
 
 
+def graphs_of(module: DualGraphModule) -> tuple[fx.Graph, ...]:
+    """Return the graph that runs in evaluation and, where it is another, the one for training."""
+    return (module.graph,) if module.train_graph is None else (module.graph, module.train_graph)
+
+
 def _dispatch(evaluate: Callable[..., Any], train: Callable[..., Any]) -> Callable[..., Any]:
     """Return a forward that picks by `self.training`, with the signature of the inference code."""
 

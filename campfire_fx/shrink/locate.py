@@ -12,7 +12,7 @@ from campfire_fx.analysis.compact import cut_like
 from campfire_fx.analysis.labelling import GraphRun, placeholder_values
 from campfire_fx.analysis.labels import Labelled
 from campfire_fx.capture import trace
-from campfire_fx.passes.bake_reparametrizations import bake_reparametrizations
+from campfire_fx.layers.bake_reparametrizations import bake_reparametrizations
 from campfire_fx.shrink.copies import private_copy
 from campfire_fx.shrink.verify import evaluating
 
@@ -30,7 +30,7 @@ def first_difference(model: nn.Module, shrunk: Shrunk, example_inputs: Any) -> s
     working = private_copy(model)
     bake_reparametrizations(working)
     original = trace(working, example_inputs)
-    runs = {id(run.graph): run for run in shrunk.labelling.runs}
+    runs = {id(run.graph): run for run in shrunk.facts.labelling.runs}
     for old, new in zip(original.islands, shrunk.captured.islands, strict=True):
         run = runs[id(new.module.graph)]
         args = placeholder_values(new.module.graph, old.args, old.kwargs)
@@ -60,7 +60,7 @@ def _differs(run: GraphRun, node: fx.Node, expected: Any, got: Any, shrunk: Shru
         return False
     if labels.labels.ndim != expected.ndim:
         return False
-    expected = cut_like(expected, labels.labels, shrunk.live)
+    expected = cut_like(expected, labels.labels, shrunk.removal.live)
     if expected.shape != got.shape:
         return True
     scale = expected.abs().max().clamp(min=1e-30) if expected.numel() else 1.0

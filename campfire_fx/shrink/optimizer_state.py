@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from campfire_fx.base.errors import ShrinkError
 
 if TYPE_CHECKING:
-    from campfire_fx.passes.shrink_channels import Cut
+    from campfire_fx.analysis.edits.cuts import Cut
     from campfire_fx.shrink.pipeline import Shrunk
 
 _MEANS = {"row_var": -1, "exp_avg_sq_row": -1, "col_var": -2, "exp_avg_sq_col": -2}
@@ -76,7 +76,7 @@ def carry_over(optimizer: Optimizer, shrunk: Shrunk) -> None:
 
 
 def _new(shrunk: Shrunk, working: Tensor) -> tuple[Tensor, Cut | None]:
-    cut = shrunk.cuts.tensors.get(id(working))
+    cut = shrunk.removal.cuts.tensors.get(id(working))
     return (working, None) if cut is None else (cut.new, cut)
 
 

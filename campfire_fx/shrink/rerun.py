@@ -10,10 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from campfire_fx.base.untouched import training_flags, untouched
+from campfire_fx.base.untouched import Snapshot, snapshot, training_flags, untouched
 from campfire_fx.shrink.copies import private_copy
-
-_TABLES = ("_parameters", "_buffers", "_modules")
 
 
 class Rerun:
@@ -32,15 +30,18 @@ class Rerun:
         self._prepare = prepare
         self._mode = mode
         self._copy: nn.Module | None = None
-        self._state: list[Any] = []
+        self._state: list[Snapshot] = []
 
     @property
     def module(self) -> nn.Module:
         """The copy that the next call runs."""
-        if self._copy is None or _state(self._copy) != self._state:
+        if self._copy is None or self._snapshots() != self._state:
             self._copy = self._prepare(private_copy(self._model)).eval()
-            self._state = _state(self._copy)
+            self._state = self._snapshots()
         return self._copy
+
+    def _snapshots(self) -> list[Snapshot]:
+        return [] if self._copy is None else [snapshot(module) for module in self._copy.modules()]
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return the output on copies of the inputs, without gradients."""
@@ -76,14 +77,3 @@ class Lent:
 
 def _copies(inputs: Any) -> Any:
     return pytree.tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, inputs)
-
-
-def _state(model: nn.Module) -> list[Any]:
-    """Return what tells whether a model has changed: which tensors and attributes it has, and how often written to."""
-    found: list[Any] = []
-    for module in model.modules():
-        found += [
-            (id(t), t._version) for table in _TABLES[:2] for t in getattr(module, table).values() if t is not None
-        ]
-        found += [(name, id(value)) for name, value in vars(module).items() if name not in _TABLES]
-    return found

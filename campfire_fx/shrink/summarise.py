@@ -8,27 +8,31 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from campfire_fx.analysis.edits.plan import Edit
-from campfire_fx.analysis.labelling import Labelling
+from campfire_fx.analysis.edits.cuts import Cut, Cuts
+from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.labels import FIXED
 from campfire_fx.analysis.liveness import Liveness, Reader
-from campfire_fx.analysis.plan import LayerChange, Repair, ShrinkPlan
-from campfire_fx.analysis.rules.structure import Pin
-from campfire_fx.passes.shrink_channels import Cut, Cuts
+from campfire_fx.analysis.plan import ColumnChange, KernelChange, LayerChange, Repair, ShrinkPlan
 
 
-def summarise(
-    labelling: Labelling, live: Liveness, cuts: Cuts, edits: Iterable[Edit], pins: Iterable[Pin]
-) -> ShrinkPlan:
-    """Return the plan that was carried out."""
-    names = labelling.structure.names
+def summarise(facts: Facts, done: Iterable[object]) -> ShrinkPlan:
+    """Return the plan that was carried out, with what passes have noted."""
+    structure, live, cuts = facts.labelling.structure, facts.decided.live, facts.decided.cuts
+    records = tuple(done)
     keep = {
-        names.get(key, "?"): tuple(None if i is None else tuple(i.tolist()) for i in _indices(cut))
+        structure.names.get(key, "?"): tuple(None if i is None else tuple(i.tolist()) for i in _indices(cut))
         for key, cut in cuts.tensors.items()
     }
     layers = tuple(_layer(reader, live, cuts) for reader in live.readers if not reader.mixer.virtual)
-    repairs = tuple(Repair(e.node.name, e.action, e.reason) for e in edits)
-    return ShrinkPlan(layers, repairs, tuple(pins), keep)
+    return ShrinkPlan(
+        layers,
+        repairs=tuple(record for record in records if isinstance(record, Repair)),
+        pins=(*structure.pins, *facts.decided.pins),
+        keep=keep,
+        kernels=tuple(record for record in records if isinstance(record, KernelChange)),
+        columns=tuple(record for record in records if isinstance(record, ColumnChange)),
+        guards=facts.captured.guards,
+    )
 
 
 def _indices(cut: Cut) -> tuple[Tensor | None, ...]:

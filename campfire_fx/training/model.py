@@ -15,8 +15,8 @@ from torch.utils.hooks import RemovableHandle
 from campfire_fx.base.errors import RegimeError, ShrinkError
 from campfire_fx.base.numbers import plain
 from campfire_fx.base.sharding import is_sharded
+from campfire_fx.layers.bake_masks import baked_copy
 from campfire_fx.layers.dressing import Dress, dress
-from campfire_fx.passes.bake_masks import baked_copy
 from campfire_fx.sparsity.record import SparsityRecord
 from campfire_fx.training.attachment import (
     Attachment,

@@ -11,12 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from campfire_fx.analysis.facts import Facts
 from campfire_fx.base.errors import ShrinkError
 from campfire_fx.capture import example_for, trace
+from campfire_fx.layers.bake_masks import baked_copy
+from campfire_fx.layers.bake_reparametrizations import bake_reparametrizations
 from campfire_fx.layers.masked import MaskedLayer
-from campfire_fx.passes.bake_masks import baked_copy
-from campfire_fx.passes.bake_reparametrizations import bake_reparametrizations
-from campfire_fx.passes.purify import PurifiedLayer, Thresholds, purify_captured, shares
+from campfire_fx.passes.purify import PurifiedLayer, Thresholds, shares
+from campfire_fx.passes.purify import purify as zero_small
+from campfire_fx.passes.runner import run
 from campfire_fx.shrink.copies import private_copy
 from campfire_fx.shrink.verify import relative_difference
 from campfire_fx.training.model import SparseModel
@@ -85,7 +88,8 @@ def purify(
     result = copy.deepcopy(sparse) if sparse is not None else private_copy(model)
     bake_reparametrizations(result)
     plain = baked_copy(result) if isinstance(result, SparseModel) else result  # over the same parameters
-    found = purify_captured(trace(plain, kwargs or args, compiled=False), thresholds, layers)
+    captured = trace(plain, kwargs or args, compiled=False)
+    found = run(Facts(captured), [zero_small.given(thresholds=thresholds, layers=layers)]).done
     if not found:
         raise ShrinkError(
             f"purify: no convolution {'holds a zero weight' if layers is None else f'has a path like {list(layers)}'}. "

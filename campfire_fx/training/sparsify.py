@@ -16,6 +16,7 @@ from campfire_fx.layers.masked import COMPUTED, MaskedLayer
 from campfire_fx.passes.insert_masks import Insertion, insert_masks
 from campfire_fx.passes.make_layers import make_layers
 from campfire_fx.passes.make_relus import make_relus
+from campfire_fx.passes.runner import apply
 from campfire_fx.shrink.copies import private_copy
 from campfire_fx.sparsity.assignment import Assignment, Override, Settings, as_regime, assign, check_era, check_sparsity
 from campfire_fx.sparsity.course import Course
@@ -112,16 +113,15 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
     model = model_of(model)
     _require_dense(model)
     copied = private_copy(model)
-    captured = trace(copied, example_inputs)
-    make_layers(captured)
-    insertion = insert_masks(captured)
+    captured = trace(copied, example_inputs, compiled=False)
+    *_, insertion = apply(captured, make_layers, insert_masks)
     _require_layers(model, settings.regime, insertion)
     assignments = assign(insertion.layers, settings)
     _require_rules(settings.regime, assignments)
     final = settings.sparsity if settings.regime.sparsity is None else settings.regime.sparsity
     returning = {a.name for a in assignments if a.master is not None or exchanges(a.update)}
     if any(a.master is not None and a.master.inputs for a in assignments):
-        make_relus(captured)
+        apply(captured, make_relus)
     zero = dead_norm == "zero"
     training = Training(
         course=Course(settings.regime.name, {a.name: a for a in assignments}, final, late=masks_move == "after"),

@@ -217,7 +217,7 @@ def test_a_failure_of_our_own(phase: str, monkeypatch: pytest.MonkeyPatch) -> No
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("no further")
 
-    holder, name = (pipeline, "drop_dead_nodes") if phase == "cutting" else (verify, "_largest_difference")
+    holder, name = (pipeline, "recompile") if phase == "cutting" else (verify, "_largest_difference")
     monkeypatch.setattr(holder, name, fail)
     with pytest.raises(RuntimeError, match="no further"):
         campfire_fx.shrink(net, X)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import fx, nn
 
+from campfire_fx.layers.bake_masks import bake_masks, baked_copy
 from campfire_fx.layers.dressing import Dress, dress
 from campfire_fx.layers.masked import MaskedLayer, mask_layer
-from campfire_fx.passes.bake_masks import bake_masks, baked_copy
 
 
 def sparse() -> fx.GraphModule:

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
 from campfire_fx import shrink
-from campfire_fx.passes.bake_reparametrizations import bake_reparametrizations
+from campfire_fx.layers.bake_reparametrizations import bake_reparametrizations
 from campfire_fx.shrink.copies import private_copy
 from tests.nets.case import conv, named
 

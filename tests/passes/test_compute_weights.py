@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from campfire_fx import shrink, sparsify, trace
 from campfire_fx.analysis.captured import Captured
 from campfire_fx.passes.compute_weights import compute_weights
+from campfire_fx.passes.runner import apply
 from campfire_fx.shrink.copies import private_copy
 from tests.nets.case import conv, named
 
@@ -23,8 +24,7 @@ X = torch.randn(2, 3, 6, 6)
 def computed(model: nn.Module) -> tuple[Captured, list[str]]:
     """Return a capture with its weights computed, and the nodes that were replaced."""
     captured = trace(private_copy(model).eval(), X)
-    repairs = compute_weights(captured)
-    captured.module.recompile()  # type: ignore[operator]
+    repairs = apply(captured, compute_weights)
     torch.testing.assert_close(captured.module(X), model.eval()(X))
     return captured, [repair.node for repair in repairs]
 
@@ -133,7 +133,7 @@ class Late(nn.Module):
 def test_what_draws_or_writes_is_left_as_it_is(net: type[nn.Module]) -> None:
     captured = trace(net().eval(), X)
     names = [node.name for node in captured.islands[0].module.graph.nodes]
-    assert compute_weights(captured) == ()
+    assert apply(captured, compute_weights) == ()
     assert [node.name for node in captured.islands[0].module.graph.nodes] == names
 
 
@@ -187,7 +187,7 @@ def test_what_is_written_into_a_tensor_made_of_nothing_stays() -> None:
 def test_the_model_given_and_the_random_state_stay() -> None:
     model = named(a=Scaled(3, 4, 3), b=nn.Conv2d(4, 2, 1))
     before, state = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
-    compute_weights(trace(private_copy(model), X))
+    apply(trace(private_copy(model), X), compute_weights)
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 

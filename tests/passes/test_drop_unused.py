@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from campfire_fx import shrink
-from campfire_fx.passes.drop_unused import drop_unused, used_paths
+from campfire_fx.passes.drop_unused import keep_only, used_paths
 from tests.assertions import assert_same_output
 from tests.nets.case import conv, named
 from tests.random_zeros import randomise
@@ -16,7 +16,7 @@ def test_only_what_is_on_a_path_stays() -> None:
     model = named(a=named(x=conv(3, 4), y=conv(4, 4)), b=conv(4, 2), c=nn.Sequential(nn.ReLU()))
     model.register_buffer("seen", torch.zeros(1))
     model.register_parameter("free", nn.Parameter(torch.zeros(1)))
-    drop_unused(model, ["a.y", "free"])
+    keep_only(model, ["a.y", "free"])
     assert set(dict(model.named_modules())) == {"", "a", "a.y"}
     assert set(model.state_dict()) == {"a.y.weight", "free"}
 

@@ -11,13 +11,15 @@ from campfire_fx.analysis.captured import Captured, Island
 from campfire_fx.capture import trace
 from campfire_fx.layers.masked import MaskedConv2d, MaskedLayer
 from campfire_fx.passes.insert_masks import Insertion, Norm, insert_masks
+from campfire_fx.passes.runner import apply
 
 IMAGE = torch.randn(1, 3, 8, 8)
 
 
 def inserted(model: nn.Module, *inputs: Tensor) -> tuple[Captured, Insertion]:
     captured = trace(model, inputs or (IMAGE,))
-    return captured, insert_masks(captured)
+    (insertion,) = apply(captured, insert_masks)
+    return captured, insertion
 
 
 def conv(c: int = 3, k: int = 4, size: int = 3, **options: int) -> nn.Conv2d:
@@ -189,7 +191,7 @@ def test_islands_are_masked_under_their_paths() -> None:
         setattr(model, path, module)
         islands.append(Island(path, module, (example,), {}))
     untraced = (("other", "it stayed Python"), ("body.fc", "no weight of it is left without a mask"))
-    insertion = insert_masks(Captured(model, tuple(islands), untraced, (IMAGE,), {}))
+    (insertion,) = apply(Captured(model, tuple(islands), untraced, (IMAGE,), {}), insert_masks)
     assert [f.name for f in insertion.layers] == ["body.left", "body.right", "body.point", "body.fc", "head.0"]
     assert [f.name for f in insertion.layers if f.stem] == ["body.left", "body.right"]
     assert Norm("head.1", ("head.0",)) in insertion.norms

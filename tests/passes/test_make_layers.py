@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from campfire_fx import CampfireError, sparsify
 from campfire_fx.capture import trace
 from campfire_fx.passes.make_layers import make_layers
+from campfire_fx.passes.runner import apply
 from tests.assertions import DOUBLE, difference, outputs
 
 IMAGE = torch.randn(2, 4, 9, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -65,7 +66,7 @@ def test_a_function_becomes_the_layer(name: str) -> None:
     model = Net(copy.deepcopy(part))
     want, keys = model(IMAGE), list(model.state_dict())
     captured = trace(model, (IMAGE,))
-    assert make_layers(captured) == ("part",)
+    assert apply(captured, make_layers) == ("part",)
     assert type(captured.module.get_submodule("part")) is expected
     torch.testing.assert_close(captured.module(IMAGE), want, rtol=0, atol=0)
     assert list(captured.module.state_dict()) == keys
@@ -98,7 +99,7 @@ def test_what_the_module_holds_besides_moves_next_to_it() -> None:
     model = Net(nn.Sequential(Padded(), nn.Conv2d(6, 6, 1))).double()
     want = model(IMAGE)
     captured = trace(model, (IMAGE,))
-    assert make_layers(captured) == ("part.0",)
+    assert apply(captured, make_layers) == ("part.0",)
     assert not list(captured.module.get_submodule("part.0").children())
     torch.testing.assert_close(captured.module(IMAGE), want, rtol=0, atol=0)
 
@@ -131,7 +132,7 @@ USES = {
 def test_what_is_no_single_layer_stays(use: str) -> None:
     model = Ungainly(USES[use])
     captured = trace(model, (IMAGE.float(),))
-    assert make_layers(captured) == ()
+    assert apply(captured, make_layers) == ()
     torch.testing.assert_close(captured.module(IMAGE.float()), model(IMAGE.float()))
 
 
@@ -156,5 +157,5 @@ class Repeated(nn.Module):
 def test_calls_in_a_row_read_one_another() -> None:
     model, x = Repeated(), torch.randn(1, 3, 6, 6)
     captured = trace(copy.deepcopy(model), x)
-    assert make_layers(captured) == ("held",)
+    assert apply(captured, make_layers) == ("held",)
     torch.testing.assert_close(captured.module(x), model(x))

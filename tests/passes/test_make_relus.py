@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from campfire_fx.passes.make_relus import make_relus
+from campfire_fx.passes.runner import apply
 from campfire_fx.training.sparsify import sparsify, trace
 
 
@@ -29,14 +30,14 @@ class Forms(nn.Module):
 def test_every_form_becomes_a_module_in_both_modes() -> None:
     model, x = Forms(), torch.randn(2, 3, 6, 6)
     captured = trace(model, x)
-    assert make_relus(captured) == 13
+    assert len(apply(captured, make_relus)) == 13
     names = {name for name, module in captured.module.named_modules() if type(module) is nn.ReLU}
     assert names == {"relu_", "relu_inplace"} and captured.module.relu_inplace.inplace
     for mode in (True, False):
         model.train(mode)
         captured.module.train(mode)
         assert torch.equal(captured.module(x), model(x))
-    assert make_relus(captured) == 0
+    assert apply(captured, make_relus) == ()
 
 
 def test_only_regimes_that_sparsify_inputs_need_it() -> None:

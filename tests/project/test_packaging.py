@@ -21,7 +21,7 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[2]
-PROBE = "import campfire_fx.passes.bake_masks as p, campfire_fx as c; print(p.__file__); print(c.__version__)"
+PROBE = "import campfire_fx.passes.crop_kernels as p, campfire_fx as c; print(p.__file__); print(c.__version__)"
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> str:
@@ -114,7 +114,7 @@ def test_wheel_holds_every_module_once(source: Path, built: Path) -> None:
 @pytest.mark.slow
 def test_sdist_has_files_where_git_has_the_link(built: Path) -> None:
     with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
-        member = next(m for m in sdist.getmembers() if m.name.endswith("campfire_fx/passes/bake_masks.py"))
+        member = next(m for m in sdist.getmembers() if m.name.endswith("campfire_fx/passes/crop_kernels.py"))
         assert member.isfile()
 
 
@@ -124,7 +124,7 @@ def test_installed_wheel_runs(built: Path, tmp_path: Path) -> None:
     wheel = next(built.glob("*.whl"))
     run(sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", target, wheel, cwd=tmp_path)
     file, version = run(sys.executable, "-c", PROBE, cwd=tmp_path, PYTHONPATH=str(target)).split()
-    assert Path(file) == target / "campfire_fx" / "passes" / "bake_masks.py"
+    assert Path(file) == target / "campfire_fx" / "passes" / "crop_kernels.py"
     assert version in wheel.name
 
 
@@ -140,5 +140,5 @@ def test_editable_install_follows_the_link(source: Path, tmp_path: Path) -> None
     (source / "passes" / "written_later.py").write_text("FOUND = True\n")
     probe = f"{PROBE}; import campfire_fx.passes.written_later as w; print(w.FOUND)"
     file, _, found = run(python, "-c", probe, cwd=tmp_path).split()
-    assert Path(file).resolve() == (source / "passes" / "bake_masks.py").resolve()
+    assert Path(file).resolve() == (source / "passes" / "crop_kernels.py").resolve()
     assert found == "True"

@@ -22,6 +22,7 @@ from campfire_fx.analysis.after_removal import AfterRemoval, Broken, Unmovable, 
 from campfire_fx.analysis.compact import Uneven, Vanished, compact_value, shape_after_removal
 from campfire_fx.analysis.edits.attention_scale import keep_scale
 from campfire_fx.analysis.edits.compensated_norm import spread_edit
+from campfire_fx.analysis.edits.gates import gate_edit
 from campfire_fx.analysis.edits.plan import Edit
 from campfire_fx.analysis.edits.reindex import Reindex, find_reindex
 from campfire_fx.analysis.edits.rewrite_arguments import Arguments, Selected, rewritten
@@ -31,7 +32,6 @@ from campfire_fx.analysis.liveness import Liveness
 from campfire_fx.analysis.rules import Held
 from campfire_fx.analysis.rules.movement import asks_shape
 from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes, writes_in_place
-from campfire_fx.passes.gate_residual import gate_edit
 
 
 def plan_rewrites(labelling: Labelling, live: Liveness) -> list[Edit]:

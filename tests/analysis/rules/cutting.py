@@ -12,12 +12,16 @@ from torch.utils import _pytree as pytree
 from campfire_fx.analysis.after_removal import Unmovable
 from campfire_fx.analysis.compact import Uneven, Vanished, compact_value, cut_like
 from campfire_fx.analysis.constants import Constants
+from campfire_fx.analysis.edits.movement import plan_rewrites
 from campfire_fx.analysis.edits.plan import Edit
+from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.labelling import GraphRun
 from campfire_fx.analysis.labels import Labelled
 from campfire_fx.analysis.liveness import Liveness, find_live
-from campfire_fx.passes.drop_unused import drop_dead_nodes
-from campfire_fx.passes.rewrite_movement import plan_rewrites
+from campfire_fx.analysis.removal import Removal
+from campfire_fx.passes import runner
+from campfire_fx.passes.drop_dead_nodes import drop_dead_nodes
+from campfire_fx.passes.rewrite_movement import rewrite_movement
 from campfire_fx.passes.shrink_channels import shrink_channels
 from tests.analysis.rules.alone import Alone, follow
 
@@ -68,13 +72,10 @@ def cut(one: Alone, keep: Tensor) -> Cut:
     live, edits = decide(one, keep)
     before = _kept(run(one.module, one.inputs), one.labels(), live)
     inputs = [cut_like(x, one.run.values[s].labels, live) for s, x in zip(one.sources, one.inputs, strict=True)]
-    replaced: dict[fx.Node, fx.Node] = {}
-    for edit in edits:
-        edit.apply(replaced)
-    shrink_channels(one.labelling, live)
-    drop_dead_nodes(one.labelling, live)
-    one.module.graph.lint()
-    one.module.recompile()
+    facts = Facts(one.labelling.captured, Removal(live, edits, []))
+    facts.labelling = one.labelling
+    runner.run(facts, [rewrite_movement, shrink_channels, drop_dead_nodes])
+    runner.recompile(facts.captured)
     after = [t for t in pytree.tree_leaves(run(one.module, inputs)) if isinstance(t, Tensor) and t.numel()]
     return Cut(live, before, after)
 
