@@ -39,8 +39,8 @@ def shrink_channels(facts: Facts) -> Result:
             _add_folds(labelling, cuts, reader, live)
     exchange(labelling.captured.module, {key: cut.new for key, cut in cuts.tensors.items()})
     counted = False
-    for module, name, labels in structure.sizes.values():
-        count = int(live.keeps(labels).expand(labels.shape).sum())
+    for module, name, counts in structure.sizes.values():
+        count = int(live.keeps(counts).expand(counts.shape).sum())
         counted |= getattr(module, name) != count
         setattr(module, name, count)
     for reader in readers:
