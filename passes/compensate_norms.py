@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.amp import autocast_mode
 
+from campfire_fx.base.compat import enter_autocast
 from campfire_fx.analysis.constants import per_channel
 from campfire_fx.analysis.edits.compensated_norm import Parts, put_norm
 from campfire_fx.analysis.edits.convolutions import first_input
@@ -82,7 +83,7 @@ def compensate_norms(facts: Facts, *, wish: str) -> Result:
 
 
 def _sites(facts: Facts, run: GraphRun) -> list[Site]:
-    casts = run.graph.find_nodes(op="call_function", target=autocast_mode._enter_autocast)
+    casts = run.graph.find_nodes(op="call_function", target=enter_autocast)
     if run.module.train_graph is not None or casts:
         return []
     calls = [n for n in run.graph.nodes if n.op in ("call_module", "call_function") and run.target(n) in NORMS]

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor, fx, nn
 from torch.amp import autocast_mode
 
+from campfire_fx.base.compat import enter_autocast
 from campfire_fx.analysis.captured import Captured
 from campfire_fx.analysis.edits.plan import put_holder, set_argument
 from campfire_fx.analysis.facts import Facts
@@ -61,7 +62,7 @@ def _make_plain(captured: Captured, root: DualGraphModule, holders: set[str]) ->
 
 def _casts(graph: fx.Graph) -> bool:
     """Whether a part of a graph runs under autocast: what it computes there depends on the device."""
-    return bool(graph.find_nodes(op="call_function", target=autocast_mode._enter_autocast))
+    return bool(graph.find_nodes(op="call_function", target=enter_autocast))
 
 
 def _sharing(found: Sequence[Computed]) -> Iterator[list[Computed]]:

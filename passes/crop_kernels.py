@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
+from campfire_fx.base.compat import is_erased
 from campfire_fx.analysis.compact import select
 from campfire_fx.analysis.edits.convolutions import Convolution, Convolutions, first_input, is_plain
 from campfire_fx.analysis.edits.cuts import Cut, Cuts, like, weight_now
@@ -39,7 +40,7 @@ def crop_kernels(facts: Facts) -> Result:
     new: dict[int, Tensor] = {}
     for reader in live.readers:
         weight = weight_now(cuts, reader)
-        if weight.ndim < 3 or reader.mixer.virtual or all(call.node._erased for call in reader.mixer.calls):
+        if weight.ndim < 3 or reader.mixer.virtual or all(is_erased(call.node) for call in reader.mixer.calls):
             continue
         used = _used(weight.detach())
         if [len(taps) for taps in used] == list(weight.shape[2:]):

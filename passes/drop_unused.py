@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from torch import fx, nn
 
+from campfire_fx.base.compat import buffers_of, parameters_of
 from campfire_fx.analysis.facts import Facts
 from campfire_fx.layers.dual import graphs_of
 from campfire_fx.passes.runner import Result, graph_pass
@@ -26,7 +27,7 @@ def keep_only(root: nn.Module, keep: Iterable[str]) -> bool:
 
 
 def _prune(module: nn.Module, path: str, wanted: set[str], prefixes: set[str]) -> bool:
-    gone = [n for held in (module._parameters, module._buffers) for n in held if f"{path}{n}" not in wanted]
+    gone = [n for held in (parameters_of(module), buffers_of(module)) for n in held if f"{path}{n}" not in wanted]
     pruned = False
     for name, child in list(module.named_children()):
         full = f"{path}{name}"

@@ -22,6 +22,7 @@ from campfire_fx.analysis.graph_run import GraphRun
 from campfire_fx.analysis.liveness import Reader
 from campfire_fx.analysis.plan import ColumnChange
 from campfire_fx.analysis.rules.structure import MixCall
+from campfire_fx.base.compat import is_erased
 from campfire_fx.cost.timing import least_times
 from campfire_fx.passes.runner import Result, graph_pass, removal_decided
 
@@ -41,7 +42,7 @@ def gather_columns(facts: Facts) -> Result:
     new: dict[int, Tensor] = {}
     for reader in live.readers:
         weight = weight_now(cuts, reader)
-        if weight.ndim < 3 or reader.mixer.virtual or all(call.node._erased for call in reader.mixer.calls):
+        if weight.ndim < 3 or reader.mixer.virtual or all(is_erased(call.node) for call in reader.mixer.calls):
             continue
         count = (int((weight.detach() != 0).any(0).sum()), weight[0].numel())
         if not 0 < count[0] <= (1 - _FEWEST_DEAD) * count[1]:

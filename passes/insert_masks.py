@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from campfire_fx.base.compat import BATCH_NORM
 from campfire_fx.analysis.captured import Captured
 from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.graph_run import GraphRun
@@ -112,12 +112,12 @@ def _norms(calls: list[_Call]) -> Iterator[Norm]:
     # Not linear layers: their outputs are the last axis, and a norm's channels the second.
     convolutions = {id(layer) for layer in layers if not isinstance(layer, nn.Linear)}
     for call in calls:
-        if len(call.readers) != 1 or not isinstance(call.readers[0], _BatchNorm):
+        if len(call.readers) != 1 or not isinstance(call.readers[0], BATCH_NORM):
             convolutions.discard(id(call.module))
     paths = {id(call.module): call.path for call in calls}
     sources: dict[int, list[nn.Module | None]] = {}
     for call in calls:
-        if isinstance(call.module, _BatchNorm):
+        if isinstance(call.module, BATCH_NORM):
             sources.setdefault(id(call.module), []).extend(call.sources)
     for norm, behind in sources.items():
         if all(source is not None and id(source) in convolutions for source in behind):

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
-from torch.utils import _pytree as pytree
 
+from campfire_fx.base.compat import children_of, parameters_of, pytree
 from campfire_fx.analysis.captured import Captured
 from campfire_fx.analysis.edits.convolutions import first_input
 from campfire_fx.analysis.facts import Facts
@@ -141,7 +141,7 @@ def _layer(module: nn.Module, call: _Call) -> nn.Module:
     kernel = {"kernel_size": tuple(weight.shape[2:])} if settings else {}
     layer: nn.Module = cls(**sizes, **kernel, **call.settings, bias=call.bias is not None, device="meta")
     layer.training = module.training
-    layer._parameters.update(module._parameters)
+    parameters_of(layer).update(parameters_of(module))
     return layer
 
 
@@ -166,9 +166,9 @@ def _move_children(root: DualGraphModule, module: nn.Module, path: str) -> None:
 def _put(root: nn.Module, module: nn.Module, layer: nn.Module) -> None:
     """Let the layer stand wherever the module does."""
     for parent in list(root.modules()):
-        for name, child in parent._modules.items():
+        for name, child in children_of(parent).items():
             if child is module:
-                parent._modules[name] = layer
+                children_of(parent)[name] = layer
 
 
 def _call_module(call: _Call) -> None:

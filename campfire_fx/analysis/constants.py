@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from campfire_fx.analysis.aliases import Memory
 from campfire_fx.analysis.constant_flow import NAN, Propagation, has_labels
@@ -24,6 +24,7 @@ from campfire_fx.analysis.rules.complex_numbers import known_zeros
 from campfire_fx.analysis.rules.gates import gate_add
 from campfire_fx.analysis.rules.matmul import contracted_lines, read_form, two_operands
 from campfire_fx.analysis.rules.structure import MixCall, Mixer
+from campfire_fx.base.compat import CONSTANT_PADDING
 
 __all__ = ["NAN", "Constants", "bias_of", "find_constants", "folded"]
 
@@ -138,7 +139,7 @@ def _behind_padding(run: GraphRun, call: MixCall) -> MixCall:
     mode = source.args[2] if len(source.args) > 2 else source.kwargs.get("mode", "constant")
     filled = source.args[3] if len(source.args) > 3 else source.kwargs.get("value", 0)
     if module is not None:
-        mode = "constant" if isinstance(module, nn.modules.padding._ConstantPadNd) else "other"
+        mode = "constant" if isinstance(module, CONSTANT_PADDING) else "other"
         filled = getattr(module, "value", 0)
     if mode != "constant" or filled not in (0, None) or not isinstance(inner, fx.Node):
         return call

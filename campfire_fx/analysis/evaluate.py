@@ -17,6 +17,7 @@ from torch import fx, nn
 
 from campfire_fx.analysis.effects import writes, written
 from campfire_fx.analysis.shapes import META, keeps_shape, known_result, shape_after
+from campfire_fx.base.compat import children_of
 from campfire_fx.base.draws import undrawn
 
 FACTORIES = frozenset(
@@ -203,7 +204,7 @@ class Evaluator:
             for kind in ("_parameters", "_buffers"):
                 tensors = module.__dict__[kind]
                 shadow.__dict__[kind] = {k: v if v is None else self._as_meta(v) for k, v in tensors.items()}
-            children = module._modules.items()
+            children = children_of(module).items()
             shadow.__dict__["_modules"] = {k: c if c is None else self._shadow(c) for k, c in children}
             self._shadows[module] = shadow
         return self._shadows[module]

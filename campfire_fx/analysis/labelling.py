@@ -23,6 +23,7 @@ from campfire_fx.analysis.rules.movement import asks_kind, asks_shape
 from campfire_fx.analysis.rules.proof import PROVEN, is_candidate, is_pointwise
 from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes, writes_in_place
 from campfire_fx.analysis.rules.structure import Structure, fixed
+from campfire_fx.base.compat import assertion
 from campfire_fx.base.draws import is_drawn_by_torch, undrawn
 from campfire_fx.base.errors import ShrinkError
 
@@ -215,7 +216,7 @@ def _bare(value: Any) -> Any:
 
 def _plain(node: fx.Node, call: Call) -> Any:
     """Execute what depends on no activation: sizes, numbers, tensors made from them."""
-    if node.target in (torch._assert, print):
+    if node.target in (assertion, print):
         return None
     if is_drawn_by_torch(node.target):
         return undrawn(lambda: invoke(node, None, call.args, call.kwargs))[0]

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from campfire_fx.base.compat import children_of
+
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 # What a subclass may define without changing what forward() computes.
 _HARMLESS = frozenset({
@@ -30,7 +32,7 @@ def is_leaf(module: nn.Module) -> bool:
         return True
     if "forward" in module.__dict__ or is_parametrized(module) or not is_torch_class(module):
         return False
-    return not module._modules or all(_inside_torch(child) for child in module.modules())
+    return not children_of(module) or all(_inside_torch(child) for child in module.modules())
 
 
 def _inside_torch(module: nn.Module) -> bool:

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
-from torch.utils import _pytree as pytree
 
 from campfire_fx.analysis.graph_run import GraphRun
 from campfire_fx.analysis.rules import Constant
 from campfire_fx.analysis.rules.record import invoke, map_nodes, writes_in_place
 from campfire_fx.analysis.rules.sharing import Sharing, sharing
+from campfire_fx.base.compat import pytree
 from campfire_fx.layers.dual import DualGraphModule
 
 _NUMERIC = frozenset(

@@ -12,6 +12,8 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
+from campfire_fx.base.compat import BATCH_NORM
+
 META = torch.device("meta")
 _SHAPE_KEEPERS = (
     nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.SiLU, nn.GELU, nn.Sigmoid, nn.Tanh, nn.LeakyReLU, nn.Mish,
@@ -39,7 +41,7 @@ def keeps_shape(module: nn.Module, x: torch.Tensor) -> bool:
     """Return whether `module` surely gives a tensor of the shape and dtype of `x`."""
     if type(module) in _SHAPE_KEEPERS:
         return True
-    if isinstance(module, nn.modules.batchnorm._BatchNorm) and x.dim() > 1:
+    if isinstance(module, BATCH_NORM) and x.dim() > 1:
         # What does not fit goes the slow way, to raise torch's own error.
         dims = {nn.BatchNorm1d: (2, 3), nn.BatchNorm2d: (4,), nn.BatchNorm3d: (5,)}.get(type(module), ())
         return x.dim() in dims and x.shape[1] == module.num_features

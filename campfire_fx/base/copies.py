@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from campfire_fx.base.compat import memory_key, parameters_of
 from campfire_fx.base.patches import Patches
 
 _ATOMS = frozenset({bool, int, float, complex, str, bytes, type(None), type(...), type})
@@ -75,7 +76,7 @@ def plain_copy(model: nn.Module, *, borrow: bool) -> nn.Module | None:
         for module, shell in shells:  # last: what other attributes refer to as well has been copied, and is in the memo
             shell.__dict__["_parameters"] = {
                 name: memo.get(id(parameter), parameter) if borrow else _copied(parameter, memo)
-                for name, parameter in module._parameters.items()
+                for name, parameter in parameters_of(module).items()
             }
         _rebind(model, memo[id(model)], memo)
     return memo[id(model)]
@@ -183,10 +184,10 @@ def _cloned(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
         return copy.deepcopy(tensor, memo)
     storage = tensor.untyped_storage()
     storages: dict[int, Any] = memo.setdefault("torch", {})  # type: ignore[call-overload]
-    if storage.nbytes() != tensor.numel() * tensor.element_size() or storage._cdata in storages:
+    if storage.nbytes() != tensor.numel() * tensor.element_size() or memory_key(storage) in storages:
         return copy.deepcopy(tensor, memo)
     result = tensor.detach().clone()
-    storages[storage._cdata] = result.untyped_storage()
+    storages[memory_key(storage)] = result.untyped_storage()
     if isinstance(tensor, nn.Parameter):
         result = nn.Parameter(result, tensor.requires_grad)
     else:

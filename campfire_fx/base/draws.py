@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from campfire_fx.base.compat import TorchDispatchMode, generators
 from campfire_fx.base.location import current_line
 from campfire_fx.base.patches import Patches
 
@@ -93,17 +93,16 @@ def _watched(scopes: Iterable[dict[str, Any]]) -> Iterator[list[str]]:
 
         return call
 
-    generators: list[Any] = [random._inst]
+    owners = generators()
     holders = [*scopes, vars(random)]
     if "numpy" in sys.modules:
         numpy_random = sys.modules["numpy"].random
-        generators.append(numpy_random.mtrand._rand)
         holders.append(vars(numpy_random))
     with Patches() as patches, _TorchDraws(lines):
         for holder in holders:
             for name, value in list(holder.items()):
                 owner = getattr(value, "__self__", None)
-                if any(owner is generator for generator in generators):
+                if any(owner is generator for generator in owners):
                     patches.put(holder, name, noting(value))
         yield lines
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -12,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import fx
+
+from campfire_fx.base.compat import stack_frame
 
 _TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 # What runs while a model is captured; the networks of the applications are captured as any user's.
@@ -34,7 +35,7 @@ def is_library_file(filename: str) -> bool:
 
 def user_frame() -> FrameType | None:
     """Return the innermost running frame that is the user's own code."""
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = stack_frame(1)
     while frame is not None and is_library_file(frame.f_code.co_filename):
         frame = frame.f_back
     return frame

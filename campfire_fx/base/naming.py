@@ -6,9 +6,9 @@ import contextlib
 import keyword
 from collections.abc import Iterator
 
-from torch.fx import graph as fx_graph
+from campfire_fx.base.compat import format_target, set_format_target
 
-_TORCHS = fx_graph._format_target
+_TORCHS = format_target
 
 
 def is_attribute(name: str) -> bool:
@@ -23,11 +23,11 @@ def any_name() -> Iterator[None]:
 
     For names that torch.fx writes rightly nothing changes, so that other threads need not know.
     """
-    fx_graph._format_target = _format_target
+    set_format_target(_format_target)
     try:
         yield
     finally:
-        fx_graph._format_target = _TORCHS
+        set_format_target(_TORCHS)
 
 
 def _format_target(base: str, target: str) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
+
+from campfire_fx.base.compat import pytree
 
 _CLOSED = (str, bytes, int, float, complex, type, nn.Module, ModuleType, FunctionType, BuiltinFunctionType, MethodType)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from campfire_fx.base.compat import writes_to
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -103,7 +104,7 @@ _TABLES = ("_parameters", "_buffers", "_modules")
 def _identity(value: Any) -> Any:
     """Return plain values themselves, and of tensors how often they were written to."""
     if isinstance(value, torch.Tensor):
-        return id(value), 0 if value.is_inference() else value._version
+        return id(value), 0 if value.is_inference() else writes_to(value)
     plain = type(value) in _ATOMS or (type(value) is tuple and all(type(item) in _ATOMS for item in value))
     return value if plain else id(value)
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from campfire_fx.base.compat import foreach_mul_
+
 _WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -33,7 +35,7 @@ def zero_all_(tensors: Sequence[Tensor], kept: Sequence[Tensor]) -> None:
     """Zero tensors in place, all in one call: see `zero_`."""
     pairs = [_bits(tensor, one) for tensor, one in zip(tensors, kept, strict=True)]
     if pairs:
-        torch._foreach_mul_([bits for bits, _ in pairs], [one for _, one in pairs])
+        foreach_mul_([bits for bits, _ in pairs], [one for _, one in pairs])
 
 
 def selected(tensor: Tensor, mask: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from campfire_fx.analysis.evaluate import map_tensors
+from campfire_fx.base.compat import writes_to
 from campfire_fx.base.copies import private_copy
 from campfire_fx.base.patches import Patches
 from campfire_fx.capture.execute import run_in_place
@@ -62,7 +63,7 @@ class CallRecord:
             self._signatures.add(signature)
             self._calls.setdefault(id(module), []).append(map_tensors((args, kwargs), _without_data))
         self._note_callers(id(module))
-        self._running.append((id(module), [(t, t._version) for t in _tensors((args, kwargs))]))
+        self._running.append((id(module), [(t, writes_to(t)) for t in _tensors((args, kwargs))]))
 
     def leave(self, output: Any) -> None:
         """Note that the innermost call ends."""
@@ -70,7 +71,7 @@ class CallRecord:
             return
         module, versions = self._running.pop()
         self._outputs.setdefault(module, []).append(map_tensors(output, _without_data))
-        if not _is_of_tensors(output) or any(tensor._version != version for tensor, version in versions):
+        if not _is_of_tensors(output) or any(writes_to(tensor) != version for tensor, version in versions):
             self._no_leaves.add(module)
 
     def read(self, module: nn.Module) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
-from torch.amp import autocast_mode
 
+from campfire_fx.base.compat import autocast_settings, enter_autocast, exit_autocast, set_grad_enabled
 from campfire_fx.base.errors import CaptureError
 from campfire_fx.base.location import current_line
 from campfire_fx.base.patches import Patches
@@ -36,7 +36,7 @@ class Contexts:
                 f"torch.inference_mode() at {current_line()}: a part of the model cannot be trained, and its tensors "
                 "cannot be mixed with others. Use torch.no_grad()."
             )
-        graph, set_grad = self._tracer.graph, torch._C._set_grad_enabled
+        graph, set_grad = self._tracer.graph, set_grad_enabled
         if self._grad_before is None:
             self._grad_before = graph.call_function(torch.is_grad_enabled)
             graph.call_function(set_grad, (False,))
@@ -63,14 +63,13 @@ class Contexts:
         patches.put(autocast, "__exit__", traced_exit)
 
     def _enter_autocast(self, context: Any) -> Any:
-        state = (context.device, context.fast_dtype, context._enabled, context._cache_enabled)
-        enter = autocast_mode._enter_autocast
-        self._autocasts[id(context)] = self._tracer.create_proxy("call_function", enter, state, {})
+        state = autocast_settings(context)
+        self._autocasts[id(context)] = self._tracer.create_proxy("call_function", enter_autocast, state, {})
         return context
 
     def _exit_autocast(self, context: Any) -> None:
         entered = self._autocasts.pop(id(context))
-        self._tracer.create_proxy("call_function", autocast_mode._exit_autocast, (entered,), {})
+        self._tracer.create_proxy("call_function", exit_autocast, (entered,), {})
 
 
 def _plain_arguments(init: Callable[..., None]) -> Callable[..., None]:

@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 from torch.nn.parameter import is_lazy
 
+from campfire_fx.base.compat import buffers_of, compiled_model, parameters_of
 from campfire_fx.base.errors import CaptureError
 from campfire_fx.layers.structure import shallow_copy
 
@@ -23,8 +24,8 @@ def model_of(given: Any, *, needs_values: bool = True) -> nn.Module:
     exporter = sys.modules.get("torch.export.exported_program")  # whoever has a program has imported it
     if exporter is not None and isinstance(given, exporter.ExportedProgram):
         given = given.module()
-    if isinstance(given, nn.Module) and isinstance(getattr(given, "_orig_mod", None), nn.Module):
-        given = given._orig_mod  # of what torch.compile returns
+    inside = compiled_model(given) if isinstance(given, nn.Module) else None
+    given = given if inside is None else inside
     if not isinstance(given, nn.Module):
         raise CaptureError(f"Model at {_name(given)}: {_what(given)}")
     if isinstance(given, torch.jit.ScriptModule):
@@ -73,8 +74,8 @@ def _what(given: Any) -> str:
 
 def _require_weights(model: nn.Module, values: bool) -> None:
     for path, module in model.named_modules():
-        for name, tensor in (*module._parameters.items(), *module._buffers.items()):
-            if is_lazy(tensor):
+        for name, tensor in (*parameters_of(module).items(), *buffers_of(module).items()):
+            if tensor is not None and is_lazy(tensor):
                 raise CaptureError(
                     f"Lazy layer at {path or type(model).__name__}: it has no weights yet. "
                     "Run the model once before it is captured."

@@ -1,7 +1,7 @@
 """Guards: what the example decided is asserted whenever the graph runs.
 
 A graph is right for every input that answers Python's questions as the example did. Each answer that another input
-could change becomes a `torch._assert` in the graph, over sizes and arguments alone: no data is read, and what is said
+could change becomes a `assertion` in the graph, over sizes and arguments alone: no data is read, and what is said
 of the inputs themselves is checked before anything is computed.
 """
 
@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx
 
+from campfire_fx.base.compat import assertion
 from campfire_fx.analysis.captured import Specialisation
+from campfire_fx.base.compat import assertion
 from campfire_fx.capture.formulas import OPEN, Formula, Size, Value, formula, holds, leaves, needs, text_of, with_sizes
 from campfire_fx.capture.questions import Question
 from campfire_fx.capture.sizes import Sizes
@@ -188,7 +190,7 @@ def insert(graph: fx.Graph, guards: Iterable[Guard]) -> None:
     writer = _Writer(graph)
     for guard in guards:
         condition = writer.write(guard.condition)
-        writer.call(torch._assert, (condition, guard.message), writer.place(guard.condition))
+        writer.call(assertion, (condition, guard.message), writer.place(guard.condition))
 
 
 class _Writer:

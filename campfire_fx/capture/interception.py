@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.utils.checkpoint
-from torch import fx, nn
+from torch import nn
 
 from campfire_fx.analysis.evaluate import FACTORIES
 from campfire_fx.analysis.function_call import FunctionCall
+from campfire_fx.base.compat import CachedFunction, functions_kept_whole
 from campfire_fx.base.patches import Patches, is_patched_here
 from campfire_fx.capture.proxy import ExampleProxy, find_proxy
 
@@ -222,9 +223,9 @@ def _install_in_namespaces(patches: Patches, tracer: ExampleTracer, replaced: di
                 patches.put(scope, name, _unscripted(value))
             elif _is_apply(value):
                 patches.put(scope, name, _symbolic(FunctionCall(value.__self__)))
-            elif isinstance(value, functools._lru_cache_wrapper):
+            elif isinstance(value, CachedFunction):
                 patches.put(scope, name, _uncached(value))
-            elif (id(scope), name) in wrapped_functions():
+            elif (id(scope), name) in functions_kept_whole():
                 patches.put(scope, name, tracer.wrapped(value))
 
 
@@ -240,11 +241,6 @@ def _is_apply(value: Any) -> bool:
     """Return whether a value is the `apply` of a torch.autograd.Function, kept under whatever name."""
     owner = getattr(value, "__self__", None) if isinstance(value, (MethodType, BuiltinMethodType)) else None
     return isinstance(owner, type) and issubclass(owner, torch.autograd.Function) and value.__name__ == "apply"
-
-
-def wrapped_functions() -> dict[tuple[int, str], Any]:
-    """Return what `torch.fx.wrap` was told to keep whole: (id of the namespace, name)."""
-    return fx._symbolic_trace._wrapped_fns_to_patch
 
 
 def _factory(function: Callable[..., Any], tracer: ExampleTracer) -> Callable[..., Any]:

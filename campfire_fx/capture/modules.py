@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from campfire_fx.base.compat import buffers_of, children_of, parameters_of
 from campfire_fx.base.errors import CaptureError
 from campfire_fx.base.location import current_line
 from campfire_fx.base.patches import Patches
@@ -49,7 +50,7 @@ class ModuleAccess:
             if id(module) in self._survey.leaves and is_tracing():
                 self._refuse_change(module, name, value)
                 patches.put(module.__dict__, name, value)
-            elif isinstance(value, ExampleProxy) and name not in module._parameters and name not in module._modules:
+            elif isinstance(value, ExampleProxy) and not (name in parameters_of(module) or name in children_of(module)):
                 self._write(module, name, value)
             else:
                 if is_tracing():
@@ -74,7 +75,7 @@ class ModuleAccess:
 
     def _write(self, module: nn.Module, name: str, value: ExampleProxy) -> None:
         """Assign a proxy to an attribute. A buffer takes the value over; `self.n += 1` has done so already."""
-        buffer = module._buffers.get(name)
+        buffer = buffers_of(module).get(name)
         if buffer is None:
             module.__dict__[name] = value
         elif not tidy.is_same_tensor(value.node, self._tracer.read(buffer).node):

@@ -15,15 +15,13 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from campfire_fx.analysis.shapes import BROADCASTING, JOINING, KEEPING, convolution_of, keeps_shape
+from campfire_fx.base.compat import POOLING
 from campfire_fx.capture.formulas import OPEN, formula
 
 if TYPE_CHECKING:
     from campfire_fx.capture.sizes import Sizes
 
-_POOLS = (
-    nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd,
-    nn.modules.pooling._AdaptiveMaxPoolNd, nn.Upsample,
-)  # fmt: skip
+_POOLS = (*POOLING, nn.Upsample)
 
 
 def origin(sizes: Sizes, tensor: fx.Node, dim: int) -> Any:

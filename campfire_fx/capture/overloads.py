@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn import functional as F
 
+from campfire_fx.base.compat import schema_of
+
 _NO_END = 1 << 62
 
 
@@ -28,7 +30,7 @@ def plain_call(overload: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     A function of torch with the same name takes the same arguments; one of torch.nn.functional takes those that it
     names; what is neither is a method of tensors.
     """
-    space, _, name = overload._schema.name.partition("::")
+    space, _, name = schema_of(overload).name.partition("::")
     if space != "aten":
         return None
     if name in _REWRITTEN:
@@ -48,7 +50,8 @@ def _functional(
     if inspect.isbuiltin(function):
         return PlainCall("call_function", function, args, kwargs)
     known = inspect.signature(function).parameters
-    given = {argument.name: value for argument, value in zip(overload._schema.arguments, args, strict=False)} | kwargs
+    names = (argument.name for argument in schema_of(overload).arguments)
+    given = dict(zip(names, args, strict=False)) | kwargs
     first = next(iter(given))
     named = {key: value for key, value in given.items() if key in known and key != first}
     if name.endswith("_") and not function.__name__.endswith("_"):

@@ -6,7 +6,6 @@ import builtins
 import copy
 import math
 import operator
-import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -15,6 +14,7 @@ from torch import fx
 from torch.fx.proxy import Attribute
 
 from campfire_fx.analysis.effects import IN_PLACE
+from campfire_fx.base.compat import OpOverload, ScriptMethod, assertion, stack_frame
 from campfire_fx.base.errors import CaptureError
 from campfire_fx.base.location import current_line, expression
 from campfire_fx.capture.branches import other_way_raises
@@ -63,7 +63,7 @@ class ExampleProxy(fx.Proxy):
         return self.tracer.questions.answer(self.node, template, answer)
 
     def __bool__(self) -> bool:
-        asking = sys._getframe(1)
+        asking = stack_frame(1)
         return self.tracer.questions.truth(self.node, lambda answer: other_way_raises(asking, answer))
 
     def __int__(self) -> int:
@@ -77,7 +77,7 @@ class ExampleProxy(fx.Proxy):
 
     def __index__(self) -> int:
         # torch's C functions ask while they look for proxies among their arguments; __torch_function__ takes it back.
-        call = sys._getframe(1)
+        call = stack_frame(1)
         with self.tracer.questions.asked_by((id(call), call.f_lasti)):
             return int(self._ask("int({})", operator.index))
 
@@ -108,7 +108,7 @@ class ExampleProxy(fx.Proxy):
         return any(item is element or bool(item == element) for element in self)
 
     def __iter__(self) -> Iterator[Any]:
-        count = _unpacked(sys._getframe(1))
+        count = _unpacked(stack_frame(1))
         if count is None:
             example = self.example
             if isinstance(example, (dict, list, *_VIEWS)) or not hasattr(example, "__getitem__"):
@@ -173,14 +173,14 @@ class ExampleProxy(fx.Proxy):
         args, kwargs = args or (), kwargs or {}
         proxy = find_proxy(args, kwargs)
         assert proxy is not None
-        call = sys._getframe(1)
+        call = stack_frame(1)
         proxy.tracer.questions.take_back((id(call), call.f_lasti))
-        if orig_method is torch._assert and not isinstance(args[0].example, torch.Tensor):
+        if orig_method is assertion and not isinstance(args[0].example, torch.Tensor):
             assert args[0], args[1]
             return None
-        if isinstance(orig_method, torch._C.ScriptMethod):
+        if isinstance(orig_method, ScriptMethod):
             return proxy.tracer.create_proxy("call_method", orig_method.name, (orig_method.owner, *args), kwargs)
-        if isinstance(orig_method, torch._ops.OpOverload):
+        if isinstance(orig_method, OpOverload):
             plain = plain_call(orig_method, args, kwargs)
             return proxy.tracer.create_proxy(*(plain or ("call_function", orig_method, args, kwargs)))
         if torch.overrides.is_tensor_method_or_property(orig_method):

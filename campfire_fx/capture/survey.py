@@ -9,6 +9,7 @@ from torch import fx, nn
 
 from campfire_fx.analysis.effects import is_in_place
 from campfire_fx.analysis.leaf import is_leaf
+from campfire_fx.base.compat import buffers_of, parameters_of
 from campfire_fx.capture.reach import Reach, reach
 
 
@@ -45,7 +46,7 @@ class Survey:
             for name, value in module.__dict__.items():
                 if isinstance(value, torch.Tensor):
                     found.append((id(value), prefix + name))
-            for tensors in (module._buffers, module._parameters):
+            for tensors in (buffers_of(module), parameters_of(module)):
                 named.extend((id(value), prefix + name) for name, value in tensors.items() if value is not None)
         return found + named[::-1]
 

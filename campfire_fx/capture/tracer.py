@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +11,7 @@ from torch import fx, nn
 
 from campfire_fx.analysis import effects
 from campfire_fx.analysis.evaluate import FACTORIES, RECORDED, Evaluator
+from campfire_fx.base.compat import stack_frame
 from campfire_fx.base.errors import CaptureError
 from campfire_fx.base.location import current_line, line_of, summary
 from campfire_fx.base.patches import Patches
@@ -137,7 +137,7 @@ class ExampleTracer(fx.Tracer):
             self._refuse_write_behind(node)
         self.evaluator.created(node)
         handlers = self.survey.reach.handlers
-        if handlers and kind.startswith("call_") and is_handled(sys._getframe(1), handlers):
+        if handlers and kind.startswith("call_") and is_handled(stack_frame(1), handlers):
             self._fail_as_in_a_run(node)
         return node
 

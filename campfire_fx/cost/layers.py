@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from campfire_fx.base.compat import CONVOLUTION, TRANSPOSED_CONVOLUTION
 from campfire_fx.cost.measure import macs
 
 
@@ -71,7 +71,7 @@ def work_of(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | No
         args: positional inputs, tensors of (N, C, H, W) or whatever the model takes. Counts are of all N samples.
         kwargs: inputs by name.
     """
-    layers = {name: m for name, m in model.named_modules() if isinstance(m, (_ConvNd, nn.Linear))}
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, (CONVOLUTION, nn.Linear))}
     moved: dict[str, tuple[int, int]] = {}
     hooks = [layer.register_forward_hook(_note(moved, name), with_kwargs=True) for name, layer in layers.items()]
     # A run that failed on fake tensors is repeated on real ones: each starts with a clean sheet.
@@ -102,6 +102,6 @@ def _layer(name: str, module: nn.Module, n_macs: int, moved: tuple[int, int], *,
     weight = module.weight
     assert isinstance(weight, Tensor)
     operation = type(module).__name__.removeprefix("Masked")
-    groups = module.groups if isinstance(module, _ConvNd) else 1
-    transposed = isinstance(module, _ConvTransposeNd)
+    groups = module.groups if isinstance(module, CONVOLUTION) else 1
+    transposed = isinstance(module, TRANSPOSED_CONVOLUTION)
     return Layer(name, operation, tuple(weight.shape), groups, transposed, n_macs, *moved, stem)

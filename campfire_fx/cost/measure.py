@@ -11,12 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
-from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
+from campfire_fx.base.compat import TorchDispatchMode, fake_tensor_mode, packet_of, pytree, unsafe_view
 from campfire_fx.base.copies import private_copy
 from campfire_fx.layers.masked import MaskedLayer
 
@@ -94,7 +92,7 @@ def macs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None 
     with torch.no_grad():
         try:
             copied = private_copy(model).eval()
-            mode = FakeTensorMode(allow_non_fake_inputs=True)
+            mode = fake_tensor_mode(allow_non_fake_inputs=True)
             fake = pytree.tree_map(lambda v: mode.from_tensor(v) if isinstance(v, Tensor) else v, (args, kwargs or {}))
             with mode:
                 return _count(copied, *fake)
@@ -159,14 +157,14 @@ class _Others(TorchDispatchMode):
         self.seen: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        packet = func._overloadpacket
+        packet = packet_of(func)
         if packet not in self._known and not func.is_view and packet not in _FREE and func.namespace != "prim":
             self.seen[str(packet).removeprefix("aten.")] += 1
         return func(*args, **(kwargs or {}))
 
 
 _aten = torch.ops.aten
-_FREE = {_aten.detach, _aten.clone, _aten.empty, _aten.zeros, _aten.ones, _aten.empty_like, _aten._unsafe_view}
+_FREE = {_aten.detach, _aten.clone, _aten.empty, _aten.zeros, _aten.ones, _aten.empty_like, unsafe_view}
 
 
 def latency(

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx
 
+from campfire_fx.base.compat import OpOverload, OpOverloadPacket
 from campfire_fx.base.errors import ExportError
 from campfire_fx.export.literals import index, literal
 
@@ -93,7 +94,7 @@ def _arguments(args: tuple[Any, ...], kwargs: dict[str, Any], names: Names) -> s
 def _name(node: fx.Node) -> str:
     """Return the public name of the function that the node calls."""
     function: Any = node.target
-    if isinstance(function, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
+    if isinstance(function, OpOverload | OpOverloadPacket):
         if getattr(function, "namespace", "aten") in ("aten", "prims"):
             return f"torch.ops.{function!s}"
     elif function is OrderedDict:

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
-from torch.utils import _pytree as pytree
 
+from campfire_fx.base.compat import pytree
 from campfire_fx.base.disk.seal import blank, fault
 from campfire_fx.base.disk.whole import write_file
 from campfire_fx.base.errors import ExportError

@@ -13,8 +13,8 @@ from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils import _pytree as pytree
 
+from campfire_fx.base.compat import buffers_of, hooks_before, is_plain_graph, pytree
 from campfire_fx.base.errors import CaptureError, ExportError
 from campfire_fx.base.naming import any_name
 from campfire_fx.capture import example_for, trace
@@ -177,7 +177,7 @@ def _copied(model: nn.Module) -> nn.Module:
 
 def is_graph(module: nn.Module) -> TypeGuard[fx.GraphModule]:
     """Say whether the module is a graph over layers, and not one that torch.export made, which is called otherwise."""
-    return isinstance(module, fx.GraphModule) and type(module.graph._codegen) is fx.graph.CodeGen
+    return isinstance(module, fx.GraphModule) and is_plain_graph(module.graph)
 
 
 def _inference_graph(module: fx.GraphModule) -> fx.GraphModule:
@@ -195,7 +195,7 @@ def _plain_layers(module: nn.Module) -> nn.Module:
     rebuild = Rebuilder()
     for path, layer in list(module.named_modules(remove_duplicate=False)):
         kind = torch_class(layer)
-        if kind is None or (type(layer) is kind and not layer._forward_pre_hooks):
+        if kind is None or (type(layer) is kind and not hooks_before(layer)):
             continue
         if not path:
             return rebuild.layer(layer, "the model")
@@ -239,5 +239,5 @@ def _register(module: fx.GraphModule, target: str, rebuild: Rebuilder) -> None:
         setattr(owner, name, rebuild.parameter(value))
         return
     owner.__dict__.pop(name, None)
-    owner._buffers.pop(name, None)
+    buffers_of(owner).pop(name, None)
     owner.register_buffer(name, value.detach())

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
-from torch.utils import _pytree as pytree
 
+from campfire_fx.base.compat import pytree
 from campfire_fx.base.errors import ExportError
 from campfire_fx.base.naming import any_name
 from campfire_fx.export.agreement import Run, Runs, batch_size, difference, first_line

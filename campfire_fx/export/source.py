@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 
 from torch import Tensor, fx
-from torch.utils import _pytree as pytree
 
+from campfire_fx.base.compat import pytree
 from campfire_fx.export.agreement import Run
 from campfire_fx.export.classes import Classes, chain_arguments, method
 from campfire_fx.export.layout import Part, Shape, is_name, is_numbered, layout, ties

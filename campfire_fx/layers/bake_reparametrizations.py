@@ -13,6 +13,8 @@ from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weig
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from campfire_fx.base.compat import children_of, hooks_before
+
 # Hooks that compute a parameter before each call: how torch itself makes it plain, and what the hook calls its name.
 _HOOKS: dict[type, tuple[Callable[[nn.Module, str], Any], str]] = {
     prune.BasePruningMethod: (prune.remove, "_tensor_name"),
@@ -27,7 +29,7 @@ def bake_reparametrizations(model: nn.Module) -> None:
     Exact in evaluation mode: the weights that the model would compute are the weights it gets.
     """
     for module in list(model.modules()):
-        for hook in list(module._forward_pre_hooks.values()):
+        for hook in hooks_before(module):
             for kind, (remove, name) in _HOOKS.items():
                 if isinstance(hook, kind):
                     remove(module, getattr(hook, name))
@@ -42,6 +44,6 @@ def _bake_parametrizations(module: nn.Module) -> None:
     """
     values = {name: getattr(module, name).detach().clone() for name in module.parametrizations}  # type: ignore[union-attr]
     module.__class__ = parametrize.type_before_parametrizations(module)
-    del module._modules["parametrizations"]
+    del children_of(module)["parametrizations"]
     for name, value in values.items():
         module.register_parameter(name, nn.Parameter(value))

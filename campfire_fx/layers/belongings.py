@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from campfire_fx.base.compat import children_of, parameters_of
+
 _ATOMS = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size, PurePath)
 _OWN = frozenset(vars(nn.Module()))
 _DEPTH = 6
@@ -121,7 +123,7 @@ def _layers_used(cls: type | None, value: Any, model: nn.Module, seen: set[int])
             continue
         seen.add(id(code))
         for name in code.co_names:
-            if name in model._modules or name in model._parameters or name in _WALKS:
+            if name in children_of(model) or name in parameters_of(model) or name in _WALKS:
                 used.add(name)
             elif name != "forward":
                 used |= _layers_used(cls, _of_users(cls, name), model, seen)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from torch import fx, nn
 
+from campfire_fx.base.compat import buffers_of, call_of, children_of, parameters_of
 from campfire_fx.base.errors import CampfireError
 
 
@@ -51,7 +52,7 @@ def dress(module: nn.Module, over: type[D], attributes: dict[str, Any]) -> D:
             vars(module).pop(name)
         module.__class__ = type(module).__bases__[1]
     own = {name for cls in over.__mro__[: over.__mro__.index(Dress)] for name in vars(cls) if not name.startswith("_")}
-    for name in (*module._modules, *module._parameters, *module._buffers):
+    for name in (*children_of(module), *parameters_of(module), *buffers_of(module)):
         if name in own:
             raise CampfireError(
                 f"{type(module).__name__} at {name}: {over.__name__} has a method of that name, which would hide it. "
@@ -74,7 +75,7 @@ def _put_on(module: nn.Module, over: type[D], attributes: dict[str, Any]) -> D:
     if isinstance(module, fx.GraphModule):
         # fx gives the class of a graph module a __call__ that goes through _wrapped_call, and makes a new
         # _wrapped_call on recompile where the class has none of its own; that one would call itself.
-        names["_wrapped_call"] = module._wrapped_call
+        names["_wrapped_call"] = call_of(module)
     module.__class__ = type(f"{over.__name__.removesuffix('Model')}{names['_under']}", (over, cls), names)
     vars(module).update(attributes)
     return cast(D, module)

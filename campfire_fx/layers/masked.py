@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle, unserializable_hook
 
+from campfire_fx.base.compat import CONV_FORWARD, buffers_of, parameters_of, writes_to
 from campfire_fx.base.sharding import local, part_of
 from campfire_fx.base.zeroing import selector, zero_
 
@@ -81,13 +82,13 @@ class MaskedLayer(nn.Module):
     def live_filters(self) -> Tensor | None:
         """Return 0 for each filter that is masked whole and 1 for the others, (K,) whole numbers; None: all live."""
         known = self._factors
-        if known is not None and known.mask() is self.mask and known.form[0] == self.mask._version:
+        if known is not None and known.mask() is self.mask and known.form[0] == writes_to(self.mask):
             return known.filters  # of whatever form the weight is now: FSDP2 gathers it for a while
         return self._present_factors(self.weight).filters
 
     def _present_factors(self, weight: Tensor) -> MaskFactors:
         mask, here = self.mask, local(weight)
-        form = (mask._version, here.dtype, here.device, here.shape, here.stride())
+        form = (writes_to(mask), here.dtype, here.device, here.shape, here.stride())
         if self._factors is None or self._factors.form != form or self._factors.mask() is not mask:
             self._factors = MaskFactors(*self._make_factors(weight), weakref.ref(mask), form)
         return self._factors
@@ -112,7 +113,7 @@ class MaskedLayer(nn.Module):
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         """Register a parameter as any module does; a new weight has its gradient masked too."""
         super().register_parameter(name, param)
-        if name == "weight" and "mask" in self._buffers and param is not None and self.multiplier() is not None:
+        if name == "weight" and "mask" in buffers_of(self) and param is not None and self.multiplier() is not None:
             self.watch_gradient()
 
     def watch_gradient(self) -> None:
@@ -262,10 +263,10 @@ def why_not_masked(module: nn.Module) -> str:
     plain = plain_class(module)
     if plain is None:
         return "it is no convolution or linear layer of torch's"
-    for method in ("forward", "_conv_forward"):
+    for method in ("forward", CONV_FORWARD):
         if getattr(type(module), method, None) is not getattr(plain, method, None):
             return f"it computes its output in a {method} of its own"
-    if not isinstance(module._parameters.get("weight"), nn.Parameter):
+    if not isinstance(parameters_of(module).get("weight"), nn.Parameter):
         return COMPUTED
     return ""
 
@@ -294,7 +295,7 @@ def unmask_layer(layer: MaskedLayer) -> nn.Module:
     layer.carry(**dict.fromkeys(layer._carried))
     for name in (*_TRANSIENT, "_carried", "whole_gradient"):
         layer.__dict__.pop(name, None)
-    del layer._buffers["mask"]
+    del buffers_of(layer)["mask"]
     module: nn.Module = layer
     module.__class__ = _PLAIN[type(layer)]
     return module

@@ -8,6 +8,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from campfire_fx.base.compat import (
+    TABLES,
+    UNSAVED,
+    buffers_of,
+    children_of,
+    layout_version,
+    parameters_of,
+    unsaved_buffers,
+)
 from campfire_fx.layers.belongings import plain_attributes
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -24,23 +33,23 @@ def share_structure(source: nn.Module, target: nn.Module, leaves: set[int], *, k
     while pending:
         old, new = pending.pop()
         new.__dict__["training"] = old.training
-        new.__dict__["_version"] = old._version  # the version of the layout, which state_dict() writes
-        new._parameters.update(old._parameters)
-        new._buffers.update(old._buffers)
-        new._non_persistent_buffers_set.update(old._non_persistent_buffers_set)
+        new.__dict__["_version"] = layout_version(old)  # the version of the layout, which state_dict() writes
+        parameters_of(new).update(parameters_of(old))
+        buffers_of(new).update(buffers_of(old))
+        unsaved_buffers(new).update(unsaved_buffers(old))
         new.__dict__.update({name: v for name, v in old.__dict__.items() if isinstance(v, torch.Tensor)})
         if not keep_classes:
             new.__dict__.update(plain_attributes(old, new, objects=new is target))
-        for name, child in old._modules.items():
+        for name, child in children_of(old).items():
             if child is None:
-                new._modules[name] = None
+                children_of(new)[name] = None
                 continue
             if id(child) not in made:
-                is_container = child._modules and id(child) not in leaves
+                is_container = children_of(child) and id(child) not in leaves
                 made[id(child)] = _container(child, keep_classes) if is_container else child
                 if is_container:
                     pending.append((child, made[id(child)]))
-            new._modules[name] = made[id(child)]
+            children_of(new)[name] = made[id(child)]
 
 
 def _container(module: nn.Module, keep_class: bool) -> nn.Module:
@@ -55,7 +64,7 @@ def shallow_copy(module: nn.Module) -> nn.Module:
     copy = object.__new__(type(module))
     copy.__dict__.update(module.__dict__)
     for name, value in module.__dict__.items():
-        if name.endswith("_hooks") or name in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
+        if name.endswith("_hooks") or name in (*TABLES, UNSAVED):
             copy.__dict__[name] = value.copy()
         elif isinstance(value, MethodType) and value.__self__ is module:
             copy.__dict__[name] = MethodType(value.__func__, copy)
@@ -71,17 +80,17 @@ def with_replacements(model: nn.Module, replacements: dict[int, nn.Module]) -> n
 
     def visit(module: nn.Module) -> nn.Module:
         if id(module) not in done:
-            children = {name: visit(child) for name, child in module._modules.items() if child is not None}
-            changed = {name: child for name, child in children.items() if child is not module._modules[name]}
+            children = {name: visit(child) for name, child in children_of(module).items() if child is not None}
+            changed = {name: child for name, child in children.items() if child is not children_of(module)[name]}
             done[id(module)] = module
             if changed:
                 done[id(module)] = copy = shallow_copy(module)
-                copy._modules.update(changed)
+                children_of(copy).update(changed)
         return done[id(module)]
 
     result = visit(model)
     for module in result.modules():
-        if id(module) in done or not module._modules:
+        if id(module) in done or not children_of(module):
             continue
         for name, value in module.__dict__.items():
             module.__dict__[name] = _replaced(value, done)

@@ -7,8 +7,8 @@ from collections import Counter
 from typing import Any
 
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
+from campfire_fx.base.compat import pytree
 from campfire_fx.cost.measure import MacCount
 
 _MOST_OPERATIONS = 10

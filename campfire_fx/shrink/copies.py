@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from campfire_fx.base.compat import hooks_before, parameters_of
 from campfire_fx.base.copies import plain_copy, private_copy
 
 __all__ = ["borrowing_copy", "own_parameters", "private_copy"]
@@ -22,7 +23,7 @@ def borrowing_copy(model: nn.Module) -> nn.Module:
     Where a class copies in a way of its own, parameters are computed, or a hook might write to them, it is a
     `private_copy`.
     """
-    if any(module._forward_pre_hooks for module in model.modules()):
+    if any(hooks_before(module) for module in model.modules()):
         return private_copy(model)
     return plain_copy(model, borrow=True) or private_copy(model)
 
@@ -32,7 +33,7 @@ def own_parameters(model: nn.Module, lender: nn.Module) -> dict[int, Tensor]:
     borrowed = {id(parameter) for parameter in lender.parameters()}
     memo: dict[int, Any] = {}
     for module in model.modules():
-        for name, parameter in module._parameters.items():
+        for name, parameter in parameters_of(module).items():
             if parameter is not None and id(parameter) in borrowed:
-                module._parameters[name] = copy.deepcopy(parameter, memo)
+                parameters_of(module)[name] = copy.deepcopy(parameter, memo)
     return {key: memo[key] for key in borrowed & memo.keys()}

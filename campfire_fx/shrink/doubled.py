@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
+
+from campfire_fx.base.compat import pytree
 
 _DEEPCOPY: Any = torch.Tensor.__deepcopy__
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils._pytree import tree_leaves
 
+from campfire_fx.base.compat import pytree
 from campfire_fx.base.errors import ShrinkError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def check_optimizer(optimizer: Optimizer, model: nn.Module) -> None:
     for name, held in vars(optimizer).items():
         if name in ("param_groups", "state", "defaults"):
             continue
-        if any(_holds_apart(leaf, optimizer, parameters) for leaf in tree_leaves(held)):
+        if any(_holds_apart(leaf, optimizer, parameters) for leaf in pytree.tree_leaves(held)):
             raise ShrinkError(
                 f"shrink: the {kind} holds parameters or their state in `{name}` too, where they cannot be exchanged."
                 " Shrink without it, and make a new one."
@@ -121,7 +121,7 @@ def _cut_state(value: Any, name: str, old: Tensor, cut: Cut, place: str) -> Any:
             return cut.slice(value)
         if value.numel() == 1:
             return value
-    elif not any(isinstance(leaf, Tensor) for leaf in tree_leaves(value)):
+    elif not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(value)):
         return value
     shape = f"is of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"is a {type(value).__name__}"
     raise ShrinkError(

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
+from campfire_fx.base.compat import pytree, writes_to
 from campfire_fx.base.untouched import Snapshot, snapshot, training_flags, untouched
 from campfire_fx.shrink.copies import private_copy
 
@@ -64,14 +64,14 @@ class Lent:
         """Return the output in evaluation mode on copies of the inputs, without gradients."""
         args, kwargs = _copies((args, kwargs))
         tensors = [*self.module.parameters(), *self.module.buffers()]
-        before = [(tensor, tensor._version, tensor.detach().clone()) for tensor in tensors]
+        before = [(tensor, writes_to(tensor), tensor.detach().clone()) for tensor in tensors]
         try:
             with untouched(self.module.modules()), training_flags(self.module, False), torch.no_grad():
                 return self.module(*args, **kwargs)
         finally:
             with torch.no_grad():
                 for tensor, version, value in before:
-                    if tensor._version != version:
+                    if writes_to(tensor) != version:
                         tensor.copy_(value)
 
 

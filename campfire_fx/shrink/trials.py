@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
+from campfire_fx.base.compat import pytree
 from campfire_fx.base.nested import tensors_of
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]

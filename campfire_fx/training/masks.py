@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from campfire_fx.base.compat import children_of
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.sharding import local, reshard, whole
 from campfire_fx.base.zeroing import selector, zero_all_
@@ -30,7 +31,7 @@ def find_layer(model: nn.Module, path: str, known: Iterable[str]) -> MaskedLayer
     """
     parent, _, name = path.rpartition(".")
     try:
-        layer = model.get_submodule(parent)._modules.get(name)
+        layer = children_of(model.get_submodule(parent)).get(name)
     except AttributeError:
         layer = None
     if isinstance(layer, MaskedLayer):

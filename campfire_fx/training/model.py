@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.utils._pytree import tree_map_only
 from torch.utils.hooks import RemovableHandle
 
+from campfire_fx.base.compat import pytree
 from campfire_fx.base.errors import RegimeError, ShrinkError
 from campfire_fx.base.numbers import plain
 from campfire_fx.base.sharding import is_sharded
@@ -335,7 +335,7 @@ class SparseModel(Dress):
         def moved(tensor: Tensor) -> Tensor:
             return tensor.to(like.device, like.dtype if tensor.is_floating_point() else None)
 
-        return tree_map_only(Tensor, moved, (args, kwargs))
+        return pytree.tree_map_only(Tensor, moved, (args, kwargs))
 
     def _example(self) -> Any:
         """Return the example inputs as `shrink` takes them."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
+from campfire_fx.base.compat import pytree
 from campfire_fx.analysis.facts import Facts
 from campfire_fx.base.errors import ShrinkError
 from campfire_fx.capture import example_for, trace
@@ -98,7 +98,7 @@ def purify(
     if isinstance(result, SparseModel):
         _mask(result, model)
     if example_inputs is None:
-        args, kwargs = tree_map_only(Tensor, _random, (args, kwargs))
+        args, kwargs = pytree.tree_map_only(Tensor, _random, (args, kwargs))
     return Purification(result, found, relative_difference(model, result, args, kwargs), thresholds)
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from campfire_fx.base.compat import foreach_add_, foreach_mul_, foreach_sub
 from campfire_fx.base.sharding import is_sharded, local, part_of, reshard, whole
 from campfire_fx.layers.masked import MaskedLayer
 from campfire_fx.sparsity.admm import Admm, Iterate, project, squared
@@ -107,12 +108,12 @@ def pull(model: nn.Module, course: Course, parameters: Iterable[Tensor], scale: 
     if not layers:
         return
     weights = [local(layer.weight) for _, layer in layers]
-    pulls = list(torch._foreach_sub(weights, [_part(layer, Z) for _, layer in layers]))
-    torch._foreach_add_(pulls, [_part(layer, U) for _, layer in layers])
-    torch._foreach_mul_(pulls, [course.iterates[name].rho for name, _ in layers])
+    pulls = list(foreach_sub(weights, [_part(layer, Z) for _, layer in layers]))
+    foreach_add_(pulls, [_part(layer, U) for _, layer in layers])
+    foreach_mul_(pulls, [course.iterates[name].rho for name, _ in layers])
     if scale is not None:
-        torch._foreach_mul_(pulls, scale)
-    torch._foreach_add_([local(layer.weight.grad) for _, layer in layers if layer.weight.grad is not None], pulls)
+        foreach_mul_(pulls, scale)
+    foreach_add_([local(layer.weight.grad) for _, layer in layers if layer.weight.grad is not None], pulls)
 
 
 def _part(layer: MaskedLayer, name: str) -> Tensor:

@@ -16,6 +16,7 @@ from campfire_fx.analysis.graph_run import GraphRun
 from campfire_fx.analysis.liveness import Liveness
 from campfire_fx.analysis.rules.gates import spread
 from campfire_fx.analysis.rules.norms import NormArguments
+from campfire_fx.base.compat import parameters_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,7 +151,7 @@ def _affine(run: GraphRun, node: fx.Node, parts: Parts) -> tuple[fx.Node | None,
     places = _places(node)
     if node.op == "call_module":
         holder = put_holder(run.module, str(node.target))
-        holder._parameters.clear()
+        parameters_of(holder).clear()
         for name, tensor in (("weight", weight), ("bias", bias)):
             if isinstance(tensor, nn.Parameter):
                 holder.register_parameter(name, tensor)

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, fx, nn
-from torch.utils import _pytree as pytree
 
 from campfire_fx.analysis.edits.plan import set_argument
 from campfire_fx.analysis.graph_run import GraphRun
 from campfire_fx.analysis.labelling import Labelling
 from campfire_fx.analysis.rules.structure import MixCall, Mixer
 from campfire_fx.analysis.taps import Axis
+from campfire_fx.base.compat import is_erased, pytree, set_padding_ahead
 
 _POSITIONS = {"stride": 3, "padding": 4, "dilation": 5, "groups": 6}
 
@@ -60,7 +60,7 @@ class Convolution:
             for name, value in values.items():
                 setattr(module, name, value)
             module.padding_mode = settings.mode  # type: ignore[assignment]
-            module._reversed_padding_repeated_twice = both_ends(padding)  # type: ignore[assignment]
+            set_padding_ahead(module, both_ends(padding))
         for _, call in self.sites:
             if call.module is None:
                 for name, value in (("stride", settings.stride), ("padding", padding), ("dilation", dilation)):
@@ -97,7 +97,7 @@ class Convolutions:
             mixer: whose weight was that of a plain convolution when the graphs were labelled.
             weight: what it is now.
         """
-        sites = tuple((self._labelling.runs[c.graph], c) for c in mixer.calls if not c.node._erased)
+        sites = tuple((self._labelling.runs[c.graph], c) for c in mixer.calls if not is_erased(c.node))
         known = {call.node for _, call in sites}
         if id(mixer.weight) in self._labelling.structure.tensors or not known >= self._users.get(id(weight), set()):
             return "its weight is also read elsewhere"

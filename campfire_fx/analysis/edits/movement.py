@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+from campfire_fx.base.compat import assertion
 from campfire_fx.analysis.after_removal import AfterRemoval, Broken, Unmovable, labelled
 from campfire_fx.analysis.compact import Uneven, Vanished, compact_value, shape_after_removal
 from campfire_fx.analysis.edits.attention_scale import keep_scale
@@ -123,7 +124,7 @@ def _plain(after: AfterRemoval, node: fx.Node, original: Any) -> Any:
     rule = after.run.rule(node)
     if rule.name == "ask" and any(isinstance(after.values[source], Vanished) for source in node.all_input_nodes):
         raise Unmovable(node, after.labels_of(node), "its size is asked for")
-    if node.target is torch._assert:
+    if node.target is assertion:
         _check_guard(after, node)
         return None
     reads_activations = any(labelled(after.run.values[source]) for source in node.all_input_nodes)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from campfire_fx.analysis.labelling import GraphRun
+from campfire_fx.base.compat import TABLES, buffers_of, children_of, parameters_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,12 +42,12 @@ def put_holder(root: nn.Module, path: str) -> nn.Module:
     """Let a plain module hold what the module at a path holds, wherever that stands; it is called no more."""
     old, holder = root.get_submodule(path), nn.Module()
     holder.training = old.training
-    for held in ("_parameters", "_buffers", "_modules"):
+    for held in TABLES:
         getattr(holder, held).update(getattr(old, held))
     for module in list(root.modules()):
-        for name, child in module._modules.items():
+        for name, child in children_of(module).items():
             if child is old:
-                module._modules[name] = holder
+                children_of(module)[name] = holder
     return holder
 
 
@@ -68,7 +69,7 @@ def set_argument(node: fx.Node, position: int, name: str, value: Any) -> None:
 def exchange(root: nn.Module, tensors: Mapping[int, Tensor]) -> None:
     """Put other tensors, by the ids of the old ones, into every module that holds these."""
     for module in root.modules():
-        for held in (module._parameters, module._buffers):
+        for held in (parameters_of(module), buffers_of(module)):
             for name, tensor in held.items():
                 if tensor is not None and id(tensor) in tensors:
                     held[name] = tensors[id(tensor)]  # type: ignore[assignment]

@@ -11,6 +11,7 @@ from torch import nn
 from campfire_fx.analysis.labels import Labelled
 from campfire_fx.analysis.rules.barriers import barrier
 from campfire_fx.analysis.rules.record import Call, Constant, Held, Rule, register
+from campfire_fx.base.compat import INSTANCE_NORM, unbatched_dims
 
 _VECTORS = ("weight", "bias", "running_mean", "running_var")
 
@@ -31,8 +32,8 @@ def per_channel(call: Call) -> Any:
 
 def channel_dim(call: Call, ndim: int) -> int:
     """Return where channels lie: normalisation of single instances also takes inputs without a batch."""
-    if isinstance(call.module, nn.modules.instancenorm._InstanceNorm):
-        return ndim - call.module._get_no_batch_dim()
+    if isinstance(call.module, INSTANCE_NORM):
+        return ndim - unbatched_dims(call.module)
     return 1
 
 

@@ -19,6 +19,7 @@ from campfire_fx.analysis.rules.matmul import contract
 from campfire_fx.analysis.rules.record import Call, Constant, Held, Rule, meta, register
 from campfire_fx.analysis.rules.structure import Layout, MixCall
 from campfire_fx.analysis.shapes import shape_after
+from campfire_fx.base.compat import output_padding
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +101,8 @@ def _module_shape(call: Call, module: Any, value: Labelled, dim: int) -> torch.S
     weight = torch.empty((1, 1, *module.kernel_size), device="meta")
     if module.transposed:
         wanted = call.args[1] if len(call.args) > 1 else call.kwargs.get("output_size")
-        extra = module._output_padding(
-            one, wanted, module.stride, module.padding, module.kernel_size, n, module.dilation
+        extra = output_padding(
+            module, one, wanted, module.stride, module.padding, module.kernel_size, n, module.dilation
         )
         shape = _TRANSPOSED[n - 1](one, weight, None, module.stride, module.padding, extra, 1, module.dilation).shape
     else:

@@ -15,6 +15,7 @@ from campfire_fx.analysis.rules.complex_numbers import PARTS
 from campfire_fx.analysis.rules.picking import pick_at
 from campfire_fx.analysis.rules.pointwise import both_forms, pass_on
 from campfire_fx.analysis.rules.record import Call, Constant, Rule, map_nested, register
+from campfire_fx.base.compat import CONSTANT_PADDING, assertion, exported_pad
 
 
 def move(call: Call) -> Any:
@@ -132,7 +133,7 @@ def _plain(amounts: Any) -> bool:
 
 
 def _mode(module: nn.Module) -> str:
-    return "constant" if isinstance(module, (nn.modules.padding._ConstantPadNd,)) else "other"
+    return "constant" if isinstance(module, (CONSTANT_PADDING,)) else "other"
 
 
 def _fresh(call: Call, like: Tensor, dim: int, count: int) -> Tensor:
@@ -209,7 +210,7 @@ _SHAPED_LIKE = ("view_as", "reshape_as")
 _PADS = [
     *(getattr(nn, f"{kind}Pad{n}d") for kind in ("Zero", "Constant", "Reflection", "Replication", "Circular")
       for n in (1, 2, 3) if hasattr(nn, f"{kind}Pad{n}d")),
-    *(F.pad, torch._C._nn.pad),
+    *(F.pad, exported_pad),
 ]  # fmt: skip
 
 register(
@@ -227,4 +228,4 @@ register(Rule("ask", ask, Constant.EXECUTE), *_QUESTIONS, len, torch.numel, torc
 register(Rule("ask", ask_layout, Constant.EXECUTE), *_LAYOUT_QUESTIONS)
 register(Rule("ask", attribute, Constant.EXECUTE), getattr)
 register(Rule("write", write, Constant.TAINT), operator.setitem, "copy_", "index_copy_", "index_add_", "scatter_")
-register(Rule("nothing", nothing, Constant.EXECUTE), torch._assert, print)
+register(Rule("nothing", nothing, Constant.EXECUTE), assertion, print)

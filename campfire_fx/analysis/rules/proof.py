@@ -11,20 +11,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from campfire_fx.analysis.function_call import FunctionCall
 from campfire_fx.analysis.labels import Labelled
 from campfire_fx.analysis.rules.pointwise import elementwise
 from campfire_fx.analysis.rules.record import Call, Constant, Rule
+from campfire_fx.base.compat import TorchDispatchMode, pytree, to_copy, writes_to
 
 _SHAPE = (2, 3, 5, 7)  # no length twice, so that one taken for another shows
 _aten = torch.ops.aten
 # Element-wise, though torch does not say so.
 _ALSO = frozenset({
     _aten.detach.default, _aten.alias.default, _aten.hardswish.default, _aten.log_sigmoid_forward.default,
-    _aten._to_copy.default, _aten.zeros_like.default, _aten.ones_like.default, _aten.full_like.default,
+    to_copy.default, _aten.zeros_like.default, _aten.ones_like.default, _aten.full_like.default,
 })  # fmt: skip
 
 
@@ -77,7 +76,7 @@ def is_pointwise(call: Call) -> bool:
     drawn = not torch.equal(before, torch.get_rng_state())
     if drawn:
         torch.set_rng_state(before)
-    plain = isinstance(result, Tensor) and result.shape == _SHAPE and all(t._version == 0 for t in given)
+    plain = isinstance(result, Tensor) and result.shape == _SHAPE and all(writes_to(t) == 0 for t in given)
     return watch.is_pointwise and plain and not drawn
 
 

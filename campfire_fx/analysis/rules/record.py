@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 
 from campfire_fx.analysis.effects import is_in_place, writes
 from campfire_fx.analysis.labels import Labelled, concatenated
+from campfire_fx.base.compat import has_hooks
 
 if TYPE_CHECKING:
     from campfire_fx.analysis.rules.structure import Structure
@@ -212,7 +213,7 @@ def known_class(module: nn.Module) -> type[nn.Module] | None:
     A subclass counts as its torch.nn base only if it inherits every method that the base defines, and no hook
     or computed parameter can change what the call returns.
     """
-    if module._forward_hooks or module._forward_pre_hooks or hasattr(module, "parametrizations"):
+    if has_hooks(module) or hasattr(module, "parametrizations"):
         return None
     for cls in type(module).__mro__:
         if cls.__module__.startswith("torch.nn.modules"):

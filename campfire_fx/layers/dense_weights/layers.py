@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from campfire_fx.base.compat import buffers_of, output_padding, padding_ahead
 from campfire_fx.base.zeroing import selected
 from campfire_fx.layers.dense_weights.operations import Convolution, Operation, Product, sparse_backward
 from campfire_fx.layers.masked import (
@@ -139,7 +140,7 @@ class _Convolving(_Spatial):
         padding, none = layer.padding, (0,) * (x.dim() - 2)
         if layer.padding_mode != "zeros" or isinstance(padding, str):  # "same" may pad the end by one more
             mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-            x, padding = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode), none
+            x, padding = F.pad(x, padding_ahead(layer), mode=mode), none
         return Convolution(layer.stride, padding, layer.dilation, False, none, layer.groups), x
 
 
@@ -147,7 +148,7 @@ class _Transposing(_Spatial):
     def _operation(self, x: Tensor, output_size: list[int] | None) -> tuple[Operation, Tensor]:
         layer = cast(Any, self)
         settings = (layer.stride, layer.padding, layer.kernel_size, x.dim() - 2, layer.dilation)
-        added = layer._output_padding(x, output_size, *settings)
+        added = output_padding(layer, x, output_size, *settings)
         return Convolution(layer.stride, layer.padding, layer.dilation, True, tuple(added), layer.groups), x
 
 
@@ -218,7 +219,7 @@ def release_master(layer: MaskedLayer) -> None:
     if not isinstance(layer, MasterLayer):
         return
     for name in _THRESHOLDS:
-        del layer._buffers[name]
+        del buffers_of(layer)[name]
     for name in _SETTINGS:
         layer.__dict__.pop(name, None)
     masked: MaskedLayer = layer
