@@ -13,9 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.amp import autocast_mode
 
-from campfire_fx.base.compat import enter_autocast
 from campfire_fx.analysis.constants import per_channel
 from campfire_fx.analysis.edits.compensated_norm import Parts, put_norm
 from campfire_fx.analysis.edits.convolutions import first_input
@@ -28,6 +26,7 @@ from campfire_fx.analysis.liveness import Reader
 from campfire_fx.analysis.norm_readers import Readers, find_readers, representatives, substitute, substitution
 from campfire_fx.analysis.plan import Repair
 from campfire_fx.analysis.rules.norms import NORMS, NormArguments, read_norm
+from campfire_fx.base.compat import enter_autocast
 from campfire_fx.cost.timing import MACS_PER_MOVE
 from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
 

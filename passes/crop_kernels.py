@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from campfire_fx.base.compat import is_erased
 from campfire_fx.analysis.compact import select
 from campfire_fx.analysis.edits.convolutions import Convolution, Convolutions, first_input, is_plain
 from campfire_fx.analysis.edits.cuts import Cut, Cuts, like, weight_now
@@ -26,6 +25,7 @@ from campfire_fx.analysis.labelling import Labelling
 from campfire_fx.analysis.liveness import Liveness, Reader
 from campfire_fx.analysis.plan import KernelChange
 from campfire_fx.analysis.taps import Taps, smallest
+from campfire_fx.base.compat import is_erased
 from campfire_fx.cost.timing import MACS_PER_MOVE
 from campfire_fx.passes.runner import Result, graph_pass, removal_decided
 

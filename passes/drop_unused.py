@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from torch import fx, nn
 
-from campfire_fx.base.compat import buffers_of, parameters_of
 from campfire_fx.analysis.facts import Facts
+from campfire_fx.base.compat import buffers_of, parameters_of
 from campfire_fx.layers.dual import graphs_of
 from campfire_fx.passes.runner import Result, graph_pass
 

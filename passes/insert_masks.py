@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from torch import fx, nn
 
-from campfire_fx.base.compat import BATCH_NORM
 from campfire_fx.analysis.captured import Captured
 from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.graph_run import GraphRun
 from campfire_fx.analysis.rules import Constant
+from campfire_fx.base.compat import BATCH_NORM
 from campfire_fx.layers.dual import DualGraphModule, graphs_of
 from campfire_fx.layers.masked import MaskedLayer, mask_layer, plain_class, why_not_masked
 from campfire_fx.passes.runner import Result, graph_pass, nothing_decided

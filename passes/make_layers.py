@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from campfire_fx.base.compat import children_of, parameters_of, pytree
 from campfire_fx.analysis.captured import Captured
 from campfire_fx.analysis.edits.convolutions import first_input
 from campfire_fx.analysis.facts import Facts
+from campfire_fx.base.compat import children_of, parameters_of, pytree
 from campfire_fx.layers.dual import DualGraphModule, graphs_of
 from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
 

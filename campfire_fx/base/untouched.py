@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from campfire_fx.base.compat import writes_to
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import nn
+
+from campfire_fx.base.compat import writes_to
 
 
 @contextmanager

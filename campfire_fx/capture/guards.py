@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx
 
-from campfire_fx.base.compat import assertion
 from campfire_fx.analysis.captured import Specialisation
 from campfire_fx.base.compat import assertion
 from campfire_fx.capture.formulas import OPEN, Formula, Size, Value, formula, holds, leaves, needs, text_of, with_sizes

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from campfire_fx.base.compat import pytree
 from campfire_fx.analysis.facts import Facts
+from campfire_fx.base.compat import pytree
 from campfire_fx.base.errors import ShrinkError
 from campfire_fx.capture import example_for, trace
 from campfire_fx.layers.bake_masks import baked_copy

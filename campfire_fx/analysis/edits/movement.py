@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from campfire_fx.base.compat import assertion
 from campfire_fx.analysis.after_removal import AfterRemoval, Broken, Unmovable, labelled
 from campfire_fx.analysis.compact import Uneven, Vanished, compact_value, shape_after_removal
 from campfire_fx.analysis.edits.attention_scale import keep_scale
@@ -33,6 +32,7 @@ from campfire_fx.analysis.liveness import Liveness
 from campfire_fx.analysis.rules import Held
 from campfire_fx.analysis.rules.movement import asks_shape
 from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes, writes_in_place
+from campfire_fx.base.compat import assertion
 
 
 def plan_rewrites(labelling: Labelling, live: Liveness) -> list[Edit]:
