@@ -28,6 +28,7 @@ from campfire_fx.analysis.plan import Repair
 from campfire_fx.analysis.rules.norms import NORMS, NormArguments, read_norm
 from campfire_fx.base.compat import enter_autocast
 from campfire_fx.cost.timing import MACS_PER_MOVE
+from campfire_fx.layers.dual import graphs_of
 from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
 
 _MOVES = 5  # times that the K channels are moved through memory more often than torch's own norm moves them
@@ -83,7 +84,7 @@ def compensate_norms(facts: Facts, *, wish: str) -> Result:
 
 def _sites(facts: Facts, run: GraphRun) -> list[Site]:
     casts = run.graph.find_nodes(op="call_function", target=enter_autocast)
-    if run.module.train_graph is not None or casts:
+    if len(graphs_of(run.module)) > 1 or casts:
         return []
     calls = [n for n in run.graph.nodes if n.op in ("call_module", "call_function") and run.target(n) in NORMS]
     used = [run.submodule(node) for node in calls]

@@ -37,7 +37,8 @@ def compute_weights(facts: Facts) -> Result:
     for island in captured.islands:
         root, numbering = island.module, dict[object, int]()
         graphs = [graph for graph in graphs_of(root) if not _casts(graph)]
-        computations = [Computations(root, graph, graph is root.train_graph, numbering) for graph in graphs]
+        trains = [v.train_graph for v in root.graph_variants]
+        computations = [Computations(root, g, any(g is train for train in trains), numbering) for g in graphs]
         found = [computed for computation in computations for computed in computation.weights()]
         made = _Made(root, captured.whole)
         for group in _sharing(found):

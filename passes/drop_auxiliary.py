@@ -12,8 +12,10 @@ def drop_auxiliary(facts: Facts) -> Result:
     """Let a model train with its inference graph where its training graph uses further layers."""
     changed = False
     for island in facts.captured.islands:
-        extra = island.module.train_graph
-        if extra is not None and used_paths([extra]) - used_paths([island.module.graph]):
-            island.module.train_graph = None
-            changed = True
+        variants = island.module.graph_variants
+        evaluates = used_paths([modes.graph for modes in variants])
+        for number, modes in enumerate(variants):
+            if modes.train_graph is not None and used_paths([modes.train_graph]) - evaluates:
+                island.module.train_alike(number)
+                changed = True
     return Result(changed)

@@ -27,7 +27,7 @@ def fold_constants(facts: Facts) -> Result:
     """
     changed = False
     for run, values in zip(facts.labelling.runs, facts.constants.values, strict=True):
-        if run.module.train_graph is not None:
+        if run.trains_apart:
             continue  # in training a dead branch still gives its normalisation's shift
         fed = _fed(run.graph)
         for node in list(run.graph.nodes):

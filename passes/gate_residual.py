@@ -21,6 +21,7 @@ from campfire_fx.analysis.labels import FIXED, Labelled
 from campfire_fx.analysis.liveness import Liveness, Reader
 from campfire_fx.analysis.rules.gates import gate_add, gate_read
 from campfire_fx.cost.timing import MACS_PER_MOVE
+from campfire_fx.layers.dual import graphs_of
 from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
 
 _SUMS = (operator.add, operator.iadd, torch.add)
@@ -33,8 +34,8 @@ def gate_residual(facts: Facts) -> Result:
     by_node = {(c.graph, c.node): r for r in live.readers for c in r.mixer.calls if not r.mixer.virtual}
     changed = False
     for run, values in zip(facts.labelling.runs, facts.constants.values, strict=True):
-        if run.module.train_graph is not None:
-            continue  # the training graph would need the same gates
+        if len(graphs_of(run.module)) > 1:
+            continue  # the others would need the same gates
         gated: dict[fx.Node, fx.Node] = {}
         for node, reader in [(n, by_node.get((run.number, n))) for n in list(run.graph.nodes)]:
             if reader is not None:

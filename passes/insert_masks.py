@@ -134,7 +134,7 @@ def _stems(captured: Captured) -> set[int]:
         return stems
     root = captured.islands[0].module
     weighted: set[fx.Node] = set()
-    for node in root.graph.nodes:
+    for node in (node for modes in root.graph_variants for node in modes.graph.nodes):
         module = _called(root, node)
         after = any(source in weighted for source in node.all_input_nodes)
         is_layer = module is not None and plain_class(module) is not None
@@ -176,7 +176,7 @@ def _weights_read_elsewhere(captured: Captured) -> Iterator[tuple[str, str]]:
     paths = {id(p): path for path, p in (*root.named_buffers(), *root.named_parameters())}
     seen = {id(module.weight) for module in captured.module.modules() if isinstance(module, MaskedLayer)}
     for island in captured.islands:
-        for node in island.module.graph.nodes:
+        for node in (node for modes in island.module.graph_variants for node in modes.graph.nodes):
             module, parameter = _called(island.module, node), _weight_read(island.module, node)
             found = [(parameter, _why_read(island.module, node))] if parameter is not None else []
             if module is not None and plain_class(module) is None:

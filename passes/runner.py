@@ -166,7 +166,12 @@ def _state(captured: Captured) -> dict[str, Any]:
 
 
 def _named_graphs(module: DualGraphModule) -> list[tuple[str, fx.Graph]]:
-    return list(zip(("graph", "training graph"), graphs_of(module), strict=False))
+    named: list[tuple[str, fx.Graph]] = []
+    for number, modes in enumerate(module.graph_variants):
+        which = f" {number + 1}" if number else ""
+        named += [(f"graph{which}", modes.graph)]
+        named += [(f"training graph{which}", modes.train_graph)] if modes.train_graph is not None else []
+    return named
 
 
 def _dump_folder() -> Path | None:

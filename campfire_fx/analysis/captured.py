@@ -28,20 +28,50 @@ class Specialisation:
     """What the graph asserts of its inputs so that the answer is right, as source text; "" where nothing need be."""
 
 
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+"""Inputs of one call, positional and keyword."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way through the code of a captured part, and the example inputs that take it, detached."""
+
+    examples: tuple[Call, ...]
+    specialisations: tuple[Specialisation, ...] = ()
+
+    @property
+    def guards(self) -> tuple[str, ...]:
+        """What the graphs of this variant assert of their inputs, each with the line of code that asked."""
+        facts = [fact for fact in self.specialisations if fact.guard]
+        return tuple(dict.fromkeys(f"{fact.guard} ({fact.where})" for fact in facts))
+
+
 @dataclass(frozen=True, slots=True)
 class Island:
-    """A part of a model that was captured as one graph."""
+    """A part of a model that was captured: as one graph, or as one for each way that the examples take."""
 
     path: str
     """Path of the submodule in the model given; "" for the whole model."""
     module: DualGraphModule
-    args: tuple[Any, ...]
-    """Example positional inputs of this part, detached."""
-    kwargs: dict[str, Any]
-    """Example keyword inputs of this part, detached."""
-    specialisations: tuple[Specialisation, ...] = ()
+    variants: tuple[Variant, ...]
+    """One for each of the variants of `module`; the first example is the first one's."""
     opaque: tuple[str, ...] = ()
     """Paths, in `module`, of the leaves whose own code could not be followed; islands may lie in them."""
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """Positional inputs of this part in the first example."""
+        return self.variants[0].examples[0][0]
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """Keyword inputs of this part in the first example."""
+        return self.variants[0].examples[0][1]
+
+    @property
+    def specialisations(self) -> tuple[Specialisation, ...]:
+        """What was taken for granted, in any variant."""
+        return tuple(dict.fromkeys(fact for variant in self.variants for fact in variant.specialisations))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +86,25 @@ class Captured:
     """(path, reason) of each module that stays Python: opaque leaves of a graph, and what holds weights outside."""
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    others: tuple[Call, ...] = ()
+    """The further examples, where there were several."""
 
     @property
     def guards(self) -> tuple[str, ...]:
-        """What the graphs assert of their inputs, each with the line of code that asked."""
-        facts = [fact for island in self.islands for fact in island.specialisations if fact.guard]
-        return tuple(dict.fromkeys(f"{fact.guard} ({fact.where})" for fact in facts))
+        """What the graphs assert of their inputs, each with the line of code that asked.
+
+        Where there are several variants, a call meets those of one of them: see `variants`.
+        """
+        guards = (guard for island in self.islands for variant in island.variants for guard in variant.guards)
+        return tuple(dict.fromkeys(guards))
+
+    @property
+    def variants(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Where the examples take several ways: for which of them each is, and what its graphs assert."""
+        several = [island for island in self.islands if len(island.variants) > 1]
+        return tuple(
+            [(told, v.guards) for i in several for (told, _), v in zip(i.module.told, i.variants, strict=True)]
+        )
 
     @property
     def whole(self) -> bool:

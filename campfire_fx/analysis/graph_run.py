@@ -37,6 +37,7 @@ class GraphRun:
         graph: the inference graph, or the training graph where that differs.
         training: whether this is the training graph.
         args: example values of the placeholders, in order.
+        trains_apart: whether its variant has a training graph besides that for evaluation.
         values: node -> labels (`Labelled`, `Held`, nested) or plain values.
         settled: nodes whose rule is another than their row's, see `Structure`.
     """
@@ -46,6 +47,7 @@ class GraphRun:
     graph: fx.Graph
     training: bool
     args: list[Any]
+    trains_apart: bool = False
     values: dict[fx.Node, Any] = field(default_factory=dict)
     settled: dict[fx.Node, Rule] = field(default_factory=dict)
     _called: dict[tuple[str, Any], _Called] = field(default_factory=dict)

@@ -47,17 +47,16 @@ def label(captured: Captured, *, training: bool = True) -> Labelling:
     structure = Structure(_names(captured.module), frozenset(id(island.module) for island in captured.islands))
     runs: list[GraphRun] = []
     for island in captured.islands:
-        args = placeholder_values(island.module.graph, island.args, island.kwargs)
-        graphs: list[tuple[fx.Graph, bool]] = [(island.module.graph, False)]
-        if training and island.module.train_graph is not None:
-            graphs.append((island.module.train_graph, True))
-        for graph, is_training in graphs:
-            if is_training:
-                args = placeholder_values(graph, island.args, island.kwargs)
-            runs.append(GraphRun(len(runs), island.module, graph, is_training, args))
-    known: dict[Any, _Result] = {}
-    for run in runs:
-        _run(run, structure, known if run.module.train_graph is not None else None)
+        for modes, variant in zip(island.module.graph_variants, island.variants, strict=True):
+            twice = modes.train_graph is not None
+            known: dict[Any, _Result] | None = {} if twice else None
+            for graph in (modes.graph, modes.train_graph) if training else (modes.graph,):
+                if graph is not None:
+                    args = placeholder_values(graph, *variant.examples[0])
+                    runs.append(
+                        GraphRun(len(runs), island.module, graph, graph is not modes.graph, args, trains_apart=twice)
+                    )
+                    _run(runs[-1], structure, known)
     _pin_conflicts(structure)
     return Labelling(captured, structure, runs)
 

@@ -105,6 +105,8 @@ class ShrinkPlan:
         kernels: layers whose kernels have dead taps, cropped or left alone.
         columns: convolutions with dead columns, gathered or left alone; empty where that was not asked for.
         guards: what the example decided and the model therefore checks in every call, as source text with its place.
+        variants: where several examples take different ways through the model's code: for which of them each of its
+            graphs is, and which guards that has; a call runs the first whose guards hold. Empty where there is one way.
     """
 
     layers: tuple[LayerChange, ...]
@@ -114,6 +116,7 @@ class ShrinkPlan:
     kernels: tuple[KernelChange, ...] = ()
     columns: tuple[ColumnChange, ...] = ()
     guards: tuple[str, ...] = ()
+    variants: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def to_json(self) -> str:
         """Return the plan as JSON text."""
@@ -131,7 +134,8 @@ class ShrinkPlan:
         kernels = tuple(KernelChange(**_tuples(kernel)) for kernel in data.get("kernels", ()))
         columns = tuple(ColumnChange(**_tuples(change)) for change in data.get("columns", ()))
         pins, guards = tuple(Pin(**pin) for pin in data["pins"]), tuple(data.get("guards", ()))
-        return ShrinkPlan(layers, repairs, pins, keep, kernels, columns, guards)
+        variants = _tuples(data.get("variants", []))
+        return ShrinkPlan(layers, repairs, pins, keep, kernels, columns, guards, variants)
 
 
 def _tuples(value: Any) -> Any:

@@ -13,8 +13,10 @@ from torch import fx
 
 from campfire_fx.analysis.captured import Specialisation
 from campfire_fx.analysis.evaluate import like_dict
+from campfire_fx.base.compat import assertion
 from campfire_fx.base.location import line
 from campfire_fx.capture.formulas import Formula, Value
+from campfire_fx.layers.refusals import ARGUMENT, parts_of
 
 if TYPE_CHECKING:
     from campfire_fx.capture.tracer import ExampleTracer
@@ -129,6 +131,11 @@ def _fixed(name: str, value: Any, here: Any, numbers: bool) -> list[tuple[str, A
 
 
 def _definition(model: Any) -> str:
+    if isinstance(model, fx.GraphModule):  # the code that it was captured from
+        asserted = [str(node.args[1]) for node in model.graph.nodes if node.target is assertion]
+        lines = [parts[0] for message in asserted if (parts := parts_of(message)) and message.startswith(ARGUMENT)]
+        if lines:
+            return lines[0]
     code = getattr(inspect.unwrap(type(model).forward), "__code__", None)
     return line(code.co_filename, code.co_firstlineno) if code is not None else "forward"
 

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from campfire_fx.analysis.captured import Call
 from campfire_fx.analysis.evaluate import map_tensors
 from campfire_fx.base.compat import writes_to
 from campfire_fx.base.copies import private_copy
 from campfire_fx.base.patches import Patches
 from campfire_fx.capture.execute import run_in_place
 
-Call = tuple[tuple[Any, ...], dict[str, Any]]
-
 
 class CallRecord:
-    """The calls of one run. Tensors among the inputs are kept without their data."""
+    """The calls of one run on each of the examples. Tensors among the inputs are kept without their data."""
 
     def __init__(self, model: nn.Module) -> None:
         self._calls: dict[int, list[Call]] = {}
         self._signatures: set[tuple[int, str]] = set()
         self._used_in_parts: set[int] = set()
         self._running: list[tuple[int, list[tuple[torch.Tensor, int]]]] = []
-        self._outputs: dict[int, list[Any]] = {}
+        self._outputs: dict[int, list[list[Any]]] = {}
+        self._runs = 0
         self._no_leaves: set[int] = set()
         self._parents: dict[int, set[int]] = {}
         self._thread = threading.get_ident()
@@ -46,9 +46,14 @@ class CallRecord:
         """Return whether a part of `module` was called, or its tensors read, while `module` was not running."""
         return id(module) in self._used_in_parts
 
-    def outputs_of(self, module: nn.Module) -> list[Any]:
-        """Return what each call of `module` gave, tensors without their data."""
-        return self._outputs.get(id(module), [])
+    def outputs_of(self, module: nn.Module, run: int = 0) -> list[Any]:
+        """Return what each call of `module` gave on an example, tensors without their data."""
+        runs = self._outputs.get(id(module), [])
+        return runs[run] if run < len(runs) else []
+
+    def begin(self) -> None:
+        """Note that a run on another example begins."""
+        self._runs += 1
 
     def may_be_leaf(self, module: nn.Module) -> bool:
         """Return whether `module`, seen from outside, is an operation: tensors out, and no tensor given is changed."""
@@ -70,7 +75,9 @@ class CallRecord:
         if threading.get_ident() != self._thread:
             return
         module, versions = self._running.pop()
-        self._outputs.setdefault(module, []).append(map_tensors(output, _without_data))
+        outputs = self._outputs.setdefault(module, [])
+        outputs += [[] for _ in range(self._runs - len(outputs))]
+        outputs[-1].append(map_tensors(output, _without_data))
         if not _is_of_tensors(output) or any(writes_to(tensor) != version for tensor, version in versions):
             self._no_leaves.add(module)
 
@@ -92,7 +99,7 @@ class CallRecord:
         self._used_in_parts |= around
 
 
-def record_calls(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallRecord:
+def record_calls(model: nn.Module, examples: Sequence[Call]) -> CallRecord:
     """Run a copy of `model` on real inputs; return what the submodules of `model` were called with."""
     copied = private_copy(model)
     paths = dict(model.named_modules(remove_duplicate=False))
@@ -112,7 +119,9 @@ def record_calls(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 
     with Patches() as patches:
         patches.put(nn.Module, "__getattr__", read)
-        run_in_place(copied, args, kwargs)
+        for args, kwargs in examples:
+            record.begin()
+            run_in_place(copied, args, kwargs)
     return record
 
 

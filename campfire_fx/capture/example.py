@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from campfire_fx.analysis.captured import Call
 from campfire_fx.analysis.evaluate import map_tensors
 from campfire_fx.base.errors import CaptureError
 from campfire_fx.base.location import summary
@@ -23,6 +24,28 @@ _LENGTHS = (1024, 16000, 224, 128, 4096, 32)
 _SIZES = (224, 32, 64, 128, 299, 28, 256, 384, 96, 512)
 _VOLUMES = ((16, 112, 112), (16, 224, 224), (32, 32, 32), (8, 64, 64), (64, 64, 64), (16, 28, 28))
 _REAL_RUNS = 6
+
+
+def examples_for(model: nn.Module, example_inputs: Any, examples: Any) -> list[Call]:
+    """Return one example or several, each as (positional, keyword), see `example_for`.
+
+    Raises CaptureError where both are given, or `examples` is no list of inputs.
+    """
+    if examples is None:
+        return [example_for(model, example_inputs)]
+    if example_inputs is not None:
+        raise CaptureError("examples: example_inputs is given, too. Put it into the list, and give examples alone.")
+    if not isinstance(examples, list):
+        raise CaptureError(
+            f"examples: this is a {type(examples).__name__}. Give a list of example inputs, each a tensor, a tuple of "
+            "positional or a dict of keyword arguments."
+        )
+    if not examples:
+        raise CaptureError("examples: the list is empty. Give at least one example input, or leave it out.")
+    for number, example in enumerate(examples):
+        if example is None:
+            raise CaptureError(f"examples: number {number + 1} is None. Give inputs that the model runs on.")
+    return [example_for(model, example) for example in examples]
 
 
 @one_at_a_time

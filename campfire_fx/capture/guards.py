@@ -21,6 +21,7 @@ from campfire_fx.base.compat import assertion
 from campfire_fx.capture.formulas import OPEN, Formula, Size, Value, formula, holds, leaves, needs, text_of, with_sizes
 from campfire_fx.capture.questions import Question
 from campfire_fx.capture.sizes import Sizes
+from campfire_fx.layers.refusals import ARGUMENT, parts_of, refusal
 
 if TYPE_CHECKING:
     from campfire_fx.capture.tracer import ExampleTracer
@@ -29,7 +30,6 @@ _OPPOSITE: dict[Callable[..., Any], Callable[..., Any]] = {
     operator.eq: operator.ne, operator.ne: operator.eq, operator.lt: operator.ge, operator.ge: operator.lt,
     operator.gt: operator.le, operator.le: operator.gt, operator.is_: operator.is_not, operator.is_not: operator.is_,
 }  # fmt: skip
-_REMEDY = "Trace the model that it came from with an example like this input."
 # Where a tensor lies changes when a model is moved, which is no input's doing.
 _PLACES = frozenset("device is_cuda is_cpu is_meta is_mps is_xpu get_device".split())
 
@@ -41,7 +41,9 @@ class Guard:
     fact: Specialisation
     condition: Formula | Value
     form: str
-    """How Python asked: `bool`, `int`, `str`, ...; `argument` for what was taken from an argument."""
+    """How Python asked: `bool`, `int`, `str`, ...; `argument` for what was taken from an argument; `kept`."""
+    kept: str = ""
+    """The message, where it is kept from an earlier capture, or tells of several guards at once."""
 
     @property
     def needs(self) -> list[fx.Node]:
@@ -51,7 +53,14 @@ class Guard:
     @property
     def text(self) -> str:
         """The condition as Python text: `x.shape[2] > 3`."""
+        if self.kept:
+            return (parts_of(self.kept) or ("", self.kept))[1]
         return self.fact_text if self.form == "argument" else text_of(self.condition)
+
+    @property
+    def subject(self) -> str:
+        """The argument, or the part of one, that the guard is about; "" where it is about a computation."""
+        return self.fact.expression.removesuffix(" is None") if self.form == "argument" else ""
 
     @property
     def fact_text(self) -> str:
@@ -65,31 +74,33 @@ class Guard:
     @property
     def message(self) -> str:
         """What to tell whose input does not meet the condition."""
+        if self.kept:
+            return self.kept
         name = re.match(r"(?:\w+\()?(\w+)", self.fact.expression) if self.form == "argument" else None
-        what = f"Argument {name[1]}" if name else "Input"
-        return (
-            f"{what} at {self.fact.where}: this model was traced with {self.text}, and is right for such inputs alone. "
-            f"{_REMEDY}"
-        )
-
-
-def is_refusal(error: BaseException) -> bool:
-    """Return whether an error is a guard's."""
-    return isinstance(error, AssertionError) and _REMEDY in str(error)
+        return refusal(f"{ARGUMENT} {name[1]}" if name else "Input", self.fact.where, self.text)
 
 
 def guards_of(tracer: ExampleTracer) -> tuple[Guard, ...]:
     """Return the guards of a finished trace, each condition once, without those that others imply."""
     found: dict[Any, Guard] = {}
+    sizes = Sizes(tracer.evaluator)
+    for fact, (node, message) in kept_facts(tracer).items():
+        for condition in _asked(sizes, Question(node, "bool"), fact):
+            found.setdefault(condition, Guard(fact, condition, "kept", message))
     for fact, taken in tracer.questions.given.items():
         if taken is not None:
             found.setdefault(taken, Guard(fact, taken, "argument"))
-    sizes = Sizes(tracer.evaluator)
     for fact, questions in tracer.questions.facts.items():
         for question in questions:
             for condition in _asked(sizes, question, fact):
                 found.setdefault(condition, Guard(fact, condition, question.form))
     return tuple(_without_implied(found.values()))
+
+
+def kept_facts(tracer: ExampleTracer) -> dict[Specialisation, tuple[fx.Node, str]]:
+    """Return what a model that was captured before asserts of its inputs, with the node asked and the message."""
+    parts = {message: parts_of(message) or ("", "") for message in tracer.questions.kept}
+    return {Specialisation(*parts[message], True): (node, message) for message, node in tracer.questions.kept.items()}
 
 
 def _asked(sizes: Sizes, question: Question, fact: Specialisation) -> list[Formula | Value]:

@@ -11,14 +11,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from campfire_fx.analysis.captured import Captured, Island
+from campfire_fx.analysis.captured import Call, Captured, Island
 from campfire_fx.analysis.evaluate import map_tensors
 from campfire_fx.analysis.leaf import is_leaf
 from campfire_fx.base.errors import CaptureError
-from campfire_fx.capture.calls import Call, CallRecord, record_calls
+from campfire_fx.capture.calls import CallRecord, record_calls
 from campfire_fx.capture.survey import Survey
 from campfire_fx.capture.tracer import FailedInside
-from campfire_fx.capture.whole import Traced, detached, trace_graphs
+from campfire_fx.capture.variants import ways_of
+from campfire_fx.capture.whole import Traced, detached, island, trace_graphs
 from campfire_fx.layers.structure import with_replacements
 
 _SHAPES_TRIED = 8
@@ -26,15 +27,15 @@ _FEW, _MANY = 2, 16
 _MOST_OPAQUE = 64  # each costs a trace of what is around it
 
 
-def capture_islands(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], reason: CaptureError) -> Captured:
-    """Run `model` on the example, and capture it around its opaque submodules, else the largest parts that can be.
+def capture_islands(model: nn.Module, examples: list[Call], reason: CaptureError) -> Captured:
+    """Run `model` on the examples, and capture it around its opaque submodules, else the largest parts that can be.
 
     What comes back is the model's structure with the islands in place; all else is shared with the model given.
     `reason`: why the whole could not be captured; raised if no part can.
     """
-    search = _Search(model, record_calls(model, args, kwargs))
+    search = _Search(model, record_calls(model, examples), len(examples))
     try:
-        search.capture("", model, [(args, kwargs)], reason)
+        search.capture("", model, examples, reason)
     except CaptureError as error:
         search.skip("", model, str(error))
     if not search.islands:
@@ -42,17 +43,19 @@ def capture_islands(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, A
     module: nn.Module = search.islands[0].module
     if search.islands[0].path:
         module = search.with_islands(model, search.islands)
-    return Captured(module, tuple(search.islands), tuple(search.untraced), *detached((args, kwargs)))
+    (args, kwargs), *others = detached(examples)
+    return Captured(module, tuple(search.islands), tuple(search.untraced), args, kwargs, tuple(others))
 
 
 class _Search:
     """A walk from the whole to its parts; `islands` and `untraced` are what it found."""
 
-    def __init__(self, model: nn.Module, record: CallRecord) -> None:
+    def __init__(self, model: nn.Module, record: CallRecord, examples: int) -> None:
         self.islands: list[Island] = []
         self.untraced: list[tuple[str, str]] = []
         self._model = model
         self._record = record
+        self._examples = examples
         self._seen: set[int] = set()
         self._opaque: dict[int, str] = {}
 
@@ -100,21 +103,26 @@ class _Search:
 
         `failed`: the error of a first try. Raises CaptureError where the module's own code cannot be followed.
         """
-        traced, survey = self._trace(module, calls[0], failed)
-        for another in calls[1:] if traced.specialisations else ():
-            other = trace_graphs(survey, *another)
-            if not traced.same(other):
-                raise CaptureError(
-                    f"Calls of {path}: its Python code takes another way on the second input than on the first. "
-                    "Move the decision out of the model, or trace its parts."
-                )
-            traced = traced.relaxed(other)
+        first, survey = self._trace(module, calls[0], failed)
+
+        def trace(call: Call) -> Traced:
+            if call is calls[0]:
+                return first
+            run = 0 if path else next(number for number, known in enumerate(calls) if known is call)
+            return trace_graphs(Survey(module, self._opaque_in(module, run)) if run else survey, *call)
+
+        ways = ways_of(module, calls, trace)
+        if len(ways) > 1 and self._examples == 1:
+            raise CaptureError(
+                f"Calls of {path}: its Python code takes another way on the second input than on the first. "
+                "Move the decision out of the model, or trace its parts."
+            )
         place = len(self.islands)
         for inner in survey.opaque:
             opaque = module.get_submodule(inner)
             self.skip(f"{path}.{inner}" if path else inner, opaque, self._opaque[id(opaque)])
         root = self.with_islands(module, self.islands[place:])
-        self.islands.insert(place, traced.island(root, *calls[0], path, survey.opaque))
+        self.islands.insert(place, island(root, ways, path, survey.opaque))
 
     def _trace(self, module: nn.Module, call: Call, failed: CaptureError | None) -> tuple[Traced, Survey]:
         """Trace `module`; each time that fails inside a submodule, once more with that submodule as a leaf."""
@@ -136,12 +144,12 @@ class _Search:
             raise failed
         self._opaque[id(part)] = str(failed)
 
-    def _opaque_in(self, root: nn.Module) -> dict[str, list[Any]]:
+    def _opaque_in(self, root: nn.Module, run: int = 0) -> dict[str, list[Any]]:
         """Return the outermost opaque submodules of `root`, by path, and what their calls gave."""
         found: dict[str, list[Any]] = {}
         for path, module in root.named_modules():
             if path and id(module) in self._opaque and not any(path.startswith(f"{outer}.") for outer in found):
-                found[path] = self._record.outputs_of(module)
+                found[path] = self._record.outputs_of(module, run)
         return found
 
     def with_islands(self, root: nn.Module, islands: list[Island]) -> nn.Module:

@@ -21,7 +21,7 @@ from campfire_fx.capture.survey import Survey
 from campfire_fx.capture.tracer import ExampleTracer
 
 _WIDER = 32
-_DECISIONS = ("bool", "argument")
+_DECISIONS = ("bool", "argument", "kept")
 
 
 def needed_guards(

@@ -176,7 +176,8 @@ class ExampleProxy(fx.Proxy):
         call = stack_frame(1)
         proxy.tracer.questions.take_back((id(call), call.f_lasti))
         if orig_method is assertion and not isinstance(args[0].example, torch.Tensor):
-            assert args[0], args[1]
+            kept = proxy.tracer.questions.keep(args[0].node, args[1])
+            assert kept or args[0], args[1]
             return None
         if isinstance(orig_method, ScriptMethod):
             return proxy.tracer.create_proxy("call_method", orig_method.name, (orig_method.owner, *args), kwargs)

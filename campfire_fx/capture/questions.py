@@ -19,6 +19,7 @@ from campfire_fx.base.location import current_line, expression, summary
 from campfire_fx.capture.attempts import failure
 from campfire_fx.capture.formulas import Formula
 from campfire_fx.capture.sizes import Sizes, compares_sizes
+from campfire_fx.layers.refusals import parts_of
 
 _Call = tuple[int, int]
 
@@ -41,7 +42,7 @@ class Questions:
 
     With each fact stand the questions that it is the answer of. `given`: what was taken from the arguments, each with
     the condition that an input must meet, if it can be said. `equalities`: lines of code that found sizes equal; those
-    in `denied` are told that they are not.
+    in `denied` are told that they are not. `kept`: what a model that was captured before asserts, by its message.
     """
 
     def __init__(self, evaluator: Evaluator, denied: frozenset[str] = frozenset()) -> None:
@@ -50,6 +51,7 @@ class Questions:
         self._sizes = Sizes(evaluator)
         self.facts: dict[Specialisation, list[Question]] = {}
         self.given: dict[Specialisation, Formula | None] = {}
+        self.kept: dict[str, fx.Node] = {}
         self._evaluator = evaluator
         self._thread = threading.get_ident()
         self._is_evaluating = False
@@ -115,6 +117,13 @@ class Questions:
         if error is not None:
             self.facts[Specialisation(current_line(), f"{expression(node)} fails", True)] = []
         return error
+
+    def keep(self, node: fx.Node, message: object) -> bool:
+        """Keep a guard of an earlier capture that holds for the example; return whether it is one and does."""
+        is_guard = isinstance(message, str) and bool(self.example(node)) and parts_of(message) is not None
+        if is_guard:
+            self.kept[str(message)] = node
+        return is_guard
 
     def _is_equality(self, node: fx.Node, answer: bool) -> bool:
         """Note where two sizes are found equal, and return whether that is to be denied."""

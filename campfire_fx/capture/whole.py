@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import fx, nn
 
-from campfire_fx.analysis.captured import Island, Specialisation
+from campfire_fx.analysis.captured import Call, Island, Specialisation, Variant
 from campfire_fx.analysis.evaluate import map_tensors
 from campfire_fx.base import frozen_graphs as graphs
 from campfire_fx.capture.differences import right_for_equal_sizes, without_differences
-from campfire_fx.capture.execute import run
+from campfire_fx.capture.execute import describe, run
 from campfire_fx.capture.generality import generalised
-from campfire_fx.capture.guards import Guard, insert
+from campfire_fx.capture.guards import Guard, insert, kept_facts
 from campfire_fx.capture.once import trace_once
-from campfire_fx.capture.probes import needed_guards, without_answered
+from campfire_fx.capture.probes import needed_guards, same_constants
 from campfire_fx.capture.survey import Survey
 from campfire_fx.capture.tracer import ExampleTracer
-from campfire_fx.layers.dual import DualGraphModule
+from campfire_fx.layers.dual import DualGraphModule, Modes
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,47 +37,74 @@ class Traced:
 
     def same(self, other: Traced) -> bool:
         """Return whether both do the same in both modes."""
-        if not graphs.same(self.graph, other.graph):
+        if not graphs.same(self.graph, other.graph) or not same_constants(self.constants, other.constants):
             return False
         if self.train_graph is None or other.train_graph is None:
             return self.train_graph is other.train_graph
         return graphs.same(self.train_graph, other.train_graph)
 
-    def relaxed(self, other: Traced) -> Traced:
-        """Return this without the guards that `other`, which does the same on other inputs, shows to be needless."""
-        guards = tuple(without_answered(self.guards, other.specialisations))
-        return replace(
-            self, guards=guards, train_guards=tuple(without_answered(self.train_guards, other.specialisations))
-        )
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """What the guards of either mode ask for, as source text."""
+        return tuple(dict.fromkeys(guard.text for guard in (*self.guards, *self.train_guards)))
 
-    def island(
-        self,
-        root: nn.Module,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        path: str = "",
-        opaque: Iterable[str] = (),
-        *,
-        compiled: bool = True,
-    ) -> Island:
-        """Return the graphs, guards in them, as one module over the modules and parameters of `root`."""
-        insert(self.graph, self.guards)
-        if self.train_graph is not None:
-            insert(self.train_graph, self.train_guards)
-        module = DualGraphModule(
-            root,
-            self.graph,
-            self.train_graph,
-            constants=self.constants,
-            stands_in=bool(path),
-            compiled=compiled,
-        )
-        args, kwargs = detached((args, kwargs))
+    @property
+    def facts(self) -> tuple[Specialisation, ...]:
+        """What was taken for granted, each with what is asserted for it."""
         texts: dict[Specialisation, dict[str, None]] = {}
         for guard in (*self.guards, *self.train_guards):
             texts.setdefault(guard.fact, {})[guard.text] = None
-        facts = tuple([replace(fact, guard=" and ".join(texts.get(fact, ()))) for fact in self.specialisations])
-        return Island(path, module, args, kwargs, facts, tuple(opaque))
+        facts = dict.fromkeys((*self.specialisations, *texts))
+        return tuple([replace(fact, guard=" and ".join(texts.get(fact, ()))) for fact in facts])
+
+    def modes(self, constants: dict[str, torch.Tensor]) -> Modes:
+        """Return the graphs with the guards in them; their constants go into `constants`."""
+        insert(self.graph, self.guards)
+        if self.train_graph is not None:
+            insert(self.train_graph, self.train_guards)
+        for graph in (self.graph, self.train_graph):
+            if graph is not None:
+                merge_constants(constants, graph, self.constants)
+        return Modes(self.graph, self.train_graph)
+
+
+@dataclass(slots=True, eq=False)
+class Taken:
+    """One way through a model's code, and the examples that take it, by their numbers."""
+
+    traced: Traced
+    examples: dict[int, Call]
+
+    def variant(self) -> Variant:
+        """Return what is known of it."""
+        return Variant(tuple(detached(list(self.examples.values()))), self.traced.facts)
+
+
+def island(
+    root: nn.Module, ways: Sequence[Taken], path: str = "", opaque: Iterable[str] = (), *, compiled: bool = True
+) -> Island:
+    """Return graphs, guards in them, as one module over the modules and parameters of `root`."""
+    constants = dict(ways[0].traced.constants)
+    first, *others = [way.traced.modes(constants) for way in ways]
+    variants = tuple([way.variant() for way in ways])
+    kind = f"call of {path}" if path else "example"
+    told = tuple([(told_of(way, kind), way.traced.asks) for way in ways]) if others else ()
+    module = DualGraphModule(
+        root,
+        first.graph,
+        first.train_graph,
+        others=others,
+        told=told,
+        constants=constants,
+        stands_in=bool(path),
+        compiled=compiled,
+    )
+    return Island(path, module, variants, tuple(opaque))
+
+
+def told_of(way: Taken, kind: str) -> str:
+    """Return which examples a variant is for, and of what form: `example 1 (float32 2x3x32x32)`."""
+    return ", ".join(f"{kind} {number + 1} {describe(*call)}" for number, call in way.examples.items())
 
 
 def trace_graphs(survey: Survey, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
@@ -94,7 +121,7 @@ def trace_graphs(survey: Survey, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     guards = needed_guards(survey, tracer, args, kwargs, training=False, denied=denied)
     train_graph = None
     constants = dict(tracer.constants)
-    facts = dict.fromkeys((*tracer.questions.given, *tracer.questions.facts))
+    facts = dict.fromkeys((*kept_facts(tracer), *tracer.questions.given, *tracer.questions.facts))
     train_guards: tuple[Guard, ...] = ()
     if tracer.access.asks_mode:
         training = None if survey.root.training else True
@@ -102,8 +129,8 @@ def trace_graphs(survey: Survey, args: tuple[Any, ...], kwargs: dict[str, Any]) 
         if not graphs.same(tracer.graph, train.graph) or _asks_more(train, tracer):
             train_graph = train.graph
             train_guards = needed_guards(survey, train, args, kwargs, training=training, denied=denied)
-            facts.update(dict.fromkeys(train.questions.facts))
-            _merge_constants(constants, train_graph, train.constants)
+            facts.update(dict.fromkeys((*kept_facts(train), *train.questions.facts)))
+            merge_constants(constants, train_graph, train.constants)
     guards, train_guards = without_differences(guards, alike), without_differences(train_guards, alike)
     return Traced(tracer.graph, train_graph, constants, tuple(facts), guards, train_guards)
 
@@ -113,7 +140,7 @@ def _asks_more(train: ExampleTracer, tracer: ExampleTracer) -> bool:
     return not {guard.text for guard in train.guards} <= {guard.text for guard in tracer.guards}
 
 
-def _merge_constants(into: dict[str, torch.Tensor], graph: fx.Graph, constants: dict[str, torch.Tensor]) -> None:
+def merge_constants(into: dict[str, torch.Tensor], graph: fx.Graph, constants: dict[str, torch.Tensor]) -> None:
     """Add the constants of a second graph, under new names where the first has the name."""
     names: dict[str, str] = {}
     for name, tensor in constants.items():

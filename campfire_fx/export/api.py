@@ -38,7 +38,8 @@ def export(model: nn.Module, path: str | os.PathLike[str], example_inputs: Any =
         model: a slim or sparse model, a graph module, or any other. It is left as it is.
         path: where to write. What `export` wrote there before is replaced.
         example_inputs: a tensor, a tuple of positional or a dict of keyword arguments. Default: the example that
-            the model carries, else a guess from its first convolution.
+            the model carries, else a guess from its first convolution. Of a model that was made for several examples,
+            the graph that these inputs run is written; `left_out` of the record names the others.
 
     Raises:
         ExportError: the suffix, the path or the model does not fit, a package is missing, or what was written
@@ -66,6 +67,7 @@ def export(model: nn.Module, path: str | os.PathLike[str], example_inputs: Any =
         worst,
         files,
         written.free,
+        prepared.left_out,
     )
     _log.info(
         "Wrote %s: %d bytes, outputs within %.1e of the model's.",
@@ -73,6 +75,8 @@ def export(model: nn.Module, path: str | os.PathLike[str], example_inputs: Any =
         record.bytes,
         record.difference,
     )
+    if record.left_out:
+        _log.warning("%s holds one graph of several; left out: %s.", record.path, ", ".join(record.left_out))
     return record
 
 

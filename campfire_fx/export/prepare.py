@@ -17,11 +17,12 @@ from torch import Tensor, fx, nn
 from campfire_fx.base.compat import buffers_of, hooks_before, is_plain_graph, pytree
 from campfire_fx.base.errors import CaptureError, ExportError
 from campfire_fx.base.naming import any_name
-from campfire_fx.capture import example_for, trace
+from campfire_fx.capture import example_for, trace, variant_of
 from campfire_fx.export.agreement import Run, Runs, first_line, reference_runs
 from campfire_fx.export.functions import write_out_functions
 from campfire_fx.export.layers import Rebuilder, torch_class
 from campfire_fx.layers.bake_masks import bake_masters
+from campfire_fx.layers.dual import DualGraphModule
 
 _DROPOUTS = frozenset(
     {
@@ -45,11 +46,13 @@ class Prepared:
         module: a copy on the CPU in eval mode; layers that are subclasses of torch.nn's are torch.nn's own.
         name: the class name of the model given.
         runs: what the model answered, before anything was replaced.
+        left_out: the examples whose graph is not that of the example.
     """
 
     module: nn.Module
     name: str
     runs: Runs
+    left_out: tuple[str, ...] = ()
 
 
 def prepare(model: nn.Module, example_inputs: Any = None) -> Prepared:
@@ -62,11 +65,20 @@ def prepare(model: nn.Module, example_inputs: Any = None) -> Prepared:
         raise ExportError(f"cannot export {type(model).__name__}: it is not an nn.Module. Pass the model itself.")
     args, kwargs = _example(model, example_inputs)
     twin = _copied(model)
+    twin, left_out = _of_example(twin, args, kwargs)
     if is_graph(twin):
         twin = _inference_graph(twin)
     runs = reference_runs(twin, args, kwargs)  # also refreshes weights that forward hooks compute
     bake_masters(twin)
-    return Prepared(_plain_layers(twin), type(model).__name__, runs)
+    return Prepared(_plain_layers(twin), type(model).__name__, runs, left_out)
+
+
+def _of_example(twin: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[nn.Module, tuple[str, ...]]:
+    """Return the part of a model of several graphs that the example runs, and for which examples the others are."""
+    number = variant_of(twin, (args, kwargs)) if isinstance(twin, DualGraphModule) else None
+    if not isinstance(twin, DualGraphModule) or number is None:
+        return twin, ()
+    return twin.only(number).eval(), tuple([told for n, (told, _) in enumerate(twin.told) if n != number])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,6 +17,7 @@ class ExportRecord:
         difference: largest relative difference of the reloaded file's outputs from the model's.
         files: the files written: the path, and the model code where the format has it.
         free: for .onnx and .pt2, the input axes whose size is free, as `x[0]`.
+        left_out: where the model has several graphs, for different examples, those whose graph is not in the file.
     """
 
     path: Path
@@ -25,3 +26,4 @@ class ExportRecord:
     difference: float
     files: tuple[Path, ...]
     free: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()

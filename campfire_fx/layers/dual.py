@@ -1,12 +1,12 @@
-"""DualGraphModule: one module, two graphs, the one that `self.training` asks for runs."""
+"""DualGraphModule: one module, two graphs, the one that `self.training` asks for runs; or several such pairs."""
 
 from __future__ import annotations
 
 import copy
-import functools
 import inspect
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import fx, nn
@@ -15,20 +15,36 @@ from torch.fx.graph import PythonCode
 from campfire_fx.base.frozen_graphs import Frozen, freeze, thaw
 from campfire_fx.base.naming import any_name
 from campfire_fx.layers.belongings import OriginalClass, without_objects
+from campfire_fx.layers.dispatch import Forward, Told, Way, by_guards, by_mode, conditions_of
 from campfire_fx.layers.dressing import plain_name
 from campfire_fx.layers.structure import share_structure
+
+_GRAPHS = frozenset({"_graph", "_train_graph", "_others"})
+
+
+@dataclass(slots=True, eq=False)
+class Modes:
+    """The graphs of one variant; `train_graph` is None where both modes run the same graph."""
+
+    graph: fx.Graph
+    train_graph: fx.Graph | None = None
 
 
 class DualGraphModule(fx.GraphModule):
     """Run `graph` in evaluation and `train_graph` in training, over one set of modules.
 
-    `train_graph` is None where both modes run the same graph. Parameters, buffers and leaf modules are the ones of
-    `root`, under the names they have there; those that no graph reads are kept, so that a `state_dict` of the
-    original loads. `constants` are tensors that only the graphs know: they become buffers outside the `state_dict`.
-    Attributes of `root` that are plain data, and methods of its class, are there too; a file keeps data alone.
-    `stands_in`: code around this module goes on using attributes and methods of `root`, so keep all of them.
+    `train_graph` is None where both modes run the same graph. Where the model's code takes other ways for other inputs,
+    `others` are the graphs for these: a call runs those of the first variant whose guards hold. Parameters, buffers and
+    leaf modules are the ones of `root`, under the names they have there; those that no graph reads are kept, so that a
+    `state_dict` of the original loads. `constants` are tensors that only the graphs know: they become buffers outside
+    the `state_dict`. Attributes of `root` that are plain data, and methods of its class, are there too; a file keeps
+    data alone. `stands_in`: code around this module goes on using attributes and methods of `root`, so keep all of
+    them. `told`: for each variant, which examples it was made for, and what it asks for; for who is refused.
     Without `compiled` it runs only after a call of `recompile()`: for who edits the graphs first.
     """
+
+    _ways: ClassVar[Sequence[Way]] = ()
+    """Of each variant, the compiled graph for evaluation; fx gives every graph module a class of its own."""
 
     def __init__(
         self,
@@ -36,13 +52,17 @@ class DualGraphModule(fx.GraphModule):
         graph: fx.Graph,
         train_graph: fx.Graph | None = None,
         *,
+        others: Sequence[Modes] = (),
+        told: Told = (),
         constants: dict[str, torch.Tensor] | None = None,
         stands_in: bool = False,
         compiled: bool = True,
     ) -> None:
         # An empty graph first: fx would copy the attributes one by one and lose those that no node names.
         super().__init__({}, _empty_graph(), plain_name(root))
-        graphs = (graph,) if train_graph is None else (graph, train_graph)
+        self._others = list(others)
+        self._told = told
+        graphs = _graphs((Modes(graph, train_graph), *others))
         share_structure(root, self, _leaves(root, graphs), keep_classes=stands_in)
         for name, hooks in root.__dict__.items():
             if name.startswith(("_forward_", "_backward_")) and hooks:
@@ -73,6 +93,43 @@ class DualGraphModule(fx.GraphModule):
         self._train_graph = graph
         self.recompile()
 
+    @property
+    def graph_variants(self) -> tuple[Modes, ...]:
+        """The pairs of graphs, first that of `graph` and `train_graph`."""
+        return (Modes(self._graph, self.__dict__.get("_train_graph")), *self.__dict__.get("_others", ()))
+
+    def train_alike(self, number: int) -> None:
+        """Let a variant run its evaluation graph in training, too."""
+        if number:
+            self._others[number - 1].train_graph = None
+        else:
+            self._train_graph = None
+        self.recompile()
+
+    @property
+    def told(self) -> Told:
+        """For each of several variants, which examples it was made for, and what it asks for."""
+        found: Told = self.__dict__.get("_told", ())
+        return found
+
+    def candidates(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[int, bool]]:
+        """Yield the numbers of the variants that inputs may run in evaluation, and whether that is not sure yet.
+
+        Such a variant has guards on what is computed on the way.
+        """
+        for number, way in enumerate(self._ways):
+            if way.fits(self, args, kwargs):
+                yield number, way.asks_later
+
+    def only(self, number: int) -> DualGraphModule:
+        """Return a module that has one variant alone, over the same layers."""
+        if len(self.graph_variants) == 1:
+            return self
+        modes = self.graph_variants[number]
+        train_graph = None if modes.train_graph is None else thaw(freeze(modes.train_graph))
+        stands_in = self._stands_in_for is not None
+        return DualGraphModule(self, thaw(freeze(modes.graph)), train_graph, stands_in=stands_in)
+
     def __getattr__(self, name: str) -> Any:
         try:
             return super().__getattr__(name)
@@ -95,20 +152,36 @@ class DualGraphModule(fx.GraphModule):
             return self._recompile()
 
     def _recompile(self) -> PythonCode:
-        train_graph = self.__dict__.get("_train_graph")
-        if train_graph is None:
+        variants = self.graph_variants
+        if len(variants) > 1:
+            evaluate = [self._way(v.graph) for v in variants]
+            pairs = zip(variants, evaluate, strict=True)
+            train = [self._way(modes.train_graph) if modes.train_graph else way for modes, way in pairs]
+            type(self)._ways = evaluate
+            forward = by_mode(by_guards(evaluate, self.told), by_guards(train, self.told))
+        elif variants[0].train_graph is not None:
+            forward = by_mode(self._compiled(variants[0].graph), self._compiled(variants[0].train_graph))
+        else:
             return super().recompile()
-        graph = self._graph
-        try:
-            train_graph.owning_module = self
-            self._graph = train_graph
-            super().recompile()
-            train_forward = type(self).forward
-        finally:
-            self._graph = graph
         code = super().recompile()
-        type(self).forward = _dispatch(type(self).forward, train_forward)
+        type(self).forward = forward
         return code
+
+    def _way(self, graph: fx.Graph) -> Way:
+        conditions, asks_later = conditions_of(graph)
+        return Way(self._compiled(graph), self._compiled(conditions), asks_later)
+
+    def _compiled(self, graph: fx.Graph) -> Forward:
+        """Return the code of a graph."""
+        own = self._graph
+        try:
+            graph.owning_module = self
+            self._graph = graph
+            super().recompile()
+            forward: Forward = type(self).forward
+        finally:
+            self._graph = own
+        return forward
 
     def __deepcopy__(self, memo: dict[int, Any]) -> DualGraphModule:
         result = type(self).__new__(type(self))
@@ -120,27 +193,15 @@ class DualGraphModule(fx.GraphModule):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the graphs as plain data; `node.meta` is left behind."""
-        state = {key: value for key, value in self.__dict__.items() if key not in ("_graph", "_train_graph")}
+        state = {key: value for key, value in self.__dict__.items() if key not in _GRAPHS}
         state = state if self._stands_in_for is not None else without_objects(state)
-        train_graph = None if self._train_graph is None else freeze(self._train_graph)
-        return _unpickle, (type(self).__name__, state, freeze(self._graph), train_graph)
+        pairs = [freeze(graph) if graph else None for v in self.graph_variants for graph in (v.graph, v.train_graph)]
+        return _unpickle, (type(self).__name__, state, *pairs)
 
 
 def graphs_of(module: DualGraphModule) -> tuple[fx.Graph, ...]:
-    """Return the graph that runs in evaluation and, where it is another, the one for training."""
-    return (module.graph,) if module.train_graph is None else (module.graph, module.train_graph)
-
-
-def _dispatch(evaluate: Callable[..., Any], train: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a forward that picks by `self.training`, with the signature of the inference code."""
-
-    @functools.wraps(evaluate)
-    def forward(self: DualGraphModule, *args: Any, **kwargs: Any) -> Any:
-        if self.training:
-            return train(self, *args, **kwargs)
-        return evaluate(self, *args, **kwargs)
-
-    return forward
+    """Return all graphs: of each variant that for evaluation and, where it is another, that for training."""
+    return _graphs(module.graph_variants)
 
 
 def _empty_graph() -> fx.Graph:
@@ -149,13 +210,20 @@ def _empty_graph() -> fx.Graph:
     return graph
 
 
-def _unpickle(name: str, state: dict[str, Any], graph: Frozen, train_graph: Frozen | None) -> DualGraphModule:
+def _unpickle(name: str, state: dict[str, Any], *frozen: Frozen | None) -> DualGraphModule:
+    """Make a module of its state and its graphs, evaluation and training in turn."""
     module = DualGraphModule.__new__(DualGraphModule)
     type(module).__name__ = name
     module.__dict__.update(state)
-    module.__dict__["_train_graph"] = None if train_graph is None else thaw(train_graph)
-    module.graph = thaw(graph)
+    graphs = [None if graph is None else thaw(graph) for graph in frozen]
+    pairs = [Modes(graph, train) for graph, train in zip(graphs[::2], graphs[1::2], strict=True) if graph is not None]
+    module.__dict__.update(_train_graph=pairs[0].train_graph, _others=pairs[1:])
+    module.graph = pairs[0].graph
     return module
+
+
+def _graphs(variants: Iterable[Modes]) -> tuple[fx.Graph, ...]:
+    return tuple([graph for v in variants for graph in (v.graph, v.train_graph) if graph is not None])
 
 
 def _leaves(root: nn.Module, graphs: Iterable[fx.Graph]) -> set[int]:

@@ -38,7 +38,7 @@ class CaptureReport(Report):
         if asked:
             rows = [(s.where, s.expression, str(s.value)) for s in asked]
             parts.append(FittedTable("Decided by the example", _QUESTIONS, rows))
-        parts += guard_sentence(self.captured.guards)
+        parts += guard_sentence(self.captured.guards, self.captured.variants)
         for path, reason in self.captured.untraced:
             parts.append(Text(f"Not captured: {path or _WHOLE}: {reason}", style=STYLES["report.note"]))
         return Group(*parts)
@@ -50,6 +50,7 @@ class CaptureReport(Report):
                 "path": island.path,
                 "nodes": len(island.module.graph.nodes),
                 "training_graph": island.module.train_graph is not None,
+                "variants": [told for told, _ in island.module.told],
                 "specialisations": [
                     {"where": s.where, "expression": s.expression, "value": str(s.value), "guard": s.guard}
                     for s in island.specialisations
@@ -66,12 +67,13 @@ def capture_report(captured: Captured) -> CaptureReport:
 
 
 def _row(island: Island) -> tuple[str, ...]:
-    graph, train = island.module.graph, island.module.train_graph
-    modules = {node.target for node in graph.nodes if node.op == "call_module"}
+    variants = island.module.graph_variants
+    modules = {node.target for v in variants for node in v.graph.nodes if node.op == "call_module"}
+    trains = [f"its own, {len(v.train_graph.nodes)} nodes" if v.train_graph else "the same" for v in variants]
     return (
         island.path or _WHOLE,
-        str(len(graph.nodes)),
+        ", ".join(str(len(v.graph.nodes)) for v in variants),
         str(len(modules)),
-        "the same" if train is None else f"its own, {len(train.nodes)} nodes",
+        ", ".join(dict.fromkeys(trains)),
         str(len(island.specialisations)),
     )

@@ -11,15 +11,18 @@ from campfire_fx.report.style import STYLES
 _MOST = 8
 
 
-def guard_sentence(guards: Sequence[str]) -> list[Text]:
-    """Return the sentence on what a model is good for, or nothing where it takes whatever the one given takes."""
-    if not guards:
-        return []
-    shown = ", ".join(guards[:_MOST])
+def guard_sentence(guards: Sequence[str], variants: Sequence[tuple[str, Sequence[str]]] = ()) -> list[Text]:
+    """Return the sentences on what a model is good for, or nothing where it takes whatever the one given takes."""
+    if variants:
+        first = f"There are {len(variants)} variants, one for each way that the examples take; a call runs the first of"
+        texts = [f"{first} them whose conditions hold. Other inputs raise an error."]
+        texts += [f"For {told}: {_listed(asks) or 'any input'}." for told, asks in variants]
+    else:
+        texts = [f"Decided by the example, and checked in every call: {_listed(guards)}. Other inputs raise an error."]
+        texts = texts if guards else []
+    return [Text(text, style=STYLES["report.note"]) for text in texts]
+
+
+def _listed(guards: Sequence[str]) -> str:
     more = f" and {len(guards) - _MOST} more" if len(guards) > _MOST else ""
-    return [
-        Text(
-            f"Decided by the example, and checked in every call: {shown}{more}. Other inputs raise an error.",
-            style=STYLES["report.note"],
-        )
-    ]
+    return f"{', '.join(guards[:_MOST])}{more}"

@@ -115,7 +115,7 @@ class ShrinkReport(Report):
 
     def _sentences(self) -> list[Text]:
         texts = [Text(self._proof(), style=STYLES["report.good"] if self.verification else STYLES["report.bad"])]
-        texts += guard_sentence(self.plan.guards)
+        texts += guard_sentence(self.plan.guards, self.plan.variants)
         kept = defaultdict(list)
         for pin in self.plan.pins:
             kept[pin.reason].append(pin)

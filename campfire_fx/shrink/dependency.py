@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import networkx as nx
 
 
-def dependency_graph(model: nn.Module | Captured, example_inputs: Any = None) -> nx.DiGraph:
+def dependency_graph(
+    model: nn.Module | Captured, example_inputs: Any = None, *, examples: list[Any] | None = None
+) -> nx.DiGraph:
     """Return how channels flow between layers.
 
     Nodes are layers by path, "input" and "output", and by their node name the sums, concatenations and barriers at
@@ -22,7 +24,10 @@ def dependency_graph(model: nn.Module | Captured, example_inputs: Any = None) ->
     Edges run from producer to consumer: kind "reads" (the consumer mixes the channels) or "coupled" (they must be
     removed together), channels, via (the operations passed through).
 
+    `examples`: a list of inputs in the place of `example_inputs`, for code that takes different ways: see `shrink`.
+
     Raises:
         CaptureError: the model cannot be captured.
     """
-    return channel_graph(model if isinstance(model, Captured) else trace(model, example_inputs))
+    captured = model if isinstance(model, Captured) else trace(model, example_inputs, examples=examples)
+    return channel_graph(captured)

@@ -22,31 +22,33 @@ if TYPE_CHECKING:
 _TOLERANCE = 1e-4
 
 
-def first_difference(model: nn.Module, shrunk: Shrunk, example_inputs: Any) -> str | None:
-    """Return the name of the first node whose live channels differ on the example, or None if all agree.
+def first_difference(model: nn.Module, shrunk: Shrunk, examples: list[Any]) -> str | None:
+    """Return the name of the first node whose live channels differ on an example, or None if all agree.
 
     Runs both models node by node; for the message of a failed verification, where time does not matter.
     """
     working = private_copy(model)
     bake_reparametrizations(working)
-    original = trace(working, example_inputs)
+    original = trace(working, examples=examples)
     runs = {id(run.graph): run for run in shrunk.facts.labelling.runs}
     for old, new in zip(original.islands, shrunk.captured.islands, strict=True):
-        run = runs[id(new.module.graph)]
-        args = placeholder_values(new.module.graph, old.args, old.kwargs)
-        with torch.no_grad(), evaluating(old.module), evaluating(new.module):
-            expected = {n.name: v for n, v in _execute(old.module, args)}
-            for node, value in _execute(new.module, args):
-                if node.name in expected and _differs(run, node, expected[node.name], value, shrunk):
-                    return str(node.target) if node.op == "call_module" else node.name
+        graphs = zip(old.module.graph_variants, new.module.graph_variants, strict=True)
+        for variant, (before, after) in zip(old.variants, graphs, strict=True):
+            args = placeholder_values(after.graph, *variant.examples[0])
+            with torch.no_grad(), evaluating(old.module), evaluating(new.module):
+                expected = {n.name: v for n, v in _execute(old.module, before.graph, args)}
+                for node, value in _execute(new.module, after.graph, args):
+                    known = node.name in expected
+                    if known and _differs(runs[id(after.graph)], node, expected[node.name], value, shrunk):
+                        return str(node.target) if node.op == "call_module" else node.name
     return None
 
 
-def _execute(module: fx.GraphModule, args: list[Any]) -> Iterator[tuple[fx.Node, Any]]:
+def _execute(module: fx.GraphModule, graph: fx.Graph, args: list[Any]) -> Iterator[tuple[fx.Node, Any]]:
     """Yield every node with its value, copied before a later operation can write into it."""
-    interpreter = fx.Interpreter(module, garbage_collect_values=False)
+    interpreter = fx.Interpreter(module, garbage_collect_values=False, graph=graph)
     interpreter.args_iter = iter(args)
-    for node in module.graph.nodes:
+    for node in graph.nodes:
         if node.op == "output":
             return
         value = interpreter.run_node(node)

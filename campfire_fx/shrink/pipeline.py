@@ -87,7 +87,7 @@ class Shrunk:
 Progress = Callable[[str], None]
 
 
-def shrink_model(model: nn.Module, example_inputs: Any, options: Options, progress: Progress) -> Shrunk:
+def shrink_model(model: nn.Module, examples: list[Any], options: Options, progress: Progress) -> Shrunk:
     """Capture a private copy of a model and shrink it; the model given is not touched."""
     progress("copying the model")
     working = borrowing_copy(model)
@@ -95,7 +95,7 @@ def shrink_model(model: nn.Module, example_inputs: Any, options: Options, progre
     bake_reparametrizations(working)
     bake_masters(working)
     progress("capturing the graph")
-    shrunk = shrink_captured(trace(working, example_inputs, compiled=False), options, progress)
+    shrunk = shrink_captured(trace(working, examples=examples, compiled=False), options, progress)
     owned = own_parameters(shrunk.module, model)
     shrunk.originals = [(original, owned.get(id(copied), copied)) for original, copied in pairs]
     return shrunk

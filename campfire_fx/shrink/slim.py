@@ -12,7 +12,7 @@ from torch import nn
 from campfire_fx.analysis.plan import ShrinkPlan, Verification, VerifiedRun
 from campfire_fx.base.errors import ShrinkError
 from campfire_fx.base.numbers import plain
-from campfire_fx.capture import example_for, model_of
+from campfire_fx.capture import examples_for, model_of
 from campfire_fx.layers.dressing import Dress, dress
 from campfire_fx.layers.dual import DualGraphModule
 from campfire_fx.shrink.locate import first_difference
@@ -31,13 +31,19 @@ class SlimModel(Dress):
     Attributes:
         plan: what was kept, folded, rewritten and pinned, and why.
         verification: how far its outputs are from those of the model given, or None if not asked for.
-        example: (args, kwargs) that it was traced with.
+        example: (args, kwargs) that it was traced with; the first, where there were several.
     """
 
     plan: ShrinkPlan
     verification: Verification | None
     example: tuple[tuple[Any, ...], dict[str, Any]]
+    _further: tuple[tuple[tuple[Any, ...], dict[str, Any]], ...]
     _origin: Origin
+
+    @property
+    def examples(self) -> tuple[tuple[tuple[Any, ...], dict[str, Any]], ...]:
+        """All examples that it was traced with."""
+        return (self.example, *vars(self).get("_further", ()))
 
     def report(self) -> Any:
         """Return what became smaller and faster, and what did not and why; print it with rich or `print`."""
@@ -51,6 +57,7 @@ def shrink(  # noqa: PLR0913 - keyword-only wishes, each with a default
     model: nn.Module,
     example_inputs: Any = None,
     *,
+    examples: list[Any] | None = None,
     residual: str = "union",
     round_to: int = 1,
     verify: bool = True,
@@ -71,6 +78,9 @@ def shrink(  # noqa: PLR0913 - keyword-only wishes, each with a default
     Args:
         model: any model with at least one convolution or linear layer.
         example_inputs: a tensor, a tuple of positional or a dict of keyword arguments; guessed where None.
+        examples: a list of such inputs, in the place of `example_inputs`, where the model's code takes different ways:
+            another option, a mask or none, lists of other lengths. A call runs the graph of the first example that it
+            is like; a channel goes if it is dead in all of them. `example` is the first.
         residual: "union" keeps a channel of a residual stream while any branch writes it; "gate" also removes what
             one branch does not write or read, by selecting and adding by index at its ends, where that pays.
         round_to: keep just enough dead channels for every layer's count to be a multiple of this.
@@ -98,20 +108,21 @@ def shrink(  # noqa: PLR0913 - keyword-only wishes, each with a default
     model = model_of(model)
     if optimizer is not None:
         check_optimizer(optimizer, model)
-    args, kwargs = example_for(model, example_inputs)
+    calls = examples_for(model, example_inputs, examples)
     keep_auxiliary = optimizer is not None if auxiliary is None else auxiliary
     options = Options(residual, round_to, keep_auxiliary, columns)
     if optimizer is None:  # else training goes on with the parameters that there are
         options = replace(options, computed=True, compensate=compensate)
     with progress("Shrinking") as advance:
-        shrunk = shrink_model(model, kwargs or args, options, lambda what: advance(0, what))
+        given = [kwargs or args for args, kwargs in calls]
+        shrunk = shrink_model(model, given, options, lambda what: advance(0, what))
     slim = shrunk.module
     proof = None
     if verify:
-        proof = _prove(model, shrunk, kwargs or args)
+        proof = _prove(model, shrunk, given)
     if optimizer is not None:
         carry_over(optimizer, shrunk)
-    return _as_slim(slim, shrunk, proof, (args, kwargs), model)
+    return _as_slim(slim, shrunk, proof, calls, model)
 
 
 def _check(residual: str, round_to: int, columns: bool, compensate: str) -> int:
@@ -126,8 +137,8 @@ def _check(residual: str, round_to: int, columns: bool, compensate: str) -> int:
     return round_to
 
 
-def _prove(model: nn.Module, shrunk: Shrunk, example_inputs: Any) -> Verification:
-    """Verify every captured part, and where that fails say at which operation the models part.
+def _prove(model: nn.Module, shrunk: Shrunk, examples: list[Any]) -> Verification:
+    """Verify every captured part on every example, and where that fails say at which operation the models part.
 
     A model captured in parts is compared part by part: what lies between, or is opaque, may choose by value (a
     detector keeps its best boxes), and there the last bit decides.
@@ -135,12 +146,12 @@ def _prove(model: nn.Module, shrunk: Shrunk, example_inputs: Any) -> Verificatio
     runs: list[VerifiedRun] = []
     for island in shrunk.captured.islands:
         before = model.get_submodule(island.path)
-        try:
-            proof = verify_equal(before, island.module, island.args, island.kwargs, opaque=island.opaque)
-        except DifferentOutput as error:
-            place = first_difference(model, shrunk, example_inputs)
-            raise ShrinkError(f"{error} The first node that differs is {place}." if place else str(error)) from None
-        runs += proof.runs
+        for args, kwargs in (call for variant in island.variants for call in variant.examples):
+            try:
+                runs += verify_equal(before, island.module, args, kwargs, opaque=island.opaque).runs
+            except DifferentOutput as error:
+                place = first_difference(model, shrunk, examples)
+                raise ShrinkError(f"{error} The first node that differs is {place}." if place else str(error)) from None
     return Verification(max(run.difference for run in runs), tuple(runs))
 
 
@@ -159,10 +170,16 @@ class Origin:
 
 
 def _as_slim(
-    module: nn.Module, shrunk: Shrunk, proof: Verification | None, example: Any, origin: nn.Module
+    module: nn.Module, shrunk: Shrunk, proof: Verification | None, examples: list[Any], origin: nn.Module
 ) -> SlimModel:
     """Make the module an instance of SlimModel as well."""
     if isinstance(module, DualGraphModule):
         module.layers_changed()
-    facts = {"plan": shrunk.plan, "verification": proof, "example": example, "_origin": Origin(origin)}
+    facts = {
+        "plan": shrunk.plan,
+        "verification": proof,
+        "example": examples[0],
+        "_further": tuple(examples[1:]),
+        "_origin": Origin(origin),
+    }
     return dress(module, SlimModel, facts)

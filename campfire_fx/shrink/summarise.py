@@ -32,6 +32,7 @@ def summarise(facts: Facts, done: Iterable[object]) -> ShrinkPlan:
         kernels=tuple(record for record in records if isinstance(record, KernelChange)),
         columns=tuple(record for record in records if isinstance(record, ColumnChange)),
         guards=facts.captured.guards,
+        variants=facts.captured.variants,
     )
 
 

@@ -48,6 +48,7 @@ class Training:
         norms: BatchNorms to be zeroed where their filters are dead; empty for dead_norm="keep".
         unmasked: (path, reason) of weights that can hold no mask.
         example: (args, kwargs) that the model was captured with.
+        further: the other examples, where there were several.
     """
 
     course: Course
@@ -55,12 +56,14 @@ class Training:
     unmasked: tuple[tuple[str, str], ...]
     example: tuple[tuple[Any, ...], dict[str, Any]]
     attachments: list[Attachment] = field(default_factory=list)
+    further: tuple[tuple[tuple[Any, ...], dict[str, Any]], ...] = ()
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self.course, self.norms, self.unmasked, self.example
+        return self.course, self.norms, self.unmasked, self.example, self.further
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.course, self.norms, self.unmasked, self.example = state
+        self.course, self.norms, self.unmasked, self.example, *further = state
+        self.further = further[0] if further else ()  # pickles of before there were several examples have none
         self.attachments = []
 
 

@@ -189,7 +189,8 @@ class SparseModel(Dress):
         """How channels flow between the layers: see `campfire_fx.dependency_graph`."""
         from campfire_fx.shrink.dependency import dependency_graph
 
-        return dependency_graph(baked_copy(self) if self.trains_masked else self, self._example())
+        model = baked_copy(self) if self.trains_masked else self
+        return dependency_graph(model, examples=self._given())
 
     def shrink(
         self,
@@ -236,7 +237,7 @@ class SparseModel(Dress):
         baked = baked_copy(self)
         slim = shrink(
             baked,
-            self._example(),
+            examples=self._given(),
             residual=residual,
             round_to=round_to,
             verify=verify,
@@ -328,19 +329,25 @@ class SparseModel(Dress):
 
     @property
     def example(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """(args, kwargs) that the model was captured with, on its present device and in its present dtype."""
+        """(args, kwargs) that the model was captured with, on its present device and in its present dtype.
+
+        The first, where there were several.
+        """
+        return self.examples[0]
+
+    @property
+    def examples(self) -> tuple[tuple[tuple[Any, ...], dict[str, Any]], ...]:
+        """All examples that the model was captured with, likewise."""
         like = next(self.parameters())
-        args, kwargs = self._training.example
 
         def moved(tensor: Tensor) -> Tensor:
             return tensor.to(like.device, like.dtype if tensor.is_floating_point() else None)
 
-        return pytree.tree_map_only(Tensor, moved, (args, kwargs))
+        return pytree.tree_map_only(Tensor, moved, (self._training.example, *self._training.further))
 
-    def _example(self) -> Any:
-        """Return the example inputs as `shrink` takes them."""
-        args, kwargs = self.example
-        return kwargs or args
+    def _given(self) -> list[Any]:
+        """Return the examples as `shrink` takes them."""
+        return [kwargs or args for args, kwargs in self.examples]
 
     def _detach(self, optimizer: Optimizer) -> None:
         training = self._training

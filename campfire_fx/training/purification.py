@@ -81,14 +81,12 @@ def purify(
     sparse = model if isinstance(model, SparseModel) else None
     if sparse is not None and not sparse.sparsity().frozen:
         raise ShrinkError("purify: the pruning era is not over, masks still move. Call finalize() first.")
-    given = example_inputs
-    if given is None and sparse is not None:
-        given = sparse.example[1] or sparse.example[0]
-    args, kwargs = example_for(model, given)
+    carried = list(sparse.examples) if sparse is not None else []
+    args, kwargs = carried[0] if carried and example_inputs is None else example_for(model, example_inputs)
     result = copy.deepcopy(sparse) if sparse is not None else private_copy(model)
     bake_reparametrizations(result)
     plain = baked_copy(result) if isinstance(result, SparseModel) else result  # over the same parameters
-    captured = trace(plain, kwargs or args, compiled=False)
+    captured = trace(plain, examples=[k or a for a, k in carried or [(args, kwargs)]], compiled=False)
     found = run(Facts(captured), [zero_small.given(thresholds=thresholds, layers=layers)]).done
     if not found:
         raise ShrinkError(

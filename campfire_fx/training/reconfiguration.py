@@ -37,6 +37,7 @@ def mask_again(slim: SlimModel, model: nn.Module, training: Training) -> Trainin
         norms=tuple(norm for norm in training.norms if _is_left(norm, slim, layers)),
         unmasked=training.unmasked,
         example=slim.example,
+        further=slim.examples[1:],
     )
 
 

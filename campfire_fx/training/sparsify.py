@@ -35,6 +35,7 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
     sparsity: float = 0.7,
     era: tuple[int, int] = (0, 10),
     example_inputs: Any = None,
+    examples: list[Any] | None = None,
     exponent: float = 3.0,
     overrides: Mapping[str, Override] | None = None,
     prune_1x1: bool = True,
@@ -63,6 +64,8 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
             epoch `end` on. The default is the one span of the paper that fits a short training (Tiny-ImageNet, 40
             epochs); for 90 epochs and more it found later eras better: (30, 50), (40, 60), (40, 70).
         example_inputs: a tensor, a tuple of positional or a dict of keyword arguments; guessed where None.
+        examples: a list of such inputs, in the place of `example_inputs`, where the model's code takes different ways:
+            see `shrink`.
         exponent: of the rise, eq. (1). Its value in the paper is not known; 3 is that of the schedule it builds on.
         overrides: path pattern ("layer4.*") to a sparsity of its own (0: dense), or to a dict of any of sparsity,
             era, exponent, regime. Later patterns win. A layer named in full is pruned whatever the switches say.
@@ -113,7 +116,7 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
     model = model_of(model)
     _require_dense(model)
     copied = private_copy(model)
-    captured = trace(copied, example_inputs, compiled=False)
+    captured = trace(copied, example_inputs, examples=examples, compiled=False)
     *_, insertion = apply(captured, make_layers, insert_masks)
     _require_layers(model, settings.regime, insertion)
     assignments = assign(insertion.layers, settings)
@@ -128,6 +131,7 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
         norms=tuple(n for n in insertion.norms if not returning.intersection(n.convolutions)) if zero else (),
         unmasked=insertion.unmasked,
         example=(captured.args, captured.kwargs),
+        further=captured.others,
     )
     arrange(captured.module, training.course)
     return dress(captured.module, SparseModel, {"_training": training})

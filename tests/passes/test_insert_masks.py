@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import campfire_fx
-from campfire_fx.analysis.captured import Captured, Island
+from campfire_fx.analysis.captured import Captured, Island, Variant
 from campfire_fx.capture import trace
 from campfire_fx.layers.masked import MaskedConv2d, MaskedLayer
 from campfire_fx.passes.insert_masks import Insertion, Norm, insert_masks
@@ -189,7 +189,7 @@ def test_islands_are_masked_under_their_paths() -> None:
     for path, example in (("body", IMAGE), ("head", torch.randn(1, 2, 1, 1))):
         module = trace(model.get_submodule(path), (example,)).islands[0].module
         setattr(model, path, module)
-        islands.append(Island(path, module, (example,), {}))
+        islands.append(Island(path, module, (Variant((((example,), {}),)),)))
     untraced = (("other", "it stayed Python"), ("body.fc", "no weight of it is left without a mask"))
     (insertion,) = apply(Captured(model, tuple(islands), untraced, (IMAGE,), {}), insert_masks)
     assert [f.name for f in insertion.layers] == ["body.left", "body.right", "body.point", "body.fc", "head.0"]

@@ -56,7 +56,10 @@ def export_command(
         return
     files = ", ".join(str(path) for path in record.files)
     sizes = f" Free sizes: {', '.join(record.free)}." if record.free else ""
-    show(f"Wrote {files}: {record.bytes:,} bytes, outputs within {record.difference:.1e} of the model's.{sizes}")
+    others = f" Left out: the graphs for {', '.join(record.left_out)}." if record.left_out else ""
+    show(
+        f"Wrote {files}: {record.bytes:,} bytes, outputs within {record.difference:.1e} of the model's.{sizes}{others}"
+    )
 
 
 def _load(source: Path) -> nn.Module:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from campfire_fx.analysis.captured import Captured, Island
+from campfire_fx.analysis.captured import Captured, Island, Variant
 from campfire_fx.analysis.constants import Constants, find_constants
 from campfire_fx.analysis.labelling import ExampleValues, GraphRun, Labelling, run_call
 from campfire_fx.analysis.labels import Labelled
@@ -199,7 +199,7 @@ def alone(
     node = _call(root, graph, target, sample, args, kwargs)
     graph.output((node,))
     module = DualGraphModule(root.double().eval(), graph).eval()
-    captured = Captured(module, (Island("", module, inputs, {}),), (), inputs, {})
+    captured = Captured(module, (Island("", module, (Variant(((inputs, {}),)),)),), (), inputs, {})
     result = Alone(sample, module, sources, node, inputs, Labelling(captured, Structure(), []))
     _run_labels(result)
     return result
