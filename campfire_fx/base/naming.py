@@ -21,7 +21,7 @@ def is_attribute(name: str) -> bool:
 def any_name() -> Iterator[None]:
     """While this lasts, generated code reads a submodule of any name: torch.fx writes `self.class` as it stands.
 
-    For names that torch.fx writes rightly nothing changes, so that other threads need not know.
+    For names that torch.fx writes correctly nothing changes, so that other threads need not know.
     """
     set_format_target(_format_target)
     try:

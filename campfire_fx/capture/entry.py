@@ -21,7 +21,7 @@ from campfire_fx.layers.dual import DualGraphModule
 
 
 @one_at_a_time
-@torch.inference_mode(mode=False)  # whose tensors could never be trained
+@torch.inference_mode(mode=False)  # inference tensors cannot be trained
 def trace(
     model: nn.Module, example_inputs: Any = None, *, examples: list[Any] | None = None, compiled: bool = True
 ) -> Captured:

@@ -52,7 +52,7 @@ class SlimModel(Dress):
         return shrink_report(self, self._origin())
 
 
-@torch.inference_mode(mode=False)  # whose tensors could never be trained
+@torch.inference_mode(mode=False)  # inference tensors cannot be trained
 def shrink(  # noqa: PLR0913 - keyword-only wishes, each with a default
     model: nn.Module,
     example_inputs: Any = None,

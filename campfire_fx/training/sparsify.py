@@ -27,7 +27,7 @@ from campfire_fx.training.model import SparseModel
 from campfire_fx.training.refresh import arrange
 
 
-@torch.inference_mode(mode=False)  # whose tensors could never be trained
+@torch.inference_mode(mode=False)  # inference tensors cannot be trained
 def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
     model: nn.Module,
     regime: str | Regime = "combined",

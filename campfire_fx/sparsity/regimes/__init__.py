@@ -99,7 +99,7 @@ def regime_named(
     spoken = name.lower().replace("_", "-")
     near = _OTHERWISE.get(spoken) or difflib.get_close_matches(spoken, REGIMES, n=1, cutoff=0.0)[0]
     raise RegimeError(
-        f"regime '{name}': there is none of that name. Did you mean '{near}'? The regimes are {', '.join(REGIMES)}."
+        f"unknown regime '{name}'. Did you mean '{near}'? The regimes are {', '.join(REGIMES)}."
     )
 
 
