@@ -126,7 +126,7 @@ def test_names_are_those_of_the_structures() -> None:
         (lambda: admm(FILTER, steps=(0.8, 0.5, 1.0)), r"stages: \(0.8, 0.5, 1.0\) do not rise to 1"),
         (lambda: admm(FILTER, steps=()), r"stages: \(\) do not rise to 1. Give parts of the final"),
         (lambda: admm_in_turn(COLUMN, FILTER, share=1), r"a share of 1 is not between 0 and 1. Give 0.7"),
-        (lambda: regime_named("admm-row"), r"regime 'admm-row': there is none of that name. Did you mean 'admm-"),
+        (lambda: regime_named("admm-row"), r"unknown regime 'admm-row'. Did you mean 'admm-"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make: object, text: str) -> None:

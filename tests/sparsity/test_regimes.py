@@ -219,7 +219,7 @@ def test_masks_are_the_same_in_half_the_precision_of_a_shifted_sign() -> None:
     ],
 )
 def test_an_unknown_regime_names_the_nearest(name: str, near: str) -> None:
-    with pytest.raises(RegimeError, match=f"regime '{name}': there is none of that name. Did you mean '{near}'"):
+    with pytest.raises(RegimeError, match=f"unknown regime '{name}'. Did you mean '{near}'"):
         regime_named(name)
 
 

@@ -178,7 +178,7 @@ class Functional(nn.Module):
         (Net(), {"era": (10, 4)}, r"era: \(10, 4\) is not a span of epochs\. Give \(start, end\)"),
         (Net(), {"era": 10}, r"era at sparsify: 10 is not a pair of epochs\."),
         (Net(), {"exponent": 0.0}, r"exponent: 0\.0 is not above 0\. Give a positive number"),
-        (Net(), {"regime": "combine"}, r"regime 'combine': there is none of that name\. Did you mean 'combined'\?"),
+        (Net(), {"regime": "combine"}, r"unknown regime 'combine'\. Did you mean 'combined'\?"),
         (Net(), {"regime": None}, r"regime: None is neither a name nor a Regime\. Give a name"),
         (Net(), {"dead_norm": "fold"}, r"dead_norm: 'fold' is not known\. Use 'zero' or 'keep'\."),
         (Net(), {"regime": "ck", "window_cap": 2}, r"window_cap: regime 'ck' takes none\. Use it with 'window'"),

@@ -98,9 +98,7 @@ def regime_named(
         return _composed(name, REGIMES[name], settings)
     spoken = name.lower().replace("_", "-")
     near = _OTHERWISE.get(spoken) or difflib.get_close_matches(spoken, REGIMES, n=1, cutoff=0.0)[0]
-    raise RegimeError(
-        f"unknown regime '{name}'. Did you mean '{near}'? The regimes are {', '.join(REGIMES)}."
-    )
+    raise RegimeError(f"unknown regime '{name}'. Did you mean '{near}'? The regimes are {', '.join(REGIMES)}.")
 
 
 def _composed(name: str, make: Callable[..., Regime], settings: dict[str, object]) -> Regime:

@@ -89,7 +89,7 @@ def test_every_method_meets_its_sparsity(run, method: str) -> None:
     assert 0.2 < facts["operations"]["training_reduction"] < 0.7
 
 
-@pytest.mark.parametrize(("method", "told"), [("swat-m", "outcome of training"), ("swta", "none of that name")])
+@pytest.mark.parametrize(("method", "told"), [("swat-m", "outcome of training"), ("swta", "unknown regime")])
 def test_a_method_that_cannot_be(run, method: str, told: str) -> None:
     result = run("inspect", MODEL, "--method", method)
     assert result.exit_code == 2
