@@ -103,3 +103,33 @@ class TransposedMatrix(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.a(x).mean((2, 3)) @ self.weight.t()
+
+
+def _zero_positions(*channels: int) -> Any:
+    def damage(net: Any) -> None:
+        net.positions[..., list(channels)] = 0
+
+    return damage
+
+
+@case(
+    X,
+    kill={"a": (0, 1, 5)},
+    damage=_zero_positions(0, 1, 5),
+    kept={"a.weight": (5, 3, 3, 3), "positions": (1, 17, 5), "b.weight": (4, 5)},
+)
+class ResizedPositions(nn.Module):
+    """A table of positions, one row of it for a token, is resized to the image: channel by channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = conv(3, 8), nn.Linear(8, 4)
+        self.positions = nn.Parameter(torch.randn(1, 17, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        first, rest = self.positions[:, :1], self.positions[:, 1:].reshape(1, 4, 4, 8).permute(0, 3, 1, 2)
+        rest = F.interpolate(rest, size=x.shape[2:], mode="bicubic", align_corners=False)
+        table = torch.cat([first, rest.flatten(2).transpose(1, 2)], 1)
+        x = x.flatten(2).transpose(1, 2)
+        return self.b(torch.cat([x.mean(1, keepdim=True), x], 1) + table)

@@ -30,11 +30,24 @@ def over_space(call: Call) -> Any:
 def _resized(call: Call, value: Labelled, shape: torch.Size) -> Labelled:
     labels = call.structure.forest.find(value.labels)
     dims = [d for d in range(labels.ndim) if d >= labels.ndim - _space(call, labels.ndim)]
-    if any(varies(labels, d) for d in dims):
+    if any(varies(labels, d) for d in dims) and not _join_along(call, labels, dims):
         call.structure.pin(call.where(), "it mixes channels that lie along a resized dimension", value)
     for dim in dims:
         labels = labels.narrow(dim, 0, 1)
     return Labelled(call.structure.forest.find(labels).expand(shape))
+
+
+def _join_along(call: Call, labels: Tensor, dims: list[int]) -> bool:
+    """Join what lies along some dimensions, where channels lie along others too (a table of positions, by channel).
+
+    Returns whether that could be done.
+    """
+    others = [dim for dim in range(labels.ndim) if dim not in dims]
+    if not any(varies(labels.narrow(dim, 0, 1), other) for dim in dims for other in others):
+        return False
+    for dim in dims:
+        call.structure.forest.join(labels, labels.narrow(dim, 0, 1))
+    return True
 
 
 def _space(call: Call, ndim: int) -> int:
@@ -74,7 +87,7 @@ def _without(labels: Tensor, dims: list[int]) -> Tensor:
     return labels
 
 
-_DIM_SECOND = ("normalize", "norm")  # (input, p, dim)
+_DIM_SECOND = ("normalize", "norm", "linalg_norm", "linalg_vector_norm")  # (input, p, dim)
 
 
 def _dims(call: Call) -> list[int] | None:
@@ -103,13 +116,8 @@ def normalise(call: Call) -> Any:
         return barrier(call, "its dimensions are not plain numbers")
     structure = call.structure
     labels = structure.forest.find(value.labels)
-    if any(varies(labels, dim) for dim in dims):
-        others = [dim for dim in range(labels.ndim) if dim not in dims]
-        if any(varies(labels.narrow(dim, 0, 1), other) for dim in dims for other in others):
-            for dim in dims:
-                structure.forest.join(labels, labels.narrow(dim, 0, 1))
-        else:
-            structure.pin(call.where(), "it normalises channels with one another", value)
+    if any(varies(labels, dim) for dim in dims) and not _join_along(call, labels, dims):
+        structure.pin(call.where(), "it normalises channels with one another", value)
     return Labelled(structure.forest.find(value.labels))
 
 
@@ -149,6 +157,7 @@ register(
     Rule("reduce", reduce, Constant.TAINT),
     *both_forms(("var", "std", "var_mean", "std_mean", "logsumexp", "norm", "prod", "median", "nansum", "nanmean")),
     *both_forms(("argmax", "argmin", "any", "all", "count_nonzero")),
+    *(torch.linalg.norm, torch.linalg.vector_norm),
 )
 register(
     Rule("normalise", normalise, Constant.TAINT),

@@ -99,6 +99,7 @@ for _resize in (F.interpolate, F.upsample):
         Sample((Act("NCTHW"), None, 2.0, "trilinear")),
         Sample(kwargs={"size": (4, 4), "mode": "area"}),
         Sample((Act("NHWC"), 4), free=0, constants="any", resize=False),
+        Sample((Act("NCHD"), 4), constants="any", resize=False),
     )
 add(SAMPLES, [F.interpolate], Sample(kwargs={"scale_factor": 0.5, "mode": "bilinear", "antialias": True}))
 add(SAMPLES, [nn.Upsample], Sample(module=_module(nn.Upsample, scale_factor=2, mode="bicubic")))
@@ -163,7 +164,7 @@ for _both in (torch.var_mean, torch.std_mean):
     )
 add(
     SAMPLES,
-    both("norm"),
+    [*both("norm"), torch.linalg.norm, torch.linalg.vector_norm],
     Sample((Act(), 2, 2), constants="none"),
     Sample(kwargs={"dim": 1, "keepdim": True}, free=1, constants="none"),
     Sample(free=0, constants="none"),
