@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
-from types import ModuleType, TracebackType
+from types import CellType, ModuleType, TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 _ABSENT = object()
@@ -38,7 +38,7 @@ def is_patched_here() -> bool:
 
 
 class Patches:
-    """Replace entries of dicts (module globals) and attributes of classes; leaving the block puts all back.
+    """Replace entries of dicts (module globals), attributes of classes, contents of cells; leaving the block undoes it.
 
     Other threads wait where they want to replace something too, so that all is put back in the right order.
     """
@@ -46,9 +46,12 @@ class Patches:
     def __init__(self) -> None:
         self._undo: list[Callable[[], None]] = []
 
-    def put(self, holder: dict[Any, Any] | type, name: Any, value: Any) -> None:
-        """Set `name` in `holder`, a dict or a class, until the block ends."""
-        before = (holder if isinstance(holder, dict) else vars(holder)).get(name, _ABSENT)
+    def put(self, holder: dict[Any, Any] | type | CellType, name: Any, value: Any) -> None:
+        """Set `name` in `holder`, a dict or a class, or the `cell_contents` of a cell, until the block ends."""
+        if isinstance(holder, CellType):
+            before: Any = holder.cell_contents
+        else:
+            before = (holder if isinstance(holder, dict) else vars(holder)).get(name, _ABSENT)
         self._undo.append(functools.partial(_set, holder, name, before))
         _set(holder, name, value)
 
@@ -78,7 +81,7 @@ class Patches:
             _LOCK.release()
 
 
-def _set(holder: dict[Any, Any] | type, name: Any, value: Any) -> None:
+def _set(holder: dict[Any, Any] | type | CellType, name: Any, value: Any) -> None:
     if isinstance(holder, dict):
         if value is _ABSENT:
             del holder[name]

@@ -206,6 +206,10 @@ def install(patches: Patches, tracer: ExampleTracer) -> None:
     tracer.contexts.install(patches)
     _install_in_namespaces(patches, tracer, replaced)
     _install_on_modules(patches, tracer.survey.python)
+    for holder, name in tracer.survey.reach.caches:
+        value = vars(holder)[name] if isinstance(holder, type) else getattr(holder, name)
+        cached = _uncached(getattr(value, "__func__", value))
+        patches.put(holder, name, type(value)(cached) if isinstance(value, (staticmethod, classmethod)) else cached)
 
 
 def _install_in_namespaces(patches: Patches, tracer: ExampleTracer, replaced: dict[int, Any]) -> None:

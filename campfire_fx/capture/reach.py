@@ -6,7 +6,7 @@ import functools
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from torch import nn
@@ -14,6 +14,7 @@ from torch import nn
 from campfire_fx.capture.attempts import handlers
 
 _NOT_USERS = frozenset(sys.stdlib_module_names) | {"torch", "numpy"}
+_CELL = "cell_contents"
 _OURS = f"{__package__}."  # code of a model may trace another
 
 
@@ -24,10 +25,12 @@ class Reach:
     Attributes:
         namespaces: by id, each with the names that are looked up in it.
         handlers: ids of the code objects that handle errors.
+        caches: classes and closures' cells that hold `lru_cache`d functions, each with the attribute's name.
     """
 
     namespaces: dict[int, tuple[dict[str, Any], set[str]]]
     handlers: frozenset[int]
+    caches: tuple[tuple[Any, str], ...] = ()
 
 
 def reach(modules: Iterable[nn.Module]) -> Reach:
@@ -38,13 +41,16 @@ def reach(modules: Iterable[nn.Module]) -> Reach:
     found: dict[int, tuple[dict[str, Any], set[str]]] = {}
     seen: dict[int, CodeType] = {}
     known: set[int] = set()
-    pending = list(_entry_points(modules))
+    classes, functions = _entry_points(modules)
+    caches: dict[tuple[int, str], tuple[Any, str]] = {}
+    pending = [*functions, *(function for cls in classes for function in _functions(cls))]
     while pending:
         function = pending.pop()
         if id(function.__code__) in seen or not _is_users(function):
             continue
         seen.update((id(code), code) for code in _codes(function.__code__))
         pending.extend(_in_closure(function))
+        caches.update({(id(cell), _CELL): (cell, _CELL) for cell in _cached_cells(function)})
         scope = function.__globals__
         if _is_of_library(scope.get("__name__")):  # a decorator of torch's goes by the name of what it decorates
             continue
@@ -54,7 +60,29 @@ def reach(modules: Iterable[nn.Module]) -> Reach:
             if id(value) not in known:
                 known.add(id(value))
                 pending.extend(_functions(value))
-    return Reach(found, handlers(seen.values()))
+                if isinstance(value, type):
+                    classes.add(value)
+    caches.update({(id(cls), name): (cls, name) for cls, name in _cached_methods(classes)})
+    return Reach(found, handlers(seen.values()), tuple(caches.values()))
+
+
+def is_cached(value: Any) -> bool:
+    """Return whether a function, or what a class holds as a method, keeps its results by its arguments."""
+    return isinstance(getattr(value, "__func__", value), functools._lru_cache_wrapper)
+
+
+def _cached_cells(function: FunctionType) -> Iterator[CellType]:
+    for cell in function.__closure__ or ():
+        try:
+            if is_cached(cell.cell_contents):
+                yield cell
+        except ValueError:  # an empty cell
+            continue
+
+
+def _cached_methods(classes: Iterable[type]) -> Iterator[tuple[type, str]]:
+    for parent in {parent for cls in classes for parent in cls.__mro__ if _is_users(parent)}:
+        yield from ((parent, name) for name, value in vars(parent).items() if is_cached(value))
 
 
 def _in_closure(function: FunctionType) -> Iterator[FunctionType]:
@@ -80,17 +108,18 @@ def _mentioned(scope: dict[str, Any], names: Iterable[str]) -> Iterator[Any]:
                 namespaces.append(vars(value))
 
 
-def _entry_points(modules: Iterable[nn.Module]) -> Iterator[FunctionType]:
+def _entry_points(modules: Iterable[nn.Module]) -> tuple[set[type], list[FunctionType]]:
+    """Return the classes of modules and of plain objects that they hold, and the functions that they hold."""
     classes: set[type] = set()
+    functions: list[FunctionType] = []
     for module in modules:
         classes.add(type(module))
         for value in module.__dict__.values():
             if isinstance(value, (FunctionType, MethodType, functools.partial)):
-                yield from _functions(value)
+                functions.extend(_functions(value))
             elif not isinstance(value, (dict, bool, int, float, str, tuple, list, set, type(None))):
                 classes.add(type(value))
-    for cls in classes:
-        yield from _functions(cls)
+    return classes, functions
 
 
 def _functions(value: Any) -> Iterable[FunctionType]:
@@ -118,6 +147,7 @@ def _methods(cls: type) -> Iterator[FunctionType]:
         if _is_users(parent):
             for value in vars(parent).values():
                 value = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+                value = getattr(value, "__wrapped__", value) if is_cached(value) else value
                 # Modules are built before they are traced; plain objects may be built on the way.
                 is_construction = issubclass(cls, nn.Module) and getattr(value, "__name__", "") == "__init__"
                 if isinstance(value, FunctionType) and not is_construction:

@@ -354,6 +354,37 @@ class CachedHelpers(Base):
         return self.conv(x) * cached_grid(x.shape[2], x.shape[3]) + table[x.shape[1]]
 
 
+def kept(function: Any) -> Any:
+    """Keep results, behind a wrapper."""
+    with_cache = functools.lru_cache(function)
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        return with_cache(*args)
+
+    return call
+
+
+@kept
+def grid_behind_a_wrapper(height: int, width: int) -> Tensor:
+    return torch.ones(height, width) * width
+
+
+class CachedMethods(Base):
+    @functools.lru_cache  # noqa: B019
+    def columns(self, width: int) -> Tensor:
+        return torch.arange(width) * 2.0
+
+    @staticmethod
+    @functools.lru_cache
+    def rows(height: int) -> Tensor:
+        return torch.arange(height)[:, None] * 3.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        return self.conv(x) * self.columns(width) + self.rows(height) * grid_behind_a_wrapper(height, width)
+
+
 class SizesInPlace(Base):
     def forward(self, x: Tensor) -> Tensor:
         h = x.shape[2]
