@@ -25,6 +25,8 @@ from campfire_fx.analysis.evaluate import FACTORIES
 from campfire_fx.analysis.function_call import FunctionCall
 from campfire_fx.base.compat import CachedFunction, functions_kept_whole
 from campfire_fx.base.patches import Patches, is_patched_here
+from campfire_fx.capture import kept_results, numpy_numbers
+from campfire_fx.capture.kept_results import uncached
 from campfire_fx.capture.proxy import ExampleProxy, find_proxy
 
 if TYPE_CHECKING:
@@ -151,16 +153,6 @@ def _symbolic(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _uncached(function: Any) -> Callable[..., Any]:
-    """Return an `lru_cache`d function made to bypass its cache for proxies, which must not outlive the trace."""
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return (function if find_proxy(args, kwargs) is None else function.__wrapped__)(*args, **kwargs)
-
-    return call
-
-
 def _unscripted(function: Any) -> Callable[..., Any]:
     """Return a scripted function made to run its Python source for proxies, which TorchScript does not take."""
     source = getattr(function, "_torchdynamo_inline", function)
@@ -185,6 +177,7 @@ def install(patches: Patches, tracer: ExampleTracer) -> None:
     for name, function in list(vars(math).items()):
         if id(function) in replaced:
             patches.put(vars(math), name, replaced[id(function)])
+    numpy_numbers.install(patches)
     for function in (*FACTORIES, torch.normal):
         # A node each, also without a proxy: else a random tensor would be drawn once and for all.
         replaced[id(function)] = _factory(function, tracer)
@@ -206,10 +199,7 @@ def install(patches: Patches, tracer: ExampleTracer) -> None:
     tracer.contexts.install(patches)
     _install_in_namespaces(patches, tracer, replaced)
     _install_on_modules(patches, tracer.survey.python)
-    for holder, name in tracer.survey.reach.caches:
-        value = vars(holder)[name] if isinstance(holder, type) else getattr(holder, name)
-        cached = _uncached(getattr(value, "__func__", value))
-        patches.put(holder, name, type(value)(cached) if isinstance(value, (staticmethod, classmethod)) else cached)
+    kept_results.install(patches, tracer.survey.reach.caches)
 
 
 def _install_in_namespaces(patches: Patches, tracer: ExampleTracer, replaced: dict[int, Any]) -> None:
@@ -228,7 +218,7 @@ def _install_in_namespaces(patches: Patches, tracer: ExampleTracer, replaced: di
             elif _is_apply(value):
                 patches.put(scope, name, _symbolic(FunctionCall(value.__self__)))
             elif isinstance(value, CachedFunction):
-                patches.put(scope, name, _uncached(value))
+                patches.put(scope, name, uncached(value))
             elif (id(scope), name) in functions_kept_whole():
                 patches.put(scope, name, tracer.wrapped(value))
 

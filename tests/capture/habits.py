@@ -385,6 +385,15 @@ class CachedMethods(Base):
         return self.conv(x) * self.columns(width) + self.rows(height) * grid_behind_a_wrapper(height, width)
 
 
+class NumpySizes(Base):
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        padded = int(np.ceil(height / 7)) * 7
+        x = F.pad(self.conv(x), (0, 0, 0, padded - height))
+        area = np.prod([padded, width]) / np.prod(x.shape[2:]) + np.floor(width / 4)
+        return x.flatten(2).view(-1, 4, padded, width) * (area / np.sqrt(height))
+
+
 class SizesInPlace(Base):
     def forward(self, x: Tensor) -> Tensor:
         h = x.shape[2]

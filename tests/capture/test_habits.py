@@ -15,7 +15,7 @@ FREE = (
     "Arithmetic Dimensions Scripting NoGradient PlainTensors Shared Hooked Wrapped ZooStyle Parametrised PoolOfSize "
     "ZooBlocks Autocast Decorated Legacy Unregistered Wrapper AskedInJit "
     "AsksForTypes WithMetaclass FunctionsInTables FailsAndGoesOn NumpyArrays "
-    "RepeatsLists ChangesLists HooksItsPartsAtFirst CachedMethods"
+    "RepeatsLists ChangesLists HooksItsPartsAtFirst CachedMethods NumpySizes"
 ).split()
 
 
