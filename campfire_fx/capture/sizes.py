@@ -37,6 +37,7 @@ class Sizes:
     def __init__(self, evaluator: Evaluator) -> None:
         self.evaluator = evaluator
         self._known: dict[Any, Any] = {}
+        self._walked: set[fx.Node] = set()
 
     def of(self, value: Any) -> Any:
         """Return a node, or an argument of one, as a formula, a tuple of formulas, or a plain value."""
@@ -52,10 +53,26 @@ class Sizes:
         """Return one size of a tensor."""
         key = (tensor, dim)
         if key not in self._known:
+            self._walk_up_to(tensor)
+        if key not in self._known:
             self._known[key] = Size(tensor, dim)
             found = origin(self, tensor, dim)
             self._known[key] = Size(tensor, dim) if found is None else found
         return self._known[key]
+
+    def _walk_up_to(self, tensor: fx.Node) -> None:
+        """Find the sizes of all that a tensor is made of first: networks are deeper than Python's stack."""
+        if tensor in self._walked:
+            return
+        made_of, waiting = {tensor}, [tensor]
+        while waiting:
+            fresh = set(waiting.pop().all_input_nodes) - made_of - self._walked
+            made_of |= fresh
+            waiting += fresh
+        self._walked |= made_of
+        for node in sorted(made_of):
+            for dim in range(self.rank(node) or 0):
+                self.size(node, dim)
 
     def length(self, node: fx.Node) -> Any:
         """Return the length of a tensor or of the tuple that an operation gives."""

@@ -288,3 +288,12 @@ def test_a_model_in_parts_is_guarded_part_by_part() -> None:
     captured = trace(Whole().eval(), X)
     assert not captured.whole
     assert "x.shape[2]" in refusal(captured.module, torch.ones(2, 3, 8, 12))
+
+
+def test_networks_may_be_deeper_than_the_stack() -> None:
+    class Deep(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            x = super().forward(x)
+            return x * 2 if x.shape[2] > 3 else x
+
+    assert guards_of(Deep(*(nn.Conv2d(3, 3, 1) for _ in range(500)))) == ["x.shape[2] > 3"]
