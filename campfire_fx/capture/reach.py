@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from campfire_fx.base.compat import CachedFunction
 from campfire_fx.capture.attempts import handlers
 
 _NOT_USERS = frozenset(sys.stdlib_module_names) | {"torch", "numpy"}
@@ -68,7 +69,7 @@ def reach(modules: Iterable[nn.Module]) -> Reach:
 
 def is_cached(value: Any) -> bool:
     """Return whether a function, or what a class holds as a method, keeps its results by its arguments."""
-    return isinstance(getattr(value, "__func__", value), functools._lru_cache_wrapper)
+    return isinstance(getattr(value, "__func__", value), CachedFunction)
 
 
 def _cached_cells(function: FunctionType) -> Iterator[CellType]:
