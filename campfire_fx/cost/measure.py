@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from campfire_fx.base.compat import TorchDispatchMode, fake_tensor_mode, packet_of, pytree, unsafe_view
 from campfire_fx.base.copies import private_copy
+from campfire_fx.cost.timing import once
 from campfire_fx.layers.masked import MaskedLayer
 
 
@@ -180,24 +181,15 @@ def latencies(
     """Time several models on one input, their calls interleaved so that a busy machine slows all of them alike."""
     times: dict[str, list[float]] = {name: [] for name in models}
     copies = {name: private_copy(model).eval() for name, model in models.items()}
-    on_gpu = any(t.is_cuda for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor))
+    tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    device = next((tensor.device for tensor in tensors if tensor.is_cuda), torch.device("cpu"))
     with torch.no_grad():
         for turn in range(repeats + 2):  # the first two calls warm caches and allocators
             for name, model in copies.items():
-                took = _time_once(model, args, kwargs or {}, on_gpu)
+                took = once(partial(model, *args, **(kwargs or {})), device)
                 if turn >= 2:
-                    times[name].append(took)
+                    times[name].append(took * 1e3)
     return {name: _summary(values) for name, values in times.items()}
-
-
-def _time_once(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], on_gpu: bool) -> float:
-    if on_gpu:
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    model(*args, **kwargs)
-    if on_gpu:
-        torch.cuda.synchronize()
-    return (time.perf_counter() - start) * 1e3
 
 
 def _summary(values: list[float]) -> Latency:

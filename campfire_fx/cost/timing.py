@@ -22,13 +22,14 @@ def least_times(first: Callable[[], object], second: Callable[[], object], devic
         if turn >= _WARM + _LEAST and time.perf_counter() - begun > _ENOUGH:
             break
         for run, taken in zip((first, second), times, strict=True):
-            took = _once(run, device)
+            took = once(run, device)
             if turn >= _WARM:
                 taken.append(took * 1e3)
     return min(times[0]), min(times[1])
 
 
-def _once(run: Callable[[], object], device: torch.device) -> float:
+def once(run: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds of one call, a GPU's work included."""
     _wait(device)
     start = time.perf_counter()
     run()

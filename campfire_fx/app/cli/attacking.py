@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
+from campfire_fx.app.cli.options import AsJson, ModelArguments, OwnModel
 from campfire_fx.app.cli.terminal import model_options, numbers, show
 from campfire_fx.app.robustness import TUTORIAL_EPSILONS, AttackRecord, Normalisation, attack
+from campfire_fx.app.robustness.fgsm import Space
 from campfire_fx.app.runs.folder import ATTACK, read_results
 from campfire_fx.app.runs.networks import Wanted, networks_of, raw_batches, run_folder_of
 from campfire_fx.app.train.data import ImageData, Where, open_data
@@ -19,20 +20,6 @@ from campfire_fx.report import AttackReport, pictures
 from campfire_fx.report.progress import progress
 
 _EPSILONS = ",".join(f"{epsilon:g}" for epsilon in TUTORIAL_EPSILONS)
-
-
-class SplitName(str, Enum):
-    """Which images are attacked."""
-
-    test = "test"
-    valid = "valid"
-
-
-class SpaceName(str, Enum):
-    """Where the step is taken."""
-
-    raw = "raw"
-    normalised = "normalised"
 
 
 def attack_command(
@@ -48,24 +35,22 @@ def attack_command(
         str, typer.Option(help="Sizes of the step, commas between; fractions too, as 2/255,8/255.")
     ] = _EPSILONS,
     space: Annotated[
-        SpaceName, typer.Option(help="Unit of epsilon: raw images from 0 to 1; or standard deviations, normalised.")
-    ] = SpaceName.raw,
+        Space, typer.Option(help="Unit of epsilon: raw images from 0 to 1; or standard deviations, normalised.")
+    ] = "raw",
     data: Annotated[str | None, typer.Option(help="As for train.", show_default="the run's")] = None,
     data_root: Annotated[Path | None, typer.Option(help="As for train.", show_default="the run's")] = None,
     image_size: Annotated[int | None, typer.Option(help="As for train.", min=8, show_default="the run's")] = None,
-    split: Annotated[SplitName, typer.Option(help="Images to attack.")] = SplitName.test,
+    split: Annotated[Literal["test", "valid"], typer.Option(help="Images to attack.")] = "test",
     images: Annotated[int | None, typer.Option(help="Only so many of them.", min=1, show_default="all")] = None,
     mean: Annotated[str | None, typer.Option(help="Of each channel, 0 to 1.", show_default="the data's")] = None,
     std: Annotated[str | None, typer.Option(help="Of each channel, 0 to 1.", show_default="the data's")] = None,
     weights: Annotated[Path | None, typer.Option(help="State_dict of a MODEL.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="package.module:factory of .ckpt files whose model is your own code.")
-    ] = None,
-    option: Annotated[list[str] | None, typer.Option(help="Argument of a MODEL, NAME=VALUE; may be repeated.")] = None,
+    model: OwnModel = None,
+    option: ModelArguments = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for attack.json, .csv and .png.", show_default="the run's, or here")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Attack networks by FGSM, one step along the sign of each one's own gradient, and compare what they still know.
 
@@ -84,14 +69,14 @@ def attack_command(
     opened = _open(folder, data, data_root, image_size)
     normalisation = _normalisation(opened, mean, std)
     networks = networks_of(sources, opened, Wanted(model, weights, model_options(option)))
-    total = len(opened.test if split is SplitName.test else opened.valid)
+    total = len(opened.test if split == "test" else opened.valid)
     with progress("Attacking", total=min(images or total, total)) as advance:
         record = attack(
             networks,
-            raw_batches(opened, split.value, images),
+            raw_batches(opened, split, images),
             steps,
             normalisation=normalisation,
-            space=space.value,
+            space=space,
             advance=advance,
         )
     written, missing = _write(record, output or folder or Path())

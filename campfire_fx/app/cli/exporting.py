@@ -10,6 +10,7 @@ import torch
 import typer
 from torch import nn
 
+from campfire_fx.app.cli.options import AsJson, Example, OwnModel
 from campfire_fx.app.cli.terminal import example_inputs, show, show_json
 from campfire_fx.app.train.checkpoint import SUFFIX, read, restore
 from campfire_fx.base.errors import ExportError
@@ -24,13 +25,9 @@ def export_command(
     target: Annotated[
         Path, typer.Argument(metavar="TARGET", help="The file to write: .onnx, .pt2, .safetensors, .pt.")
     ],
-    example: Annotated[
-        list[str] | None, typer.Option(help="Shape of an input, as 1x3x224x224; once for each.", show_default="guessed")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="package.module:factory of a .ckpt whose model is your own code.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")] = False,
+    example: Example = None,
+    model: OwnModel = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write a model in the format that the suffix names; the file is loaded again and compared before it is kept.
 

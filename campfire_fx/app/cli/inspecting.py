@@ -13,6 +13,7 @@ import typer
 from torch import Tensor, nn
 
 from campfire_fx.app.cli.costing import flop_report
+from campfire_fx.app.cli.options import AsJson, Example, ModelArguments
 from campfire_fx.app.cli.terminal import example_inputs, model_options, show, show_json
 from campfire_fx.app.train.models import build_model
 from campfire_fx.capture import trace
@@ -54,13 +55,8 @@ class LayerFacts:
 
 def inspect_command(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A torchvision name, or package.module:factory.")],
-    example: Annotated[
-        list[str] | None,
-        typer.Option(help="Shape of an input, as 1x3x224x224; once for each.", show_default="guessed"),
-    ] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(help="Argument of the model, NAME=VALUE; may be repeated.")
-    ] = None,
+    example: Example = None,
+    option: ModelArguments = None,
     form: Annotated[
         Format | None,
         typer.Option("--format", help="Print the dependency graph alone, in this form.", show_default="all reports"),
@@ -80,7 +76,7 @@ def inspect_command(
     dense_overhead: Annotated[
         float, typer.Option(help="With --method: other dense work of training, as a fraction of its dense MACs.")
     ] = 0.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all facts as JSON, and nothing else.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show what a model is made of: its capture, its dependency graph, and a row per layer.
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from campfire_fx.app.cli.options import AsJson, OwnModel
 from campfire_fx.app.cli.terminal import show, show_json
 from campfire_fx.app.runs.folder import read_run
 from campfire_fx.app.runs.report import write_report
@@ -17,10 +18,8 @@ def report_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The --output folder of `train`.")],
     output: Annotated[Path | None, typer.Option(help="The page to write.", show_default="RUN/report.html")] = None,
     png: Annotated[Path | None, typer.Option(help="Also write each picture as PNG into this folder.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="package.module:factory of a run whose model is your own code.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the files written as JSON, and nothing else.")] = False,
+    model: OwnModel = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write one page about a run: its tables, curves, masks and channels; it needs no other file and no network.
 

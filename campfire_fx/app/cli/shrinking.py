@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import typer
 from torch import nn
 
+from campfire_fx.app.cli.options import AsJson, Example, ModelArguments, Residual
 from campfire_fx.app.cli.terminal import example_inputs, model_options, show, show_json
-from campfire_fx.app.cli.training import Residual
 from campfire_fx.app.train.checkpoint import checkpoint_of, is_checkpoint, load_state, read_tensors, restore
 from campfire_fx.app.train.models import build_model
 from campfire_fx.export import ExportRecord, export
 from campfire_fx.report.progress import progress
 from campfire_fx.shrink.slim import SlimModel, shrink
 from campfire_fx.training.model import SparseModel
-
-
-class Compensate(str, Enum):
-    """Which norms over channels `shrink` compensates."""
-
-    auto = "auto"
-    always = "always"
-    never = "never"
 
 
 def shrink_command(
@@ -36,28 +27,24 @@ def shrink_command(
     model: Annotated[
         str | None, typer.Option(help="The model of a state_dict: a torchvision name, or package.module:factory.")
     ] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(help="Argument of the model, NAME=VALUE; may be repeated.")
-    ] = None,
-    example: Annotated[
-        list[str] | None, typer.Option(help="Shape of an input, as 1x3x224x224; once for each.", show_default="guessed")
-    ] = None,
+    option: ModelArguments = None,
+    example: Example = None,
     output: Annotated[
         Path | None,
         typer.Option(help="File for the slim model, .safetensors, .pt2, .onnx, .pt.", show_default="beside it"),
     ] = None,
     residual: Annotated[
         Residual, typer.Option(help="union: a channel stays while any branch writes it; gate: branches select theirs.")
-    ] = Residual.union,
+    ] = "union",
     round_to: Annotated[int, typer.Option(help="Keep channel counts multiples of this.", min=1)] = 1,
     columns: Annotated[
         bool, typer.Option("--columns", help="Gather live GEMM columns where that is faster here.")
     ] = False,
     compensate: Annotated[
-        Compensate,
+        Literal["auto", "always", "never"],
         typer.Option(help="Take constant channels out of LayerNorm and GroupNorm: auto, where that pays in time."),
-    ] = Compensate.auto,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")] = False,
+    ] = "auto",
+    as_json: AsJson = False,
 ) -> None:
     """Remove every channel that zeros in the weights made dead; the output stays the same, and that is proven.
 
@@ -71,11 +58,11 @@ def shrink_command(
     """
     network, shapes = _network(checkpoint, model, model_options(option))
     inputs = example_inputs(example) or shapes
-    wishes: dict[str, Any] = {"round_to": round_to, "columns": columns, "compensate": compensate.value}
+    wishes: dict[str, Any] = {"round_to": round_to, "columns": columns, "compensate": compensate}
     if isinstance(network, SparseModel):
-        slim = network.finalize().shrink(residual.value, **wishes)
+        slim = network.finalize().shrink(residual, **wishes)
     else:
-        slim = shrink(network, inputs, residual=residual.value, **wishes)
+        slim = shrink(network, inputs, residual=residual, **wishes)
     with progress("Exporting"):
         written = export(slim, output or checkpoint.with_name(f"{checkpoint.stem}-slim.safetensors"))
     if as_json:

@@ -2,63 +2,24 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from dataclasses import replace
-from enum import Enum
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
-import torch
 import typer
 
-from campfire_fx.app.cli.tables import outcome_table, recipe_table, reloaded_table
-from campfire_fx.app.cli.terminal import console, epochs_listed, era_span, errors, show
+from campfire_fx.app.cli.options import AsJson, Residual
+from campfire_fx.app.cli.tables import recipe_table
+from campfire_fx.app.cli.terminal import epochs_listed, era_span, show
+from campfire_fx.app.cli.training_run import Machine, train
 from campfire_fx.app.cli.wishes import SETTINGS, wishes
 from campfire_fx.app.train import job, keeper
-from campfire_fx.app.train.data import NAMES, ImageData, Where, open_data
-from campfire_fx.app.train.host import Host
-from campfire_fx.app.train.pictures import Skips
+from campfire_fx.app.train.data import NAMES, Where
 from campfire_fx.app.train.presets import Preset, preset
-from campfire_fx.app.train.ranks import join_ranks
-from campfire_fx.app.train.recipe import Recipe, recipe_for
-from campfire_fx.app.train.stopping import stopping
+from campfire_fx.app.train.recipe import recipe_for
 from campfire_fx.export.formats import format_named
-from campfire_fx.report.numbers import percent, plural
 
-_SMALL = 64 * 32 * 32  # pixels in a batch
 _MODEL, _REGIME, _SPARSITY, _NETWORKS = "resnet8", "combined", 0.7, "all"
-
-
-class Residual(str, Enum):
-    """How `shrink` treats residual streams."""
-
-    union = "union"
-    gate = "gate"
-
-
-class Networks(str, Enum):
-    """Which networks are trained."""
-
-    all = "all"
-    sparse = "sparse"
-    dense = "dense"
-
-
-class Resume(str, Enum):
-    """What becomes of an earlier run in the output folder."""
-
-    auto = "auto"
-    never = "never"
-
-
-class Device(str, Enum):
-    """Where training computes."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 def _of_recipe(default: str) -> str:
@@ -92,7 +53,7 @@ def train_command(
         ),
     ] = None,
     networks: Annotated[
-        Networks | None,
+        Literal["all", "sparse", "dense"] | None,
         typer.Option(
             help="all: dense, sparse, and slim from scratch; sparse: that and its slim form; or dense.",
             show_default="all, or the recipe's",
@@ -178,14 +139,14 @@ def train_command(
         float | None,
         typer.Option(help="Share of the training images held out for validation; 0: the test images are both."),
     ] = None,
-    residual: Annotated[Residual, typer.Option(help="How residual streams are shrunk.")] = Residual.union,
+    residual: Annotated[Residual, typer.Option(help="How residual streams are shrunk.")] = "union",
     formats: Annotated[
         str | None,
         typer.Option(help="Files to export, as onnx,pt2.", show_default="safetensors, pt2, and onnx if installed"),
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, machine and threads: same result.", min=0)] = 0,
     resume: Annotated[
-        Resume | None,
+        Literal["auto", "never"] | None,
         typer.Option(
             help="auto: go on with the run in the output folder, if there is one; never: start anew.",
             show_default="start anew, unless a run there was not finished",
@@ -199,7 +160,9 @@ def train_command(
     data_root: Annotated[Path, typer.Option(help="Where data sets known by name lie.")] = Path("data"),
     download: Annotated[bool, typer.Option("--download", help="Fetch the data set from its makers.")] = False,
     output: Annotated[Path | None, typer.Option(help="Folder for what is written.", show_default="runs/DATA")] = None,
-    device: Annotated[Device, typer.Option(help="Where to train; auto: cuda where there is one.")] = Device.auto,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train; auto: cuda where there is one.")
+    ] = "auto",
     workers: Annotated[
         int | None, typer.Option(help="crop: processes that read images.", min=0, show_default="one per core")
     ] = None,
@@ -211,7 +174,7 @@ def train_command(
             show_default="1 for small images, else one per idle core",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON, and nothing else.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train dense and sparse, shrink, verify, export, reload, and compare in one table.
 
@@ -261,80 +224,21 @@ def train_command(
         model or values.get("model", _MODEL),
         regime or values.get("regime", _REGIME),
         values.get("sparsity", _SPARSITY) if sparsity is None else sparsity,
-        residual.value,
+        residual,
         seed,
         output or Path("runs") / Path(data).name,
-        networks.value if networks else values.get("networks", _NETWORKS),
+        networks or values.get("networks", _NETWORKS),
         tuple(dict.fromkeys(map(format_named, formats.split(",")))) if formats else None,
-        resume.value if resume else None,
+        resume,
         keeper.every(checkpoint_every),
         tensorboard,
         data_root,
         {name: values[name] for name in SETTINGS if name in values} | wishes(setting or (), override or ()),
     )
-    asked = {"device": device.value, "workers": workers, "threads": threads, "as_json": as_json}
-    _train(data, where, plan, settings, **asked)
+    train(data, where, plan, settings, Machine(device, workers, threads), as_json=as_json)
 
 
 def _show_recipe(name: str | None, named: Preset | None) -> None:
     if name is None or named is None:
         raise typer.BadParameter("--show-recipe shows a recipe that is named. Give --recipe, too.")
     show(recipe_table(name, named))
-
-
-def _train(data: str, where: Where, plan: Recipe, settings: job.Settings, **asked: Any) -> None:
-    tell = partial(show, on=errors if asked["as_json"] else console)
-    with join_ranks(asked["device"]) as ranks, stopping() as stop:
-        if not ranks.first:
-            logging.getLogger("campfire_fx").setLevel(logging.ERROR)
-        with ranks.first_goes_first():  # a download or a cache is made once
-            images = open_data(data, where)
-        torch.set_num_threads(asked["threads"] or _useful_threads(images, plan))
-        workers = _useful_workers(ranks.count) if asked["workers"] is None else asked["workers"]
-        if ranks.first:
-            tell(_plan(images, plan, settings, ranks.count))
-        host = Host(ranks, workers if where.streamed else 0, stop=stop)
-        outcome = job.run(settings, images, plan, show=tell, host=host)
-        if not ranks.first:
-            return
-    if outcome.skipped:
-        tell(f"{Skips(names=list(outcome.skipped)).told()} All are listed in {settings.folder / 'skipped.txt'}.")
-    if asked["as_json"]:
-        print(outcome.to_json())  # noqa: T201  rich would wrap it
-        return
-    if outcome.reloaded:
-        show(reloaded_table(outcome))
-    show(outcome_table(outcome))
-    names = ", ".join(f"{name}.ckpt" for name in ("dense", "sparse") if settings.networks in ("all", name))
-    rest = ", slim.*, the other networks' .safetensors" if outcome.reloaded else ", dense.safetensors"
-    show(f"Written to {settings.folder}/: {names}{rest}, log.csv, and results.json.")
-
-
-def _useful_threads(data: ImageData, recipe: Recipe) -> int:
-    """Return how many threads do more than they cost.
-
-    Where a step is short one does; else one for each core that is idle: threads that wait for a busy core make every
-    step many times slower.
-    """
-    _, height, width = data.shape
-    if recipe.batch * height * width < _SMALL:
-        return 1
-    busy = round(os.getloadavg()[0]) if hasattr(os, "getloadavg") else 0
-    return max(1, torch.get_num_threads() - busy)
-
-
-def _useful_workers(processes: int) -> int:
-    return max(1, (os.cpu_count() or 1) // processes)
-
-
-def _plan(data: ImageData, recipe: Recipe, settings: job.Settings, processes: int) -> str:
-    channels, height, width = data.shape
-    held = "the test images for validation too" if data.valid is data.test else f"{len(data.valid):,} validation"
-    shared = f" shared by {processes} processes" if processes > 1 else ""
-    return (
-        f"{data.name}: {len(data.train):,} training, {held} and {len(data.test):,} test images"
-        f" of {channels} x {height} x {width}, {len(data.classes)} classes.\n"
-        f"{settings.model}, {plural(recipe.epochs, 'epoch')} of batches of {recipe.batch}{shared}; {settings.regime} to"
-        f" {percent(settings.sparsity)} in epochs {recipe.era[0]} to {recipe.era[1]};"
-        f" {plural(torch.get_num_threads(), 'thread')}."
-    )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from campfire_fx.app.robustness.normalisation import Normalisation
 from campfire_fx.app.train.data import ImageData, Split
 from campfire_fx.app.train.ranks import ALONE, Ranks
 from campfire_fx.app.train.streamed import Streamed, plain_keys, read_batches
@@ -119,8 +120,7 @@ def plain_batches(
 
 def normalise(images: Tensor, data: ImageData) -> Tensor:
     """Bring uint8 images to float32 with mean 0 and standard deviation 1 in each channel."""
-    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (data.mean, data.std))
-    return (images.float() / 255 - mean) / std
+    return Normalisation(data.mean, data.std)(images.float() / 255)
 
 
 def _moved(images: Tensor, moves: _Moves) -> Tensor:

@@ -14,7 +14,7 @@ from campfire_fx.app.train import sources
 from campfire_fx.app.train.decode import decode
 from campfire_fx.app.train.folders import list_folder
 from campfire_fx.app.train.known_sets import KNOWN_SETS, open_set
-from campfire_fx.app.train.pictures import Chosen, Pictures, Skips
+from campfire_fx.app.train.pictures import Chosen, Listed, Pictures, Skips
 from campfire_fx.app.train.streamed import Streamed
 from campfire_fx.base.errors import TrainError
 
@@ -111,17 +111,6 @@ _DEFAULT_SIZE = {"digits": 16}
 NAMES = (*_IN_MEMORY, *KNOWN_SETS)
 
 
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    """Pictures that are known and not read yet."""
-
-    train: Pictures
-    test: Pictures | None
-    classes: tuple[str, ...]
-    mirrored: bool
-    channels: int = 3
-
-
 def open_data(name: str, where: Where | None = None) -> ImageData:
     """Open a data set.
 
@@ -149,18 +138,15 @@ def open_data(name: str, where: Where | None = None) -> ImageData:
     return _split(name, _decoded(name, listed, where, skips), where, skips)
 
 
-def _listed(name: str, where: Where) -> _Listed:
+def _listed(name: str, where: Where) -> Listed:
     if name in KNOWN_SETS:
-        known = open_set(name, where.root, where.download)
-        channels = 1 if known.train.mode == "L" else 3
-        return _Listed(known.train, known.test, known.classes, known.mirrored, channels)
+        return open_set(name, where.root, where.download)
     if not Path(name).is_dir():
         raise TrainError(
             f"--data {name}: no such data set or folder. Give one of {', '.join(NAMES)}, or a folder of images."
         )
     sources.need("torchvision", "torchvision")
-    folder = list_folder(Path(name))
-    return _Listed(folder.train, folder.test, folder.classes, mirrored=True)
+    return list_folder(Path(name))
 
 
 def _check_recipe(name: str, classes: tuple[str, ...], where: Where) -> None:
@@ -171,7 +157,7 @@ def _check_recipe(name: str, classes: tuple[str, ...], where: Where) -> None:
         )
 
 
-def _decoded(name: str, listed: _Listed, where: Where, skips: Skips) -> sources.Source:
+def _decoded(name: str, listed: Listed, where: Where, skips: Skips) -> sources.Source:
     title = Path(name).name
     images, targets = decode(listed.train, title, where.image_size, skips=skips)
     test = None
@@ -193,7 +179,7 @@ def _split(name: str, source: sources.Source, where: Where, skips: Skips) -> Ima
     return ImageData(name, source.classes, train, valid, test, source.mirrored, mean, std, skips)
 
 
-def _stream(name: str, listed: _Listed, where: Where, skips: Skips) -> ImageData:
+def _stream(name: str, listed: Listed, where: Where, skips: Skips) -> ImageData:
     """Split pictures that are read later."""
     if not listed.mirrored:
         raise TrainError(f"--data {name}: mirror images are of another class. Give --augment shift, which has none.")
@@ -206,20 +192,10 @@ def _stream(name: str, listed: _Listed, where: Where, skips: Skips) -> ImageData
     if test is None:
         train, test = _chosen(train, _TEST_SHARE, generator)
     train, valid = _chosen(train, where.held_out, generator) if where.held_out else (train, test)
-    tested = Streamed(test, side, shorter, listed.channels)
+    fit, tested = (Streamed(part, side, shorter, listed.channels) for part in (train, test))
     watched = Streamed(valid, side, shorter, listed.channels) if where.held_out else tested
     mean, std = _IMAGENET_MEAN[: listed.channels], _IMAGENET_STD[: listed.channels]
-    return ImageData(
-        name,
-        listed.classes,
-        Streamed(train, side, shorter, listed.channels),
-        watched,
-        tested,
-        listed.mirrored,
-        mean,
-        std,
-        skips,
-    )
+    return ImageData(name, listed.classes, fit, watched, tested, listed.mirrored, mean, std, skips)
 
 
 def _moments(pixels: Tensor) -> tuple[float, float]:

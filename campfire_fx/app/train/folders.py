@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from campfire_fx.app.train.pictures import Files
+from campfire_fx.app.train.pictures import Files, Listed
 from campfire_fx.base.errors import TrainError
 
 _SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -14,16 +13,7 @@ _TEST_FOLDERS = ("test", "val", "valid", "validation")
 _ANNOTATIONS = "val/val_annotations.txt"
 
 
-@dataclass(frozen=True, slots=True)
-class Folder:
-    """The files of a folder of images; `test` is None where they do not come apart."""
-
-    classes: tuple[str, ...]
-    train: Files
-    test: Files | None
-
-
-def list_folder(root: Path) -> Folder:
+def list_folder(root: Path) -> Listed:
     """List the images of a folder, without reading any.
 
     Layouts: train/ and test/ (or val/) of one folder per class each, as ImageNet's; train/ of one folder per class and
@@ -35,13 +25,13 @@ def list_folder(root: Path) -> Folder:
     """
     if not (root / "train").is_dir():
         classes = _classes(root)
-        return Folder(classes, _files(root, classes), None)
+        return Listed(_files(root, classes), None, classes)
     classes = _classes(root / "train")
     train = _files(root / "train", classes)
     if (root / _ANNOTATIONS).is_file():
-        return Folder(classes, train, _annotated(root / _ANNOTATIONS, classes))
+        return Listed(train, _annotated(root / _ANNOTATIONS, classes), classes)
     apart = _test_folder(root, classes)
-    return Folder(classes, train, None if apart is None else _files(apart, classes, every=False))
+    return Listed(train, None if apart is None else _files(apart, classes, every=False), classes)
 
 
 def _classes(root: Path) -> tuple[str, ...]:

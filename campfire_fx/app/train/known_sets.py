@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from campfire_fx.app.train.pictures import Items
+from campfire_fx.app.train.pictures import Items, Listed
 from campfire_fx.app.train.sources import need
 from campfire_fx.base.errors import TrainError
 
@@ -52,17 +52,7 @@ KNOWN_SETS: dict[str, KnownSet] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class OpenSet:
-    """A data set of torchvision's, opened."""
-
-    train: Items
-    test: Items
-    classes: tuple[str, ...]
-    mirrored: bool
-
-
-def open_set(name: str, root: Path, download: bool) -> OpenSet:
+def open_set(name: str, root: Path, download: bool) -> Listed:
     """Open a data set of `KNOWN_SETS`; images are read later.
 
     Raises:
@@ -82,5 +72,5 @@ def open_set(name: str, root: Path, download: bool) -> OpenSet:
             f" torchvision.datasets.{known.kind} takes, or --data with a folder of images."
         ) from error
     named = getattr(train, "classes", None) or range(known.count)
-    classes = tuple(one if isinstance(one, str) else str(one) for one in named)
-    return OpenSet(Items(name, train, known.mode), Items(name, test, known.mode), classes, known.mirrored)
+    fit, tested = (Items(name, part, known.mode) for part in (train, test))
+    return Listed(fit, tested, tuple(map(str, named)), known.mirrored, 1 if known.mode == "L" else 3)

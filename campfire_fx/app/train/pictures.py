@@ -80,6 +80,25 @@ class Items:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """The pictures of a data set, none of them read yet.
+
+    Attributes:
+        train: training pictures.
+        test: test pictures; None where they do not come apart.
+        classes: names, by index.
+        mirrored: whether the mirror image of a picture is of the same class.
+        channels: 3 for colour, 1 for grey.
+    """
+
+    train: Pictures
+    test: Pictures | None
+    classes: tuple[str, ...]
+    mirrored: bool = True
+    channels: int = 3
+
+
+@dataclass(frozen=True, slots=True)
 class Chosen:
     """Some of the pictures, in the order of `rows`."""
 

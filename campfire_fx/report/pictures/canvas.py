@@ -79,6 +79,15 @@ def looks(names: Sequence[str]) -> list[dict[str, Any]]:
     return [{"color": COLOURS[i], "marker": MARKERS[i], "linestyle": LINES[i]} for i in kinds]
 
 
+def over_epochs(axes: Axes, era: tuple[int, int] | None, y: str) -> None:
+    """Make the x axis one of epochs, and shade the pruning era."""
+    if era is not None:
+        axes.axvspan(*era, color=PALE, alpha=0.45, linewidth=0, label="pruning era")
+    whole_numbers(axes)
+    axes.grid(axis="y", color=PALE, linewidth=0.6)
+    label(axes, "epoch, counted from 0", y)
+
+
 def label(axes: Axes, x: str, y: str) -> None:
     """Name both axes, units included."""
     axes.set_xlabel(x, fontsize=TEXT, color=INK)

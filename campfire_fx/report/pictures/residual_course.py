@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from campfire_fx.base.errors import ReportError
-from campfire_fx.report.pictures.canvas import BLUE, ORANGE, PALE, figure, label, legend, whole_numbers
+from campfire_fx.report.pictures.canvas import BLUE, ORANGE, figure, legend, over_epochs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,8 +44,7 @@ def residual_course(
     if not updates:
         raise ReportError("Residual curve: no update of ADMM was recorded. Give at least one.")
     drawn, axes = figure(3.8, title=title, note="squared distances, summed over the pruned layers")
-    if era is not None:
-        axes.axvspan(*era, color=PALE, alpha=0.45, linewidth=0, label="pruning era")
+    over_epochs(axes, era, "squared distance")
     lines = (
         ("primal: weights to the nearest sparse ones", [u.primal for u in updates], BLUE, "o", "-"),
         ("dual: sparse ones to those before", [u.dual for u in updates], ORANGE, "s", "--"),
@@ -57,8 +56,5 @@ def residual_course(
                 *zip(*known, strict=True), style, label=name, color=colour, marker=marker, markersize=3.5, linewidth=1.5
             )
             axes.set_yscale("log")
-    whole_numbers(axes)
-    axes.grid(axis="y", color=PALE, linewidth=0.6)
-    label(axes, "epoch, counted from 0", "squared distance")
     legend(axes)
     return drawn

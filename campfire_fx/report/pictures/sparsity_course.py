@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from campfire_fx.base.errors import ReportError
-from campfire_fx.report.pictures.canvas import BLUE, GREEN, GREY, INK, PALE, SMALL, figure, label, legend, whole_numbers
+from campfire_fx.report.pictures.canvas import BLUE, GREEN, GREY, INK, SMALL, figure, legend, over_epochs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,8 +49,8 @@ def sparsity_course(
         raise ReportError("Sparsity curve: no epoch was recorded. Give at least one moment.")
     drawn, axes = figure(4.5, title=title, note="share of the weights of the pruned layers that is masked")
     epochs = [moment.epoch for moment in moments]
+    over_epochs(axes, era, "sparsity (%)")
     if era is not None:
-        axes.axvspan(*era, color=PALE, alpha=0.45, linewidth=0, label="pruning era")
         for epoch, side in zip(era, ("right", "left"), strict=True):
             axes.text(
                 epoch, 0.985, f" {epoch} ", transform=axes.get_xaxis_transform(), ha=side, va="top", fontsize=SMALL,
@@ -70,8 +70,5 @@ def sparsity_course(
             )
     axes.set_ylim(0, 100)
     axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
-    whole_numbers(axes)
-    axes.grid(axis="y", color=PALE, linewidth=0.6)
-    label(axes, "epoch, counted from 0", "sparsity (%)")
     legend(axes, below=True)
     return drawn

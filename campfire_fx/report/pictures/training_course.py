@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from campfire_fx.base.errors import ReportError
-from campfire_fx.report.pictures.canvas import PALE, figure, label, legend, looks, whole_numbers
+from campfire_fx.report.pictures.canvas import figure, legend, looks, over_epochs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,8 +36,7 @@ def training_course(
         raise ReportError(f"Training curve: no {what} was recorded. Give at least one epoch.")
     drawn, axes = figure(3.8, title=title or {"loss": "Training loss", "accuracy": "Validation accuracy"}[what])
     scale = 1 if what == "loss" else 100
-    if era is not None:
-        axes.axvspan(*era, color=PALE, alpha=0.45, linewidth=0, label="pruning era")
+    over_epochs(axes, era, _AXES[what])
     for look, (name, values) in zip(looks(list(networks)), networks.items(), strict=True):
         axes.plot(
             [epoch for epoch, _ in values],
@@ -47,8 +46,5 @@ def training_course(
             linewidth=1.5,
             **look,
         )
-    whole_numbers(axes)
-    axes.grid(axis="y", color=PALE, linewidth=0.6)
-    label(axes, "epoch, counted from 0", _AXES[what])
     legend(axes)
     return drawn

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import campfire_fx
-from campfire_fx.app.cli.training import _useful_threads
+from campfire_fx.app.cli.training_run import useful_threads
 from campfire_fx.app.train.checkpoint import read, restore
 from campfire_fx.app.train.data import ImageData, Split, open_data
 from campfire_fx.app.train.loop import accuracy
@@ -71,7 +71,7 @@ def test_threads_leave_busy_cores_alone(monkeypatch: pytest.MonkeyPatch, side: i
     data = ImageData("blank", ("a",), split, split, split, False, (0.5,), (0.3,))
     monkeypatch.setattr("torch.get_num_threads", lambda: 4)
     monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0), raising=False)
-    assert _useful_threads(data, Recipe(epochs=1, batch=32)) == threads
+    assert useful_threads(data, Recipe(epochs=1, batch=32)) == threads
 
 
 TINY = (

@@ -1,0 +1,20 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+Residual = Literal["union", "gate"]
+"""How `shrink` treats residual streams."""
+
+Example = Annotated[
+    list[str] | None,
+    typer.Option(help="Shape of an input, as 1x3x224x224; once for each.", show_default="guessed"),
+]
+ModelArguments = Annotated[list[str] | None, typer.Option(help="Argument of the model, NAME=VALUE; may be repeated.")]
+OwnModel = Annotated[
+    str | None, typer.Option(help="package.module:factory, for a checkpoint whose model is your own code.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]

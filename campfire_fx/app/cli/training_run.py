@@ -1,0 +1,93 @@
+"""A run of the training command: the processes, their data and threads, and what they say on the way and at the end."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from campfire_fx.app.cli.tables import outcome_table, reloaded_table
+from campfire_fx.app.cli.terminal import console, errors, show
+from campfire_fx.app.train import job
+from campfire_fx.app.train.data import ImageData, Where, open_data
+from campfire_fx.app.train.host import Host
+from campfire_fx.app.train.pictures import Skips
+from campfire_fx.app.train.ranks import join_ranks
+from campfire_fx.app.train.recipe import Recipe
+from campfire_fx.app.train.stopping import stopping
+from campfire_fx.report.numbers import percent, plural
+
+_SMALL = 64 * 32 * 32  # pixels in a batch
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What computes: "auto", "cpu" or "cuda"; how many processes read, and threads; None: as many as are useful."""
+
+    device: str = "auto"
+    workers: int | None = None
+    threads: int | None = None
+
+
+def train(
+    data: str, where: Where, plan: Recipe, settings: job.Settings, machine: Machine, *, as_json: bool = False
+) -> None:
+    """Open the data, run the job in as many processes as there are, and show what came of it."""
+    tell = partial(show, on=errors if as_json else console)
+    with join_ranks(machine.device) as ranks, stopping() as stop:
+        if not ranks.first:
+            logging.getLogger("campfire_fx").setLevel(logging.ERROR)
+        with ranks.first_goes_first():  # a download or a cache is made once
+            images = open_data(data, where)
+        torch.set_num_threads(machine.threads or useful_threads(images, plan))
+        workers = _useful_workers(ranks.count) if machine.workers is None else machine.workers
+        if ranks.first:
+            tell(_plan(images, plan, settings, ranks.count))
+        host = Host(ranks, workers if where.streamed else 0, stop=stop)
+        outcome = job.run(settings, images, plan, show=tell, host=host)
+        if not ranks.first:
+            return
+    if outcome.skipped:
+        tell(f"{Skips(names=list(outcome.skipped)).told()} All are listed in {settings.folder / 'skipped.txt'}.")
+    if as_json:
+        print(outcome.to_json())  # noqa: T201  rich would wrap it
+        return
+    if outcome.reloaded:
+        show(reloaded_table(outcome))
+    show(outcome_table(outcome))
+    names = ", ".join(f"{name}.ckpt" for name in ("dense", "sparse") if settings.networks in ("all", name))
+    rest = ", slim.*, the other networks' .safetensors" if outcome.reloaded else ", dense.safetensors"
+    show(f"Written to {settings.folder}/: {names}{rest}, log.csv, and results.json.")
+
+
+def useful_threads(data: ImageData, recipe: Recipe) -> int:
+    """Return how many threads do more than they cost.
+
+    Where a step is short one does; else one for each core that is idle: threads that wait for a busy core make every
+    step many times slower.
+    """
+    _, height, width = data.shape
+    if recipe.batch * height * width < _SMALL:
+        return 1
+    busy = round(os.getloadavg()[0]) if hasattr(os, "getloadavg") else 0
+    return max(1, torch.get_num_threads() - busy)
+
+
+def _useful_workers(processes: int) -> int:
+    return max(1, (os.cpu_count() or 1) // processes)
+
+
+def _plan(data: ImageData, recipe: Recipe, settings: job.Settings, processes: int) -> str:
+    channels, height, width = data.shape
+    held = "the test images for validation too" if data.valid is data.test else f"{len(data.valid):,} validation"
+    shared = f" shared by {processes} processes" if processes > 1 else ""
+    return (
+        f"{data.name}: {len(data.train):,} training, {held} and {len(data.test):,} test images"
+        f" of {channels} x {height} x {width}, {len(data.classes)} classes.\n"
+        f"{settings.model}, {plural(recipe.epochs, 'epoch')} of batches of {recipe.batch}{shared}; {settings.regime} to"
+        f" {percent(settings.sparsity)} in epochs {recipe.era[0]} to {recipe.era[1]};"
+        f" {plural(torch.get_num_threads(), 'thread')}."
+    )
