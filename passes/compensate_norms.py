@@ -25,6 +25,8 @@ from campfire_fx.analysis.labels import Labelled
 from campfire_fx.analysis.liveness import Reader
 from campfire_fx.analysis.norm_readers import Readers, find_readers, representatives, substitute, substitution
 from campfire_fx.analysis.plan import Repair
+from campfire_fx.analysis.rules import Kind
+from campfire_fx.analysis.rules.kinds import ON_ONE
 from campfire_fx.analysis.rules.norms import NORMS, NormArguments, read_norm
 from campfire_fx.base.compat import enter_autocast
 from campfire_fx.cost.timing import MACS_PER_MOVE
@@ -32,7 +34,6 @@ from campfire_fx.layers.dual import graphs_of
 from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
 
 _MOVES = 5  # times that the K channels are moved through memory more often than torch's own norm moves them
-_MOVEMENTS = ("permute", "transpose", "movedim", "moveaxis", "swapaxes", "swapdims", "contiguous")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -202,8 +203,7 @@ def _before(site: Site, by_node: dict[Any, Reader]) -> Reader | None:
         if reader is not None:
             return reader if len(reader.mixer.calls) == 1 else None
         calls = node.op in ("call_module", "call_function", "call_method")
-        name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-        passes = calls and (run.rule(node).name in ("per channel", "pass") or name in _MOVEMENTS)
+        passes = calls and run.rule(node).kind in (*ON_ONE, Kind.PERMUTE, Kind.IDENTITY)
         activations = [n for n in node.all_input_nodes if isinstance(run.values[n], Labelled)]
         if not passes or len(activations) != 1:
             return None
@@ -219,7 +219,7 @@ def _can_be_cut(site: Site, before: Reader) -> bool:
     """Whether a layer is depthwise, and nothing with channels of its own lies between it and the norm."""
     call, node = before.mixer.calls[0], site.source
     while node is not call.node:
-        if site.run.rule(node).name == "per channel":
+        if site.run.rule(node).kind is Kind.PER_CHANNEL:
             return False
         node = node.all_input_nodes[0]
     return call.module is not None and _is_depthwise(before) and before.mixer.layout.out_axis == 0

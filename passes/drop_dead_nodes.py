@@ -9,6 +9,7 @@ from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.labelling import GraphRun
 from campfire_fx.analysis.labels import Labelled
 from campfire_fx.analysis.liveness import Liveness
+from campfire_fx.analysis.rules import Kind
 from campfire_fx.passes.runner import Result, graph_pass, removal_decided
 
 
@@ -35,7 +36,8 @@ def _is_idle(run: GraphRun, node: fx.Node, live: Liveness) -> bool:
         return True
     if node.op == "get_attr":
         return True
-    return node.target is not None and (run.rule(node).movement or run.rule(node).name == "ask" or _is_number(value))
+    rule = run.rule(node)
+    return rule.movement or rule.kind is Kind.ASK or _is_number(value)
 
 
 def _is_number(value: object) -> bool:

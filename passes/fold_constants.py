@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 
 from campfire_fx.analysis.draws import draws
@@ -13,10 +11,12 @@ from campfire_fx.analysis.edits.plan import hold
 from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.labelling import GraphRun
 from campfire_fx.analysis.labels import Labelled, collapse
+from campfire_fx.analysis.rules import Kind
+from campfire_fx.analysis.rules.conventions import IN_PLACE
 from campfire_fx.analysis.rules.structure import Structure
 from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
 
-_BROADCASTING = (operator.add, operator.iadd, operator.sub, operator.mul, torch.add, torch.sub, torch.mul)
+_BROADCASTING = (Kind.ADD, Kind.SUBTRACT, Kind.MULTIPLY)
 
 
 @graph_pass(requires=(nothing_decided,))
@@ -31,8 +31,8 @@ def fold_constants(facts: Facts) -> Result:
             continue  # in training a dead branch still gives its normalisation's shift
         fed = _fed(run.graph)
         for node in list(run.graph.nodes):
-            plain = node.target in _BROADCASTING and len(node.args) == 2 and not node.kwargs
-            if plain and fed.issuperset(node.args):
+            plain = node.op == "call_function" and len(node.args) == 2 and not node.kwargs
+            if plain and run.rule(node).kind in _BROADCASTING and fed.issuperset(node.args):
                 changed |= _fold_operand(run, node, values, facts)
     return Result(changed)
 
@@ -85,14 +85,13 @@ def _replace(run: GraphRun, node: fx.Node, position: int, value: Tensor, facts: 
     other, operand = node.args[1 - position], node.args[position]
     graph = node.graph
     assert isinstance(operand, fx.Node) and isinstance(other, fx.Node)
-    if not value.any() and node.target in (operator.add, operator.iadd, torch.add):
+    if not value.any() and run.rule(node).kind is Kind.ADD:
         node.replace_all_uses_with(other)
         graph.erase_node(node)
     else:
         with graph.inserting_before(node):
             node.update_arg(position, hold(run.module, graph, f"{operand.name}_constant", value.clone()))
-        if node.target is operator.iadd:
-            node.target = operator.add  # never into the buffer
+        node.target = IN_PLACE.get(node.target, node.target)  # never into the buffer
     _erase_unused(run, operand, facts.labelling.structure)
 
 

@@ -7,11 +7,9 @@ saved are worth more.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import fx
 
 from campfire_fx.analysis.edits.plan import replace
@@ -19,12 +17,13 @@ from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.labelling import GraphRun
 from campfire_fx.analysis.labels import FIXED, Labelled
 from campfire_fx.analysis.liveness import Liveness, Reader
+from campfire_fx.analysis.rules import Kind
+from campfire_fx.analysis.rules.effects import writes
 from campfire_fx.analysis.rules.gates import gate_add, gate_read
+from campfire_fx.analysis.rules.kinds import ON_ONE
 from campfire_fx.cost.timing import MACS_PER_MOVE
 from campfire_fx.layers.dual import graphs_of
 from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
-
-_SUMS = (operator.add, operator.iadd, torch.add)
 
 
 @graph_pass(requires=(nothing_decided,))
@@ -40,12 +39,17 @@ def gate_residual(facts: Facts) -> Result:
         for node, reader in [(n, by_node.get((run.number, n))) for n in list(run.graph.nodes)]:
             if reader is not None:
                 changed |= _gate_reader(run, node, reader, live, gated)
-            elif node.target in _SUMS and len(node.args) == 2 and not node.kwargs:
+            elif _is_sum(run, node):
                 gate = _gate_sum(run, node, values, by_node, live)
                 if gate is not None:
                     replace(node, gate, gated)
                     changed = True
     return Result(changed)
+
+
+def _is_sum(run: GraphRun, node: fx.Node) -> bool:
+    plain = node.op == "call_function" and len(node.args) == 2 and not node.kwargs
+    return plain and run.rule(node).kind is Kind.ADD
 
 
 def _gate_reader(run: GraphRun, node: fx.Node, reader: Reader, live: Liveness, gated: dict[fx.Node, fx.Node]) -> bool:
@@ -93,7 +97,7 @@ def _gate_sum(
     operands = [a for a in node.args if isinstance(a, fx.Node) and isinstance(run.values[a], Labelled)]
     if len(operands) != 2 or run.values[operands[0]].shape != run.values[operands[1]].shape:
         return None
-    if node.target is operator.iadd and len(operands[0].users) > 1:
+    if writes(node) and len(operands[0].users) > 1:
         return None  # what is written in place is read again elsewhere
     best = max(((_gain(run, branch, values, by_node, live), branch) for branch in operands), key=lambda pair: pair[0])
     if best[0] <= 0:
@@ -140,6 +144,6 @@ def _backwards(run: GraphRun, node: fx.Node) -> Iterator[fx.Node]:
     while len(node.users) == 1:
         yield node
         calls = node.op in ("call_module", "call_function", "call_method")
-        if not calls or run.rule(node).name not in ("per channel", "pass"):
+        if not calls or run.rule(node).kind not in ON_ONE:
             return
         node = node.all_input_nodes[0]

@@ -21,6 +21,8 @@ from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.graph_run import GraphRun
 from campfire_fx.analysis.liveness import Reader
 from campfire_fx.analysis.plan import ColumnChange
+from campfire_fx.analysis.rules import Kind
+from campfire_fx.analysis.rules.mixing import PLAIN
 from campfire_fx.analysis.rules.structure import MixCall
 from campfire_fx.base.compat import is_erased
 from campfire_fx.cost.timing import least_times
@@ -30,8 +32,6 @@ MARGIN = 0.1
 """How much faster gathering must be, as a part of the time of the convolution: what timing is unsure of."""
 
 _FEWEST_DEAD = 0.1  # part of the columns; with fewer, gathering them cannot be worth it
-
-_CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
 
 
 @graph_pass(requires=(removal_decided,), doing="timing the columns")
@@ -86,7 +86,7 @@ def _input_shape(run: GraphRun, call: MixCall, conv: Convolution) -> list[int]:
     shape = list(run.values[call.source].shape)
     shape[call.channel_dim] = conv.weight.shape[1] * conv.settings.groups
     given = first_input(call.node)
-    if given.target is F.pad and given not in run.values:  # cropping has put it there
+    if run.rule(given).kind is Kind.PAD and given not in run.values:  # cropping has put it there
         ends: Any = given.args[1]
         for i in range(len(ends) // 2):
             shape[-1 - i] += ends[2 * i] + ends[2 * i + 1]
@@ -96,7 +96,7 @@ def _input_shape(run: GraphRun, call: MixCall, conv: Convolution) -> list[int]:
 def _dense(conv: Convolution, weight: Tensor) -> Callable[[Tensor], Tensor]:
     """Return the convolution as it is."""
     axes, settings = conv.settings.axes, conv.settings
-    convolve, dilation = _CONVOLUTIONS[len(axes) - 1], [axis.dilation for axis in axes]
+    convolve, dilation = PLAIN[len(axes) - 1], [axis.dilation for axis in axes]
     if settings.mode == "zeros" and all(axis.front == axis.back for axis in axes):
         padding = [axis.front for axis in axes]
         return lambda x: convolve(x, weight, None, settings.stride, padding, dilation, settings.groups)
@@ -111,7 +111,7 @@ def _gathered(conv: Convolution, columns: Columns, weight: Tensor) -> Callable[[
     root.register_buffer("weight", columns.weight(weight))
     root.register_buffer("index", columns.channels.to(weight.device))
     x = columns.gather(graph.placeholder("x"), graph.get_attr("index"), weight.shape[1])
-    convolve: Any = _CONVOLUTIONS[len(conv.settings.axes) - 1]
+    convolve: Any = PLAIN[len(conv.settings.axes) - 1]
     graph.output(graph.call_function(convolve, (x, graph.get_attr("weight"), None, 1, 0, 1, conv.settings.groups)))
     return fx.GraphModule(root, graph)
 

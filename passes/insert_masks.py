@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from torch import fx, nn
 
@@ -74,10 +75,15 @@ def _facts(path: str, layer: MaskedLayer, *, stem: bool) -> LayerFacts:
         name=path,
         operation=plain.__name__,
         kernel=layer.as_filters(layer.mask).shape[2],
-        linear=isinstance(layer, nn.Linear),
+        linear=_is_linear(layer),
         stem=stem,
         shape=tuple(layer.weight.shape),
     )
+
+
+def _is_linear(layer: Any) -> bool:
+    """Whether a layer with a mask has no image: then a kernel is one number."""
+    return bool(layer.weight.ndim == 2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,7 +116,7 @@ def _norms(calls: list[_Call]) -> Iterator[Norm]:
     """Pair norms with convolutions; a module called several times must qualify in all of its calls."""
     layers = [call.module for call in calls if isinstance(call.module, MaskedLayer)]
     # Not linear layers: their outputs are the last axis, and a norm's channels the second.
-    convolutions = {id(layer) for layer in layers if not isinstance(layer, nn.Linear)}
+    convolutions = {id(layer) for layer in layers if not _is_linear(layer)}
     for call in calls:
         if len(call.readers) != 1 or not isinstance(call.readers[0], BATCH_NORM):
             convolutions.discard(id(call.module))
@@ -138,7 +144,7 @@ def _stems(captured: Captured) -> set[int]:
         module = _called(root, node)
         after = any(source in weighted for source in node.all_input_nodes)
         is_layer = module is not None and plain_class(module) is not None
-        if is_layer and not after and not isinstance(module, nn.Linear):
+        if is_layer and not after and not _is_linear(module):
             stems.add(id(module))
         if after or is_layer or _weight_read(root, node) is not None:
             weighted.add(node)

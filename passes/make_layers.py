@@ -10,28 +10,15 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import fx, nn
 
 from campfire_fx.analysis.captured import Captured
 from campfire_fx.analysis.edits.convolutions import first_input
 from campfire_fx.analysis.facts import Facts
+from campfire_fx.analysis.rules.layers import MIXING
 from campfire_fx.base.compat import children_of, parameters_of, pytree
 from campfire_fx.layers.dual import DualGraphModule, graphs_of
 from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
-
-_PLAIN = ("stride", "padding", "dilation", "groups")
-_TRANSPOSED = ("stride", "padding", "output_padding", "groups", "dilation")
-_LAYERS: dict[Any, tuple[type[nn.Module], tuple[str, ...]]] = {
-    F.linear: (nn.Linear, ()),
-    torch.conv1d: (nn.Conv1d, _PLAIN),
-    torch.conv2d: (nn.Conv2d, _PLAIN),
-    torch.conv3d: (nn.Conv3d, _PLAIN),
-    torch.conv_transpose1d: (nn.ConvTranspose1d, _TRANSPOSED),
-    torch.conv_transpose2d: (nn.ConvTranspose2d, _TRANSPOSED),
-    torch.conv_transpose3d: (nn.ConvTranspose3d, _TRANSPOSED),
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,9 +71,9 @@ def layers_made(captured: Captured, only: Collection[str] | None = None) -> tupl
 
 def _calls(graph: fx.Graph) -> Iterator[_Call]:
     for node in graph.nodes:
-        if node.op != "call_function" or node.target not in _LAYERS:
+        if node.op != "call_function" or node.target not in MIXING:
             continue
-        names = ("input", "weight", "bias", *_LAYERS[node.target][1])
+        names = ("input", "weight", "bias", *MIXING[node.target].settings)
         given = dict(zip(names, node.args, strict=False)) | node.kwargs
         source, weight, bias = (given.pop(name, None) for name in names[:3])
         path = _holder(weight, "weight")
@@ -128,7 +115,8 @@ def _value(root: nn.Module, node: fx.Node) -> Any:
 
 def _layer(module: nn.Module, call: _Call) -> nn.Module:
     """Return torch's layer with the tensors of the module, as the call configures it."""
-    cls, settings = _LAYERS[call.node.target]
+    form = MIXING[call.node.target]
+    settings = form.settings
     weight: Any = module.weight
     groups = call.settings.get("groups", 1)
     outputs, inputs = weight.shape[:2]
@@ -139,7 +127,7 @@ def _layer(module: nn.Module, call: _Call) -> nn.Module:
     else:
         sizes = {"in_features": inputs, "out_features": outputs}
     kernel = {"kernel_size": tuple(weight.shape[2:])} if settings else {}
-    layer: nn.Module = cls(**sizes, **kernel, **call.settings, bias=call.bias is not None, device="meta")
+    layer: nn.Module = form.layer(**sizes, **kernel, **call.settings, bias=call.bias is not None, device="meta")
     layer.training = module.training
     parameters_of(layer).update(parameters_of(module))
     return layer

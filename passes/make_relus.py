@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-import torch.nn.functional as F
 from torch import fx, nn
 
 from campfire_fx.analysis.facts import Facts
+from campfire_fx.analysis.rules.layers import RELU
 from campfire_fx.layers.dual import DualGraphModule, graphs_of
 from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
-
-_FUNCTIONS: dict[Any, bool] = {F.relu: False, torch.relu: False, F.relu_: True, torch.relu_: True}
-_METHODS = {"relu": False, "relu_": True}
 
 
 @graph_pass(requires=(nothing_decided,))
@@ -37,10 +31,9 @@ def make_relus(facts: Facts) -> Result:
 
 def _inplace(node: fx.Node) -> bool | None:
     """Return whether a node is a ReLU that works in place; None: it is no call of a ReLU function."""
-    known: dict[Any, bool] = {"call_function": _FUNCTIONS, "call_method": _METHODS}.get(node.op, {})
-    if node.target not in known:
+    if node.op not in ("call_function", "call_method") or node.target not in RELU:
         return None
-    given = node.args[1] if len(node.args) > 1 else node.kwargs.get("inplace", known[node.target])
+    given = node.args[1] if len(node.args) > 1 else node.kwargs.get("inplace", RELU[node.target])
     return given if isinstance(given, bool) else None
 
 

@@ -8,10 +8,13 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from campfire_fx.analysis.effects import returns_written, written
 from campfire_fx.analysis.labelling import GraphRun
-from campfire_fx.analysis.rules.record import map_nested, writes_in_place
-from campfire_fx.analysis.rules.sharing import Sharing, sharing
+from campfire_fx.analysis.rules.barriers import BARRIER
+from campfire_fx.analysis.rules.effects import returns_written, writes_in_place, written
+from campfire_fx.analysis.rules.kinds import Aliases, Kind
+from campfire_fx.analysis.rules.record import map_nested
+
+_NUMBERS_STAY = (Kind.DROP, Kind.CAST)  # a dropout in place writes nothing in evaluation
 
 
 @dataclass(slots=True, eq=False)
@@ -38,23 +41,22 @@ class Memory:
         A family without views takes the new value; with views, every other name in it counts as unknown.
         """
         module, rule = run.submodule(node), run.rule(node)
-        how = sharing(node, module, rule)
-        if writes_in_place(node, module) and how is not Sharing.SAME:  # a dropout in place too writes nothing
+        if writes_in_place(node, module) and rule.kind not in _NUMBERS_STAY:
             for target in written(node):
                 if target in values:
                     self._write(target, node, values, returns=module is not None or returns_written(node))
-        elif rule.name == "barrier" and _is_foreign(node, module):
+        elif rule is BARRIER and _is_foreign(node, module):
             for target in node.all_input_nodes:  # whose code may write to what it is given
                 self._forget(self._family(target), values)
-        if how is not Sharing.OWN:
-            self._join(node, values, how)
+        if node not in self.families and rule.aliases is not Aliases.OWN:
+            self._join(node, values, rule.aliases)
 
     def _family(self, node: fx.Node) -> _Family:
         return self.families.setdefault(node, _Family([node]))
 
-    def _join(self, node: fx.Node, values: dict[fx.Node, Any], how: Sharing) -> None:
+    def _join(self, node: fx.Node, values: dict[fx.Node, Any], how: Aliases) -> None:
         """Enter a node into the families of what it may share memory with."""
-        operands = node.all_input_nodes if how is Sharing.VIEW else node.all_input_nodes[:1]
+        operands = node.all_input_nodes if how is Aliases.VIEW else node.all_input_nodes[:1]
         families = [self._family(operand) for operand in operands if _holds_tensor(values.get(operand))]
         if not families:
             return
@@ -64,7 +66,7 @@ class Memory:
                 family.views += [*other.same, *other.views]
                 for member in (*other.same, *other.views):
                     self.families[member] = family
-        (family.same if how is Sharing.SAME else family.views).append(node)
+        (family.same if how is Aliases.SAME else family.views).append(node)
         self.families[node] = family
 
     def _write(self, target: fx.Node, node: fx.Node, values: dict[fx.Node, Any], *, returns: bool) -> None:

@@ -10,6 +10,7 @@ from campfire_fx.analysis.captured import Captured
 from campfire_fx.analysis.labelling import GraphRun, Labelling, label
 from campfire_fx.analysis.labels import Labelled, collapse
 from campfire_fx.analysis.rules import Constant
+from campfire_fx.analysis.rules.barriers import BARRIER
 from campfire_fx.analysis.rules.record import map_nested
 from campfire_fx.analysis.rules.structure import Mixer
 from campfire_fx.base.errors import ShrinkError
@@ -84,7 +85,7 @@ class _Builder:
             self._nothing(node)
         elif node in self._mixers:
             self._mixer(node, self._mixers[node])
-        elif rule.name == "barrier" or rule.constant is Constant.MIX:
+        elif rule is BARRIER or rule.constant is Constant.MIX:
             self._meeting(node, "barrier", "reads")
         elif len(self._activation_inputs(node)) > 1:
             kind = "concat" if rule.movement else "add"

@@ -15,19 +15,21 @@ from torch import Tensor, fx
 from campfire_fx.analysis.doubt import NAN, blurred, doubtful
 from campfire_fx.analysis.labelling import GraphRun, make_call
 from campfire_fx.analysis.labels import FIXED, Labelled, broadcast_shape, collapse
-from campfire_fx.analysis.rules import Call, Constant, Held, Rule
-from campfire_fx.analysis.rules.channelwise import channel_dim
-from campfire_fx.analysis.rules.complex_numbers import PARTS, known_zeros
-from campfire_fx.analysis.rules.matmul import CONTRACTIONS, averaged
-from campfire_fx.analysis.rules.norms import NORMS, is_layer_norm, read_norm
-from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes, writes_in_place
+from campfire_fx.analysis.rules import Call, Constant, Held, Kind, Rule
+from campfire_fx.analysis.rules.complex_numbers import known_zeros
+from campfire_fx.analysis.rules.effects import writes_in_place
+from campfire_fx.analysis.rules.kinds import POSITION_WISE, PRODUCTS
+from campfire_fx.analysis.rules.matmul import averaged
+from campfire_fx.analysis.rules.norms import affine_of
+from campfire_fx.analysis.rules.pointwise import condition_of
+from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes
 from campfire_fx.analysis.rules.structure import Structure
 from campfire_fx.analysis.uniform import agreed, stretched_like
 
 __all__ = ["NAN", "Propagation", "has_labels"]
 
-_PLACED = ("sample", "pick")  # what else they are given says where to look, not what is there
-_PER_POSITION = ("pass", "cast", "element-wise", "per channel", "normalise")
+_PLACED = (Kind.SAMPLE, Kind.PICK)  # what else they are given says where to look, not what is there
+_PER_POSITION = (*POSITION_WISE, Kind.NORMALISE)
 
 
 def has_labels(value: Any) -> bool:
@@ -69,18 +71,18 @@ class Propagation:
     def execute(self, node: fx.Node) -> Any:
         """Return what an operation makes of the constants that reach it."""
         rule, labels = self.run.rule(node), self.run.values[node]
-        if rule.name in CONTRACTIONS:
+        if rule.kind in PRODUCTS:
             return self._crossed(node, labels)
         if rule.constant in (Constant.TAINT, Constant.MIX):
             return self.unknown(labels)
         call = make_call(self.run, node, self.structure, lambda _: None, rule)
-        draws = rule.random is not None and rule.random(call)
-        if draws or not self._is_worth_it(call, rule, node):
+        if call.says(rule.random) or not self._is_worth_it(call, rule, node):
             return self.unknown(labels)
-        zero = rule.constant is Constant.ZERO or (node.target is getattr and node.args[1] in PARTS)
-        if rule.constant is Constant.KEEP or (zero and not self._unstacks(rule, call)):
+        pads = self._pads(rule, call)
+        # A reduction that says when it pads sums different channels where it does not: it is executed.
+        if rule.constant is Constant.KEEP and (pads or rule.kind is not Kind.REDUCE or rule.pads is False):
             result = self._kept(call, rule, labels)
-            if zero and not self._keeps(rule, call):
+            if pads:
                 result = map_nested(result, lambda v: v.masked_fill(v != 0, NAN) if isinstance(v, Tensor) else v)
             return result
         try:
@@ -98,17 +100,14 @@ class Propagation:
         if known or rule.constant is Constant.PRODUCT:
             return True
         if rule.constant is Constant.AFFINE:
-            scale, _ = _affine(call)
+            scale, _, _ = affine_of(call)
             return isinstance(scale, Tensor) and not bool(scale.all())
-        return rule.makes
+        return rule.constant is Constant.MAKE
 
-    def _keeps(self, rule: Rule, call: Call) -> bool:
-        """Whether a call changes no uniform channel, by arguments that are the same in every call."""
-        return rule.keeps is not None and self.doubts.isdisjoint(call.node.all_input_nodes) and rule.keeps(call)
-
-    def _unstacks(self, rule: Rule, call: Call) -> bool:
-        """Whether a reduction is to be executed: it sums different channels, not one channel over space."""
-        return rule.name == "reduce" and self._keeps(rule, call)
+    def _pads(self, rule: Rule, call: Call) -> bool:
+        """Whether a uniform channel may change: by what the row says, or by arguments that are not always the same."""
+        doubtful = rule.pads is not False and not self.doubts.isdisjoint(call.node.all_input_nodes)
+        return doubtful or call.says(rule.pads)
 
     def _is_known(self, source: fx.Node) -> bool:
         """Whether any number of a value is proven."""
@@ -127,7 +126,7 @@ class Propagation:
         if (
             source is None
             or not isinstance(incoming, Labelled)
-            or (rule.name not in _PLACED and len(call.labelled()) > 1)
+            or (rule.kind not in _PLACED and len(call.labelled()) > 1)
         ):
             return self.unknown(labels)
         first = labels[0] if isinstance(labels, (tuple, list)) else labels
@@ -164,8 +163,8 @@ class Propagation:
 
     def _evaluate(self, call: Call, rule: Rule, node: fx.Node) -> Any:
         if rule.constant is Constant.EITHER:
-            return self._either(call, rule, node)
-        if rule.name in _PER_POSITION:
+            return self._either(rule, node)
+        if rule.kind in _PER_POSITION:
             try:
                 return self._evaluate_as(call, rule, node, small=True)
             except Exception:  # noqa: BLE001  a normalisation that measures its input wants to see all of it
@@ -183,7 +182,7 @@ class Propagation:
 
         def value(source: fx.Node) -> Any:
             known = self.values[source]
-            if source in self.doubts and rule.name != "cast":
+            if source in self.doubts and rule.kind is not Kind.CAST:
                 known = blurred(known, whole=not rule.movement, truths=rule.constant is Constant.EITHER)
             return map_nested(known, convert)
 
@@ -202,7 +201,7 @@ class Propagation:
             unknown = [v.isnan() for v in operands if v.is_floating_point()]
             unknown += [torch.tensor(math.isnan(v)) for v in (*args, *kwargs.values()) if isinstance(v, float)]
         result = invoke(node, call.module, args, kwargs)
-        if rule.name == "gated halves":
+        if rule.kind is Kind.GATE_HALVES:
             first = (args[0] if args else kwargs["input"]).chunk(2, call.get(1, "dim", -1))[0]
             result = result.masked_fill(first == 0, 0.0)
         elif rule.constant is Constant.PRODUCT and zeros:
@@ -214,15 +213,10 @@ class Propagation:
             result = _shifts(call, result)
         return result
 
-    def _either(self, call: Call, rule: Rule, node: fx.Node) -> Any:
-        """Run a choice as if its condition held everywhere, and nowhere: what is the same is known.
-
-        The condition is the first argument of `where`, the second of its method and of `masked_fill`.
-        """
-        place = 0 if call.target is torch.where else 1
-        name = "condition" if getattr(call.target, "__name__", call.target) == "where" else "mask"
+    def _either(self, rule: Rule, node: fx.Node) -> Any:
+        """Run a choice as if its condition held everywhere, and nowhere: what is the same is known."""
         args, kwargs = self._arguments(rule, node, small=False, writes=True)
-        condition = args[place] if place < len(args) else kwargs[name]
+        condition = condition_of(node, args, kwargs)
         if condition.dtype is torch.bool:  # given by the model itself
             return invoke(node, None, args, kwargs)
         results = []
@@ -257,27 +251,11 @@ def _together(args: Any) -> list[Any]:
     return [v.expand(shape).clone() if isinstance(v, Tensor) else v for v in args]
 
 
-def _affine(call: Call) -> tuple[Any, Any]:
-    """Return the scale and the shift of a normalisation, or None in their place."""
-    if call.module is not None:
-        return call.module.weight, call.module.bias
-    if call.target in NORMS:
-        norm = read_norm(call)
-        return (None, None) if norm is None else (norm.weight, norm.bias)
-    first = 3 if getattr(call.target, "__module__", "") == "torch.nn.functional" else 1
-    scale, shift = (getattr(call.get(i, n), "tensor", None) for i, n in ((first, "weight"), (first + 1, "bias")))
-    return scale, shift
-
-
 def _shifts(call: Call, result: Tensor) -> Tensor:
     """Where the scale of a normalisation is zero, its output is its shift."""
-    scale, shift = _affine(call)
+    scale, shift, dims = affine_of(call)
     if not isinstance(scale, Tensor):
         return result
-    size = [1] * result.ndim
-    if call.target in NORMS and is_layer_norm(call):
-        size[result.ndim - scale.ndim :] = scale.shape
-    else:
-        size[channel_dim(call, result.ndim)] = -1
+    size = [length if dim in dims else 1 for dim, length in enumerate(result.shape)]
     value = torch.zeros_like(scale) if shift is None else shift
     return torch.where((scale == 0).view(size), value.detach().view(size), result)

@@ -19,12 +19,11 @@ from campfire_fx.analysis.aliases import Memory
 from campfire_fx.analysis.constant_flow import NAN, Propagation, has_labels
 from campfire_fx.analysis.labelling import GraphRun, Labelling
 from campfire_fx.analysis.labels import Labelled, any_along, collapse, lines
-from campfire_fx.analysis.rules import Held
+from campfire_fx.analysis.rules import Held, Kind, mixing
 from campfire_fx.analysis.rules.complex_numbers import known_zeros
-from campfire_fx.analysis.rules.gates import gate_add
-from campfire_fx.analysis.rules.matmul import contracted_lines, read_form, two_operands
+from campfire_fx.analysis.rules.matmul import contracted_lines, form_of, two_operands
+from campfire_fx.analysis.rules.movement import read_padding
 from campfire_fx.analysis.rules.structure import MixCall, Mixer
-from campfire_fx.base.compat import CONSTANT_PADDING
 
 __all__ = ["NAN", "Constants", "bias_of", "find_constants", "folded"]
 
@@ -94,7 +93,7 @@ def _run(
                 if mixer.virtual:
                     values[node] = through.execute(node)
                     known = _contracted(mixer, labelling, run, node, values) if mixer.operation == "contract" else None
-                    found.inputs[id(mixer.weight)] = [(call, _gated(call, node, values) if known is None else known)]
+                    found.inputs[id(mixer.weight)] = [(call, _gated(run, call, values) if known is None else known)]
                 else:
                     assert isinstance(labels, Labelled)
                     values[node] = _mix(mixer, _behind_padding(run, call), values, labels, found)
@@ -132,16 +131,10 @@ def _mix(mixer: Mixer, call: MixCall, values: dict[fx.Node, Any], labels: Labell
 def _behind_padding(run: GraphRun, call: MixCall) -> MixCall:
     """Read through zeros padded around the image: a convolution after them is a padded convolution."""
     source = call.source
-    if source.op not in ("call_module", "call_function") or run.rule(source).name != "pad":
+    if source.op not in ("call_module", "call_function") or run.rule(source).kind is not Kind.PAD:
         return call
-    inner, outer = source.args[0], run.values[source]
-    module = run.submodule(source)
-    mode = source.args[2] if len(source.args) > 2 else source.kwargs.get("mode", "constant")
-    filled = source.args[3] if len(source.args) > 3 else source.kwargs.get("value", 0)
-    if module is not None:
-        mode = "constant" if isinstance(module, CONSTANT_PADDING) else "other"
-        filled = getattr(module, "value", 0)
-    if mode != "constant" or filled not in (0, None) or not isinstance(inner, fx.Node):
+    inner, outer, padding = source.args[0], run.values[source], read_padding(source, run.submodule(source))
+    if padding.mode != "constant" or padding.value != 0 or not isinstance(inner, fx.Node):
         return call
     if run.values[inner].shape[call.channel_dim] != outer.shape[call.channel_dim]:
         return call
@@ -157,10 +150,10 @@ def per_channel(value: Tensor, dim: int) -> Tensor:
     return constant
 
 
-def _gated(call: MixCall, node: fx.Node, values: dict[fx.Node, Any]) -> Tensor:
+def _gated(run: GraphRun, call: MixCall, values: dict[fx.Node, Any]) -> Tensor:
     """Return what a gate can do without: constants that a branch adds, nothing of what a branch reads."""
     constant = per_channel(values[call.source], call.channel_dim)
-    return constant if node.target is gate_add else torch.full_like(constant, NAN)
+    return constant if run.rule(call.node).kind is Kind.GATE_ADD else torch.full_like(constant, NAN)
 
 
 def _contracted(mixer: Mixer, labelling: Labelling, run: GraphRun, node: fx.Node, values: dict[fx.Node, Any]) -> Tensor:
@@ -171,10 +164,10 @@ def _contracted(mixer: Mixer, labelling: Labelling, run: GraphRun, node: fx.Node
     if not mixer.weight.any():  # it reads none
         return torch.full((mixer.inputs.numel(),), NAN)
     forest, sources = labelling.structure.forest, two_operands(node)
-    form = read_form(node.args[0]) if node.target is torch.einsum else None
+    form = form_of(node)
     one, other = (forest.find(run.values[source].labels) for source in sources)
     first, second = (collapse(values[source]) == 0 for source in sources)
-    if run.rule(node).name == "attend":
+    if run.rule(node).kind is Kind.ATTEND:
         keys = collapse(values[sources[1]])
         alike = (keys == keys.narrow(-2, 0, 1)) & keys.isfinite()
         other, second = other.transpose(-2, -1), alike.transpose(-2, -1)
@@ -214,11 +207,8 @@ def bias_of(call: MixCall) -> Tensor | None:
     """Return the bias added by a mixing call, or None."""
     if call.module is not None:
         return call.module.bias  # type: ignore[return-value]
-    position = 0 if call.node.target is torch.addmm else 2
-    given = call.node.args[position] if position < len(call.node.args) else call.node.kwargs.get("bias")
-    if not isinstance(given, fx.Node) or call.node.target in (torch.einsum, torch.matmul, operator.matmul):
+    given = mixing.bias_of(call.node)
+    if not isinstance(given, fx.Node):
         return None
-    value: Any = given.graph.owning_module
-    for part in str(given.target).split("."):
-        value = getattr(value, part)
-    return value
+    assert given.graph.owning_module is not None
+    return operator.attrgetter(str(given.target))(given.graph.owning_module)

@@ -13,6 +13,8 @@ from torch import Tensor, fx
 
 from campfire_fx.analysis.graph_run import GraphRun
 from campfire_fx.analysis.labels import Labelled
+from campfire_fx.analysis.rules.factories import FILLED
+from campfire_fx.analysis.rules.kinds import Kind
 from campfire_fx.analysis.rules.movement import asks_kind
 from campfire_fx.analysis.rules.record import map_nested
 
@@ -35,19 +37,15 @@ def doubtful(run: GraphRun, node: fx.Node, known: set[fx.Node]) -> bool:
     return any(source in known or _has_labels(run.values[source]) for source in _giving(run, node))
 
 
-_FILLED = {torch.full: 1, torch.zeros: None, torch.ones: None, "new_full": 2, "new_zeros": None, "new_ones": None}
-"""What is one number all over, however large: the place of that number among the arguments."""
-
-
 def _giving(run: GraphRun, node: fx.Node) -> list[fx.Node]:
     """Return the nodes that give a value its numbers; other arguments say how large it is, where, of which kind."""
     rule, given = run.rule(node), node.args
-    if node.target in _FILLED:
-        place = _FILLED[node.target]
+    if node.target in FILLED:
+        place = FILLED[node.target]
         given = (
             () if place is None else (node.args[place] if place < len(node.args) else node.kwargs.get("fill_value"),)
         )
-    elif rule.name == "cast" or rule.movement:
+    elif rule.kind is Kind.CAST or rule.movement:
         given = node.args[:1]
     else:
         return node.all_input_nodes

@@ -15,19 +15,12 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from campfire_fx.analysis.effects import writes, written
-from campfire_fx.analysis.shapes import META, keeps_shape, known_result, shape_after
+from campfire_fx.analysis.rules.effects import writes, written
+from campfire_fx.analysis.rules.factories import FACTORIES, MOVES_DEVICE, READS_DATA
+from campfire_fx.analysis.rules.shapes import META, keeps_shape, known_result, shape_after
 from campfire_fx.base.compat import children_of
 from campfire_fx.base.draws import undrawn
 
-FACTORIES = frozenset(
-    getattr(torch, name)
-    for name in (
-        "arange bartlett_window blackman_window empty eye full hamming_window hann_window linspace logspace ones rand "
-        "as_tensor randint randn randperm range tensor tril_indices triu_indices zeros"
-    ).split()
-)
-"""Functions that make tensors from nothing."""
 _DEVICE_ANSWERS: dict[str, Callable[[torch.device], Any]] = {
     "device": lambda device: device,
     "is_cuda": lambda device: device.type == "cuda",
@@ -36,8 +29,6 @@ _DEVICE_ANSWERS: dict[str, Callable[[torch.device], Any]] = {
 }
 RECORDED = "example"
 """Key in the meta of a node: what it gave in a real run, tensors without data, where no code tells."""
-_NUMBERS = (float, int, bool, complex, "item", "tolist")
-_DEVICE_MOVES = ("cpu", "cuda", "xpu", "pin_memory")
 
 
 class Evaluator:
@@ -143,7 +134,7 @@ class Evaluator:
         return self._result(node, args, kwargs)
 
     def _result(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
-        if node.target in _NUMBERS and args and isinstance(args[0], torch.Tensor):
+        if node.target in READS_DATA and args and isinstance(args[0], torch.Tensor):
             raise RuntimeError("it takes the data of a tensor")
         known = self._device_answer(node, args) if node.op == "call_method" or node.target is getattr else None
         known = known_result(node, args, kwargs) if known is None and not self.layouts else known
@@ -226,7 +217,7 @@ class Evaluator:
             return None
         if node.target is getattr and args[1] in _DEVICE_ANSWERS:
             return _DEVICE_ANSWERS[args[1]](self.device)
-        if node.op == "call_method" and node.target in _DEVICE_MOVES:
+        if node.op == "call_method" and node.target in MOVES_DEVICE:
             return args[0]
         return None
 

@@ -17,13 +17,13 @@ from torch import Tensor, fx, nn
 from campfire_fx.analysis.captured import Captured
 from campfire_fx.analysis.graph_run import ExampleValues, GraphRun, attribute, placeholder_values, substitute
 from campfire_fx.analysis.labels import Labelled
-from campfire_fx.analysis.rules import Call, Constant, Held, Rule
+from campfire_fx.analysis.rules import Call, Constant, Held, Kind, Rule
 from campfire_fx.analysis.rules.barriers import BARRIER, fix_tensors
+from campfire_fx.analysis.rules.effects import writes_in_place
 from campfire_fx.analysis.rules.movement import asks_kind, asks_shape
 from campfire_fx.analysis.rules.proof import PROVEN, is_candidate, is_pointwise
-from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes, writes_in_place
+from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes
 from campfire_fx.analysis.rules.structure import Structure, fixed
-from campfire_fx.base.compat import assertion
 from campfire_fx.base.draws import is_drawn_by_torch, undrawn
 from campfire_fx.base.errors import ShrinkError
 
@@ -164,7 +164,7 @@ def make_call(
 
 
 def _labelled(value: Any, structure: Structure, rule: Rule) -> Any:
-    if not isinstance(value, Held) or rule.constant is Constant.AFFINE or rule.name == "per channel":
+    if not isinstance(value, Held) or rule.constant is Constant.AFFINE or rule.kind is Kind.PER_CHANNEL:
         return value
     if value.tensor.numel() == 1:
         structure.pin_tensor(value.tensor)  # a single number, which every channel reads
@@ -174,12 +174,12 @@ def _labelled(value: Any, structure: Structure, rule: Rule) -> Any:
 def run_call(run: GraphRun, node: fx.Node, structure: Structure, example: Callable[[fx.Node], Any]) -> Any:
     """Run the rule of one call on the labels found so far, and return those of its result."""
     rule = run.rule(node)
-    asked = _held(run, node) if rule.name == "ask" else []
+    asked = _held(run, node) if rule.kind is Kind.ASK else []
     if asked:
         return _ask_parameter(run, node, structure, asked)
     call = make_call(run, node, structure, example, rule)
     if not call.labelled() and not call.held() and call.module is None:
-        return _plain(node, call)
+        return None if rule.kind is Kind.GUARD else _plain(node, call)
     if rule is BARRIER and is_candidate(node) and is_pointwise(call):
         rule = structure.settled[node] = PROVEN
     try:
@@ -188,7 +188,7 @@ def run_call(run: GraphRun, node: fx.Node, structure: Structure, example: Callab
         raise
     except Exception as error:
         raise ShrinkError(
-            f"The label run failed at {call.where()} ({rule.name}): {error} "
+            f"The label run failed at {call.where()} ({rule.kind.value}): {error} "
             "Please report this; as a workaround wrap the operation in a module that torch.fx keeps as a leaf."
         ) from error
 
@@ -215,8 +215,6 @@ def _bare(value: Any) -> Any:
 
 def _plain(node: fx.Node, call: Call) -> Any:
     """Execute what depends on no activation: sizes, numbers, tensors made from them."""
-    if node.target in (assertion, print):
-        return None
     if is_drawn_by_torch(node.target):
         return undrawn(lambda: invoke(node, None, call.args, call.kwargs))[0]
     return invoke(node, None, call.args, call.kwargs)

@@ -19,7 +19,7 @@ from torch import Tensor, fx
 from campfire_fx.analysis.constants import NAN, Constants
 from campfire_fx.analysis.labelling import GraphRun, Labelling
 from campfire_fx.analysis.labels import FIXED, Labelled, any_along, collapse
-from campfire_fx.analysis.rules import Held
+from campfire_fx.analysis.rules import Held, Kind
 from campfire_fx.analysis.rules.structure import Mixer
 
 logger = logging.getLogger(__name__)
@@ -303,10 +303,10 @@ def _fill(live: Liveness, tensors: list[tuple[GraphRun, fx.Node, Tensor]], mixed
     A concatenation can, but not with tensors that depend on no input: without the others they may be of another kind.
     """
     vanished: set[fx.Node] = set()
-    for _run, node, labels in tensors:
+    for run, node, labels in tensors:
         if live.alive[labels].any():
             continue
-        if all(user in vanished or (_can_skip(user) and user not in mixed) for user in node.users):
+        if all(user in vanished or (_can_skip(run, user) and user not in mixed) for user in node.users):
             vanished.add(node)
             continue
         live.alive[labels.amin()] = True
@@ -314,9 +314,6 @@ def _fill(live: Liveness, tensors: list[tuple[GraphRun, fx.Node, Tensor]], mixed
     return False
 
 
-def _can_skip(user: fx.Node) -> bool:
+def _can_skip(run: GraphRun, user: fx.Node) -> bool:
     """Whether an operation still makes sense when one of its operands is gone: a concatenation does."""
-    return user.op == "call_function" and user.target in CONCATENATIONS
-
-
-CONCATENATIONS = (torch.cat, torch.concat, torch.concatenate)
+    return user.op == "call_function" and run.rule(user).kind is Kind.CONCATENATE

@@ -14,13 +14,12 @@ from torch import Tensor, fx, nn
 
 from campfire_fx.analysis.graph_run import GraphRun
 from campfire_fx.analysis.labels import Labelled, lines
-from campfire_fx.analysis.liveness import CONCATENATIONS, Liveness, Reader
-from campfire_fx.analysis.rules import Held
+from campfire_fx.analysis.liveness import Liveness, Reader
+from campfire_fx.analysis.rules import Held, Kind
+from campfire_fx.analysis.rules.kinds import POSITION_WISE
 from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes
-from campfire_fx.analysis.rules.sharing import SAME
 from campfire_fx.analysis.rules.structure import MixCall
 
-_THROUGH = ("pass", "cast", "per channel", "element-wise")
 _FAR = 8.0  # a channel made of two others by factors larger than this would magnify rounding
 _OTHER = -1.0
 
@@ -98,9 +97,10 @@ def _moved(
 ) -> Any | None:
     """Return where the channels are behind a call; None where it does something else with them."""
     rule, module = run.rule(user), run.submodule(user)
-    if rule.name == "ask":
+    if rule.kind is Kind.ASK:
         return ()
-    if rule.movement and rule.name != "pad" and not (user.target in CONCATENATIONS and _holds_plain(run, user)):
+    joins = rule.kind is Kind.CONCATENATE and _holds_plain(run, user)
+    if rule.movement and rule.kind is not Kind.PAD and not joins:
         try:
             args, kwargs = map_nodes((user.args, dict(user.kwargs)), lambda n: _place(run, n, places))
             return invoke(user, module, tuple(args), dict(kwargs))
@@ -108,11 +108,10 @@ def _moved(
             return None
     activations = [n for n in user.all_input_nodes if isinstance(run.values[n], Labelled)]
     value = run.values[user]
-    if rule.name in _THROUGH and activations == sources and isinstance(value, Labelled):
+    if rule.kind in POSITION_WISE and activations == sources and isinstance(value, Labelled):
         place = places[sources[0]]
         if isinstance(place, Tensor) and place.shape == value.shape:
-            name = type(module).__name__ if module is not None else getattr(user.target, "__name__", str(user.target))
-            found.linear &= name in SAME
+            found.linear &= rule.kind in (Kind.CAST, Kind.DROP)
             return place
     return None
 

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import copy
-import operator
 from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from campfire_fx.analysis.graph_run import GraphRun
-from campfire_fx.analysis.rules import Constant
-from campfire_fx.analysis.rules.record import invoke, map_nodes, writes_in_place
-from campfire_fx.analysis.rules.sharing import Sharing, sharing
+from campfire_fx.analysis.rules import Aliases, Constant, Kind
+from campfire_fx.analysis.rules.effects import writes_in_place
+from campfire_fx.analysis.rules.factories import ARITHMETIC
+from campfire_fx.analysis.rules.mixing import bias_of
+from campfire_fx.analysis.rules.record import invoke, map_nodes
 from campfire_fx.base.compat import pytree
 from campfire_fx.layers.dual import DualGraphModule
-
-_NUMERIC = frozenset(
-    {operator.getitem, operator.add, operator.sub, operator.mul, operator.floordiv, operator.neg, int, max, min}
-)
-BIASED = frozenset({F.linear, torch.conv1d, torch.conv2d, torch.conv3d, torch.conv_transpose1d, torch.conv_transpose2d,
-                    torch.conv_transpose3d})  # fmt: skip
-_FRESH = ("reduce", "normalise", "element-wise")  # what these give shares no memory with what they read
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,14 +115,16 @@ class Computations:
             return
         leaves = frozenset[str]().union(*(self.leaves[source] for source in sources))
         self.leaves[node] = leaves or frozenset({f"%{node.name}"})  # a new tensor, which may be written to as well
-        asks = self._run.rule(node).name == "ask" and not (node.target is getattr and node.args[1] != "shape")
-        if asks or (node.target in _NUMERIC and self.numeric >= set(sources)):
+        rule = self._run.rule(node)
+        asks = rule.kind is Kind.ASK and not (node.target is getattr and node.args[1] != "shape")
+        of_numbers = rule.kind is Kind.INDEX or node.target in ARITHMETIC
+        if asks or (of_numbers and self.numeric >= set(sources)):
             self.numeric.add(node)
 
     def _is_own(self, target: fx.Node, writer: fx.Node) -> bool:
         """Whether only `writer` can see that it writes to `target`: all else has read it before, and keeps no view."""
-        how = sharing(target, self._run.submodule(target), self._run.rule(target))
-        if target.op == "get_attr" or how is not Sharing.OWN:
+        rule, made = self._run.rule(target), writes_in_place(target, self._run.submodule(target))
+        if target.op == "get_attr" or (rule.aliases is not Aliases.OWN and not made):
             return False
         return all(user is writer or self._is_over(user) for user in target.users)
 
@@ -138,7 +133,9 @@ class Computations:
         if reader not in self.leaves:
             return False
         rule = self._run.rule(reader)
-        return rule.name in _FRESH or (rule.movement and all(self._is_over(user) for user in reader.users))
+        if rule.aliases is Aliases.OWN and not writes_in_place(reader, self._run.submodule(reader)):
+            return True
+        return rule.movement and all(self._is_over(user) for user in reader.users)
 
     def read(self, node: fx.Node) -> Any:
         """Return what a node reads by name."""
@@ -153,8 +150,8 @@ class Computations:
             return False
         rule = self._run.rule(user)
         if user.args and user.args[0] is node and len(user.all_input_nodes) > 1:
-            return rule.name == "mix or contract"
-        return rule.constant in (Constant.MIX, Constant.AFFINE) or rule.name == "per channel"
+            return rule.kind is Kind.MATMUL
+        return rule.constant in (Constant.MIX, Constant.AFFINE) or rule.kind is Kind.PER_CHANNEL
 
     def _inline(self, node: fx.Node) -> None:
         value = _plain(self._value(node))
@@ -255,7 +252,6 @@ def _plain(value: Any) -> Any:
 
 def is_bias(user: fx.Node, node: fx.Node) -> bool:
     """Whether a call of a convolution or a linear function takes `node` as its bias, and as nothing else."""
-    if user.target not in BIASED:
-        return False
-    given = user.args[2] if len(user.args) > 2 else user.kwargs.get("bias")
-    return given is node and sum(argument is node for argument in (*user.args, *user.kwargs.values())) == 1
+    given = (*user.args, *user.kwargs.values())
+    # The bias of `addmm` comes first, and it cannot do without.
+    return bias_of(user) is node and given[0] is not node and sum(argument is node for argument in given) == 1

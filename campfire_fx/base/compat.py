@@ -84,10 +84,6 @@ INSTANCE_NORM = nn.modules.instancenorm._InstanceNorm
 CONVOLUTION = nn.modules.conv._ConvNd
 TRANSPOSED_CONVOLUTION = nn.modules.conv._ConvTransposeNd
 CONSTANT_PADDING = nn.modules.padding._ConstantPadNd
-POOLING = (
-    nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd,
-    nn.modules.pooling._AdaptiveMaxPoolNd,
-)  # fmt: skip
 """Classes that torch's modules of a kind are derived from."""
 
 assertion = torch._assert

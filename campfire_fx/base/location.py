@@ -23,6 +23,7 @@ INFIX = {
     operator.mod: "%", operator.pow: "**", operator.matmul: "@", operator.eq: "==", operator.ne: "!=",
     operator.lt: "<", operator.le: "<=", operator.gt: ">", operator.ge: ">=", operator.and_: "&",
     operator.or_: "|", operator.xor: "^", operator.is_: "is", operator.is_not: "is not",
+    operator.lshift: "<<", operator.rshift: ">>",
 }  # fmt: skip
 _DEPTH = 5
 _ITEMS = 4

@@ -21,8 +21,8 @@ import torch
 import torch.utils.checkpoint
 from torch import nn
 
-from campfire_fx.analysis.evaluate import FACTORIES
 from campfire_fx.analysis.function_call import FunctionCall
+from campfire_fx.analysis.rules.factories import INTERCEPTED
 from campfire_fx.base.compat import CachedFunction, functions_kept_whole
 from campfire_fx.base.patches import Patches, is_patched_here
 from campfire_fx.capture import kept_results, numpy_numbers
@@ -178,7 +178,7 @@ def install(patches: Patches, tracer: ExampleTracer) -> None:
         if id(function) in replaced:
             patches.put(vars(math), name, replaced[id(function)])
     numpy_numbers.install(patches)
-    for function in (*FACTORIES, torch.normal):
+    for function in INTERCEPTED:
         # A node each, also without a proxy: else a random tensor would be drawn once and for all.
         replaced[id(function)] = _factory(function, tracer)
         patches.put(vars(torch), function.__name__, replaced[id(function)])

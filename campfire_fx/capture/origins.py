@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
-from torch.nn import functional as F
 
-from campfire_fx.analysis.shapes import BROADCASTING, JOINING, KEEPING, convolution_of, keeps_shape
-from campfire_fx.base.compat import POOLING
+from campfire_fx.analysis.rules import Constant, Kind, Shape, lookup
+from campfire_fx.analysis.rules.barriers import BARRIER
+from campfire_fx.analysis.rules.shapes import convolution_of, keeps_shape
 from campfire_fx.capture.formulas import OPEN, formula
 
 if TYPE_CHECKING:
     from campfire_fx.capture.sizes import Sizes
-
-_POOLS = (*POOLING, nn.Upsample)
 
 
 def origin(sizes: Sizes, tensor: fx.Node, dim: int) -> Any:
@@ -29,20 +27,23 @@ def origin(sizes: Sizes, tensor: fx.Node, dim: int) -> Any:
     if tensor.op == "get_attr":
         return sizes.evaluator.values[tensor].shape[dim]
     source: Any = tensor.args[0] if tensor.args else None
-    if tensor.target in JOINING:
+    rule = lookup(tensor.target) or BARRIER
+    if rule.sizes is Shape.JOINED:
         return _joined(sizes, tensor, source, dim)
-    if tensor.target is operator.getitem and isinstance(source, fx.Node) and not sizes.is_tensor(source):
+    if rule.kind is Kind.INDEX and isinstance(source, fx.Node) and not sizes.is_tensor(source):
         return _piece(sizes, tensor, source, dim)
     rank = sizes.rank(source)
     if rank is None:
         return None
     if tensor.op == "call_module":
         return _module(sizes, sizes.evaluator.module(str(tensor.target)), source, dim)
-    if tensor.target in KEEPING:
+    if rule.sizes is Shape.FIRST:
         return sizes.size(source, dim)
-    if tensor.target in BROADCASTING:
+    if rule.sizes is Shape.BROADCAST and not any(isinstance(given, fx.Node) for given in tensor.kwargs.values()):
         return _broadcast(sizes, tensor, dim)
-    known = _ORIGINS.get(tensor.target)
+    if rule.kind is Kind.REDUCE and rule.constant is not Constant.KEEP:
+        return None  # what other reductions are given in the place of dimensions may be something else
+    known = _ORIGINS.get(tensor.target) or _OF_KIND.get(rule.kind)
     return None if known is None else known(sizes, tensor, source, dim)
 
 
@@ -50,11 +51,12 @@ def _module(sizes: Sizes, module: nn.Module, source: fx.Node, dim: int) -> Any:
     given = sizes.evaluator.values[source]
     if keeps_shape(module, given):
         return sizes.size(source, dim)
-    if type(module) is nn.Linear:
+    rule = lookup(type(module)) or BARRIER
+    if rule.kind is Kind.MIX and hasattr(module, "out_features"):
         return module.out_features if dim == given.dim() - 1 else sizes.size(source, dim)
     space = convolution_of(module)
     if space is None:
-        return sizes.size(source, dim) if isinstance(module, _POOLS) and dim < min(2, given.dim() - 1) else None
+        return sizes.size(source, dim) if rule.kind is Kind.SPACE and dim < min(2, given.dim() - 1) else None
     conv: Any = module
     channel = given.dim() - space - 1
     if dim <= channel:
@@ -196,29 +198,23 @@ _ORIGINS: dict[Any, _Origin] = {
     **dict.fromkeys(("permute", torch.permute), _permuted),
     **dict.fromkeys(("transpose", torch.transpose), _transposed),
     **dict.fromkeys(("flatten", torch.flatten), _flattened),
-    **dict.fromkeys(("mean", "sum", torch.mean, torch.sum), _averaged),
-    operator.getitem: _sliced,
-    **dict.fromkeys(
-        (F.interpolate, F.avg_pool2d, F.max_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d), _leading
-    ),
 }
-
-# Operations that give a tuple of tensors: where the dimension stands, by position and name.
-_SPLITTING: frozenset[Any] = frozenset(
-    {torch.chunk, torch.split, torch.split_with_sizes, torch.tensor_split, torch.unbind}
-    | set("chunk split split_with_sizes tensor_split unbind".split())
-)
+_OF_KIND: dict[Kind, _Origin] = {Kind.REDUCE: _averaged, Kind.INDEX: _sliced, Kind.SPACE: _leading}
 
 
 def _split(sizes: Sizes, node: fx.Node) -> tuple[fx.Node, int] | None:
     """Return what is split, and along which dimension; None where `node` splits nothing."""
     source: Any = node.args[0] if node.args else None
-    rank = sizes.rank(source)
-    place = 1 if node.target in ("unbind", torch.unbind) else 2
+    rank, kind = sizes.rank(source), _kind(node)
+    place = 1 if kind is Kind.UNBIND else 2
     along = node.args[place] if len(node.args) > place else node.kwargs.get("dim", 0)
-    if node.target not in _SPLITTING or rank is None or not isinstance(along, int):
+    if kind not in (Kind.SPLIT, Kind.UNBIND) or rank is None or not isinstance(along, int):
         return None
     return source, along % rank
+
+
+def _kind(node: fx.Node) -> Kind:
+    return (lookup(node.target) or BARRIER).kind
 
 
 def pieces(sizes: Sizes, node: fx.Node) -> Any:
@@ -227,7 +223,7 @@ def pieces(sizes: Sizes, node: fx.Node) -> Any:
     if split is None:
         return None
     size = sizes.size(*split)
-    if node.target in ("unbind", torch.unbind):
+    if _kind(node) is Kind.UNBIND:
         return size
     return len(sizes.evaluator.values[node]) if isinstance(size, int) else None
 
@@ -238,7 +234,7 @@ def _piece(sizes: Sizes, tensor: fx.Node, source: fx.Node, dim: int) -> Any:
     if split is None:
         return None
     whole, along = split
-    if source.target in ("unbind", torch.unbind):
+    if _kind(source) is Kind.UNBIND:
         return sizes.size(whole, dim + (dim >= along))
     if dim != along:
         return sizes.size(whole, dim)

@@ -13,8 +13,9 @@ import torch
 from torch import fx
 from torch.fx.proxy import Attribute
 
-from campfire_fx.analysis.effects import IN_PLACE
-from campfire_fx.base.compat import OpOverload, ScriptMethod, assertion, stack_frame
+from campfire_fx.analysis.rules import Kind, lookup
+from campfire_fx.analysis.rules.conventions import IN_PLACE
+from campfire_fx.base.compat import OpOverload, ScriptMethod, stack_frame
 from campfire_fx.base.errors import CaptureError
 from campfire_fx.base.location import current_line, expression
 from campfire_fx.capture.branches import other_way_raises
@@ -175,7 +176,8 @@ class ExampleProxy(fx.Proxy):
         assert proxy is not None
         call = stack_frame(1)
         proxy.tracer.questions.take_back((id(call), call.f_lasti))
-        if orig_method is assertion and not isinstance(args[0].example, torch.Tensor):
+        rule = lookup(orig_method)
+        if rule is not None and rule.kind is Kind.GUARD and not isinstance(args[0].example, torch.Tensor):
             kept = proxy.tracer.questions.keep(args[0].node, args[1])
             assert kept or args[0], args[1]
             return None

@@ -7,8 +7,6 @@ no input can change needs no check at all. Where it is not sure, a size is read 
 
 from __future__ import annotations
 
-import builtins
-import math
 import operator
 from typing import Any
 
@@ -16,18 +14,11 @@ import torch
 from torch import fx
 
 from campfire_fx.analysis.evaluate import Evaluator
+from campfire_fx.analysis.rules.conventions import RESHAPES
+from campfire_fx.analysis.rules.factories import ARITHMETIC, OF_LISTS
 from campfire_fx.capture.formulas import Formula, Size, Value, compared, formula, product
 from campfire_fx.capture.origins import origin, pieces
 
-_ARITHMETIC: frozenset[Any] = frozenset(
-    {getattr(operator, name) for name in "add sub mul truediv floordiv mod pow neg pos abs eq ne lt le gt ge".split()}
-    | {getattr(operator, name) for name in "and_ or_ xor not_ is_ is_not lshift rshift index".split()}
-    | {getattr(builtins, name) for name in "int float max min round pow abs divmod sum".split()}
-    | {getattr(math, name) for name in "ceil floor trunc sqrt gcd log log2 isqrt prod".split()}
-)
-"""Functions of numbers."""
-_OF_LISTS = (max, min, sum, math.prod)
-_RESHAPING = frozenset("unsqueeze_ squeeze_ t_ transpose_ resize_ resize_as_ swapaxes_ swapdims_ set_".split())
 _METHODS = frozenset("size dim ndimension numel nelement".split())
 
 
@@ -86,7 +77,7 @@ class Sizes:
         if not isinstance(node, fx.Node):
             return None
         value = self.evaluator.values.get(node)
-        if not isinstance(value, torch.Tensor) or any(m.target in _RESHAPING for m in self.evaluator.changes_of(node)):
+        if not isinstance(value, torch.Tensor) or any(m.target in RESHAPES for m in self.evaluator.changes_of(node)):
             return None
         return value.dim()
 
@@ -108,14 +99,14 @@ class Sizes:
             return len(owner) if type(owner) is tuple else self.length(first)
         if node.target is operator.getitem:
             return self._item(node)
-        is_arithmetic = node.target in _ARITHMETIC and not node.kwargs
+        is_arithmetic = node.target in ARITHMETIC and not node.kwargs
         if is_arithmetic and not any(self.is_tensor(need) for need in node.all_input_nodes):
             return self._arithmetic(node)
         return Value(node)
 
     def _arithmetic(self, node: fx.Node) -> Any:
         function: Any = node.target
-        if any(isinstance(arg, list) for arg in node.args) and function not in _OF_LISTS:
+        if any(isinstance(arg, list) for arg in node.args) and function not in OF_LISTS:
             return Value(node)
         args = [self.of(arg) for arg in node.args]
         if function is operator.add and all(type(arg) is tuple for arg in args):

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from campfire_fx.analysis.effects import is_in_place
 from campfire_fx.analysis.leaf import is_leaf
+from campfire_fx.analysis.rules.effects import is_in_place
 from campfire_fx.base.compat import buffers_of, parameters_of
 from campfire_fx.capture.reach import Reach, reach
 

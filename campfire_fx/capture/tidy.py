@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import builtins
-import math
-import operator
 from collections.abc import Container
+from typing import Any
 
-import torch
 from torch import fx
 
-from campfire_fx.analysis.effects import IN_PLACE, ITEMS, returns_written, written
+from campfire_fx.analysis.rules import Aliases, Kind, lookup
+from campfire_fx.analysis.rules.conventions import IN_PLACE
+from campfire_fx.analysis.rules.effects import returns_written, written
+from campfire_fx.analysis.rules.factories import PURE
+from campfire_fx.analysis.rules.kinds import ARITHMETIC
 from campfire_fx.capture.survey import Survey
 
-_ASKING_METHODS = frozenset("size dim ndimension numel nelement stride element_size is_floating_point".split())
-_ASKING_FUNCTIONS = (
-    {getattr, torch.is_floating_point, torch.numel}
-    | {getattr(builtins, name) for name in "len int float max min round pow divmod abs".split()}
-    | {value for name, value in vars(operator).items() if callable(value) and not name.startswith("_")}
-    | {value for name, value in vars(math).items() if callable(value) and not name.startswith("_")}
-) - {*IN_PLACE, *ITEMS}
-_FRESH = frozenset(set(IN_PLACE.values()) | {torch.cat, torch.add, torch.mul, torch.sub})
+_SUMS = (*ARITHMETIC, Kind.ELEMENT_WISE, Kind.CONCATENATE, Kind.MATMUL)
 
 
 def tidy(graph: fx.Graph, survey: Survey, keep: Container[fx.Node] = ()) -> None:
@@ -28,13 +22,6 @@ def tidy(graph: fx.Graph, survey: Survey, keep: Container[fx.Node] = ()) -> None
     rename_after_changes(graph, survey)
     drop_unused_questions(graph, keep)
     prefer_plain_operators(graph, survey)
-
-
-def hides_history(node: fx.Node) -> bool:
-    """Return whether `node` gives the tensor that it is given, without its history."""
-    if node.op == "call_method":
-        return bool(node.target == "detach")
-    return node.op == "call_function" and node.target is getattr and bool(node.args[1] == "data")
 
 
 def is_same_tensor(node: fx.Node, other: fx.Node) -> bool:
@@ -73,9 +60,13 @@ def drop_unused_questions(graph: fx.Graph, keep: Container[fx.Node] = ()) -> Non
     for node in reversed(graph.nodes):
         if node.users or node in keep:
             continue
-        asks = node.op == "get_attr" or (node.op == "call_method" and node.target in _ASKING_METHODS)
-        if asks or (node.op == "call_function" and node.target in _ASKING_FUNCTIONS):
+        if node.op == "get_attr" or (node.op in ("call_function", "call_method") and _only_asks(node.target)):
             graph.erase_node(node)
+
+
+def _only_asks(target: Any) -> bool:
+    rule = lookup(target)
+    return target in PURE or (rule is not None and rule.kind is Kind.ASK)
 
 
 def prefer_plain_operators(graph: fx.Graph, survey: Survey) -> None:
@@ -93,4 +84,5 @@ def _is_fresh(node: fx.Node, survey: Survey) -> bool:
     if node.op == "call_module":
         path = str(node.target)
         return path not in survey.opaque and any(True for _ in survey.modules[path].parameters())
-    return node.op == "call_function" and node.target in _FRESH
+    rule = lookup(node.target) if node.op == "call_function" else None
+    return rule is not None and rule.kind in _SUMS and rule.aliases is Aliases.OWN

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from campfire_fx.analysis import effects
-from campfire_fx.analysis.evaluate import FACTORIES, RECORDED, Evaluator
+from campfire_fx.analysis.evaluate import RECORDED, Evaluator
+from campfire_fx.analysis.rules import effects
+from campfire_fx.analysis.rules.factories import FACTORIES
+from campfire_fx.analysis.rules.movement import hides_history
 from campfire_fx.base.compat import stack_frame
 from campfire_fx.base.errors import CaptureError
 from campfire_fx.base.location import current_line, line_of, summary
@@ -171,7 +173,7 @@ class ExampleTracer(fx.Tracer):
             assert isinstance(held, fx.Node)
             for alias in held.users:
                 late = any(place[user] > place[copied] for user in alias.users)
-                if tidy.hides_history(alias) and place[alias] < place[copied] and late:
+                if hides_history(alias) and place[alias] < place[copied] and late:
                     raise FailedInside(
                         f"Assignment in {type(self.root).__name__}.forward: it replaces the data of {held.target} and "
                         "goes on with the data from before. Compute a new tensor from it instead.",
@@ -181,7 +183,7 @@ class ExampleTracer(fx.Tracer):
     def _refuse_write_behind(self, node: fx.Node) -> None:
         """Refuse a change of a tensor of the model's under another name: who reads it by its own would not know."""
         target, hidden = node.args[0], False
-        while isinstance(target, fx.Node) and tidy.hides_history(target):
+        while isinstance(target, fx.Node) and hides_history(target):
             target, hidden = target.args[0], True
         if hidden and isinstance(target, fx.Node) and target.op == "get_attr":
             raise CaptureError(

@@ -17,15 +17,9 @@ from torch import fx
 
 from campfire_fx.base.compat import OpOverload, OpOverloadPacket
 from campfire_fx.base.errors import ExportError
+from campfire_fx.base.location import INFIX
 from campfire_fx.export.literals import index, literal
 
-_INFIX: dict[Callable[..., Any], str] = {
-    operator.add: "+", operator.sub: "-", operator.mul: "*", operator.truediv: "/", operator.floordiv: "//",
-    operator.mod: "%", operator.pow: "**", operator.matmul: "@", operator.and_: "&", operator.or_: "|",
-    operator.xor: "^", operator.lshift: "<<", operator.rshift: ">>", operator.eq: "==", operator.ne: "!=",
-    operator.lt: "<", operator.le: "<=", operator.gt: ">", operator.ge: ">=", operator.is_: "is",
-    operator.is_not: "is not",
-}  # fmt: skip
 _PREFIX: dict[Callable[..., Any], str] = {
     operator.neg: "-", operator.pos: "+", operator.invert: "~", operator.not_: "not ",
 }  # fmt: skip
@@ -55,7 +49,7 @@ def expression(node: fx.Node, names: Names, path: Callable[[str], str]) -> str:
 
 def is_infix(node: fx.Node) -> bool:
     """Say whether the node is written with an operator, so that it needs parentheses inside another."""
-    return node.op == "call_function" and (node.target in _INFIX or node.target in _PREFIX)
+    return node.op == "call_function" and (node.target in INFIX or node.target in _PREFIX)
 
 
 def is_assignment(node: fx.Node) -> bool:
@@ -66,8 +60,8 @@ def is_assignment(node: fx.Node) -> bool:
 def _call(node: fx.Node, names: Names) -> str:
     function: Any = node.target
     args = node.args
-    if function in _INFIX and len(args) == 2 and not node.kwargs:
-        return f"{_operand(args[0], names)} {_INFIX[function]} {_operand(args[1], names)}"
+    if function in INFIX and len(args) == 2 and not node.kwargs:
+        return f"{_operand(args[0], names)} {INFIX[function]} {_operand(args[1], names)}"
     if function in _PREFIX and len(args) == 1 and not node.kwargs:
         return f"{_PREFIX[function]}{_operand(args[0], names)}"
     if function is operator.getitem:

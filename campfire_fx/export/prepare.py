@@ -14,6 +14,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, fx, nn
 
+from campfire_fx.analysis.rules import Kind, lookup
 from campfire_fx.base.compat import buffers_of, hooks_before, is_plain_graph, pytree
 from campfire_fx.base.errors import CaptureError, ExportError
 from campfire_fx.base.naming import any_name
@@ -23,19 +24,6 @@ from campfire_fx.export.functions import write_out_functions
 from campfire_fx.export.layers import Rebuilder, torch_class
 from campfire_fx.layers.bake_masks import bake_masters
 from campfire_fx.layers.dual import DualGraphModule
-
-_DROPOUTS = frozenset(
-    {
-        "dropout",
-        "dropout1d",
-        "dropout2d",
-        "dropout3d",
-        "alpha_dropout",
-        "feature_alpha_dropout",
-        "stochastic_depth",
-    }
-)
-"""Functions that return their first argument when called with `training=False`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -218,7 +206,8 @@ def _plain_layers(module: nn.Module) -> nn.Module:
 def _drop_identities(graph: fx.Graph) -> None:
     """Take functional dropout and stochastic depth out of an inference graph, where they do nothing."""
     for node in list(graph.nodes):
-        if node.op == "call_function" and getattr(node.target, "__name__", "") in _DROPOUTS:
+        rule = lookup(node.target) if node.op == "call_function" else None
+        if rule is not None and rule.kind is Kind.DROP:
             given = node.normalized_arguments(nn.Module(), normalize_to_only_use_kwargs=True)
             settings = node.kwargs if given is None else given.kwargs
             if settings.get("training", True) is False:

@@ -13,12 +13,12 @@ from campfire_fx.analysis.compact import kept_line
 from campfire_fx.analysis.edits.plan import Edit, hold, replace
 from campfire_fx.analysis.labelling import GraphRun
 from campfire_fx.analysis.liveness import Liveness
-from campfire_fx.analysis.rules.gates import gate_add
+from campfire_fx.analysis.rules import Kind
 
 
 def gate_edit(run: GraphRun, node: fx.Node, live: Liveness) -> Edit:
     """Return the edit that turns a gate into what its two sides have come to be."""
-    adds = node.target is gate_add
+    adds = run.rule(node).kind is Kind.GATE_ADD
     arguments: Any = node.args
     *ends, dim = arguments
     sides = ends if adds else [*ends, node]

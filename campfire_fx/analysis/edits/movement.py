@@ -29,10 +29,11 @@ from campfire_fx.analysis.edits.rewrite_arguments import Arguments, Selected, re
 from campfire_fx.analysis.labelling import GraphRun, Labelling, substitute
 from campfire_fx.analysis.labels import Labelled, collapse
 from campfire_fx.analysis.liveness import Liveness
-from campfire_fx.analysis.rules import Held
-from campfire_fx.analysis.rules.movement import asks_shape
-from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes, writes_in_place
-from campfire_fx.base.compat import assertion
+from campfire_fx.analysis.rules import Held, Kind
+from campfire_fx.analysis.rules.effects import writes_in_place
+from campfire_fx.analysis.rules.kinds import GATES
+from campfire_fx.analysis.rules.movement import asks_shape, read_padding
+from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes
 
 
 def plan_rewrites(labelling: Labelling, live: Liveness) -> list[Edit]:
@@ -71,18 +72,18 @@ def _step(after: AfterRemoval, node: fx.Node) -> None:
         after.values[node] = _plain(after, node, original)
     elif run.rule(node).movement:
         after.values[node] = _movement(after, node, expected)
-    elif run.rule(node).name == "gate":
+    elif run.rule(node).kind in GATES:
         _check_readers(after, node)
         after.edits.append(gate_edit(run, node, after.live))
         after.values[node] = expected
-    elif run.rule(node).name == "spread":
+    elif run.rule(node).kind is Kind.SPREAD:
         _check_readers(after, node)
         after.edits.append(spread_edit(run, node, after.live))
         after.values[node] = expected
     else:
         _check_readers(after, node)
         _check_numbers(after, node)
-        if run.rule(node).name == "attend":
+        if run.rule(node).kind is Kind.ATTEND:
             after.edits += keep_scale(after, node)
         after.values[node] = expected
 
@@ -122,20 +123,20 @@ def _plain(after: AfterRemoval, node: fx.Node, original: Any) -> Any:
     """Recompute a size or number."""
     _check_readers(after, node)
     rule = after.run.rule(node)
-    if rule.name == "ask" and any(isinstance(after.values[source], Vanished) for source in node.all_input_nodes):
+    if rule.kind is Kind.ASK and any(isinstance(after.values[source], Vanished) for source in node.all_input_nodes):
         raise Unmovable(node, after.labels_of(node), "its size is asked for")
-    if node.target is assertion:
+    if rule.kind is Kind.GUARD:
         _check_guard(after, node)
         return None
     reads_activations = any(labelled(after.run.values[source]) for source in node.all_input_nodes)
-    if reads_activations and rule.name not in ("ask", "cast"):
+    if reads_activations and rule.kind not in (Kind.ASK, Kind.CAST):
         return original  # a barrier without a result: what it reads is pinned
     if any(isinstance(after.run.values[source], Held) for source in node.all_input_nodes):
         return _asked_of_parameter(after, node) if asks_shape(node) else original
-    sources = node.all_input_nodes[:1] if rule.name == "cast" else node.all_input_nodes
+    sources = node.all_input_nodes[:1] if rule.kind is Kind.CAST else node.all_input_nodes
     if all(_unchanged(after, source) for source in sources):
         return original
-    if rule.name == "cast":
+    if rule.kind is Kind.CAST:
         raise Unmovable(node, after.labels_of(node), "a tensor is made in the size of these channels")
     args, kwargs = substitute(after.values, node)
     args, kwargs = map_nested((args, kwargs), lambda v: v.labels if isinstance(v, Labelled) else v)
@@ -268,11 +269,9 @@ def _on_labels(after: AfterRemoval, node: fx.Node, arguments: Any) -> Any:
 
 def _fill(after: AfterRemoval, node: fx.Node) -> float | None:
     """Return the number that a padding writes, or None: in its place labels say whose channel it stands in."""
-    if after.run.rule(node).name != "pad":
+    if after.run.rule(node).kind is not Kind.PAD:
         return None
-    module = after.run.submodule(node)
-    given = node.args[3] if len(node.args) > 3 else node.kwargs.get("value")
-    value = getattr(module, "value", 0.0) if module is not None else given
+    value = read_padding(node, after.run.submodule(node)).value
     return float(value) if isinstance(value, (int, float)) else 0.0
 
 

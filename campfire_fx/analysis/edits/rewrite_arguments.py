@@ -6,20 +6,20 @@ the result is the labels wanted.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from campfire_fx.analysis.after_removal import AfterRemoval
 from campfire_fx.analysis.compact import Vanished, kept_indices, kept_line
 from campfire_fx.analysis.edits.plan import hold
 from campfire_fx.analysis.labels import Labelled, varies
-from campfire_fx.analysis.liveness import CONCATENATIONS
+from campfire_fx.analysis.rules import Kind
+from campfire_fx.analysis.rules.movement import read_padding
 
 Arguments = tuple[Any, tuple[Any, ...], dict[str, Any]]
 
@@ -59,7 +59,7 @@ def _given(node: fx.Node, position: int, name: str) -> Any:
 def _concatenation(after: AfterRemoval, node: fx.Node, _expected: Any) -> Arguments | None:
     """Case 1: operands of a concatenation vanished; of those that depend on no input, some channels may have."""
     operands = _given(node, 0, "tensors")
-    if node.target not in CONCATENATIONS or not isinstance(operands, (tuple, list)):
+    if after.run.rule(node).kind is not Kind.CONCATENATE or not isinstance(operands, (tuple, list)):
         return None
     joined = after.labelling.structure.joined.get(node, {})
     left: list[Any] = []
@@ -74,17 +74,14 @@ def _concatenation(after: AfterRemoval, node: fx.Node, _expected: Any) -> Argume
     return node.target, (left, *node.args[1:]), {k: v for k, v in node.kwargs.items() if k != "tensors"}
 
 
-_SPLITS = ("split", "chunk", "tensor_split", "split_with_sizes")
-
-
 def _split_sizes(after: AfterRemoval, node: fx.Node, expected: Any) -> Arguments | None:
     """Case 2: pieces of a split; any split into consecutive pieces is a split with sizes."""
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     original = after.run.values[node]
-    source, dim = _given(node, 0, "tensor" if name == "split" else "input"), _given(node, 2, "dim") or 0
-    if name not in _SPLITS or not isinstance(original, (tuple, list)) or not isinstance(source, fx.Node):
+    source = node.args[0] if node.args else node.kwargs.get("tensor", node.kwargs.get("input"))
+    dim = _given(node, 2, "dim") or 0
+    if after.run.rule(node).kind is not Kind.SPLIT or not isinstance(original, (tuple, list)):
         return None
-    if not isinstance(dim, int):
+    if not isinstance(source, fx.Node) or not isinstance(dim, int):
         return None
     sizes = [0 if isinstance(piece, Vanished) else piece.shape[dim] for piece in expected]
     return torch.split, (source, sizes, dim), {}
@@ -92,11 +89,11 @@ def _split_sizes(after: AfterRemoval, node: fx.Node, expected: Any) -> Arguments
 
 def _pad_amounts(after: AfterRemoval, node: fx.Node, expected: Any) -> Arguments | None:
     """Case 3: zeros padded onto a channel axis; as many go as their channels go."""
-    if after.run.rule(node).name != "pad" or not isinstance(expected, Labelled):
+    if after.run.rule(node).kind is not Kind.PAD or not isinstance(expected, Labelled):
         return None
     module = after.run.submodule(node)
-    source, given = _given(node, 0, "input"), _given(node, 1, "pad")
-    amounts = list(given if module is None else module.padding)  # type: ignore[arg-type]
+    source, padding = _given(node, 0, "input"), read_padding(node, module)
+    amounts = list(padding.amounts)
     incoming, original = after.run.values[source], after.run.values[node]
     for i in range(len(amounts) // 2):
         dim = original.labels.ndim - 1 - i
@@ -106,20 +103,20 @@ def _pad_amounts(after: AfterRemoval, node: fx.Node, expected: Any) -> Arguments
             amounts[2 * i] = int(line[:front].sum())
             amounts[2 * i + 1] = int(line[line.numel() - back :].sum())
     if module is not None:
-        return F.pad, (source, amounts, "constant", getattr(module, "value", 0.0)), {}
+        return F.pad, (source, amounts, "constant", padding.value), {}
     rest = node.args[2:]
     return node.target, (source, amounts, *rest), {k: v for k, v in node.kwargs.items() if k not in ("input", "pad")}
 
 
 def _unflattened_sizes(after: AfterRemoval, node: fx.Node, expected: Any) -> Arguments | None:
     """Case 4: a dimension unflattened to sizes written out."""
+    if after.run.rule(node).kind is not Kind.UNFLATTEN:
+        return None
     original, module = after.run.values[node], after.run.submodule(node)
-    if isinstance(module, nn.Unflatten):
-        dim, given = module.dim, module.unflattened_size
-    elif getattr(node.target, "__name__", node.target) == "unflatten":
+    if module is None:
         dim, given = _given(node, 1, "dim"), _given(node, 2, "sizes")
     else:
-        return None
+        dim, given = module.dim, module.unflattened_size
     if not isinstance(dim, int) or not isinstance(given, (tuple, list)) or not isinstance(expected, Labelled):
         return None
     first = dim % (original.labels.ndim - len(given) + 1)
@@ -132,7 +129,7 @@ def _shape_arguments(after: AfterRemoval, node: fx.Node, expected: Any) -> Argum
     original = after.run.values[node]
     if not isinstance(original, Labelled) or not isinstance(expected, Labelled) or node.op == "call_module":
         return None
-    if node.target is operator.getitem:
+    if after.run.rule(node).kind is Kind.INDEX:
         return None
     listed = len(node.args) == 2 and isinstance(node.args[1], (tuple, list))
     sizes = list(node.args[1]) if listed else list(node.args[1:])  # type: ignore[arg-type]
@@ -159,16 +156,15 @@ def _one_index(after: AfterRemoval, node: fx.Node, _expected: Any) -> Arguments 
     value = after.run.values.get(source) if isinstance(source, fx.Node) else None
     if not isinstance(value, Labelled):
         return None
-    if node.target is operator.getitem:
+    kind = after.run.rule(node).kind
+    if kind is Kind.INDEX:
         given = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
         if not all(isinstance(i, int) or i == slice(None) for i in given):
             return None
         index = [_moved(after, value, dim, i) if isinstance(i, int) else i for dim, i in enumerate(given)]
         return node.target, (source, tuple(index)), {}
     dim, number = _given(node, 1, "dim"), _given(node, 2, "index")
-    if getattr(node.target, "__name__", node.target) != "select" or not (
-        isinstance(dim, int) and isinstance(number, int)
-    ):
+    if kind is not Kind.SELECT or not (isinstance(dim, int) and isinstance(number, int)):
         return None
     return torch.select, (source, dim, _moved(after, value, dim, number)), {}
 

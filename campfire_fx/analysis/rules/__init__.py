@@ -14,13 +14,18 @@ from campfire_fx.analysis.rules import (
     pointwise,
     pooling,
 )
-from campfire_fx.analysis.rules.record import Call, Constant, Held, Rule, known_class, lookup, register, table
+from campfire_fx.analysis.rules.kinds import Aliases, Constant, Kind, Shape, Writes
+from campfire_fx.analysis.rules.record import Call, Held, Rule, known_class, lookup, register, table
 
 __all__ = [
+    "Aliases",
     "Call",
     "Constant",
     "Held",
+    "Kind",
     "Rule",
+    "Shape",
+    "Writes",
     "barriers",
     "channelwise",
     "complex_numbers",

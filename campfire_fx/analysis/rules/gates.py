@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from campfire_fx.analysis.labels import Labelled, concatenated
-from campfire_fx.analysis.rules.record import Call, Constant, Rule, register
+from campfire_fx.analysis.rules.kinds import Aliases, Constant, Kind
+from campfire_fx.analysis.rules.record import Call, Rule, register
 from campfire_fx.analysis.rules.structure import Layout, MixCall, Mixer
 
 
@@ -76,6 +77,6 @@ def _gate(call: Call, operand: int, inputs: Tensor, outputs: Tensor, dim: int) -
     call.structure.mixers[id(weight)] = mixer
 
 
-register(Rule("gate", read, Constant.EXECUTE), gate_read)
-register(Rule("gate", add, Constant.EXECUTE), gate_add)
-register(Rule("spread", spread_labels, Constant.EXECUTE, makes=True), spread)
+register(Rule(Kind.GATE_READ, read, Constant.EXECUTE, Aliases.SAME), gate_read)
+register(Rule(Kind.GATE_ADD, add, Constant.EXECUTE), gate_add)
+register(Rule(Kind.SPREAD, spread_labels, Constant.MAKE), spread)

@@ -16,7 +16,8 @@ from torch import Tensor, fx
 
 from campfire_fx.analysis.labels import Labelled, broadcast_shape, varies
 from campfire_fx.analysis.rules.barriers import barrier
-from campfire_fx.analysis.rules.record import Call, Constant, Rule, map_nodes, register
+from campfire_fx.analysis.rules.kinds import Constant, Kind
+from campfire_fx.analysis.rules.record import Call, Rule, map_nodes, register
 from campfire_fx.analysis.rules.structure import Layout, MixCall, Mixer, fixed
 
 
@@ -69,13 +70,18 @@ def read_form(equation: Any) -> Form | None:
     )
 
 
+def form_of(node: fx.Node) -> Form | None:
+    """Return how a call lays its operands out, where an equation says so."""
+    return read_form(node.args[0]) if node.target is torch.einsum else None
+
+
 def contract(call: Call) -> Any:
     """Join what is contracted; keep the labels of rows of the first operand or columns of the second.
 
     One label per position can be kept, so where both rows and columns carry removable channels, both are pinned.
     """
     found = call.labelled()
-    form = read_form(call.args[0]) if call.target is torch.einsum else None
+    form = form_of(call.node)
     plain = call.target is not torch.einsum and len(call.args) == 2 and all(len(v.shape) > 1 for v in found)
     if call.kwargs or len(found) != 2 or (form is None and not plain):
         return barrier(call, "this form of product has no channel rule")
@@ -244,8 +250,5 @@ def _enter(call: Call, labels: Tensor, *, reads: bool) -> None:
     call.structure.mixers[id(weight)] = mixer
 
 
-CONTRACTIONS = ("contract", "mix or contract", "attend")
-"""Names of the rules of products that may be of two activations."""
-
-register(Rule("contract", contract, Constant.TAINT), torch.bmm, "bmm")
-register(Rule("attend", attend, Constant.TAINT), F.scaled_dot_product_attention)
+register(Rule(Kind.CONTRACT, contract, Constant.TAINT), torch.bmm, "bmm")
+register(Rule(Kind.ATTEND, attend, Constant.TAINT), F.scaled_dot_product_attention)

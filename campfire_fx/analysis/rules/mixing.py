@@ -15,10 +15,11 @@ from torch import Tensor, fx, nn
 
 from campfire_fx.analysis.labels import Labelled
 from campfire_fx.analysis.rules.barriers import barrier
+from campfire_fx.analysis.rules.kinds import Constant, Kind
 from campfire_fx.analysis.rules.matmul import contract
-from campfire_fx.analysis.rules.record import Call, Constant, Held, Rule, meta, register
+from campfire_fx.analysis.rules.record import Call, Held, Rule, meta, register
+from campfire_fx.analysis.rules.shapes import shape_after
 from campfire_fx.analysis.rules.structure import Layout, MixCall
-from campfire_fx.analysis.shapes import shape_after
 from campfire_fx.base.compat import output_padding
 
 
@@ -104,9 +105,9 @@ def _module_shape(call: Call, module: Any, value: Labelled, dim: int) -> torch.S
         extra = output_padding(
             module, one, wanted, module.stride, module.padding, module.kernel_size, n, module.dilation
         )
-        shape = _TRANSPOSED[n - 1](one, weight, None, module.stride, module.padding, extra, 1, module.dilation).shape
+        shape = TRANSPOSED[n - 1](one, weight, None, module.stride, module.padding, extra, 1, module.dilation).shape
     else:
-        shape = _PLAIN[n - 1](one, weight, None, module.stride, module.padding, module.dilation).shape
+        shape = PLAIN[n - 1](one, weight, None, module.stride, module.padding, module.dilation).shape
     return torch.Size(module.out_channels if d == dim else s for d, s in enumerate(shape))
 
 
@@ -143,7 +144,7 @@ def _convolution_function(call: Call) -> MixArguments | None:
     if operands is None:
         return None
     source, value, weight, bias = operands
-    transposed = call.target in _TRANSPOSED
+    transposed = call.target in TRANSPOSED
     layout = Layout(int(transposed), int(not transposed), call.get(6, "groups", 1))
     padded = transposed or _is_padded(call.get(4, "padding", 0), weight.shape[2:])
     dim = len(value.shape) - weight.ndim + 1
@@ -202,14 +203,26 @@ def _einsum(call: Call) -> MixArguments | None:
     return MixArguments("einsum", source, value, weight, None, layout, dims[0], summed, shape, dims[1])
 
 
-_PLAIN = (torch.conv1d, torch.conv2d, torch.conv3d)
-_TRANSPOSED = (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)
+PLAIN = (torch.conv1d, torch.conv2d, torch.conv3d)
+TRANSPOSED = (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)
+"""Convolutions as functions, by their dimensions of space, from one on."""
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _MATMULS = (torch.matmul, operator.matmul, torch.mm, "matmul", "mm", "__matmul__")
 
+_BIAS_AT: dict[Any, int] = {**dict.fromkeys((F.linear, *PLAIN, *TRANSPOSED), 2), torch.addmm: 0}
+
+
+def bias_of(node: fx.Node) -> Any:
+    """Return what a mixing function adds, as the graph gives it; None: nothing, or it takes no bias."""
+    place = _BIAS_AT.get(node.target)
+    if place is None:
+        return None
+    return node.args[place] if place < len(node.args) else node.kwargs.get("bias" if place else "input")
+
+
 _READERS: dict[Any, Any] = {
     **dict.fromkeys(_CONVOLUTIONS, _convolution_module),
-    **dict.fromkeys((*_PLAIN, *_TRANSPOSED), _convolution_function),
+    **dict.fromkeys((*PLAIN, *TRANSPOSED), _convolution_function),
     nn.Linear: _linear_module,
     F.linear: _linear_function,
     **dict.fromkeys(_MATMULS, _matmul),
@@ -217,5 +230,5 @@ _READERS: dict[Any, Any] = {
     torch.einsum: _einsum,
 }
 
-register(Rule("mix", mix, Constant.MIX), *_CONVOLUTIONS, *_PLAIN, *_TRANSPOSED, nn.Linear, F.linear, torch.addmm)
-register(Rule("mix or contract", mix_or_contract, Constant.MIX), *_MATMULS, torch.einsum)
+register(Rule(Kind.MIX, mix, Constant.MIX), *_CONVOLUTIONS, *PLAIN, *TRANSPOSED, nn.Linear, F.linear, torch.addmm)
+register(Rule(Kind.MATMUL, mix_or_contract, Constant.MIX), *_MATMULS, torch.einsum)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,10 +12,11 @@ from torch import Tensor, fx, nn
 
 from campfire_fx.analysis.labels import Labelled, collapse, concatenated, varies
 from campfire_fx.analysis.rules.barriers import barrier
-from campfire_fx.analysis.rules.complex_numbers import PARTS
+from campfire_fx.analysis.rules.complex_numbers import PART, PARTS
+from campfire_fx.analysis.rules.kinds import Aliases, Constant, Kind, Shape
 from campfire_fx.analysis.rules.picking import pick_at
 from campfire_fx.analysis.rules.pointwise import both_forms, pass_on
-from campfire_fx.analysis.rules.record import Call, Constant, Rule, map_nested, register
+from campfire_fx.analysis.rules.record import Call, Rule, map_nested, register
 from campfire_fx.base.compat import CONSTANT_PADDING, assertion, exported_pad
 
 
@@ -107,11 +109,33 @@ def _along(call: Call, shape: torch.Size, dim: int) -> Labelled:
     return Labelled(line.view([-1 if d == dim else 1 for d in range(len(shape))]).expand(shape))
 
 
+@dataclass(frozen=True, slots=True)
+class Padding:
+    """What a padding puts around: `amounts` as for `F.pad`, last dimension first; "constant", or what it repeats."""
+
+    amounts: Any
+    mode: str
+    value: Any
+
+
+def read_padding(node: fx.Node, module: nn.Module | None) -> Padding:
+    """Return the settings of a call that pads, of a function or of a module."""
+    if module is not None:
+        mode = "constant" if isinstance(module, CONSTANT_PADDING) else "other"
+        return Padding(module.padding, mode, getattr(module, "value", 0.0))
+    given: dict[str, Any] = dict(zip(("input", "pad", "mode", "value"), node.args, strict=False)) | dict(node.kwargs)
+    return Padding(given.get("pad"), given.get("mode", "constant"), given.get("value") or 0.0)
+
+
+def puts_numbers(call: Call) -> bool:
+    """Whether a padding puts numbers of its own around, and does not repeat those of the image."""
+    return read_padding(call.node, call.module).mode == "constant"
+
+
 def pad(call: Call) -> Any:
     """Pad labels: over space a channel keeps its label; on a channel axis the zeros get fresh labels of their own."""
-    value = call.get(0, "input")
-    amounts: Any = call.get(1, "pad") if call.module is None else call.module.padding
-    mode = call.get(2, "mode", "constant") if call.module is None else _mode(call.module)
+    value, padding = call.get(0, "input"), read_padding(call.node, call.module)
+    amounts: Any = call.get(1, "pad") if call.module is None else padding.amounts
     if not isinstance(value, Labelled) or not _plain(amounts):
         return barrier(call, "its amounts are computed")
     labels = call.structure.forest.find(value.labels)
@@ -121,7 +145,7 @@ def pad(call: Call) -> Any:
             shape = list(labels.shape)
             shape[dim] += before + after
             labels = labels.narrow(dim, 0, 1).expand(shape)
-        elif mode == "constant" and before >= 0 and after >= 0:
+        elif padding.mode == "constant" and before >= 0 and after >= 0:
             labels = torch.cat([_fresh(call, labels, dim, before), labels, _fresh(call, labels, dim, after)], dim)
         else:
             return barrier(call, "it crops or reflects channels")
@@ -130,10 +154,6 @@ def pad(call: Call) -> Any:
 
 def _plain(amounts: Any) -> bool:
     return isinstance(amounts, (tuple, list)) and all(isinstance(a, int) for a in amounts)
-
-
-def _mode(module: nn.Module) -> str:
-    return "constant" if isinstance(module, (CONSTANT_PADDING,)) else "other"
 
 
 def _fresh(call: Call, like: Tensor, dim: int, count: int) -> Tensor:
@@ -166,6 +186,13 @@ def asks_kind(node: fx.Node) -> bool:
     return node.target in _KIND_QUESTIONS
 
 
+def hides_history(node: fx.Node) -> bool:
+    """Whether a call gives the tensor that it is given, without its history."""
+    if node.op == "call_method":
+        return bool(node.target == "detach")
+    return node.target is getattr and bool(node.args[1] == "data")
+
+
 def ask_layout(call: Call) -> Any:
     """Answer how an activation lies in memory, which its labels do not share, as it is for the example."""
     return call.example(call.node)
@@ -177,6 +204,7 @@ def attribute(call: Call) -> Any:
     if name in ("T", "mT", "data"):
         return relabel(call, call.run(lambda v: v.labels))  # type: ignore[union-attr]
     if name in PARTS:
+        call.structure.settled[call.node] = PART
         return pass_on(call)
     return ask(call) if name in _ATTRIBUTES else barrier(call, f"its attribute {name} has no channel rule")
 
@@ -191,13 +219,14 @@ def nothing(call: Call) -> Any:
     return None
 
 
-_MOVES = ("reshape", "view", "flatten", "unflatten", "permute", "transpose", "t", "swapaxes", "swapdims", "movedim",
-          "moveaxis", "squeeze", "unsqueeze", "expand", "broadcast_to", "repeat",
-          "repeat_interleave", "tile", "stack", "hstack", "vstack", "dstack", "column_stack", "split", "chunk",
-          "tensor_split", "hsplit", "vsplit", "split_with_sizes", "unbind", "select", "narrow", "index_select",
-          "roll", "flip", "fliplr", "flipud", "rot90", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
-          "unfold", "atleast_1d", "atleast_2d", "atleast_3d", "adjoint", "gather", "take_along_dim", "diagonal",
-          "narrow_copy", "contiguous", "clone", "detach")  # fmt: skip
+_VIEWS = ("reshape", "view", "flatten", "squeeze", "unsqueeze", "expand", "broadcast_to", "hsplit", "vsplit",
+          "narrow", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "unfold", "atleast_1d", "atleast_2d",
+          "atleast_3d", "adjoint", "diagonal")  # fmt: skip
+_COPIES = ("repeat", "repeat_interleave", "tile", "stack", "hstack", "vstack", "dstack", "column_stack", "index_select",
+           "rot90", "gather", "take_along_dim", "narrow_copy")  # fmt: skip
+_ORDERS = ("roll", "flip", "fliplr", "flipud")
+_PERMUTATIONS = ("permute", "transpose", "t", "swapaxes", "swapdims", "movedim", "moveaxis")
+_SPLITS = ("split", "chunk", "tensor_split", "split_with_sizes")
 _QUESTIONS = ("size", "dim", "ndimension", "numel", "nelement", "is_floating_point", "is_complex", "element_size",
               "get_device", "new_zeros", "new_ones", "new_full", "new_empty", "__len__")  # fmt: skip
 _ATTRIBUTES = ("shape", "ndim", "dtype", "device", "is_cuda", "requires_grad", "layout", "is_sparse", "is_quantized",
@@ -213,19 +242,25 @@ _PADS = [
     *(F.pad, exported_pad),
 ]  # fmt: skip
 
-register(
-    Rule("move", move, Constant.EXECUTE, movement=True),
-    *dict.fromkeys([*both_forms(_MOVES), operator.getitem, torch.unbind, torch.split]),
-    *(nn.Identity, nn.Flatten, nn.Unflatten, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle),
-)
-register(Rule("move", shape_as, Constant.EXECUTE, movement=True), *_SHAPED_LIKE)
-register(
-    Rule("move", concatenate, Constant.EXECUTE, movement=True),
-    *dict.fromkeys([torch.cat, torch.concat, torch.concatenate]),
-)
-register(Rule("pad", pad, Constant.EXECUTE, movement=True, makes=True), *dict.fromkeys(_PADS))
-register(Rule("ask", ask, Constant.EXECUTE), *_QUESTIONS, len, torch.numel, torch.is_floating_point)
-register(Rule("ask", ask_layout, Constant.EXECUTE), *_LAYOUT_QUESTIONS)
-register(Rule("ask", attribute, Constant.EXECUTE), getattr)
-register(Rule("write", write, Constant.TAINT), operator.setitem, "copy_", "index_copy_", "index_add_", "scatter_")
-register(Rule("nothing", nothing, Constant.EXECUTE), assertion, print)
+
+register(Rule(Kind.MOVE, move, Constant.EXECUTE, Aliases.VIEW), *both_forms(_VIEWS), nn.Flatten)
+register(Rule(Kind.MOVE, move, Constant.EXECUTE, Aliases.VIEW), nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle)
+register(Rule(Kind.MOVE, shape_as, Constant.EXECUTE, Aliases.VIEW), *_SHAPED_LIKE)
+register(Rule(Kind.MOVE, move, Constant.EXECUTE), *both_forms(_COPIES))
+register(Rule(Kind.MOVE, move, Constant.EXECUTE, sizes=Shape.FIRST), *both_forms(_ORDERS))
+register(Rule(Kind.PERMUTE, move, Constant.EXECUTE, Aliases.VIEW), *both_forms(_PERMUTATIONS))
+register(Rule(Kind.IDENTITY, move, Constant.EXECUTE, Aliases.SAME), *both_forms(("detach",)), nn.Identity)
+register(Rule(Kind.IDENTITY, move, Constant.EXECUTE, Aliases.VIEW), "contiguous")
+register(Rule(Kind.IDENTITY, move, Constant.EXECUTE), *both_forms(("clone",)))
+register(Rule(Kind.SPLIT, move, Constant.EXECUTE, Aliases.VIEW), *both_forms(_SPLITS))
+register(Rule(Kind.UNBIND, move, Constant.EXECUTE, Aliases.VIEW), *both_forms(("unbind",)))
+register(Rule(Kind.UNFLATTEN, move, Constant.EXECUTE, Aliases.VIEW), *both_forms(("unflatten",)), nn.Unflatten)
+register(Rule(Kind.SELECT, move, Constant.EXECUTE, Aliases.VIEW), *both_forms(("select",)))
+register(Rule(Kind.INDEX, move, Constant.EXECUTE, Aliases.VIEW), operator.getitem)
+register(Rule(Kind.CONCATENATE, concatenate, Constant.EXECUTE), torch.cat, torch.concat, torch.concatenate)
+register(Rule(Kind.PAD, pad, Constant.MAKE, pads=puts_numbers), *_PADS)
+register(Rule(Kind.ASK, ask, Constant.EXECUTE), *_QUESTIONS, len, torch.numel, torch.is_floating_point)
+register(Rule(Kind.ASK, ask_layout, Constant.EXECUTE), *_LAYOUT_QUESTIONS)
+register(Rule(Kind.ASK, attribute, Constant.EXECUTE, Aliases.VIEW), getattr)
+register(Rule(Kind.WRITE, write, Constant.TAINT), operator.setitem, "copy_", "index_copy_", "index_add_", "scatter_")
+register(Rule(Kind.GUARD, nothing, Constant.EXECUTE), assertion, print)

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from campfire_fx.analysis.labels import Labelled, varies
 from campfire_fx.analysis.rules.barriers import barrier
-from campfire_fx.analysis.rules.channelwise import per_channel
-from campfire_fx.analysis.rules.record import Call, Constant, Held, Rule, register
+from campfire_fx.analysis.rules.channelwise import channel_dim, per_channel
+from campfire_fx.analysis.rules.kinds import Constant, Kind
+from campfire_fx.analysis.rules.record import Call, Held, Rule, register
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,4 +88,27 @@ def _single(call: Call, value: Labelled, norm: NormArguments) -> Any:
 
 NORMS = (nn.LayerNorm, F.layer_norm, torch.layer_norm, nn.GroupNorm, F.group_norm, torch.group_norm)
 
-register(Rule("normalise", normalise_channels, Constant.AFFINE), *NORMS)
+_WEIGHT_SECOND = (torch.batch_norm, torch.instance_norm)  # else behind the running statistics
+
+
+def affine_of(call: Call) -> tuple[Any, Any, list[int]]:
+    """Return the scale and the shift of a normalisation, or None in their place, and the dimensions they lie along."""
+    ndim = len(call.get(0, "input").shape)
+    if call.target in NORMS:
+        norm = read_norm(call)
+        dims = [1] if norm is None or not norm.last else list(norm.dims(ndim))
+        return (None, None, dims) if norm is None else (norm.weight, norm.bias, dims)
+    dims = [channel_dim(call, ndim)]
+    if call.module is not None:
+        return call.module.weight, call.module.bias, dims
+    first = 1 if call.target in _WEIGHT_SECOND else 3
+    scale, shift = (getattr(call.get(i, n), "tensor", None) for i, n in ((first, "weight"), (first + 1, "bias")))
+    return scale, shift, dims
+
+
+def _axes(call: Call) -> list[int] | None:
+    norm, value = read_norm(call), call.get(0, "input")
+    return None if norm is None or not isinstance(value, Labelled) else list(norm.dims(len(value.shape)))
+
+
+register(Rule(Kind.NORMALISE, normalise_channels, Constant.AFFINE, axes=_axes), *NORMS)

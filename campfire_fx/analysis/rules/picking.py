@@ -6,6 +6,7 @@ Which place is taken says nothing of channels, as long as those lie along anothe
 from __future__ import annotations
 
 import operator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,22 +14,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from campfire_fx.analysis.labels import Labelled, varies
+from campfire_fx.analysis.rules.axes import dims_at, space
 from campfire_fx.analysis.rules.barriers import barrier
+from campfire_fx.analysis.rules.kinds import Constant, Kind
 from campfire_fx.analysis.rules.pointwise import both_forms
-from campfire_fx.analysis.rules.record import Call, Constant, Rule, map_nested, meta, register
+from campfire_fx.analysis.rules.record import Call, Rule, map_nested, meta, register
 from campfire_fx.analysis.rules.structure import fixed
-
-_DIM_THIRD = ("topk", "kthvalue")  # (input, k, dim)
 
 
 def order(call: Call) -> Any:
     """Give what is sorted, or the best of it, the labels of its channels; pin channels that are compared."""
-    value = call.get(0, "input")
-    name = getattr(call.target, "__name__", call.target)
-    dim = call.get(1 + (name in _DIM_THIRD), "dim", -1)
-    if not isinstance(value, Labelled) or not isinstance(dim, int) or isinstance(dim, bool):
+    value, axes = call.get(0, "input"), call.axes()
+    if not isinstance(value, Labelled) or axes is None:
         return barrier(call, "its dimension is no plain number")
-    structure = call.structure
+    structure, (dim,) = call.structure, axes
     if varies(structure.forest.find(value.labels), dim):
         structure.pin(call.where(), "it compares these channels", value)
     labels = structure.forest.find(value.labels).narrow(dim, 0, 1)
@@ -94,11 +93,10 @@ def sample(call: Call) -> Any:
     if isinstance(grid, Labelled):
         structure.pin(call.where(), "its values are places", grid)
     labels = structure.forest.find(value.labels)
-    space = range(2, labels.ndim)
-    if any(varies(labels, dim) for dim in space):
+    if any(varies(labels, dim) for dim in space(call)):
         structure.pin(call.where(), "it mixes channels that lie along a resampled dimension", value)
         labels = structure.forest.find(labels)
-    for dim in space:
+    for dim in space(call):
         labels = labels.narrow(dim, 0, 1)
     return Labelled(labels.expand(*value.shape[:2], *grid.shape[1:-1]))
 
@@ -109,8 +107,9 @@ def grid(call: Call) -> Any:
     return fixed(call.run(meta).shape)
 
 
-PICK = Rule("pick", order, Constant.KEEP)
-register(PICK, *both_forms(("topk", "sort", "kthvalue", "mode", "cummax", "cummin")))
-register(Rule("pick", order, Constant.TAINT), *both_forms(("argsort",)))
-register(Rule("sample", sample, Constant.ZERO), F.grid_sample, torch.grid_sampler)
-register(Rule("grid", grid, Constant.TAINT, spare=1), F.affine_grid)
+PICK = Rule(Kind.PICK, order, Constant.KEEP)
+register(replace(PICK, axes=dims_at(1, -1)), *both_forms(("sort", "mode", "cummax", "cummin")))
+register(replace(PICK, axes=dims_at(2, -1)), *both_forms(("topk", "kthvalue")))
+register(Rule(Kind.PICK, order, Constant.TAINT, axes=dims_at(1, -1)), *both_forms(("argsort",)))
+register(Rule(Kind.SAMPLE, sample, Constant.KEEP, axes=space, pads=True), F.grid_sample, torch.grid_sampler)
+register(Rule(Kind.GRID, grid, Constant.TAINT, spare=1), F.affine_grid)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from campfire_fx.analysis.labels import Labelled, broadcast_shape, collapse, varies
 from campfire_fx.analysis.rules.barriers import barrier
-from campfire_fx.analysis.rules.record import Call, Constant, Rule, register
+from campfire_fx.analysis.rules.kinds import Aliases, Constant, Kind, Shape
+from campfire_fx.analysis.rules.record import Call, Rule, register
 from campfire_fx.analysis.rules.structure import fixed
 
 
@@ -113,52 +115,45 @@ def choose(call: Call) -> Any:
     return elementwise(call)
 
 
-def _draws(call: Call) -> bool:
-    """Whether a function drops at random although the model is in evaluation mode."""
-    target: Any = call.target if call.target in _DRAWING else _STOCHASTIC_DEPTH
-    position, default = _DRAWING[target]
-    return bool(call.get(position, "train" if target is torch.dropout else "training", default))
+def condition_of(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return which of the arguments of a choice decides: the first of `where`, the second of all others."""
+    place = 0 if node.target is torch.where else 1
+    return args[place] if place < len(args) else kwargs.get("condition", kwargs.get("mask"))
+
+
+def _draws(position: int, default: bool) -> Callable[[Call], bool]:
+    """Read off the argument `training`, at this place, whether a function drops at random in evaluation too."""
+    return lambda call: bool(call.get(position, "training", call.kwargs.get("train", default)))
 
 
 _ACTIVATIONS = (
     *(nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh, nn.GELU, nn.SiLU, nn.Mish),
     *(nn.ELU, nn.SELU, nn.CELU, nn.LeakyReLU, nn.Softplus, nn.Softsign, nn.LogSigmoid, nn.Tanhshrink, nn.Softshrink),
-    *(nn.RReLU, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout),
-    *(nn.FeatureAlphaDropout,),
     *(F.relu, F.relu_, F.relu6, F.hardtanh, F.hardtanh_, F.hardswish, F.hardsigmoid, F.sigmoid, F.tanh, F.gelu),
     *(F.silu, F.mish, F.elu, F.elu_, F.selu, F.selu_, F.celu, F.celu_, F.leaky_relu, F.leaky_relu_, F.softplus),
-    *(F.softsign, F.logsigmoid, F.tanhshrink, F.softshrink),
+    *(F.softsign, F.logsigmoid, F.tanhshrink, F.softshrink, nn.RReLU),
 )
-_STOCHASTIC_DEPTH = "torchvision.ops.stochastic_depth:stochastic_depth"
-# Functions that draw random numbers where their argument `training` says so: its place, and its default.
-_DRAWING: dict[Any, tuple[int, bool]] = {
-    **dict.fromkeys((F.dropout, F.dropout1d, F.dropout2d, F.dropout3d), (2, True)),
-    **dict.fromkeys((F.alpha_dropout, F.feature_alpha_dropout), (2, False)),
-    torch.dropout: (2, True),
-    F.rrelu: (3, False),
-    F.rrelu_: (3, False),
-    _STOCHASTIC_DEPTH: (3, True),
-}
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _UNARY = ("relu", "sigmoid", "tanh", "exp", "expm1", "exp2", "log", "log1p", "log2", "log10", "sqrt", "rsqrt", "abs",
-          "absolute", "neg", "negative", "positive", "square", "reciprocal", "erf", "erfc", "erfinv", "sin", "cos",
+          "absolute", "neg", "negative", "square", "reciprocal", "erf", "erfc", "erfinv", "sin", "cos",
           "tan", "asin", "arcsin", "acos", "arccos", "atan", "arctan", "sinh", "cosh", "asinh", "arcsinh", "acosh",
           "arccosh", "atanh", "arctanh", "round", "floor", "ceil", "trunc", "fix", "frac", "selu", "celu", "deg2rad",
           "rad2deg", "lgamma", "digamma", "i0", "sinc", "logit")  # fmt: skip
-_CASTS = ("float", "half", "double", "bfloat16", "to", "type", "type_as", "requires_grad_", "cpu", "cuda")
-_PRODUCTS = ("mul", "multiply")
-_BINARY = ("add", "sub", "div", "subtract", "divide", "true_divide", "rsub", "maximum", "minimum", "lerp",
-           "addcmul", "addcdiv", "atan2", "arctan2", "clamp", "clamp_min", "clamp_max", "clip", "logaddexp",
-           "logaddexp2")  # fmt: skip
-_REFLECTED = ("__add__", "__radd__", "__sub__", "__truediv__", "__rsub__", "__iadd__")
-_OPERATORS = (operator.add, operator.sub, operator.truediv, operator.neg, operator.pos, operator.abs,
-              operator.iadd, operator.isub, operator.itruediv)  # fmt: skip
+_CASTS = ("float", "half", "double", "bfloat16", "to", "type", "type_as", "cpu", "cuda")
+_SUMS = ("__add__", "__radd__", "__iadd__", operator.add, operator.iadd)
+_DIFFERENCES = ("__sub__", operator.sub, operator.isub)
+_QUOTIENTS = ("__truediv__", operator.truediv, operator.itruediv)
+_PRODUCTS = ("__mul__", "__rmul__", "__imul__", operator.mul, operator.imul)
+_BINARY = ("rsub", "maximum", "minimum", "lerp", "addcmul", "addcdiv", "atan2", "arctan2", "clamp", "clamp_min",
+           "clamp_max", "clip", "logaddexp", "logaddexp2")  # fmt: skip
 # In the label run, `parts += [x]` makes a new list: what reads the old name later reads this node.
 _ON_SEQUENCES: dict[Any, Any] = {
     operator.add: operator.add, operator.iadd: operator.add, operator.mul: operator.mul, operator.imul: operator.mul,
 }  # fmt: skip
 # These answer the same for NaN as for some number, so what is unknown is marked anew in what they give.
 _SWALLOWING = ("sign", "sgn", "nan_to_num", "isnan", "isfinite", "isinf", "isposinf", "isneginf", "signbit",
-               "logical_not", "hardshrink", "bool", "long", "int", "short", "byte", "char")  # fmt: skip
+               "logical_not", "hardshrink")  # fmt: skip
+_WHOLE = ("bool", "long", "int", "short", "byte", "char")
 _SWALLOWING_BINARY = ("fmax", "fmin", "heaviside", "gt", "lt", "ge", "le", "eq", "ne", "logical_and", "logical_or",
                       "logical_xor", "greater", "greater_equal", "less", "less_equal", "not_equal", "isclose", "pow",
                       "float_power", "floor_divide", "remainder", "fmod", "threshold", "copysign", "hypot", "xlogy",
@@ -167,9 +162,6 @@ _SWALLOWING_OPERATORS = (operator.pow, operator.floordiv, operator.mod, operator
                          operator.le, operator.eq, operator.ne, operator.and_, operator.or_, operator.xor,
                          operator.invert, operator.ipow, operator.imod, operator.ifloordiv, operator.iand,
                          operator.ior, operator.ixor)  # fmt: skip
-# Results in the shape of a tensor whose values do not count.
-_LIKE = ("zeros_like", "ones_like", "full_like")
-_DRAWN_LIKE = ("rand_like", "randn_like", "randint_like", "empty_like")
 
 
 def both_forms(names: tuple[str, ...]) -> list[Any]:
@@ -183,24 +175,45 @@ def all_forms(names: tuple[str, ...]) -> list[Any]:
     return both_forms((*names, *(f"{name}_" for name in names)))
 
 
-register(Rule("pass", pass_on, Constant.EXECUTE), *dict.fromkeys([*_ACTIVATIONS, *all_forms(_UNARY)]))
-register(Rule("pass", pass_on, Constant.EXECUTE, makes=True), *both_forms(_LIKE), *both_forms(("zero_",)))
-register(Rule("pass", pass_on, Constant.TAINT), *both_forms(_DRAWN_LIKE))
-register(Rule("cast", cast, Constant.EXECUTE), *_CASTS)
-register(Rule("pass", pass_on, Constant.EXECUTE, random=_draws), *_DRAWING)
+register(Rule(Kind.PASS, pass_on, Constant.EXECUTE), *_ACTIVATIONS, *all_forms(_UNARY))
+register(Rule(Kind.PASS, pass_on, Constant.EXECUTE, random=_draws(3, False)), F.rrelu, F.rrelu_)
+# Results in the shape of a tensor whose values do not count.
+register(Rule(Kind.PASS, pass_on, Constant.MAKE), *both_forms(("zeros_like", "ones_like", "full_like", "zero_")))
+_DRAWN_LIKE = ("rand_like", "randn_like", "randint_like")
+register(Rule(Kind.PASS, pass_on, Constant.TAINT, random=True), *both_forms(_DRAWN_LIKE))
+register(Rule(Kind.PASS, pass_on, Constant.TAINT), *both_forms(("empty_like",)))
+register(Rule(Kind.DROP, pass_on, Constant.EXECUTE, Aliases.SAME), *_DROPOUTS)
 register(
-    Rule("element-wise", elementwise, Constant.EXECUTE),
-    *dict.fromkeys([*all_forms(_BINARY), *_REFLECTED, *_OPERATORS, "expand_as"]),
-)
-register(Rule("element-wise", elementwise, Constant.EXECUTE, makes=True), *both_forms(("fill", "fill_")))
-register(Rule("element-wise", choose, Constant.EITHER), *both_forms(("where", "masked_fill", "masked_fill_")))
-register(
-    Rule("element-wise", elementwise, Constant.PRODUCT),
-    *dict.fromkeys([*all_forms(_PRODUCTS), "__mul__", "__rmul__", "__imul__", operator.mul, operator.imul]),
+    Rule(Kind.DROP, pass_on, Constant.EXECUTE, Aliases.VIEW, random=_draws(2, True)),
+    *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, torch.dropout),
 )
 register(
-    Rule("element-wise", elementwise, Constant.POINTWISE),
-    *dict.fromkeys([*all_forms(_SWALLOWING), *all_forms(_SWALLOWING_BINARY), *_SWALLOWING_OPERATORS]),
+    Rule(Kind.DROP, pass_on, Constant.EXECUTE, Aliases.VIEW, random=_draws(2, False)),
+    *(F.alpha_dropout, F.feature_alpha_dropout),
+)
+register(
+    Rule(Kind.DROP, pass_on, Constant.EXECUTE, Aliases.VIEW, random=_draws(3, True)),
+    "torchvision.ops.stochastic_depth:stochastic_depth",
+)
+register(Rule(Kind.CAST, cast, Constant.EXECUTE, Aliases.VIEW), *_CASTS)
+register(Rule(Kind.CAST, cast, Constant.EXECUTE, Aliases.SAME), *both_forms(("positive",)), operator.pos)
+register(Rule(Kind.CAST, cast, Constant.EXECUTE), "requires_grad_")
+
+register(Rule(Kind.ADD, elementwise, Constant.EXECUTE), *all_forms(("add",)), *_SUMS)
+register(Rule(Kind.SUBTRACT, elementwise, Constant.EXECUTE), *all_forms(("sub", "subtract")), *_DIFFERENCES)
+register(Rule(Kind.DIVIDE, elementwise, Constant.EXECUTE), *all_forms(("div", "divide", "true_divide")), *_QUOTIENTS)
+register(Rule(Kind.MULTIPLY, elementwise, Constant.PRODUCT), *all_forms(("mul", "multiply")), *_PRODUCTS)
+register(
+    Rule(Kind.ELEMENT_WISE, elementwise, Constant.EXECUTE),
+    *(*all_forms(_BINARY), "__rsub__", operator.neg, operator.abs),
+)
+register(Rule(Kind.ELEMENT_WISE, elementwise, Constant.EXECUTE, Aliases.VIEW, sizes=Shape.OTHER), "expand_as")
+register(Rule(Kind.ELEMENT_WISE, elementwise, Constant.MAKE), *both_forms(("fill", "fill_")))
+register(Rule(Kind.ELEMENT_WISE, choose, Constant.EITHER), *both_forms(("where", "masked_fill", "masked_fill_")))
+register(
+    Rule(Kind.ELEMENT_WISE, elementwise, Constant.POINTWISE),
+    *(*all_forms(_SWALLOWING), *all_forms(_SWALLOWING_BINARY), *_SWALLOWING_OPERATORS),
     *(nn.Hardshrink, nn.Threshold, F.hardshrink, F.threshold),
 )
-register(Rule("gated halves", gate_halves, Constant.PRODUCT), nn.GLU, F.glu)
+register(Rule(Kind.ELEMENT_WISE, elementwise, Constant.POINTWISE, Aliases.VIEW), *_WHOLE)
+register(Rule(Kind.GATE_HALVES, gate_halves, Constant.PRODUCT), nn.GLU, F.glu)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import torch
@@ -10,10 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from campfire_fx.analysis.labels import Labelled, varies
+from campfire_fx.analysis.rules.axes import dims, dims_at, last, space
 from campfire_fx.analysis.rules.barriers import barrier
+from campfire_fx.analysis.rules.kinds import Constant, Kind
 from campfire_fx.analysis.rules.pointwise import both_forms, join_all
-from campfire_fx.analysis.rules.record import Call, Constant, Rule, map_nested, meta, register
-from campfire_fx.analysis.shapes import shape_after
+from campfire_fx.analysis.rules.record import Call, Rule, map_nested, meta, register
+from campfire_fx.analysis.rules.shapes import shape_after
 
 
 def over_space(call: Call) -> Any:
@@ -29,7 +30,7 @@ def over_space(call: Call) -> Any:
 
 def _resized(call: Call, value: Labelled, shape: torch.Size) -> Labelled:
     labels = call.structure.forest.find(value.labels)
-    dims = [d for d in range(labels.ndim) if d >= labels.ndim - _space(call, labels.ndim)]
+    dims = call.axes() or []
     if any(varies(labels, d) for d in dims) and not _join_along(call, labels, dims):
         call.structure.pin(call.where(), "it mixes channels that lie along a resized dimension", value)
     for dim in dims:
@@ -50,18 +51,11 @@ def _join_along(call: Call, labels: Tensor, dims: list[int]) -> bool:
     return True
 
 
-def _space(call: Call, ndim: int) -> int:
-    """Return how many trailing dimensions are space: told by the operation's name, or all but two (resizing)."""
-    name = type(call.module).__name__ if call.module is not None else getattr(call.target, "__name__", "")
-    digits = [int(c) for c, after in itertools.pairwise(name) if c in "123" and after == "d"]
-    return digits[0] if digits else ndim - 2
-
-
 def reduce(call: Call) -> Any:
     """Join the labels that are reduced into one position (sums of stacked branches); keep the rest."""
     if len(call.labelled()) > 1:  # the binary form of max and min
         return join_all(call, call.labelled())
-    value, dims = call.get(0, "input"), _dims(call)
+    value, dims = call.get(0, "input"), call.axes()
     if not isinstance(value, Labelled) or dims is None:
         return barrier(call, "it reduces over every dimension, or its dimensions are computed")
     labels = call.structure.forest.find(value.labels)
@@ -87,31 +81,12 @@ def _without(labels: Tensor, dims: list[int]) -> Tensor:
     return labels
 
 
-_DIM_SECOND = ("normalize", "norm", "linalg_norm", "linalg_vector_norm")  # (input, p, dim)
-
-
-def _dims(call: Call) -> list[int] | None:
-    """Return the dimensions an operation works over, or None if they are not plain numbers."""
-    value = call.get(0, "input")
-    name = getattr(call.target, "__name__", call.target)
-    if isinstance(call.module, nn.LocalResponseNorm):
-        given: Any = 1
-    elif isinstance(call.module, nn.Softmax2d):
-        given = -3
-    else:
-        given = call.get(1 + (name in _DIM_SECOND), "dim", call.kwargs.get("axis", 1 if name == "normalize" else None))
-    given = tuple(given) if isinstance(given, (tuple, list, range)) else (given,)
-    if not given or not all(isinstance(d, int) for d in given) or not isinstance(value, Labelled):
-        return None
-    return [d % len(value.shape) for d in given]
-
-
 def normalise(call: Call) -> Any:
     """Pass what is normalised over space; join what is normalised over stacked branches; else pin.
 
     Where channels lie along another dimension, each is normalised with its own twins alone: they live or die together.
     """
-    value, dims = call.get(0, "input"), _dims(call)
+    value, dims = call.get(0, "input"), call.axes()
     if not isinstance(value, Labelled) or dims is None:
         return barrier(call, "its dimensions are not plain numbers")
     structure = call.structure
@@ -121,56 +96,49 @@ def normalise(call: Call) -> Any:
     return Labelled(structure.forest.find(value.labels))
 
 
-def _no_zeros_counted(call: Call) -> bool:
-    """Whether an average pool averages nothing but the input, so that a uniform channel stays what it is."""
+def _counts_zeros(call: Call) -> bool:
+    """Whether an average pool averages more than the input, so that a uniform channel becomes another."""
     padding = call.get(3, "padding", 0)
     padded = any(padding) if isinstance(padding, (tuple, list)) else bool(padding)
     plain = call.get(6, "divisor_override", None) is None
-    return plain and (not padded or not call.get(5, "count_include_pad", True))
+    return not plain or (padded and bool(call.get(5, "count_include_pad", True)))
 
 
-def _unstacks(call: Call) -> bool:
-    """Whether a sum is over stacked branches: its length is written in the model, not given by the image."""
-    return call.node in call.structure.unstacked
+def _sums_space(call: Call) -> bool:
+    """Whether a sum is as long as the image is large, and not over stacked branches, whose number the model says."""
+    return call.node not in call.structure.unstacked
 
 
-_KEEPING = [
-    *(getattr(nn, f"{p}{n}d") for p in ("MaxPool", "AdaptiveAvgPool", "AdaptiveMaxPool") for n in (1, 2, 3)),
-    *(getattr(F, f"{p}{n}d") for p in ("max_pool", "adaptive_avg_pool", "adaptive_max_pool") for n in (1, 2, 3)),
-    *(nn.Upsample, nn.UpsamplingBilinear2d, nn.UpsamplingNearest2d, F.interpolate, F.upsample),
-    *(getattr(torch, name) for name in ("max_pool1d", "max_pool2d", "max_pool3d", "adaptive_avg_pool1d")),
-]
-_PADDING = [
-    *(getattr(nn, f"AvgPool{n}d") for n in (1, 2, 3)),
-    *(getattr(F, f"avg_pool{n}d") for n in (1, 2, 3)),
-]
-_POWERS = [
-    *(getattr(nn, f"LPPool{n}d") for n in (1, 2, 3)),
-    *(getattr(F, f"lp_pool{n}d") for n in (1, 2, 3)),
-]
-register(Rule("over space", over_space, Constant.KEEP), *dict.fromkeys(_KEEPING))
-register(Rule("over space", over_space, Constant.ZERO, keeps=_no_zeros_counted), *dict.fromkeys(_PADDING))
-register(Rule("over space", over_space, Constant.ZERO), *dict.fromkeys(_POWERS))
-register(Rule("reduce", reduce, Constant.KEEP), *both_forms(("mean", "amax", "amin", "max", "min")))
-register(Rule("reduce", reduce, Constant.ZERO, keeps=_unstacks), *both_forms(("sum",)))
+def _pools(count: int, *names: str) -> list[Any]:
+    """Return the classes and functions of pools over so many dimensions, by what their names begin with."""
+    found = [getattr(nn, f"{name.title().replace('_', '').replace('Lp', 'LP')}{count}d") for name in names]
+    return [*found, *dict.fromkeys(getattr(F, f"{name}{count}d") for name in names)]
+
+
+for _n in (1, 2, 3):
+    register(
+        Rule(Kind.SPACE, over_space, Constant.KEEP, axes=last(_n)),
+        *_pools(_n, "max_pool", "adaptive_avg_pool", "adaptive_max_pool"),
+        getattr(torch, f"max_pool{_n}d"),
+    )
+    register(Rule(Kind.SPACE, over_space, Constant.KEEP, axes=last(_n), pads=_counts_zeros), *_pools(_n, "avg_pool"))
+    register(Rule(Kind.SPACE, over_space, Constant.KEEP, axes=last(_n), pads=True), *_pools(_n, "lp_pool"))
+register(Rule(Kind.SPACE, over_space, Constant.KEEP, axes=space), nn.Upsample, F.interpolate, F.upsample)
+register(Rule(Kind.SPACE, over_space, Constant.KEEP, axes=last(2)), nn.UpsamplingBilinear2d, nn.UpsamplingNearest2d)
+register(Rule(Kind.REDUCE, reduce, Constant.KEEP, axes=dims_at(1)), *both_forms(("mean", "amax", "amin", "max", "min")))
+register(Rule(Kind.REDUCE, reduce, Constant.KEEP, axes=dims_at(1), pads=_sums_space), *both_forms(("sum",)))
 register(
-    Rule("reduce", reduce, Constant.TAINT),
-    *both_forms(("var", "std", "var_mean", "std_mean", "logsumexp", "norm", "prod", "median", "nansum", "nanmean")),
+    Rule(Kind.REDUCE, reduce, Constant.TAINT, axes=dims_at(1)),
+    *both_forms(("var", "std", "var_mean", "std_mean", "logsumexp", "prod", "median", "nansum", "nanmean")),
     *both_forms(("argmax", "argmin", "any", "all", "count_nonzero")),
-    *(torch.linalg.norm, torch.linalg.vector_norm),
 )
+_VECTOR_NORMS = (torch.linalg.norm, torch.linalg.vector_norm)
+register(Rule(Kind.REDUCE, reduce, Constant.TAINT, axes=dims_at(2)), *both_forms(("norm",)), *_VECTOR_NORMS)
 register(
-    Rule("normalise", normalise, Constant.TAINT),
-    *(
-        nn.LocalResponseNorm,
-        nn.Softmax,
-        nn.LogSoftmax,
-        nn.Softmin,
-        nn.Softmax2d,
-        F.softmax,
-        F.log_softmax,
-        F.softmin,
-        F.normalize,
-    ),
+    Rule(Kind.NORMALISE, normalise, Constant.TAINT, axes=dims_at(1)),
+    *(nn.Softmax, nn.LogSoftmax, nn.Softmin, F.softmax, F.log_softmax, F.softmin),
     *both_forms(("softmax", "log_softmax", "cumsum", "cumprod")),
 )
+register(Rule(Kind.NORMALISE, normalise, Constant.TAINT, axes=dims_at(2, 1)), F.normalize)
+register(Rule(Kind.NORMALISE, normalise, Constant.TAINT, axes=dims(1)), nn.LocalResponseNorm)
+register(Rule(Kind.NORMALISE, normalise, Constant.TAINT, axes=dims(-3)), nn.Softmax2d)

@@ -1,40 +1,30 @@
 """What a rule is: the facts about one operation that every analysis reads, and the table that holds them.
 
-A rule never edits a model. It says how labels flow through the operation (`flow`), how proven constants do
-(`constant`), and whether the operation only moves channels about (`movement`), so that its arguments can be
-rewritten when channels go. An operation without a row is a barrier: its channels are pinned and reported.
+A rule never edits a model. It says what the operation is (`kind`), how labels flow through it (`flow`), how proven
+constants do (`constant`), which dimensions it works along (`axes`), and what it does to memory (`writes`, `aliases`).
+An operation without a row is a barrier: its channels are pinned and reported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from enum import Enum
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor, fx, nn
 
-from campfire_fx.analysis.effects import is_in_place, writes
 from campfire_fx.analysis.labels import Labelled, concatenated
+from campfire_fx.analysis.rules.conventions import writes_by_name
+from campfire_fx.analysis.rules.kinds import ARITHMETIC, MOVEMENTS, ON_ONE, Aliases, Constant, Kind, Shape, Writes
 from campfire_fx.base.compat import has_hooks
 
 if TYPE_CHECKING:
     from campfire_fx.analysis.rules.structure import Structure
 
 
-class Constant(Enum):
-    """How a channel that is constant on the way in leaves an operation."""
-
-    EXECUTE = "run the operation on the constants, with NaN for what depends on the input"
-    KEEP = "a uniform channel keeps its value (averages, maxima and resizing over space)"
-    ZERO = "only zero keeps its value; anything else depends on the size or the border (sums over space)"
-    TAINT = "unknown: every output counts as dependent on the input"
-    POINTWISE = "run the operation; an output is unknown wherever an operand is (operations that swallow NaN)"
-    EITHER = "each output is one of two operands, and data may decide which: known where both agree"
-    AFFINE = "run the operation; where its scale is zero the output is its shift"
-    PRODUCT = "run the operation; where a factor is zero the output is zero"
-    MIX = "weights mix channels: decided kernel by kernel"
+Fact: TypeAlias = "bool | Callable[[Call], bool]"
+"""What is true of every call of an operation, of none, or of those that a function tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,25 +32,35 @@ class Rule:
     """One row of the table.
 
     Attributes:
-        name: what the operation does to channels, for reports and tests.
+        kind: what the operation does to channels.
         flow: from a call on labels to the labels (or plain values) of its output.
         constant: what becomes of constant channels.
-        movement: the operation moves whole channels and may be rewritten as an index.
-        makes: the operation gives constants whatever it is given.
-        spare: the operation is given a size, and what it gives does not depend on this entry of it.
-        keeps: for `Constant.ZERO`, whether a call changes no uniform channel after all (a pool without padding, a
-            sum over stacked branches), so that it can be executed.
+        aliases: which arguments the result may share memory with.
+        writes: which arguments a call changes; None: as the names of torch and Python tell, see `conventions`.
+        sizes: what says the shape of the result; None: as the kind tells.
+        axes: the dimensions of the first argument that the operation works along, counted from the first; None where
+            a call does not say. Positions along other dimensions do not meet.
+        pads: whether a uniform channel may come out as other numbers than it had: zeros around the image are counted,
+            or sums are as long as the image is large.
         random: whether a call draws random numbers even in evaluation, so that nothing it gives is constant.
+        spare: the operation is given a size, and what it gives does not depend on this entry of it.
     """
 
-    name: str
+    kind: Kind
     flow: Callable[[Call], Any]
     constant: Constant
-    movement: bool = False
-    makes: bool = False
+    aliases: Aliases = Aliases.OWN
+    writes: Writes | None = None
+    sizes: Shape | None = None
+    axes: Callable[[Call], list[int] | None] | None = None
+    pads: Fact = False
+    random: Fact = False
     spare: int | None = None
-    keeps: Callable[[Call], bool] | None = None
-    random: Callable[[Call], bool] | None = None
+
+    @property
+    def movement(self) -> bool:
+        """Whether the operation moves whole channels, and may be rewritten as an index."""
+        return self.kind in MOVEMENTS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,6 +124,15 @@ class Call:
         given = self.node.args[position] if position < len(self.node.args) else self.node.kwargs.get(name)
         return given if isinstance(given, fx.Node) else None
 
+    def says(self, fact: Fact) -> bool:
+        """Return whether a fact about the operation is true of this call."""
+        return fact if isinstance(fact, bool) else fact(self)
+
+    def axes(self) -> list[int] | None:
+        """Return the dimensions that the operation works along; None where the call does not say."""
+        rule = lookup(self.target)
+        return None if rule is None or rule.axes is None else rule.axes(self)
+
     def where(self) -> str:
         """Name the place of the call for people: the module's path, or the node and its operation."""
         return str(self.node.target) if self.module is not None else self.node.name
@@ -150,17 +159,10 @@ def invoke(node: fx.Node, module: nn.Module | None, args: tuple[Any, ...], kwarg
         name = "reshape" if node.target == "view" and not isinstance(args[-1], torch.dtype) else str(node.target)
         return getattr(args[0], name)(*args[1:], **kwargs)
     assert callable(node.target)
-    if node.target in _CONCATENATIONS and args and kwargs.keys() <= {"dim"}:
+    rule = lookup(node.target)
+    if rule is not None and rule.kind is Kind.CONCATENATE and args and kwargs.keys() <= {"dim"}:
         return concatenated(*args, **kwargs)
     return node.target(*args, **kwargs)
-
-
-_CONCATENATIONS = (torch.cat, torch.concat, torch.concatenate)
-
-
-def writes_in_place(node: fx.Node, module: nn.Module | None) -> bool:
-    """Whether a call changes what it is given."""
-    return writes(node) if module is None else is_in_place(module)
 
 
 def _mutable(value: Any) -> Any:
@@ -190,11 +192,25 @@ def register(rule: Rule, *targets: Hashable) -> None:
     """
     for target in dict.fromkeys(targets):  # torch and torch.nn.functional share some functions
         if target in _TABLE:
-            raise ValueError(f"{target} has a rule already: {_TABLE[target].name}.")
-        _TABLE[target] = rule
+            raise ValueError(f"{target} has a rule already: {_TABLE[target].kind.value}.")
+        _TABLE[target] = _told(rule, target)
 
 
-def lookup(target: Hashable) -> Rule | None:
+def _told(rule: Rule, target: Hashable) -> Rule:
+    """Return the rule with the facts that its kind and the name of the operation tell."""
+    writes = writes_by_name(target) if rule.writes is None else rule.writes
+    aliases = Aliases.SAME if writes is Writes.FIRST else rule.aliases
+    return replace(rule, writes=writes, aliases=aliases, sizes=rule.sizes or _SIZES.get(rule.kind, Shape.OTHER))
+
+
+_SIZES = {
+    **dict.fromkeys((*ON_ONE, Kind.CAST, Kind.NORMALISE, Kind.IDENTITY), Shape.FIRST),
+    **dict.fromkeys((Kind.ELEMENT_WISE, *ARITHMETIC), Shape.BROADCAST),
+    Kind.CONCATENATE: Shape.JOINED,
+}
+
+
+def lookup(target: Any) -> Rule | None:
     """Return the rule of a target; functions are also found by "package.module:name"."""
     rule = _TABLE.get(target)
     if rule is None and callable(target):

@@ -5,41 +5,38 @@ Torch's own meta code for these is Python of 0.3 to 1.4 ms a call, which would b
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.nn import functional as F
 
+from campfire_fx.analysis.rules.kinds import ARITHMETIC, Constant, Kind, Shape, Writes
+from campfire_fx.analysis.rules.record import Rule, lookup
 from campfire_fx.base.compat import BATCH_NORM
 
 META = torch.device("meta")
-_SHAPE_KEEPERS = (
-    nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.SiLU, nn.GELU, nn.Sigmoid, nn.Tanh, nn.LeakyReLU, nn.Mish,
-    nn.Dropout, nn.Dropout2d, nn.Dropout3d, nn.Identity,
-)  # fmt: skip
-_SHAPE_KEEPING = frozenset({F.relu, torch.relu, F.silu, F.gelu, F.hardswish, torch.sigmoid, F.sigmoid, F.dropout})
-BROADCASTING = frozenset(
-    {operator.add, operator.sub, operator.mul, operator.truediv, operator.iadd, torch.add, torch.mul}
-)
 # Class -> dimensions of space.
 _CONVOLUTIONS: dict[type[nn.Module] | None, int] = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
 _ADAPTIVE: dict[type[nn.Module] | None, int] = {
     nn.AdaptiveAvgPool1d: 1, nn.AdaptiveAvgPool2d: 2, nn.AdaptiveAvgPool3d: 3,
 }  # fmt: skip
-JOINING = frozenset({torch.cat, torch.concat})
-KEEPING: frozenset[Any] = (
-    _SHAPE_KEEPING
-    | {F.batch_norm, F.layer_norm}
-    | set("contiguous clone detach relu relu_ sigmoid tanh float double flip roll softmax".split())
-)
-"""Functions and methods whose result has the shape of their first argument."""
+
+
+def sizes_of(target: Any) -> Shape:
+    """Return what says the shape of the result of a function or method."""
+    rule = lookup(target)
+    return Shape.OTHER if rule is None or rule.sizes is None else rule.sizes
+
+
+def _keeps_all(rule: Rule) -> bool:
+    """Whether an operation gives a tensor of the shape and dtype of its first argument."""
+    return rule.kind in (Kind.PASS, Kind.DROP) and rule.constant is Constant.EXECUTE
 
 
 def keeps_shape(module: nn.Module, x: torch.Tensor) -> bool:
     """Return whether `module` surely gives a tensor of the shape and dtype of `x`."""
-    if type(module) in _SHAPE_KEEPERS:
+    rule = lookup(type(module))
+    if rule is not None and (rule.kind is Kind.IDENTITY or (_keeps_all(rule) and x.is_floating_point())):
         return True
     if isinstance(module, BATCH_NORM) and x.dim() > 1:
         # What does not fit goes the slow way, to raise torch's own error.
@@ -93,19 +90,22 @@ def _pooled(pool: Any, count: int, shape: torch.Size) -> torch.Size | None:
 
 def known_result(node: fx.Node, args: Any, kwargs: Any) -> torch.Tensor | None:
     """Return the result of some common functions of tensors; None: run the function to know."""
-    if node.target in JOINING and args and kwargs.keys() <= {"dim"}:
+    rule = lookup(node.target)
+    if rule is None:
+        return None
+    if rule.sizes is Shape.JOINED and args and kwargs.keys() <= {"dim"}:
         return _joined(*args, **kwargs)
     if not args or not isinstance(args[0], torch.Tensor) or not args[0].is_floating_point():
         return None
     x = args[0]
-    if node.target in _SHAPE_KEEPING or (node.target is F.batch_norm and _normalises(x, args[1:5])):
+    if _keeps_all(rule) or (rule.kind is Kind.PER_CHANNEL and _normalises(x, args[1:5])):
         return x
-    if node.target not in BROADCASTING or len(args) != 2:
+    if rule.kind not in ARITHMETIC or len(args) != 2 or "out" in kwargs:
         return None
     y = args[1]
     if isinstance(y, (int, float)) or (isinstance(y, torch.Tensor) and y.dtype == x.dtype and y.shape == x.shape):
         return x
-    if isinstance(y, torch.Tensor) and y.dtype == x.dtype and node.target is not operator.iadd:
+    if isinstance(y, torch.Tensor) and y.dtype == x.dtype and rule.writes is not Writes.FIRST:
         return torch.empty(torch.broadcast_shapes(x.shape, y.shape), dtype=x.dtype, device=META)
     return None
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from campfire_fx.analysis.effects import IN_PLACE, returns_written, writes, written
-from campfire_fx.analysis.rules.record import writes_in_place
-from campfire_fx.analysis.rules.sharing import Sharing, sharing
+from campfire_fx.analysis.rules.conventions import IN_PLACE
+from campfire_fx.analysis.rules.effects import returns_written, writes, writes_in_place, written
+from campfire_fx.analysis.rules.kinds import Aliases
 from tests.analysis.rules.alone import Alone, Sample, alone
 from tests.analysis.rules.test_law import every_sample
 
@@ -31,10 +31,10 @@ def test_a_row_says_what_is_written_and_shared(target: Hashable, sample: Sample)
         assert writes_in_place(one.node, module)
         assert set(changed) <= set(written(one.node))
     shared = [x for x in inputs if any(_overlap(x, r) for r in pytree.tree_leaves(result) if isinstance(r, Tensor))]
-    how = sharing(one.node, module, one.run.rule(one.node))
+    how = one.run.rule(one.node).aliases
     if shared and not changed:
-        assert how is not Sharing.OWN
-        assert how is Sharing.VIEW or shared == [x for x in shared if x is inputs[0]]
+        assert how is not Aliases.OWN
+        assert how is Aliases.VIEW or shared == [x for x in shared if x is inputs[0]]
 
 
 def _call_alone(one: Alone, inputs: list[Tensor]) -> Any:
