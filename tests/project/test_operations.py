@@ -34,6 +34,7 @@ ALLOWED = {
     "campfire_fx/capture/questions.py": "which comparisons of sizes Python asks for",
     "campfire_fx/capture/formulas.py": "formulas over numbers",
     "campfire_fx/capture/differences.py": "formulas over numbers: which sizes must differ",
+    "campfire_fx/capture/alternatives.py": "formulas over numbers: what a guard reads",
     "campfire_fx/capture/guards.py": "formulas over numbers: the opposite of a comparison",
     "campfire_fx/capture/interception.py": "which functions of Python's a trace puts its own in the place of",
     "campfire_fx/capture/example.py": "which layer's weight says how large an input is",
