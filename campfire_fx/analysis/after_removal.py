@@ -14,7 +14,7 @@ from campfire_fx.analysis.labelling import GraphRun, Labelling
 from campfire_fx.analysis.labels import Labelled, collapse
 from campfire_fx.analysis.liveness import Liveness
 from campfire_fx.analysis.rules import Held
-from campfire_fx.analysis.rules.record import map_nested
+from campfire_fx.analysis.rules.record import parts
 
 
 class Broken:
@@ -55,7 +55,7 @@ class AfterRemoval:
             if current in seen:
                 continue
             seen.add(current)
-            found = labelled(self._with_labels(self.run.values[current]))
+            found = parts(self._with_labels(self.run.values[current]), Labelled)
             labels += [collapse(v.labels).flatten() for v in found]
             if isinstance(self.run.values[current], Held):
                 labels += self.labelling.structure.ports(self.run.values[current].tensor)
@@ -69,10 +69,3 @@ class AfterRemoval:
             return value
         known = self.labelling.structure.tensors.get(id(value.tensor))
         return value if known is None else known[1]
-
-
-def labelled(value: Any) -> list[Labelled]:
-    """Return every labelled tensor in a value, however nested."""
-    found: list[Any] = []
-    map_nested(value, found.append)
-    return [v for v in found if isinstance(v, Labelled)]

@@ -12,7 +12,7 @@ from campfire_fx.analysis.labelling import GraphRun
 from campfire_fx.analysis.rules.barriers import BARRIER
 from campfire_fx.analysis.rules.effects import returns_written, writes_in_place, written
 from campfire_fx.analysis.rules.kinds import Aliases, Kind
-from campfire_fx.analysis.rules.record import map_nested
+from campfire_fx.analysis.rules.record import map_nested, parts
 
 _NUMBERS_STAY = (Kind.DROP, Kind.CAST)  # a dropout in place writes nothing in evaluation
 
@@ -57,7 +57,7 @@ class Memory:
     def _join(self, node: fx.Node, values: dict[fx.Node, Any], how: Aliases) -> None:
         """Enter a node into the families of what it may share memory with."""
         operands = node.all_input_nodes if how is Aliases.VIEW else node.all_input_nodes[:1]
-        families = [self._family(operand) for operand in operands if _holds_tensor(values.get(operand))]
+        families = [self._family(operand) for operand in operands if parts(values.get(operand), Tensor)]
         if not families:
             return
         family = families[0]
@@ -93,12 +93,6 @@ def _is_foreign(node: fx.Node, module: nn.Module | None) -> bool:
         return False
     made: Any = node.target if module is None else type(module)
     return not (getattr(made, "__module__", None) or "").startswith(("torch", "_operator", "builtins", "math"))
-
-
-def _holds_tensor(value: Any) -> bool:
-    found: list[Any] = []
-    map_nested(value, found.append)
-    return any(isinstance(v, Tensor) for v in found)
 
 
 def _unknown(value: Any) -> Any:

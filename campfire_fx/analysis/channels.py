@@ -11,7 +11,7 @@ from campfire_fx.analysis.labelling import GraphRun, Labelling, label
 from campfire_fx.analysis.labels import Labelled, collapse
 from campfire_fx.analysis.rules import Constant
 from campfire_fx.analysis.rules.barriers import BARRIER
-from campfire_fx.analysis.rules.record import map_nested
+from campfire_fx.analysis.rules.record import parts
 from campfire_fx.analysis.rules.structure import Mixer
 from campfire_fx.base.errors import ShrinkError
 
@@ -81,7 +81,7 @@ class _Builder:
 
     def _call(self, node: fx.Node) -> None:
         value, rule = self._run.values[node], self._run.rule(node)
-        if not _activations(value):
+        if not parts(value, Labelled):
             self._nothing(node)
         elif node in self._mixers:
             self._mixer(node, self._mixers[node])
@@ -135,15 +135,9 @@ class _Builder:
                     self._graph.add_edge(origin, consumer, kind=kind, channels=channels, via=via)
 
 
-def _activations(value: Any) -> list[Labelled]:
-    found: list[Any] = []
-    map_nested(value, found.append)
-    return [v for v in found if isinstance(v, Labelled)]
-
-
 def _width(value: Any) -> int:
     """Return the number of channels of the first activation in a value: the dimension that varies, else the second."""
-    labels = _activations(value)[0].labels
+    labels = parts(value, Labelled)[0].labels
     varied = [s for s in collapse(labels).shape if s > 1]
     if varied:
         return max(varied)

@@ -22,23 +22,14 @@ from campfire_fx.analysis.rules.kinds import POSITION_WISE, PRODUCTS
 from campfire_fx.analysis.rules.matmul import averaged
 from campfire_fx.analysis.rules.norms import affine_of
 from campfire_fx.analysis.rules.pointwise import condition_of
-from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes
+from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes, parts
 from campfire_fx.analysis.rules.structure import Structure
 from campfire_fx.analysis.uniform import agreed, stretched_like
 
-__all__ = ["NAN", "Propagation", "has_labels"]
+__all__ = ["NAN", "Propagation"]
 
 _PLACED = (Kind.SAMPLE, Kind.PICK)  # what else they are given says where to look, not what is there
 _PER_POSITION = (*POSITION_WISE, Kind.NORMALISE)
-
-
-def has_labels(value: Any) -> bool:
-    """Whether a value, however nested, holds labels: whether it is, or holds, an activation."""
-    if isinstance(value, (tuple, list, dict)):
-        found: list[Any] = []
-        map_nested(value, found.append)
-        return any(isinstance(v, Labelled) for v in found)
-    return isinstance(value, Labelled)
 
 
 @dataclass(slots=True, eq=False)
@@ -96,7 +87,8 @@ class Propagation:
         known = False
         for source in node.all_input_nodes:
             plain = self.run.values[source]
-            known = known or ((has_labels(plain) or isinstance(plain, Held)) and self._is_known(source))
+            labelled = isinstance(plain, Held) or bool(parts(plain, Labelled))
+            known = known or (labelled and self._is_known(source))
         if known or rule.constant is Constant.PRODUCT:
             return True
         if rule.constant is Constant.AFFINE:
@@ -114,9 +106,7 @@ class Propagation:
         value = self.values[source]
         seen = self._known.get(source)
         if seen is None or seen[0] is not value:  # a write in place may have changed it
-            found: list[Any] = []
-            map_nested(value, found.append)
-            known = any(isinstance(v, Tensor) and not bool(collapse(v).isnan().all()) for v in found)
+            known = any(not bool(collapse(v).isnan().all()) for v in parts(value, Tensor))
             seen = self._known[source] = (value, known)
         return seen[1]
 

@@ -16,13 +16,14 @@ import torch
 from torch import Tensor, fx
 
 from campfire_fx.analysis.aliases import Memory
-from campfire_fx.analysis.constant_flow import NAN, Propagation, has_labels
+from campfire_fx.analysis.constant_flow import NAN, Propagation
 from campfire_fx.analysis.labelling import GraphRun, Labelling
 from campfire_fx.analysis.labels import Labelled, any_along, collapse, lines
 from campfire_fx.analysis.rules import Held, Kind, mixing
 from campfire_fx.analysis.rules.complex_numbers import known_zeros
 from campfire_fx.analysis.rules.matmul import contracted_lines, form_of, two_operands
 from campfire_fx.analysis.rules.movement import read_padding
+from campfire_fx.analysis.rules.record import parts
 from campfire_fx.analysis.rules.structure import MixCall, Mixer
 
 __all__ = ["NAN", "Constants", "bias_of", "find_constants", "folded"]
@@ -87,7 +88,7 @@ def _run(
         if node.op == "get_attr":
             values[node] = labels.tensor.detach() if isinstance(labels, Held) else labels
         elif node.op == "placeholder":
-            values[node] = through.unknown(labels) if has_labels(labels) else through.plain(node)
+            values[node] = through.unknown(labels) if parts(labels, Labelled) else through.plain(node)
         elif (run.number, node) in calls:
             for mixer, call in calls[run.number, node]:
                 if mixer.virtual:
@@ -98,7 +99,7 @@ def _run(
                     assert isinstance(labels, Labelled)
                     values[node] = _mix(mixer, _behind_padding(run, call), values, labels, found)
         else:
-            values[node] = through.execute(node) if has_labels(labels) else through.plain(node)
+            values[node] = through.execute(node) if parts(labels, Labelled) else through.plain(node)
             memory.note(run, node, values)
     return values
 

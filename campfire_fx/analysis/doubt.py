@@ -16,7 +16,7 @@ from campfire_fx.analysis.labels import Labelled
 from campfire_fx.analysis.rules.factories import FILLED
 from campfire_fx.analysis.rules.kinds import Kind
 from campfire_fx.analysis.rules.movement import asks_kind
-from campfire_fx.analysis.rules.record import map_nested
+from campfire_fx.analysis.rules.record import map_nested, parts
 
 NAN = float("nan")
 
@@ -34,7 +34,7 @@ def doubtful(run: GraphRun, node: fx.Node, known: set[fx.Node]) -> bool:
         return True
     if node.op == "get_attr" or asks_kind(node):
         return False
-    return any(source in known or _has_labels(run.values[source]) for source in _giving(run, node))
+    return any(source in known or bool(parts(run.values[source], Labelled)) for source in _giving(run, node))
 
 
 def _giving(run: GraphRun, node: fx.Node) -> list[fx.Node]:
@@ -52,12 +52,6 @@ def _giving(run: GraphRun, node: fx.Node) -> list[fx.Node]:
     found: list[fx.Node] = []
     fx.map_arg(given, found.append)
     return found
-
-
-def _has_labels(value: Any) -> bool:
-    found: list[Any] = []
-    map_nested(value, found.append)
-    return any(isinstance(v, Labelled) for v in found)
 
 
 def blurred(value: Any, *, whole: bool, truths: bool = False) -> Any:

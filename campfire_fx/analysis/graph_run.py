@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
@@ -103,9 +104,7 @@ def placeholder_values(graph: fx.Graph, args: tuple[Any, ...], kwargs: dict[str,
 
 def attribute(root: nn.Module, target: str) -> Any:
     """Return what a graph reads by name; whole numbers (indices) are plain values, not parameters with channels."""
-    value: Any = root
-    for part in target.split("."):
-        value = getattr(value, part)
+    value = operator.attrgetter(target)(root)
     holds = isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
     return Held(value) if holds else value
 
@@ -176,7 +175,3 @@ class ExampleValues:
         args, kwargs = substitute(values, node)
         module = self._copy.get_submodule(str(node.target)) if node.op == "call_module" else None
         return invoke(node, module, args, kwargs)
-
-
-def _cloned(value: Any) -> Any:
-    return value.clone() if isinstance(value, Tensor) else value

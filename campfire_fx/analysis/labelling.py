@@ -22,7 +22,7 @@ from campfire_fx.analysis.rules.barriers import BARRIER, fix_tensors
 from campfire_fx.analysis.rules.effects import writes_in_place
 from campfire_fx.analysis.rules.movement import asks_kind, asks_shape
 from campfire_fx.analysis.rules.proof import PROVEN, is_candidate, is_pointwise
-from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes
+from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes, parts
 from campfire_fx.analysis.rules.structure import Structure, fixed
 from campfire_fx.base.draws import is_drawn_by_torch, undrawn
 from campfire_fx.base.errors import ShrinkError
@@ -92,7 +92,8 @@ def _run(run: GraphRun, structure: Structure, known: dict[Any, _Result] | None) 
                 value = attribute(run.module, str(node.target))
                 run.values[node] = value.clone() if writes and isinstance(value, Tensor) else value
             elif node.op == "output":
-                structure.pin("output", "the model's output", *_activations(run, node))
+                given = map_nodes(node.args, lambda n: run.values[n])
+                structure.pin("output", "the model's output", *parts(given, Labelled))
             else:
                 run.values[node] = _known_call(run, node, structure, example, known)
     run.settled.update((node, rule) for node, rule in structure.settled.items() if node.graph is run.graph)
@@ -145,12 +146,6 @@ def _signature(run: GraphRun, node: fx.Node) -> Any:
     except TypeError:
         return None
     return key
-
-
-def _activations(run: GraphRun, node: fx.Node) -> list[Labelled]:
-    found: list[Labelled] = []
-    map_nodes(node.args, lambda n: map_nested(run.values[n], found.append))
-    return [v for v in found if isinstance(v, Labelled)]
 
 
 def make_call(

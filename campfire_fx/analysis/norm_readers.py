@@ -17,7 +17,7 @@ from campfire_fx.analysis.labels import Labelled, lines
 from campfire_fx.analysis.liveness import Liveness, Reader
 from campfire_fx.analysis.rules import Held, Kind
 from campfire_fx.analysis.rules.kinds import POSITION_WISE
-from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes
+from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes, parts
 from campfire_fx.analysis.rules.structure import MixCall
 
 _FAR = 8.0  # a channel made of two others by factors larger than this would magnify rounding
@@ -131,9 +131,7 @@ def _place(run: GraphRun, node: fx.Node, places: dict[fx.Node, Any]) -> Any:
 
 def _contained(place: Any, like: Tensor) -> Tensor:
     marked = torch.zeros_like(like)
-    found: list[Any] = []
-    map_nested(place, found.append)
-    for tensor in (v for v in found if isinstance(v, Tensor)):
+    for tensor in parts(place, Tensor):
         index = tensor.unique().long()
         marked[index[index >= 0]] = True
     return marked

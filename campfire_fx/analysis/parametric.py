@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from typing import Any
@@ -139,10 +140,7 @@ class Computations:
 
     def read(self, node: fx.Node) -> Any:
         """Return what a node reads by name."""
-        value: Any = self.root
-        for part in str(node.target).split("."):
-            value = getattr(value, part)
-        return value
+        return operator.attrgetter(str(node.target))(self.root)
 
     def _reads_weight(self, user: fx.Node, node: fx.Node) -> bool:
         """Whether a call takes `node` as a weight, beside what it computes on."""

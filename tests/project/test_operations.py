@@ -39,6 +39,7 @@ ALLOWED = {
     "campfire_fx/capture/interception.py": "which functions of Python's a trace puts its own in the place of",
     "campfire_fx/capture/example.py": "which layer's weight says how large an input is",
     "campfire_fx/cost/layers.py": "whose multiplications are counted: subclasses too, which have no row",
+    "campfire_fx/layers/dispatch.py": "questions that are asked anew of an input; the room lies below the rules",
     "campfire_fx/layers/masked.py": "the masked class of each layer; the room lies below the rules",
     "campfire_fx/layers/dense_weights/relu.py": "the class that stands for nn.ReLU; the room lies below the rules",
     "campfire_fx/shrink/doubled.py": "float() gives float64 while a model is compared in float64",

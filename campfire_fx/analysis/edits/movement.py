@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from campfire_fx.analysis.after_removal import AfterRemoval, Broken, Unmovable, labelled
+from campfire_fx.analysis.after_removal import AfterRemoval, Broken, Unmovable
 from campfire_fx.analysis.compact import Uneven, Vanished, compact_value, shape_after_removal
 from campfire_fx.analysis.edits.attention_scale import keep_scale
 from campfire_fx.analysis.edits.compensated_norm import spread_edit
@@ -33,7 +33,7 @@ from campfire_fx.analysis.rules import Held, Kind
 from campfire_fx.analysis.rules.effects import writes_in_place
 from campfire_fx.analysis.rules.kinds import GATES
 from campfire_fx.analysis.rules.movement import asks_shape, read_padding
-from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes
+from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes, parts
 
 
 def plan_rewrites(labelling: Labelling, live: Liveness) -> list[Edit]:
@@ -68,7 +68,7 @@ def _step(after: AfterRemoval, node: fx.Node) -> None:
         after.values[node] = _compact_held(after, original) if node.op == "get_attr" else expected
     elif isinstance(expected, Vanished):
         after.values[node] = expected
-    elif not labelled(original):
+    elif not parts(original, Labelled):
         after.values[node] = _plain(after, node, original)
     elif run.rule(node).movement:
         after.values[node] = _movement(after, node, expected)
@@ -128,7 +128,7 @@ def _plain(after: AfterRemoval, node: fx.Node, original: Any) -> Any:
     if rule.kind is Kind.GUARD:
         _check_guard(after, node)
         return None
-    reads_activations = any(labelled(after.run.values[source]) for source in node.all_input_nodes)
+    reads_activations = any(parts(after.run.values[source], Labelled) for source in node.all_input_nodes)
     if reads_activations and rule.kind not in (Kind.ASK, Kind.CAST):
         return original  # a barrier without a result: what it reads is pinned
     if any(isinstance(after.run.values[source], Held) for source in node.all_input_nodes):
@@ -161,7 +161,7 @@ def _check_guard(after: AfterRemoval, guard: fx.Node) -> None:
     waiting, seen = list(guard.all_input_nodes), set[fx.Node]()
     while waiting:
         node = waiting.pop()
-        if node in seen or labelled(after.run.values[node]):
+        if node in seen or parts(after.run.values[node], Labelled):
             continue
         seen.add(node)
         if not _same(after.values[node], after.run.values[node]):
@@ -173,7 +173,7 @@ def _unchanged(after: AfterRemoval, source: fx.Node) -> bool:
     original, now = after.run.values[source], after.values[source]
     if isinstance(original, Labelled) and isinstance(now, Labelled):
         return original.shape == now.shape  # a question about an activation is about its shape
-    return now is original or (not labelled(original) and _same(now, original))
+    return now is original or (not parts(original, Labelled) and _same(now, original))
 
 
 def _same(first: Any, second: Any) -> bool:
@@ -192,7 +192,7 @@ def _check_numbers(after: AfterRemoval, node: fx.Node) -> None:
     size = node.args[1] if spare is not None and len(node.args) > 1 else node.kwargs.get("size")
     for source in node.all_input_nodes:
         original, now = after.run.values[source], after.values[source]
-        if labelled(original) or isinstance(original, (Held, torch.device, torch.dtype)):
+        if parts(original, Labelled) or isinstance(original, (Held, torch.device, torch.dtype)):
             continue
         if spare is not None and isinstance(size, (tuple, list)) and source is size[spare]:
             continue  # the number of channels, in a size of which only the others count

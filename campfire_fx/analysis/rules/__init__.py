@@ -8,7 +8,7 @@ from campfire_fx.analysis.rules import (
     gates,
     matmul,
     mixing,
-    movement,
+    movement,  # fmt: skip
     norms,
     picking,
     pointwise,
@@ -17,29 +17,6 @@ from campfire_fx.analysis.rules import (
 from campfire_fx.analysis.rules.kinds import Aliases, Constant, Kind, Shape, Writes
 from campfire_fx.analysis.rules.record import Call, Held, Rule, known_class, lookup, register, table
 
-__all__ = [
-    "Aliases",
-    "Call",
-    "Constant",
-    "Held",
-    "Kind",
-    "Rule",
-    "Shape",
-    "Writes",
-    "barriers",
-    "channelwise",
-    "complex_numbers",
-    "fake_quantisation",
-    "gates",
-    "known_class",
-    "lookup",
-    "matmul",
-    "mixing",
-    "movement",
-    "norms",
-    "picking",
-    "pointwise",
-    "pooling",
-    "register",
-    "table",
-]
+__all__ = ["Aliases", "Call", "Constant", "Held", "Kind", "Rule", "Shape", "Writes", "barriers", "channelwise",
+           "complex_numbers", "fake_quantisation", "gates", "known_class", "lookup", "matmul", "mixing", "movement",
+           "norms", "picking", "pointwise", "pooling", "register", "table"]  # fmt: skip

@@ -8,7 +8,7 @@ from torch import fx, nn
 
 from campfire_fx.analysis.rules.conventions import place_of, writes_by_name
 from campfire_fx.analysis.rules.kinds import Writes
-from campfire_fx.analysis.rules.record import lookup
+from campfire_fx.analysis.rules.record import lookup, parts
 
 
 def is_in_place(module: nn.Module) -> bool:
@@ -45,9 +45,7 @@ def written(node: fx.Node) -> list[fx.Node]:
     target = node.kwargs.get("out")
     if target is None:
         target = node.args[0] if node.args else node.kwargs.get("input")
-    found: list[fx.Node] = []
-    fx.map_arg(target, found.append)
-    return found
+    return parts(target, fx.Node)
 
 
 def _effect(target: Any) -> Writes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from campfire_fx.analysis.rules.structure import Structure
 
 
+T = TypeVar("T")
 Fact: TypeAlias = "bool | Callable[[Call], bool]"
 """What is true of every call of an operation, of none, or of those that a function tells."""
 
@@ -106,11 +107,11 @@ class Call:
 
     def labelled(self) -> list[Labelled]:
         """Return every labelled argument, in order, however nested."""
-        return [value for value in _leaves((self.args, self.kwargs)) if isinstance(value, Labelled)]
+        return parts((self.args, self.kwargs), Labelled)
 
     def held(self) -> list[Held]:
         """Return every parameter read by name, in order, however nested."""
-        return [value for value in _leaves((self.args, self.kwargs)) if isinstance(value, Held)]
+        return parts((self.args, self.kwargs), Held)
 
     def run(self, convert: Callable[[Labelled | Held], Any]) -> Any:
         """Execute the operation with every labelled or held tensor converted."""
@@ -143,10 +144,14 @@ map_nested: Callable[[Any, Callable[[Any], Any]], Any] = fx.node.map_aggregate
 map_nodes: Callable[[Any, Callable[[fx.Node], Any]], Any] = fx.node.map_arg
 
 
-def _leaves(value: Any) -> list[Any]:
+def parts(value: Any, kind: type[T]) -> list[T]:
+    """Return all of one kind in a value, however nested, in order."""
+    if isinstance(value, kind):
+        return [value]
     found: list[Any] = []
-    map_nested(value, found.append)
-    return found
+    if isinstance(value, (tuple, list, dict, slice)):
+        map_nested(value, found.append)
+    return [item for item in found if isinstance(item, kind)]
 
 
 def invoke(node: fx.Node, module: nn.Module | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

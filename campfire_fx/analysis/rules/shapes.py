@@ -22,12 +22,6 @@ _ADAPTIVE: dict[type[nn.Module] | None, int] = {
 }  # fmt: skip
 
 
-def sizes_of(target: Any) -> Shape:
-    """Return what says the shape of the result of a function or method."""
-    rule = lookup(target)
-    return Shape.OTHER if rule is None or rule.sizes is None else rule.sizes
-
-
 def _keeps_all(rule: Rule) -> bool:
     """Whether an operation gives a tensor of the shape and dtype of its first argument."""
     return rule.kind in (Kind.PASS, Kind.DROP) and rule.constant is Constant.EXECUTE
