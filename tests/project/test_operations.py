@@ -37,6 +37,7 @@ ALLOWED = {
     "campfire_fx/capture/alternatives.py": "formulas over numbers: what a guard reads",
     "campfire_fx/capture/guards.py": "formulas over numbers: the opposite of a comparison",
     "campfire_fx/capture/interception.py": "which functions of Python's a trace puts its own in the place of",
+    "campfire_fx/capture/numpy_numbers.py": "numpy's names of functions of numbers",
     "campfire_fx/capture/example.py": "which layer's weight says how large an input is",
     "campfire_fx/cost/layers.py": "whose multiplications are counted: subclasses too, which have no row",
     "campfire_fx/layers/dispatch.py": "questions that are asked anew of an input; the room lies below the rules",
