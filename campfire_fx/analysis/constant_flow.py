@@ -19,7 +19,7 @@ from campfire_fx.analysis.rules import Call, Constant, Held, Kind, Rule
 from campfire_fx.analysis.rules.complex_numbers import known_zeros
 from campfire_fx.analysis.rules.effects import writes_in_place
 from campfire_fx.analysis.rules.kinds import POSITION_WISE, PRODUCTS
-from campfire_fx.analysis.rules.matmul import averaged
+from campfire_fx.analysis.rules.matmul import passed_from
 from campfire_fx.analysis.rules.norms import affine_of
 from campfire_fx.analysis.rules.pointwise import condition_of
 from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes, parts
@@ -142,12 +142,12 @@ class Propagation:
         Attention gives means of values, and so a constant where all of these are it.
         """
         result = self.unknown(labels)
-        means = averaged(node)
-        for source in node.all_input_nodes:
+        sources, means = passed_from(node)
+        for source in sources:
             held = self.run.values[source]
             if isinstance(labels, Labelled) and isinstance(held, Labelled) and self._is_known(source):
                 found = self._look_up(held, self.values[source], labels)
-                same = found.isfinite() if source is means else found == 0
+                same = found.isfinite() if means else found == 0
                 result = torch.where(same, found, result)
         return result
 

@@ -138,3 +138,21 @@ def OneCallMasked() -> nn.Module:
     """Attention under a mask, with a scale of its own: a row that sees nothing has no mean of the values."""
     mask = torch.ones(1, 1, 1, 1, dtype=torch.bool)
     return _OneCall(scale=0.7, attn_mask=mask)
+
+
+@case(
+    X,
+    damage=_silence(q=(0, 5), k=(1, 6)),
+    kept={"q.weight": (6, 4), "k.weight": (6, 4), "out.weight": (4, 6)},
+)
+class KeysAreValues(nn.Module):
+    """Keys that are values too: a channel that no query asks for still passes; what is zero in them goes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.q, self.k, self.out = conv(3, 4), nn.Linear(4, 8), nn.Linear(4, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).flatten(2).transpose(1, 2)
+        q, k = (layer(x).unflatten(-1, (2, 4)).transpose(1, 2) for layer in (self.q, self.k))
+        return self.out(F.scaled_dot_product_attention(q, k, k).transpose(1, 2).flatten(2))

@@ -215,14 +215,16 @@ def two_operands(node: fx.Node) -> tuple[fx.Node, fx.Node]:
     return found[0], found[1]
 
 
-def averaged(node: fx.Node) -> fx.Node | None:
-    """Return the values that a call of attention averages; None where a mask or dropout may leave some out of all."""
+def passed_from(node: fx.Node) -> tuple[list[fx.Node], bool]:
+    """Return the operands from which the channels of a product may come, and whether it gives means of them.
+
+    Attention passes its values, in means unless a mask or dropout may leave out some of all.
+    """
     if node.target is not F.scaled_dot_product_attention:
-        return None
+        return node.all_input_nodes, False
     given = dict(zip(("query", "key", "value", "attn_mask", "dropout_p"), node.args, strict=False)) | dict(node.kwargs)
-    plain = given.get("attn_mask") is None and given.get("dropout_p", 0.0) == 0
-    value = given.get("value")
-    return value if plain and isinstance(value, fx.Node) else None
+    value: Any = given["value"]
+    return [value], given.get("attn_mask") is None and given.get("dropout_p", 0.0) == 0
 
 
 def _heads(lines: Any) -> list[int]:
