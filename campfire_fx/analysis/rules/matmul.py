@@ -222,9 +222,9 @@ def passed_from(node: fx.Node) -> tuple[list[fx.Node], bool]:
     """
     if node.target is not F.scaled_dot_product_attention:
         return node.all_input_nodes, False
-    given = dict(zip(("query", "key", "value", "attn_mask", "dropout_p"), node.args, strict=False)) | dict(node.kwargs)
-    value: Any = given["value"]
-    return [value], given.get("attn_mask") is None and given.get("dropout_p", 0.0) == 0
+    names = ("query", "key", "value", "attn_mask", "dropout_p")
+    given: dict[str, Any] = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+    return [given["value"]], given.get("attn_mask") is None and not given.get("dropout_p")
 
 
 def _heads(lines: Any) -> list[int]:
