@@ -28,7 +28,7 @@ def plain_call(overload: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     """Return what an overload of `torch.ops.aten` is called outside of exported graphs; None where it has no such name.
 
     A function of torch with the same name takes the same arguments; one of torch.nn.functional takes those that it
-    names; what is neither is a method of tensors.
+    names and needs; what is neither is a method of tensors.
     """
     space, _, name = schema_of(overload).name.partition("::")
     if space != "aten":
@@ -54,6 +54,9 @@ def _functional(
     given = dict(zip(names, args, strict=False)) | kwargs
     first = next(iter(given))
     named = {key: value for key, value in given.items() if key in known and key != first}
+    needed = [key for key, parameter in known.items() if parameter.default is inspect.Parameter.empty][1:]
+    if not named.keys() >= set(needed) and hasattr(torch.Tensor, name):  # of the same name, and another operation
+        return PlainCall("call_method", name, args, kwargs)
     if name.endswith("_") and not function.__name__.endswith("_"):
         if "inplace" not in known:
             return None

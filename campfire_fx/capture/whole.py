@@ -87,8 +87,7 @@ def island(
     constants = dict(ways[0].traced.constants)
     first, *others = [way.traced.modes(constants) for way in ways]
     variants = tuple([way.variant() for way in ways])
-    kind = f"call of {path}" if path else "example"
-    told = tuple([(told_of(way, kind), way.traced.asks) for way in ways]) if others else ()
+    told = tuple([(_told(way, path), way.traced.asks) for way in ways]) if others else ()
     module = DualGraphModule(
         root,
         first.graph,
@@ -102,9 +101,10 @@ def island(
     return Island(path, module, variants, tuple(opaque))
 
 
-def told_of(way: Taken, kind: str) -> str:
-    """Return which examples a variant is for, and of what form: `example 1 (float32 2x3x32x32)`."""
-    return ", ".join(f"{kind} {number + 1} {describe(*call)}" for number, call in way.examples.items())
+def _told(way: Taken, path: str) -> str:
+    """Return what a variant is for, and of what form: `example 1 (float32 2x3x32x32)`, `call 2 of neck (...)`."""
+    names = {number: f"call {number + 1} of {path}" if path else f"example {number + 1}" for number in way.examples}
+    return ", ".join(f"{names[number]} {describe(*call)}" for number, call in way.examples.items())
 
 
 def trace_graphs(survey: Survey, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:

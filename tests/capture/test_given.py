@@ -80,6 +80,20 @@ def test_an_operation_without_a_name_of_its_own_stays() -> None:
     torch.testing.assert_close(trace(model, X).module(OTHER), model(OTHER))
 
 
+def test_an_operation_that_shares_its_name_with_another_function() -> None:
+    class Windows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(self.a(x)).unfold(2, 3, 2).sum(-1)  # not torch.nn.functional.unfold
+
+    model = Windows().eval()
+    program = torch.export.export(model, (X,))
+    torch.testing.assert_close(shrink(program, X).eval()(X), model(X))
+
+
 def test_a_compiled_model_is_the_model_inside() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1)).eval()
     zero_filters(model[0], (1, 2))

@@ -162,6 +162,7 @@ def test_where_the_graph_is_the_same_there_is_one() -> None:
     assert len(module.graph_variants) == 1
     for kwargs in others:
         assert same(module(X, **kwargs), model(X, **kwargs))
+    assert refusal(module, {"x": X, "mode": "d"}).startswith("Arguments at test_variants.py:")
     for unseen in ({"mode": "c"}, {"mode": "d"}, {"mask": X, "mode": "b"}):  # nobody has shown what they do
         refusal(module, {"x": X, **unseen})
 
@@ -258,7 +259,37 @@ def test_parts_of_a_model_have_variants_too() -> None:
     assert len(part.variants) == 2
     for example in examples:
         assert same(call(captured.module.eval(), example), call(model, example))
-    assert "call of part 2" in str(captured.variants)
+    assert "call 2 of part (" in str(captured.variants)
+
+
+class Odd(nn.Module):
+    """A part that no trace can follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(6, 6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) if float(x.sum()) > -1e9 else x
+
+
+class AroundOdd(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.odd = Odd()
+
+    def forward(self, x: Tensor, twice: bool = False) -> Tensor:
+        y = self.odd(self.features(x))
+        return self.c(self.odd(y)) if twice else self.b(y)
+
+
+def test_variants_around_opaque_parts() -> None:
+    model = AroundOdd().eval()
+    examples = [X, {"x": torch.randn(1, 3, 16, 16), "twice": True}]
+    captured = trace(model, examples=examples)
+    assert captured.whole and len(captured.islands[0].variants) == 2 and captured.islands[0].opaque == ("odd",)
+    for example in examples:
+        assert same(call(captured.module.eval(), example), call(model, example))
 
 
 @pytest.mark.parametrize(
