@@ -9,12 +9,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from torch import fx, nn
 
 from campfire_fx.analysis.captured import Call
 from campfire_fx.analysis.evaluate import Evaluator
+from campfire_fx.analysis.graph_run import placeholder_values
 from campfire_fx.base.errors import CaptureError
 from campfire_fx.capture.alternatives import any_of
 from campfire_fx.capture.execute import run
@@ -112,28 +112,19 @@ def accepts(model: nn.Module, traced: Traced, call: Call) -> bool:
 
 
 def _hold(model: nn.Module, traced: Traced, graph: fx.Graph, guards: Sequence[Guard], call: Call) -> bool:
-    given = inspect.signature(model.forward).bind(*call[0], **call[1]).arguments
     evaluator = Evaluator(model)
     evaluator.constants = traced.constants
     for node in graph.nodes:
         evaluator.created(node)
-        if node.op == "placeholder":
-            evaluator.give(node, _value(node, given))
-    names = {str(node.target).lstrip("*") for node in graph.find_nodes(op="placeholder")}
+    inputs = graph.find_nodes(op="placeholder")
+    for node, value in zip(inputs, placeholder_values(graph, *call), strict=True):
+        evaluator.give(node, value)
+    given = inspect.signature(model.forward).bind(*call[0], **call[1]).arguments
     try:
-        return names.issuperset(given) and all(_holds(evaluator, guard) for guard in guards)
+        takes_all = {str(node.target).lstrip("*") for node in inputs}.issuperset(given)
+        return takes_all and all(_holds(evaluator, guard) for guard in guards)
     except Exception:  # noqa: BLE001  what cannot be asked of these inputs, or takes data to answer
         return False
-
-
-def _value(node: fx.Node, given: dict[str, Any]) -> Any:
-    """Return what a call gives for a placeholder."""
-    name = str(node.target)
-    if name.lstrip("*") in given:
-        return given[name.lstrip("*")]
-    if name.startswith("*"):
-        return {} if name.startswith("**") else ()
-    return node.args[0] if node.args else None
 
 
 def _holds(evaluator: Evaluator, guard: Guard) -> bool:
