@@ -87,9 +87,10 @@ def parse() -> argparse.Namespace:
     if unknown:
         parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
     options.sections = options.sections or list(SECTIONS)
-    options.depths = DEPTHS
+    options.depths, options.enough = DEPTHS, ENOUGH
     if options.quick:
         options.models, options.repeats, options.depths = [QUICK], min(options.repeats, 2), (5, 10, 20)
+        options.enough = math.inf  # however busy the machine is
     return options
 
 
@@ -160,7 +161,7 @@ def models(options: argparse.Namespace) -> tuple[Table, bool]:
             "ours": shrinking(model, example),
             "theirs": pruning(model, example, options.importance),
         }
-        times = in_turns(contenders, options.repeats, enough=ENOUGH)
+        times = in_turns(contenders, options.repeats, enough=options.enough)
         ours, theirs = statistics.median(times["ours"]), statistics.median(times["theirs"])
         together = len(times["ours"]) == len(times["theirs"])
         ratio = theirs / ours

@@ -49,7 +49,7 @@ def _draw_rows(lines: dict[str, list[Row]], path: Path, title: str) -> None:
         axes.axvline(100 * row.accuracy.mean, color=GREY, linewidth=1.2, zorder=0)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
-    label(axes, "test images classified rightly (%)", "")
+    label(axes, "test images classified correctly (%)", "")
     axes.grid(color=PALE, linewidth=0.6)
     axes.set_axisbelow(True)
     legend(axes, below=True)
@@ -65,7 +65,7 @@ def _draw_lines(lines: dict[str, list[Row]], path: Path, title: str) -> None:
                 _curve(axes, part, look, method)
     if DENSE in lines:
         axes.axhline(100 * lines[DENSE][0].accuracy.mean, color=PALE, linewidth=1.2, zorder=0)
-    label(axes, "weights that are not zero", "test images classified rightly (%)")
+    label(axes, "weights that are not zero", "test images classified correctly (%)")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlim(left=0)
     axes.grid(color=PALE, linewidth=0.6)

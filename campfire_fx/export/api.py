@@ -43,7 +43,7 @@ def export(model: nn.Module, path: str | os.PathLike[str], example_inputs: Any =
 
     Raises:
         ExportError: the suffix, the path or the model does not fit, a package is missing, or what was written
-            answers otherwise than the model. Nothing is left behind then, and a file that was there before
+            gives other outputs than the model. Nothing is left behind then, and a file that was there before
             stays.
     """
     from campfire_fx.export.files import check_target, staged
@@ -92,7 +92,7 @@ def _compared(target: Path, reloaded: Callable[..., Any], runs: Iterable[Run], t
         ) from error
     if not worst <= tolerance:
         raise ExportError(
-            f"the {target.suffix} file answers otherwise than the model: relative difference {worst:.1e}, allowed "
+            f"the {target.suffix} file gives other outputs than the model: relative difference {worst:.1e}, allowed "
             f"{tolerance:.0e}. Check the model for randomness and forward hooks."
         )
     return worst

@@ -73,7 +73,7 @@ def read_program(path: Path) -> ExportedProgram:
             f"cannot load {path}: {refused}, and that could run code. If you trust it, use torch.export.load."
         ) from None
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, NotImplementedError, RecursionError) as error:
-        raise ExportError(f"cannot load {path}: it is no .pt2 file ({reason(error)}). Export it again.") from error
+        raise ExportError(f"cannot load {path}: it is not a .pt2 file ({reason(error)}). Export it again.") from error
     return torch.export.load(copy)
 
 

@@ -71,5 +71,5 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         if spoilt is None:
             return dict(sorted(safetensors.torch.load(path.read_bytes()).items()))  # it gives them in any order
     except Exception as error:  # what a damaged header leads to
-        raise Unreadable(f"it is no .safetensors file, or spoilt ({reason(error)})") from error
+        raise Unreadable(f"it is not a .safetensors file, or damaged ({reason(error)})") from error
     raise Unreadable(spoilt)

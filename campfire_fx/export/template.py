@@ -70,7 +70,7 @@ def check_seal(path):
             digest = hashlib.sha256(data[:at])
             digest.update(data[at + 64 :])
             if digest.hexdigest().encode() != seal[1]:
-                raise ValueError(f"{{path}} is spoilt: its checksum is wrong")
+                raise ValueError(f"{{path}} is damaged: its checksum is wrong")
             return
 
 

@@ -59,7 +59,7 @@ def attack_notes(record: AttackRecord) -> list[str]:
     """Return what the numbers of an attack mean, as sentences."""
     told = (
         f"{record.images:,} images; one is {percent(1 / record.images, 2)}. Each network is attacked by its own"
-        f" gradient; an image counts if it is classified rightly before and after."
+        f" gradient; an image counts if it is classified correctly before and after."
     )
     notes = [told]
     blind = [f"{curve.unmoved:,} of {curve.name}" for curve in record.curves if curve.unmoved]

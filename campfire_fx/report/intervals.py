@@ -36,8 +36,8 @@ def of_paired_difference(won: int, lost: int, images: int) -> Interval:
     of images of their own.
 
     Args:
-        won: images that only the second answers rightly.
-        lost: images that only the first answers rightly.
+        won: images that only the second classifies correctly.
+        lost: images that only the first classifies correctly.
         images: all of them.
 
     Source: Agresti and Min, "Simple improved confidence intervals for comparing matched proportions", 2005: half an

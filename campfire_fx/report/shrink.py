@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -103,8 +104,8 @@ class ShrinkReport(Report):
         total = ["all layers", "", "", "", *("" for _ in range(6)), ""]
         total[4] = str(sum(c.dead_inputs for c in layers))
         total[5] = str(sum(c.dead_outputs for c in layers))
-        total[6] = count(sum(_weights(c.weight_before) for c in layers))
-        total[7] = count(sum(_weights(c.weight_after) for c in layers))
+        total[6] = count(sum(math.prod(c.weight_before) for c in layers))
+        total[7] = count(sum(math.prod(c.weight_after) for c in layers))
         before = self.before.macs.per_layer if self.before else {}
         total[8] = count(sum(before.get(c.name, 0) for c in layers)) if before else ""
         total[9] = count(sum(self.after.macs.per_layer.get(c.name, 0) for c in layers))
@@ -121,7 +122,7 @@ class ShrinkReport(Report):
             kept[pin.reason].append(pin)
         for reason, pins in kept.items():
             places = _places([p.node for p in pins])
-            texts.append(Text(f"Kept {sum(p.channels for p in pins)} channels, because of {places}: {reason}."))
+            texts.append(Text(f"Always kept: {sum(p.channels for p in pins)} channels at {places}: {reason}."))
         actions = Counter((r.action, r.reason) for r in self.plan.repairs)
         for (action, reason), times in actions.items():
             nodes = _places([r.node for r in self.plan.repairs if (r.action, r.reason) == (action, reason)])
@@ -166,8 +167,8 @@ def shrink_report(
 def _zeros_left(zeros: int, weights: int) -> str:
     """Say how many zeros are left, why they are, and what would make use of them."""
     return (
-        f"Left are {count(zeros)} zeros among {count(weights)} weights ({percent(zeros / weights)}) that free no"
-        " channel: a channel goes when its whole filter is zero, or all weights that read it. Train with"
+        f"{count(zeros)} of {count(weights)} weights ({percent(zeros / weights)}) are still zero, but remove no"
+        " channel: a channel is removed when its whole filter is zero, or all weights that read it. Train with"
         ' regime="filter" for whole filters; shrink(columns=True) leaves out zero columns; single zeros need a runtime'
         " that skips them."
     )
@@ -177,13 +178,6 @@ def _compare(name: str, before: float | None, after: float, form: Any) -> tuple[
     if before is None:
         return name, "-", form(after), "-"
     return name, form(before), form(after), percent(after / before) if before else "-"
-
-
-def _weights(dims: tuple[int, ...]) -> int:
-    total = 1
-    for dim in dims:
-        total *= dim
-    return total
 
 
 def _notes(plan: ShrinkPlan) -> defaultdict[str, list[str]]:
@@ -226,8 +220,8 @@ def _layer_row(
         shape(change.weight_after),
         f"{change.dead_inputs}/{change.inputs[0]}",
         f"{change.dead_outputs}/{change.outputs[0]}",
-        count(_weights(change.weight_before)),
-        count(_weights(change.weight_after)),
+        count(math.prod(change.weight_before)),
+        count(math.prod(change.weight_after)),
         count(before[change.name]) if change.name in before else "-",
         count(after[change.name]) if change.name in after else "-",
         "; ".join(notes),

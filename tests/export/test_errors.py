@@ -151,7 +151,7 @@ def test_file_that_answers_otherwise_is_not_put_in_place(tmp_path: Path, monkeyp
         dumps({**tensors, "0.weight": weight}, *given)
 
     monkeypatch.setattr(formats, "write_safetensors", corrupt)
-    assert_refused(tmp_path, tmp_path / "it.safetensors", "answers otherwise than the model: relative difference")
+    assert_refused(tmp_path, tmp_path / "it.safetensors", "gives other outputs than the model: relative difference")
 
 
 def test_file_that_fails_where_the_model_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

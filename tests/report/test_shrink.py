@@ -35,7 +35,7 @@ def test_says_what_became_smaller(report) -> None:
     text = plain(report)
     assert "6x8x3x3" in text and "4x8x3x3" in text
     assert "Same output: largest relative difference" in text
-    assert "Kept 5 channels, because of output: the model's output." in text
+    assert "Always kept: 5 channels at output: the model's output." in text
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
@@ -76,10 +76,10 @@ def test_zeros_that_free_no_channel_are_counted_and_what_would_help_is_said() ->
     told = slim.report()
     assert told.after.zeros == (zeros, weights) == tuple(json.loads(told.to_json())["after"]["zeros"])
     shown = " ".join(str(told).split())
-    assert f"Left are {count(zeros)} zeros among {count(weights)} weights" in shown
-    assert "free no channel: a channel goes when its whole filter is zero" in shown
+    assert f"{count(zeros)} of {count(weights)} weights" in shown
+    assert "are still zero, but remove no channel: a channel is removed when its whole filter is zero" in shown
     assert 'Train with regime="filter"' in shown and "shrink(columns=True)" in shown
-    assert "zeros among" not in str(shrink(Small().eval(), torch.randn(2, 3, 16, 16)).report())
+    assert "still zero" not in str(shrink(Small().eval(), torch.randn(2, 3, 16, 16)).report())
 
 
 def test_what_the_example_decided_is_said() -> None:

@@ -52,7 +52,7 @@ def attack_command(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Attack networks by FGSM, one step along the sign of each one's own gradient, and compare what they still know.
+    """Attack networks by FGSM, one step along the sign of each one's own gradient, and compare their accuracy.
 
     The images are normalised by their own mean and std, as `train` does, unless --mean and --std say otherwise. What
     is found is written as attack.json, attack.csv and attack.png, and is part of the run's next `report`.
@@ -92,7 +92,7 @@ def _open(folder: Path | None, name: str | None, root: Path | None, size: int | 
     told: dict[str, Any] = read_results(folder).get("settings", {}) if folder is not None else {}
     chosen = name or told.get("data")
     if chosen is None:
-        raise AttackError("Data: nothing here says what the networks were trained on. Give --data, as for train.")
+        raise AttackError("Data: it is not recorded what the networks were trained on. Give --data, as for train.")
     same = name is None or name == told.get("data")
     recipe: dict[str, Any] = told.get("recipe", {}) if same else {}
     where = Where(

@@ -52,7 +52,7 @@ def export_command(
         show_json(facts)
         return
     files = ", ".join(str(path) for path in record.files)
-    sizes = f" Free sizes: {', '.join(record.free)}." if record.free else ""
+    sizes = f" Dynamic sizes: {', '.join(record.free)}." if record.free else ""
     others = f" Left out: the graphs for {', '.join(record.left_out)}." if record.left_out else ""
     show(
         f"Wrote {files}: {record.bytes:,} bytes, outputs within {record.difference:.1e} of the model's.{sizes}{others}"
@@ -63,6 +63,6 @@ def _load(source: Path) -> nn.Module:
     network = load(source)
     if not isinstance(network, nn.Module):
         raise ExportError(
-            f"Cannot export {source}: it is an {source.suffix} file, which only runs. Give the model it was made from."
+            f"Cannot export {source}: an {source.suffix} file can only be run. Give the model it was made from."
         )
     return network

@@ -58,11 +58,11 @@ def shrink_command(
     """
     network, shapes = _network(checkpoint, model, model_options(option))
     inputs = example_inputs(example) or shapes
-    wishes: dict[str, Any] = {"round_to": round_to, "columns": columns, "compensate": compensate}
+    choices: dict[str, Any] = {"round_to": round_to, "columns": columns, "compensate": compensate}
     if isinstance(network, SparseModel):
-        slim = network.finalize().shrink(residual, **wishes)
+        slim = network.finalize().shrink(residual, **choices)
     else:
-        slim = shrink(network, inputs, residual=residual, **wishes)
+        slim = shrink(network, inputs, residual=residual, **choices)
     with progress("Exporting"):
         written = export(slim, output or checkpoint.with_name(f"{checkpoint.stem}-slim.safetensors"))
     if as_json:

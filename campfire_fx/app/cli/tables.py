@@ -22,7 +22,7 @@ _NETWORKS = (
     Column("latency"),
     Column("file"),
 )
-_FILES = (Column("file", right=False), Column("bytes", 1), Column("difference"), Column("same answers"))
+_FILES = (Column("file", right=False), Column("bytes", 1), Column("difference"), Column("same predictions"))
 
 _RECIPE = (
     Column("setting", right=False),
@@ -54,7 +54,7 @@ def outcome_table(outcome: Outcome) -> RenderableType:
 
 def _notes(outcome: Outcome) -> Iterator[str]:
     images = outcome.rows[0].images
-    use = "which training was watched on, too" if outcome.watched else "used for this table alone"
+    use = "which training was validated on, too" if outcome.watched else "used only for this table"
     yield (
         f"Accuracy on {images:,} test images, {use}; one is {percent(1 / images, 2)}."
         f" MACs: one image. Latency: a batch of {LATENCY_BATCH}. File: .safetensors and its code."
@@ -80,8 +80,8 @@ def recipe_table(name: str, recipe: Preset) -> RenderableType:
     """Return the values of a named recipe, a row each, with where they come from."""
     rows = [(option, _plain(entry.value), entry.origin, entry.why) for option, entry in sorted(recipe.values.items())]
     notes = (
-        "Stated: in the paper. Chosen: among several that the paper has. Inferred: the paper does not say."
-        " Every value gives way to its option."
+        "Stated: in the paper. Chosen: one of several values in the paper. Inferred: not in the paper."
+        " Any option overrides its value."
     )
     return Group(FittedTable(f"{name}: {recipe.about}", _RECIPE, rows), Text(notes))
 

@@ -80,7 +80,7 @@ def numbers(text: str, option: str) -> tuple[float, ...]:
         return tuple(float(Fraction(part.strip())) for part in text.split(","))
     except (ValueError, ZeroDivisionError):
         raise typer.BadParameter(
-            f"{text!r} of {option} is no list of numbers. Write them as 0.05,0.1 or 2/255."
+            f"{text!r} of {option} is not a list of numbers. Write them as 0.05,0.1 or 2/255."
         ) from None
 
 
@@ -91,5 +91,5 @@ def epochs_listed(text: str | None) -> tuple[int, ...] | None:
     if text == "none":
         return ()
     if re.fullmatch(r"\d+(,\d+)*", text) is None:
-        raise typer.BadParameter(f"{text!r} is no list of epochs. Write them with commas, as 30,60, or none.")
+        raise typer.BadParameter(f"{text!r} is not a list of epochs. Write them with commas, as 30,60, or none.")
     return tuple(sorted(int(epoch) for epoch in text.split(",")))

@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 import typer
 
+from campfire_fx.app.cli.assignments import SETTINGS, sparsify_arguments
 from campfire_fx.app.cli.options import AsJson, Residual
 from campfire_fx.app.cli.tables import recipe_table
 from campfire_fx.app.cli.terminal import epochs_listed, era_span, show
 from campfire_fx.app.cli.training_run import Machine, train
-from campfire_fx.app.cli.wishes import SETTINGS, wishes
 from campfire_fx.app.train import job, keeper
 from campfire_fx.app.train.data import NAMES, Where
 from campfire_fx.app.train.presets import Preset, preset
@@ -37,8 +37,8 @@ def train_command(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="The paper's: resnet50-imagenet, resnet50-v1.5-imagenet or resnet50-tiny-imagenet. Every value gives"
-            " way to its option.",
+            help="The paper's: resnet50-imagenet, resnet50-v1.5-imagenet or resnet50-tiny-imagenet. An option"
+            " overrides its value.",
             show_default="what suits small data",
         ),
     ] = None,
@@ -102,12 +102,12 @@ def train_command(
     drops: Annotated[
         str | None,
         typer.Option(
-            help="Epochs from which on the learning rate is a tenth of what it was, as 30,60.",
+            help="Epochs at which the learning rate is divided by ten, as 30,60.",
             show_default="none: half a cosine",
         ),
     ] = None,
     warm_up: Annotated[
-        float | None, typer.Option(help="Share of all steps in which the rate rises.", show_default="0.15")
+        float | None, typer.Option(help="Share of all steps in which the learning rate rises.", show_default="0.15")
     ] = None,
     momentum: Annotated[
         float | None, typer.Option(help="Momentum of SGD; beta1 of the others.", show_default="0.9")
@@ -137,7 +137,7 @@ def train_command(
     ] = None,
     held_out: Annotated[
         float | None,
-        typer.Option(help="Share of the training images held out for validation; 0: the test images are both."),
+        typer.Option(help="Share of the training images held out for validation; 0: validate on the test images."),
     ] = None,
     residual: Annotated[Residual, typer.Option(help="How residual streams are shrunk.")] = "union",
     formats: Annotated[
@@ -148,8 +148,8 @@ def train_command(
     resume: Annotated[
         Literal["auto", "never"] | None,
         typer.Option(
-            help="auto: go on with the run in the output folder, if there is one; never: start anew.",
-            show_default="start anew, unless a run there was not finished",
+            help="auto: go on with the run in the output folder, if there is one; never: start over.",
+            show_default="start over, unless there is an unfinished run",
         ),
     ] = None,
     checkpoint_every: Annotated[str, typer.Option(help="Steps, as 500, or a time, as 90s, 10m, 2h.")] = "5m",
@@ -157,8 +157,8 @@ def train_command(
         bool, typer.Option("--strict", help="Stop at an image that cannot be read, instead of skipping it.")
     ] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's files, too.")] = False,
-    data_root: Annotated[Path, typer.Option(help="Where data sets known by name lie.")] = Path("data"),
-    download: Annotated[bool, typer.Option("--download", help="Fetch the data set from its makers.")] = False,
+    data_root: Annotated[Path, typer.Option(help="Folder of the data sets that have a name.")] = Path("data"),
+    download: Annotated[bool, typer.Option("--download", help="Download the data set.")] = False,
     output: Annotated[Path | None, typer.Option(help="Folder for what is written.", show_default="runs/DATA")] = None,
     device: Annotated[
         Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train; auto: cuda where there is one.")
@@ -180,7 +180,7 @@ def train_command(
 
     Trains a small ResNet dense, and sparse with the same start and budget; shrinks the sparse one and proves that the
     output is the same; exports the slim network, loads each file back and compares; trains the slim widths from
-    scratch, too. Nothing is fetched unless you say --download.
+    scratch, too. Nothing is downloaded without --download.
 
     A run that was killed goes on with --resume auto, and ends with the weights that it would have had. SIGTERM and
     Ctrl-C save, and end with exit code 143 and 130. Of several processes that torchrun starts, the first one writes.
@@ -233,7 +233,7 @@ def train_command(
         keeper.every(checkpoint_every),
         tensorboard,
         data_root,
-        {name: values[name] for name in SETTINGS if name in values} | wishes(setting or (), override or ()),
+        {name: values[name] for name in SETTINGS if name in values} | sparsify_arguments(setting or (), override or ()),
     )
     train(data, where, plan, settings, Machine(device, workers, threads), as_json=as_json)
 

@@ -51,7 +51,7 @@ def train(
         if not ranks.first:
             return
     if outcome.skipped:
-        tell(f"{Skips(names=list(outcome.skipped)).told()} All are listed in {settings.folder / 'skipped.txt'}.")
+        tell(f"{Skips(names=list(outcome.skipped)).summary()} All are listed in {settings.folder / 'skipped.txt'}.")
     if as_json:
         print(outcome.to_json())  # noqa: T201  rich would wrap it
         return

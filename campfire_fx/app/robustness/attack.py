@@ -39,7 +39,7 @@ def attack(
 ) -> AttackRecord:
     """Measure the accuracy of networks under FGSM steps of several sizes, each attacked by its own gradient.
 
-    An image counts as known under an attack if it is classified rightly both before and after, as in the tutorial
+    An image counts as known under an attack if it is classified correctly both before and after, as in the tutorial
     that Campfire followed: a mistake that the attack undoes by accident is none of the network's merit. So accuracy
     at epsilon 0 is the plain one, and no other is above it.
 
@@ -84,7 +84,7 @@ def attack(
 def _pair(batch: object) -> tuple[Tensor, Tensor]:
     if not isinstance(batch, Sequence) or len(batch) != 2 or not isinstance(batch[0], Tensor):
         raise AttackError(
-            "Batch: it is no pair (images, classes). An attack needs the classes, so give data with them."
+            "Batch: it is not a pair (images, classes). An attack needs the classes, so give data with them."
         )
     return batch[0], batch[1]
 

@@ -118,7 +118,7 @@ def threat_of(normalisation: Normalisation | None, space: str, valid: Range | No
     if space not in ("raw", "normalised"):
         raise AttackError(f'Attack: space="{space}" is not known. Give "raw" or "normalised".')
     if valid is not None and not (valid[0] < valid[1] and all(map(math.isfinite, valid))):
-        raise AttackError(f"Attack: valid={valid} is no range. Give (smallest, largest), or None for no limits.")
+        raise AttackError(f"Attack: valid={valid} is not a range. Give (smallest, largest), or None for no limits.")
     return Threat(normalisation, cast(Space, space), valid)
 
 
@@ -143,7 +143,7 @@ def check_batch(images: Tensor, targets: object, threat: Threat) -> None:
     threat.normalisation.check(images)
     low, high = (float(value) for value in images.aminmax()) if images.numel() else (0.0, 0.0)
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise AttackError("Images: some values are not finite. Mend or leave out those images.")
+        raise AttackError("Images: some values are not finite. Fix or leave out those images.")
     if threat.valid is not None and not threat.valid[0] <= low <= high <= threat.valid[1]:
         raise AttackError(
             f"Images: their values go from {low:.4g} to {high:.4g}, outside of valid={threat.valid}. Give raw images,"

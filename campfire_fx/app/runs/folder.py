@@ -99,7 +99,7 @@ def read_results(folder: Path) -> dict[str, Any]:
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ReportError(f"Results at {path}: they are no JSON ({error}). Train again, or move the file.") from error
+        raise ReportError(f"Results at {path}: they are not JSON ({error}). Train again, or move the file.") from error
     if not isinstance(results, dict):
         raise ReportError(f"Results at {path}: they are not those of campfire-fx train. Move the file.")
     return results

@@ -114,13 +114,13 @@ def _of_checkpoint(
 def _exported(path: Path) -> nn.Module:
     network = load(path)
     if not isinstance(network, nn.Module):
-        raise AttackError(f"{path}: it only runs, and gives no gradients. Give the model that it was made from.")
+        raise AttackError(f"{path}: it can only be run, and gives no gradients. Give the model that it was made from.")
     return network
 
 
 def _of_name(name: str, data: ImageData, wanted: Wanted) -> nn.Module:
     if wanted.weights is None and ":" not in name:
-        raise AttackError(f"{name}: with fresh weights it knows nothing that an attack could take. Give --weights.")
+        raise AttackError(f"{name}: its weights are untrained, so there is nothing to attack. Give --weights.")
     options = {"classes": len(data.classes), "channels": data.shape[0]} | dict(wanted.options)
     network = build_model(name, **options)
     if wanted.weights is not None:

@@ -80,7 +80,9 @@ def _page(run: Run, shown: Mapping[str, list[dict[str, str]]]) -> str:
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters |= {f.__name__: f for f in (count, percent, shape, size, whole)}
-    told = {name: value for name, value in run.settings.items() if name != "recipe" and value != {}}
+    settings = {name: value for name, value in run.settings.items() if not isinstance(value, dict)}
+    for nested in ("wishes", "recipe"):
+        settings |= run.settings.get(nested, {})
     return environment.get_template("report.html").render(
         run=run,
         title=_title(run),
@@ -88,7 +90,7 @@ def _page(run: Run, shown: Mapping[str, list[dict[str, str]]]) -> str:
         latency_batch=LATENCY_BATCH,
         attack_tables=attack_tables,
         attack_notes=attack_notes,
-        settings=told | dict(run.settings.get("recipe", {})),
+        settings=settings,
         python=platform.python_version(),
         version=__version__,
         torch=torch.__version__,

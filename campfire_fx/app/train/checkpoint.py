@@ -81,7 +81,7 @@ def checkpoint_of(content: Mapping[str, Any], path: Path) -> Checkpoint:
     """Return the checkpoint that a file's content is: see `read`."""
     if not is_checkpoint(content):
         raise TrainError(
-            f"Checkpoint at {path}: it holds a bare state_dict, not a model that `train` saved. Say whose with --model."
+            f"Checkpoint at {path}: it holds a bare state_dict, not a model of `train`. Name the model with --model."
         )
     wrong = next((name for name, fits in _FACTS.items() if name not in content or not fits(content[name])), None)
     if wrong is not None or content["campfire_fx"] != _FORMAT:

@@ -153,7 +153,7 @@ def _check_recipe(name: str, classes: tuple[str, ...], where: Where) -> None:
     if where.classes is not None and len(classes) != where.classes:
         raise TrainError(
             f"Recipe {where.recipe} at {name}: it is for {where.classes:,} classes, the data have {len(classes):,}."
-            f" Give its data set with --data, or leave --recipe out."
+            f" Give its data set with --data, or drop --recipe."
         )
 
 
@@ -182,7 +182,7 @@ def _split(name: str, source: sources.Source, where: Where, skips: Skips) -> Ima
 def _stream(name: str, listed: Listed, where: Where, skips: Skips) -> ImageData:
     """Split pictures that are read later."""
     if not listed.mirrored:
-        raise TrainError(f"--data {name}: mirror images are of another class. Give --augment shift, which has none.")
+        raise TrainError(f"--data {name}: mirror images belong to other classes. Give --augment shift.")
     side = where.image_size or _STREAMED_SIZE
     shorter = where.resize or round(side * 8 / 7)
     if shorter < side:

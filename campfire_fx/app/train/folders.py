@@ -84,7 +84,7 @@ def _annotated(path: Path, classes: tuple[str, ...]) -> Files:
         target = index.get(rest.partition("\t")[0].strip())
         if target is None:
             raise TrainError(
-                f"Line {number} of {path}: it does not name a file and one of the classes of train/. Mend the line."
+                f"Line {number} of {path}: it does not name a file and one of the classes of train/. Fix the line."
             )
         paths.append(str(path.parent / "images" / name))
         targets.append(target)

@@ -33,7 +33,7 @@ def find_state(content: Mapping[str, Any], network: nn.Module, name: str) -> dic
             return state
         if len(prefixes) > 1:
             places = " and ".join(f"'{prefix}'" for prefix in prefixes)
-            raise TrainError(f"State of {name}: what begins with {places} fits it alike. Save one of them by itself.")
+            raise TrainError(f"State of {name}: {places} fit it equally well as prefixes. Save one of them alone.")
         if prefixes:
             return {k.removeprefix(prefixes[0]): v for k, v in state.items() if k.startswith(prefixes[0])}
     return found[0] if found else {}

@@ -58,7 +58,7 @@ class Settings:
         interval: how often a run checkpoint is written.
         tensorboard: whether TensorBoard's files are written.
         data_root: where data sets known by name lie; only noted.
-        wishes: other arguments of `sparsify`, as plain data.
+        arguments: other arguments of `sparsify`, as plain data.
     """
 
     model: str
@@ -73,7 +73,7 @@ class Settings:
     interval: Every = USUAL
     tensorboard: bool = False
     data_root: Path = Path("data")
-    wishes: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run(settings: Settings, data: ImageData, recipe: Recipe, *, show: Show, host: Host | None = None) -> Outcome:
@@ -106,15 +106,15 @@ def _run(settings: Settings, data: ImageData, recipe: Recipe, *, show: Show, hos
     torch.manual_seed(settings.seed)
     dense = build_model(settings.model, **options)
     example = torch.randn(1, *data.shape)
-    wishes = {"regime": settings.regime, "sparsity": settings.sparsity, "era": recipe.era, **settings.wishes}
+    arguments = {"regime": settings.regime, "sparsity": settings.sparsity, "era": recipe.era, **settings.arguments}
 
     networks: dict[str, nn.Module] = {"dense": dense}
     if settings.networks != "dense":
-        sparse = sparsify(dense, example_inputs=example, **wishes)  # a copy: both start from the same weights
+        sparse = sparsify(dense, example_inputs=example, **arguments)  # a copy: both start from the same weights
         networks = {"sparse": sparse} if settings.networks == "sparse" else networks | {"sparse": sparse}
     for name, network in networks.items():
         show(_told(name, fit(network, data, recipe, seed=settings.seed, title=name, host=host)))
-        asked = wishes if isinstance(network, SparseModel) else None
+        asked = arguments if isinstance(network, SparseModel) else None
         saved = Checkpoint(settings.model, options, tuple(example.shape), asked, network.cpu().state_dict())
         if host.ranks.first:
             save(saved, settings.folder / f"{name}{SUFFIX}")
@@ -139,7 +139,7 @@ def _own_host(settings: Settings, data: ImageData, recipe: Recipe, host: Host) -
         "classes": data.classes,
         "images": len(data.train),
         "shape": data.shape,
-        "settings": dict(settings.wishes) or None,  # as it was before there were any
+        "settings": dict(settings.arguments) or None,  # as it was before there were any
         **asdict(recipe),
     }
     keeper = Keeper(settings.folder, facts, settings.interval)
@@ -208,10 +208,10 @@ def _reload(path: Path, expected: torch.Tensor, found: torch.Tensor) -> Reloaded
 
 def _noted(settings: Settings, data: ImageData, recipe: Recipe, host: Host) -> dict[str, Any]:
     """Return what a reader of the results may want to know of how they came about."""
-    names = ("model", "networks", "regime", "sparsity", "residual", "seed", "wishes")
+    names = ("model", "networks", "regime", "sparsity", "residual", "seed")
     told = {"data": data.name, "data_root": str(settings.data_root), "image_size": data.shape[-1]}
     told |= {name: getattr(settings, name) for name in names}
-    return told | {"processes": host.ranks.count, "recipe": asdict(recipe)}
+    return told | {"wishes": settings.arguments, "processes": host.ranks.count, "recipe": asdict(recipe)}
 
 
 def _compare(networks: dict[str, nn.Module], settings: Settings, data: ImageData, *, host: Host) -> Outcome:

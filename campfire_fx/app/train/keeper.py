@@ -46,7 +46,7 @@ def every(text: str) -> Every:
     match = re.fullmatch(r"([1-9]\d*)([smh]?)", text)
     if match is None:
         raise TrainError(
-            f"--checkpoint-every {text}: it is no interval. Give steps, as 500, or a time, as 90s, 10m, 2h."
+            f"--checkpoint-every {text}: it is not an interval. Give steps, as 500, or a time, as 90s, 10m, 2h."
         )
     number, unit = int(match[1]), match[2]
     return Every(seconds=number * _UNITS[unit]) if unit else Every(steps=number)
@@ -119,14 +119,14 @@ class Keeper:
             return content
         if found:
             raise TrainError(
-                f"Checkpoints in {self.folder}: none of {name} can be read. Start anew with --resume never."
+                f"Checkpoints in {self.folder}: none of {name} can be read. Start over with --resume never."
             )
         return None
 
     def advice(self) -> str:
         """Say where the last good checkpoint is, and how to go on from it with a lower learning rate."""
         if self.last is None:
-            return " There is no checkpoint yet. Start anew with a lower --learning-rate."
+            return " There is no checkpoint yet. Start over with a lower --learning-rate."
         last = f" The last good checkpoint is {self.last}."
         return f"{last} Give a lower --learning-rate and --resume auto, which goes on from it."
 
@@ -142,7 +142,7 @@ class Keeper:
                 continue
             raise TrainError(
                 f"Checkpoint at {path}: its run had {name.replace('_', ' ')} {facts.get(name)}, this one has"
-                f" {self.facts[name]}. Give the same options, another --output, or --resume never to start anew."
+                f" {self.facts[name]}. Give the same options, another --output, or --resume never to start over."
             )
 
 
@@ -155,13 +155,13 @@ def prepare(folder: Path, resume: str | None) -> None:
             finished.
 
     Raises:
-        TrainError: the folder cannot be made, or it holds a run that was not finished and nobody said what to do.
+        TrainError: the folder cannot be made, or it holds an unfinished run and nobody said what to do.
     """
     left = sorted((folder / _FOLDER).glob("*.ckpt"))
     if left and resume is None and not (folder / _FINISHED).exists():
         raise TrainError(
-            f"Output folder {folder}: it holds a run that was not finished ({left[-1].name})."
-            f" Give --resume auto to go on, --resume never to start anew, or another --output."
+            f"Output folder {folder}: it holds an unfinished run ({left[-1].name})."
+            f" Give --resume auto to go on, --resume never to start over, or another --output."
         )
     with told_as(TrainError, folder, "Folder"):
         folder.mkdir(parents=True, exist_ok=True)

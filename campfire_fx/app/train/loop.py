@@ -177,7 +177,7 @@ class _Training:
 
     def _stopped(self, saved: Path | None) -> Stopped:
         where = f" in training {self.title} at epoch {self.place.epoch}, step {self.place.step}"
-        return Stopped(self.host.stop.number, self.host.stop.told(where + (f": saved {saved}" if saved else "")))
+        return Stopped(self.host.stop.number, self.host.stop.sentence(where + (f": saved {saved}" if saved else "")))
 
     def _seconds(self) -> float:
         return self.place.seconds + time.perf_counter() - self.began

@@ -92,7 +92,7 @@ def _from_factory(name: str, options: dict[str, Any]) -> nn.Module:
     except CampfireError:
         raise
     except Exception as error:  # the user's own code may raise anything
-        raise TrainError(f"MODEL {name}: calling it failed ({type(error).__name__}: {error}). Mend it.") from error
+        raise TrainError(f"MODEL {name}: calling it failed ({type(error).__name__}: {error}). Fix it.") from error
     if not isinstance(model, nn.Module):
         raise TrainError(
             f"MODEL {name}: it returned a {type(model).__name__}, not a torch.nn.Module. Return the model."

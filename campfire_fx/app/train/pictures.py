@@ -161,16 +161,14 @@ class Skips:
             TrainError: if strict.
         """
         if self.strict:
-            raise TrainError(
-                f"Image at {name}: it cannot be read ({reason}). Remove or replace it, or leave --strict out."
-            )
+            raise TrainError(f"Image at {name}: it cannot be read ({reason}). Remove or replace it, or drop --strict.")
         if name in self.names:
             return
         self.names.append(name)
         if len(self.names) <= _NAMED_AT_ONCE:
             logger.warning("Image at %s: it cannot be read (%s) and is skipped.", name, reason)
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """Say how many there were, and name the first of them."""
         more = len(self.names) - _NAMED_AT_ONCE
         named = ", ".join(self.names[:_NAMED_AT_ONCE]) + (f" and {more} more" if more > 0 else "")

@@ -114,7 +114,7 @@ def _check_numbers(recipe: Recipe) -> None:
     shares = {"--warm-up": recipe.warm_up, "--held-out": recipe.held_out, "--momentum": recipe.momentum}
     for option, value in shares.items():
         if not 0 <= value < 1:
-            raise TrainError(f"{option} {value}: it is no share in [0, 1). Give another.")
+            raise TrainError(f"{option} {value}: it is not a share in [0, 1). Give another.")
     if not 0 <= recipe.decay < math.inf:
         raise TrainError(f"--weight-decay {recipe.decay}: it is negative or not finite. Give another.")
     named = {

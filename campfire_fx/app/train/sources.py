@@ -88,7 +88,7 @@ def read_idx(path: Path) -> Tensor:
     packed = path.with_name(path.name + ".gz")
     content = path.read_bytes() if path.exists() else gzip.decompress(packed.read_bytes())
     if content[:3] != b"\x00\x00\x08":
-        raise TrainError(f"Data file at {path}: it is no idx file of bytes. Fetch it again.")
+        raise TrainError(f"Data file at {path}: it is not an idx file of bytes. Fetch it again.")
     rank = content[3]
     sizes = np.frombuffer(content, ">i4", rank, 4).tolist()
     return torch.from_numpy(np.frombuffer(content, np.uint8, -1, 4 + 4 * rank).reshape(sizes).copy())

@@ -49,9 +49,9 @@ class Stop:
     def check(self) -> None:
         """Raise Stopped if a signal has come."""
         if self.number:
-            raise Stopped(self.number, self.told())
+            raise Stopped(self.number, self.sentence())
 
-    def told(self, after: str = "") -> str:
+    def sentence(self, after: str = "") -> str:
         """Say what ended the run, what was saved, and how to go on."""
         return f"Stopped by {signal.Signals(self.number).name}{after}. Go on with --resume auto."
 

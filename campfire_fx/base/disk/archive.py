@@ -38,7 +38,7 @@ def load_archive(path: Path) -> Any:
             with path.open("rb") as file:  # torch takes no path that is no UTF-8
                 return torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError as error:  # torch's own text is a page about safety
-        raise Unreadable("it is no file of torch.save, or holds more than tensors and plain values") from error
+        raise Unreadable("it is not a file of torch.save, or holds more than tensors and plain values") from error
     except Exception as error:  # torch.load raises errors of many kinds
         raise Unreadable(reason(error)) from error
     raise Unreadable(spoilt)

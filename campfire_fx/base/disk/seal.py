@@ -75,7 +75,7 @@ def fault(path: Path, code: str | None = None) -> str | None:
             return _fault_of_members(file)
         at, belongs, digest = found
         if not digest or _digest(file, at) != digest:
-            return "its checksum is wrong, so the file is spoilt"
+            return "its checksum is wrong, so the file is damaged"
     if code is not None and belongs != _digest_of(code) and not belongs.startswith("-"):
         return "the code beside it is not the code that it was exported with"
     return None
@@ -132,5 +132,5 @@ def _fault_of_members(file: IO[bytes]) -> str | None:
                 return None
             spoilt = archive.testzip()
     except Exception as error:  # noqa: BLE001  zipfile raises errors of many kinds
-        return f"it is no whole archive ({error})"
-    return None if spoilt is None else f"the checksum of {spoilt} in it is wrong, so the file is spoilt"
+        return f"it is not a whole archive ({error})"
+    return None if spoilt is None else f"the checksum of {spoilt} in it is wrong, so the file is damaged"

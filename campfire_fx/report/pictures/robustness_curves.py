@@ -48,6 +48,6 @@ def robustness_curves(record: AttackRecord, *, title: str = "Accuracy under FGSM
     if gaps and min(gaps) > _GAP * record.epsilons[-1]:
         axes.set_xticks(record.epsilons)  # else they would be written over each other
     axes.grid(axis="y", color=PALE, linewidth=0.6)
-    label(axes, _UNITS.get(record.space, record.space), "images still classified rightly (%)")
+    label(axes, _UNITS.get(record.space, record.space), "images still classified correctly (%)")
     legend(axes)
     return drawn

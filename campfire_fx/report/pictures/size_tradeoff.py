@@ -18,7 +18,7 @@ _WIDE = 8  # times the smallest size; beyond it sizes are drawn on a logarithmic
 
 @dataclass(frozen=True, slots=True)
 class Sized:
-    """One network: test images classified rightly, of how many, and its size in whatever unit."""
+    """One network: test images classified correctly, of how many, and its size in whatever unit."""
 
     name: str
     right: int
@@ -71,6 +71,6 @@ def size_tradeoff(
         axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.grid(color=PALE, linewidth=0.6)
     axes.set_axisbelow(True)
-    label(axes, unit, "test images classified rightly (%)")
+    label(axes, unit, "test images classified correctly (%)")
     legend(axes)
     return drawn

@@ -73,13 +73,13 @@ def test_files_and_names_are_attacked_where_the_data_are_given(run, tmp_path: Pa
 
 @pytest.mark.parametrize(("arguments", "text"), [
     (["runs/digits", "--epsilon=-0.1"], "Epsilon -0.1: it is not a size"),
-    (["runs/digits", "--epsilon", "some"], "no list of numbers"),
-    (["runs/digits", "--epsilon", "1/0"], "no list of numbers"),
+    (["runs/digits", "--epsilon", "some"], "not a list of numbers"),
+    (["runs/digits", "--epsilon", "1/0"], "not a list of numbers"),
     (["runs/digits", "--mean", "0.5"], "belong together"),
     (["runs/digits", "--mean", "0.5,0.5", "--std", "1,1"], "it has 2 channels, the images have 1"),
     (["runs/digits", "--image-size", "32"], "it was made for images of 1x16x16, those of digits are 1x32x32"),
-    (["resnet8", "--weights", "w.pt"], "nothing here says what the networks were trained on. Give --data"),
-    (["resnet8", "--data", "digits"], "with fresh weights it knows nothing"),
+    (["resnet8", "--weights", "w.pt"], "it is not recorded what the networks were trained on. Give --data"),
+    (["resnet8", "--data", "digits"], "its weights are untrained"),
     (["slim.onnx", "--data", "digits"], "an .onnx file gives no gradients"),
     (["empty"], "nothing in it was written by campfire-fx train"),
 ])  # fmt: skip

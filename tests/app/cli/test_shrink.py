@@ -69,13 +69,13 @@ def test_an_onnx_file_is_no_source(run, pruned: nn.Module) -> None:
     run("shrink", "weights.pt", *ARGUMENTS, "--output", "slim.onnx")
     result = run("export", "slim.onnx", "slim.pt2")
     assert result.exit_code == 2
-    assert "which only runs" in result.stderr
+    assert "can only be run" in result.stderr
 
 
 def test_a_bare_state_needs_its_model(run, pruned: nn.Module) -> None:
     result = run("shrink", "weights.pt")
     assert result.exit_code == 2
-    assert "Say whose with --model" in result.stderr
+    assert "Name the model with --model" in result.stderr
 
 
 def test_norms_are_compensated_as_wished(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

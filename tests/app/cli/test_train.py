@@ -106,7 +106,7 @@ def test_unreadable_images_are_counted_or_stop_it(run, folder: Path, tmp_path: P
     broken = folder / "train/n01443537/images/9.JPEG"
     assert f"1 image that cannot be read was skipped: {broken}." in result.stdout
     assert (tmp_path / "here/skipped.txt").read_text() == f"{broken}\n"
-    assert "which training was watched on, too" in " ".join(result.stdout.split())
+    assert "which training was validated on, too" in " ".join(result.stdout.split())
     attacked = run("attack", "here", "--model", "tiny:tiny", "--epsilon", "0.1", "--images", 3, "--json")
     assert attacked.exit_code == 0, attacked.stderr  # with the same images
     assert json.loads(attacked.stdout)["images"] == 3
@@ -127,7 +127,7 @@ def test_a_run_is_resumed_refused_or_begun_anew(run, folder: Path, tmp_path: Pat
     ]
     (tmp_path / "here/results.json").unlink()  # as if it had been killed while exporting
     refused = run("train", *options)
-    assert refused.exit_code == 2 and "Output folder here: it holds a run that was not finished" in refused.stderr
+    assert refused.exit_code == 2 and "Output folder here: it holds an unfinished run" in refused.stderr
     other = run("train", *options, "--resume", "auto", "--batch", 4)
     assert other.exit_code == 2 and "its run had batch 8, this one has 4" in other.stderr
     assert run("train", *options, "--resume", "auto").exit_code == 0
@@ -182,9 +182,9 @@ def test_the_dense_network_by_itself(run, folder: Path, tmp_path: Path) -> None:
         (("--recipe", "resnet50-imagenet"), "Recipe resnet50-imagenet at digits: its images are read at once"),
         (("--recipe", "resnet50-imagenet", "--augment", "shift"), "it is for 1,000 classes, the data have 10"),
         (("--recipe", "resnet18"), "--recipe resnet18: there is no such recipe"),
-        (("--checkpoint-every", "often"), "--checkpoint-every often: it is no interval"),
+        (("--checkpoint-every", "often"), "--checkpoint-every often: it is not an interval"),
         (("--formats", "safetensors,h5"), "unknown format 'h5': there are .onnx, .pt2, .safetensors, .pt, .pth."),
-        (("--warm-up", 2), "--warm-up 2.0: it is no share in [0, 1)"),
+        (("--warm-up", 2), "--warm-up 2.0: it is not a share in [0, 1)"),
     ],
 )
 def test_what_makes_no_sense_is_refused(run, options: tuple[str, ...], told: str) -> None:

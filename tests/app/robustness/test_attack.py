@@ -119,7 +119,7 @@ def test_other_json_is_refused(text: str) -> None:
 @pytest.mark.parametrize(("networks", "data", "epsilons", "text"), [
     ({}, batches(), [0.1], "no network to attack"),
     ({"net": damaged()}, [], [0.1], "no image to attack"),
-    ({"net": damaged()}, [torch.rand(2, 3, 8, 8)], [0.1], "no pair"),
+    ({"net": damaged()}, [torch.rand(2, 3, 8, 8)], [0.1], "not a pair"),
     ({"net": damaged()}, batches(), [0.1, -1], "Epsilon -1"),
     ({"good": damaged(), "bad": nn.Conv2d(3, 5, 3)}, batches(), [0.1], "bad: Network: it gives shape"),
 ])  # fmt: skip

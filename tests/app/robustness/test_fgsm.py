@@ -124,7 +124,7 @@ X, Y = torch.full((2, 3, 8, 8), 0.5), torch.tensor([0, 1])
     (X * 3, Y, {}, "from 1.5 to 1.5, outside of valid"),
     (X, Y, {"normalisation": Normalisation((0.5, 0.5), (1.0, 1.0))}, "it has 2 channels, the images have 3"),
     (X, Y, {"space": "pixels"}, 'space="pixels" is not known'),
-    (X, Y, {"valid": (1.0, 0.0)}, "is no range"),
+    (X, Y, {"valid": (1.0, 0.0)}, "is not a range"),
 ])  # fmt: skip
 def test_what_cannot_be_attacked_is_refused(x, y, wishes: dict, text: str) -> None:
     with pytest.raises(AttackError, match=text):

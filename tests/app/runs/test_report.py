@@ -135,7 +135,7 @@ def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "half", finished=False)
     (folder / "sparse.ckpt").unlink()
     html, page = page_of(folder, tmp_path / "report.html")
-    assert "The run has not come to its end" in html
+    assert "The run has not finished" in html
     assert page.sections == ["Training"]
 
 
@@ -174,7 +174,7 @@ def test_what_is_no_run_folder_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("file", "text", "kind", "message"), [
-    ("results.json", "{", ReportError, "they are no JSON"),
+    ("results.json", "{", ReportError, "they are not JSON"),
     ("results.json", "[]", ReportError, "not those of campfire-fx train"),
     ("log.csv", "network,epoch\ndense,zero\n", ReportError, "Log at .*: it cannot be read"),
     ("sparse.ckpt", "nothing", TrainError, "Checkpoint at .*"),

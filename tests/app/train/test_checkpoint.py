@@ -86,9 +86,9 @@ def test_safetensors_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("content", "text"), [
     (None, "there is no such file"),
-    (b"nothing", "it is no file of torch.save, or holds more than tensors"),
+    (b"nothing", "it is not a file of torch.save, or holds more than tensors"),
     ([1, 2], "it holds a list"),
-    ({"weight": torch.ones(1)}, "bare state_dict.* Say whose with --model"),
+    ({"weight": torch.ones(1)}, "bare state_dict.* Name the model with --model"),
 ])  # fmt: skip
 def test_other_files_are_refused(tmp_path: Path, content: object, text: str) -> None:
     path = tmp_path / "some.ckpt"

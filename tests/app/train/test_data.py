@@ -82,7 +82,7 @@ def test_fashion_mnist_is_read_from_idx_files(tmp_path: Path, suffix: str) -> No
 
 def test_idx_of_another_type_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"\x00\x00\x0d\x01\x00\x00\x00\x01")
-    with pytest.raises(TrainError, match="no idx file of bytes"):
+    with pytest.raises(TrainError, match="not an idx file of bytes"):
         read_idx(tmp_path / "x")
 
 
@@ -142,7 +142,7 @@ def test_an_unreadable_image_is_named_and_skipped(tmp_path: Path, content: bytes
         data = open_data(str(root), Where(image_size=10))
         assert len(data.train) + len(data.valid) + len(data.test) == 15
         assert data.skips.names == [str(broken)]
-        assert data.skips.told() == f"1 image that cannot be read was skipped: {broken}."
+        assert data.skips.summary() == f"1 image that cannot be read was skipped: {broken}."
         assert f"Image at {broken}: it cannot be read" in caplog.text
 
 

@@ -77,7 +77,7 @@ def test_a_module_of_the_models_own_by_a_wrappers_name_is_kept() -> None:
 
 
 def test_two_that_fit_alike_are_refused() -> None:
-    with pytest.raises(TrainError, match="State of resnet8: what begins with 'student.' and 'teacher.' fits it alike"):
+    with pytest.raises(TrainError, match="State of resnet8: 'student.' and 'teacher.' fit it equally well"):
         load_state(resnet8(5, 1), renamed("student.") | renamed("teacher.", OTHER), "resnet8")
 
 

@@ -1,4 +1,4 @@
-"""Run checkpoints: whole or not there, two of each network, and one that is spoilt gives way to the one before it."""
+"""Run checkpoints: whole or not there, two of each network, and one that is damaged gives way to the one before it."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_where_all_are_corrupt_it_says_so(tmp_path: Path) -> None:
     for step in (3, 6):
         keeper.save("sparse", step, state(step)).write_bytes(b"no zip")
     with pytest.raises(
-        TrainError, match=r"Checkpoints in .*: none of sparse can be read. Start anew with --resume nev"
+        TrainError, match=r"Checkpoints in .*: none of sparse can be read. Start over with --resume nev"
     ):
         keeper.restore("sparse")
 
@@ -135,7 +135,7 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_intervals() -> None:
     assert (every("500"), every("90s"), every("2h")) == (Every(steps=500), Every(seconds=90), Every(seconds=7200))
     for wrong in ("0", "-1", "5d", "", "1.5h"):
-        with pytest.raises(TrainError, match="it is no interval"):
+        with pytest.raises(TrainError, match="it is not an interval"):
             every(wrong)
 
 
@@ -156,12 +156,12 @@ def test_a_run_that_was_not_finished_is_not_thrown_away(tmp_path: Path) -> None:
     prepare(tmp_path, None)
     keeper_of(tmp_path).save("sparse", 3, state(3))
     (tmp_path / "checkpoints" / f"{PARTIAL}sparse-000000006.ckpt-1").write_bytes(b"half")
-    with pytest.raises(TrainError, match=r"it holds a run that was not finished \(sparse-000000003.ckpt\)"):
+    with pytest.raises(TrainError, match=r"it holds an unfinished run \(sparse-000000003.ckpt\)"):
         prepare(tmp_path, None)
     prepare(tmp_path, "auto")
     assert names(tmp_path) == ["sparse-000000003.ckpt"]
     (tmp_path / "results.json").write_text("{}")
-    prepare(tmp_path, None)  # it was finished: start anew
+    prepare(tmp_path, None)  # it was finished: start over
     assert names(tmp_path) == [] and not (tmp_path / "results.json").exists()
     keeper_of(tmp_path).save("sparse", 3, state(3))
     prepare(tmp_path, "never")

@@ -71,7 +71,7 @@ def test_unknown_recipes_are_named() -> None:
 def test_a_recipe_is_refused_for_another_data_set(tmp_path: Path) -> None:
     for name in ("ant", "bee"):
         write_image(tmp_path / name / "0.png")
-    expected = r"Recipe r at .*: it is for 1,000 classes, the data have 2. Give its data set with --data, or leave"
+    expected = r"Recipe r at .*: it is for 1,000 classes, the data have 2. Give its data set with --data, or drop"
     with pytest.raises(TrainError, match=expected):
         open_data(str(tmp_path), Where(classes=1000, recipe="r", streamed=True))
 
@@ -91,7 +91,7 @@ def test_unknown_choices_are_refused(field: str, wrong: str, known: str) -> None
 
 @pytest.mark.parametrize("wrong", [{"warm_up": 1.0}, {"held_out": -0.1}, {"momentum": 1.5}, {"decay": float("nan")}])
 def test_shares_are_shares(wrong: dict[str, float]) -> None:
-    with pytest.raises(TrainError, match=r"no share in \[0, 1\)|not finite"):
+    with pytest.raises(TrainError, match=r"not a share in \[0, 1\)|not finite"):
         recipe_for("digits", **wrong)
 
 

@@ -62,7 +62,7 @@ def test_a_file_without_the_seal_alone_is_as_one_that_never_had_one(sealed: Path
 
 def test_bytes_at_the_end_are_found(sealed: Path) -> None:
     sealed.write_bytes(sealed.read_bytes() + b"more")
-    assert fault(sealed) == "its checksum is wrong, so the file is spoilt"
+    assert fault(sealed) == "its checksum is wrong, so the file is damaged"
 
 
 def test_a_file_from_before_there_were_seals_is_held_against_the_checksums_of_its_members(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_file_from_before_there_were_seals_is_held_against_the_checksums_of_it
     content = path.read_bytes()
     place = content.index(CONTENT["weight"].numpy().tobytes()) + 41
     path.write_bytes(flipped(content, place, 3))
-    with pytest.raises(Unreadable, match=r"the checksum of old/data/0 in it is wrong, so the file is spoilt"):
+    with pytest.raises(Unreadable, match=r"the checksum of old/data/0 in it is wrong, so the file is damaged"):
         load_archive(path)
 
 
@@ -108,4 +108,4 @@ def test_a_blank_seal_is_closed_where_it_stands(tmp_path: Path) -> None:
     path.write_bytes(file.getvalue())
     assert len(file.getvalue()) == len(f"head {blank()} tail") and fault(path) is None
     path.write_bytes(file.getvalue().replace(b"tail", b"tall"))
-    assert fault(path) == "its checksum is wrong, so the file is spoilt"
+    assert fault(path) == "its checksum is wrong, so the file is damaged"

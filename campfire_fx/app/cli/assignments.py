@@ -1,4 +1,4 @@
-"""Wishes: arguments of `sparsify` as words of a command line."""
+"""Arguments of `sparsify`, written on a command line as NAME=VALUE."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ELSEWHERE = {"model", "regime", "sparsity", "era", "example_inputs", "overrides
 SETTINGS = tuple(name for name in inspect.signature(sparsify).parameters if name not in _ELSEWHERE)
 
 
-def wishes(settings: Sequence[str], overrides: Sequence[str]) -> dict[str, Any]:
+def sparsify_arguments(settings: Sequence[str], overrides: Sequence[str]) -> dict[str, Any]:
     """Return arguments of `sparsify` from NAME=VALUE and, for single layers, PATTERN=SPARSITY."""
     found: dict[str, Any] = {}
     for text in settings:
