@@ -23,36 +23,43 @@ from campfire_fx.capture.generality import generalised
 from campfire_fx.capture.guards import Guard
 from campfire_fx.capture.once import trace_once
 from campfire_fx.capture.probes import same_constants
+from campfire_fx.capture.questions import Place, Questions
 from campfire_fx.capture.survey import Survey
 from campfire_fx.capture.tracer import ExampleTracer
 
 _ROUND = 32  # sizes that networks halve again and again without a rest
 
 
-def without_differences(guards: Iterable[Guard], lines: frozenset[str]) -> tuple[Guard, ...]:
-    """Return the guards but those that keep sizes different in these lines of code."""
-    return tuple([guard for guard in guards if not (_keeps_apart(guard) and guard.fact.where in lines)])
+def without_differences(guards: Iterable[Guard], questions: Questions, places: frozenset[Place]) -> tuple[Guard, ...]:
+    """Return the guards of a trace but those that keep sizes different at these places alone."""
+    return tuple([g for g in guards if not (_keeps_apart(g) and places.issuperset(_places(g, questions) or {None}))])
 
 
 def right_for_equal_sizes(
     survey: Survey, traced: ExampleTracer, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> frozenset[str]:
-    """Return the lines that found sizes to differ, in a trace in evaluation, whose graph does not depend on it."""
-    lines = {guard.fact.where for guard in traced.guards if _keeps_apart(guard)}
-    found = frozenset[str]()
-    for other, inputs in _where_equal(survey, args, kwargs) if lines else ():
+) -> frozenset[Place]:
+    """Return the places that found sizes to differ, in a trace in evaluation, whose graph does not depend on it."""
+    asked = (place for g in traced.guards if _keeps_apart(g) for place in _places(g, traced.questions))
+    places = {place for place in asked if place is not None}
+    found = frozenset[Place]()
+    for other, inputs in _where_equal(survey, args, kwargs) if places else ():
         try:
             trial = trace_once(other, *inputs, training=False)
-            if lines.isdisjoint(trial.questions.equalities):
+            if places.isdisjoint(trial.questions.equal):
                 continue
             trial, told = generalised(other, trial, *inputs)
         except CaptureError:
             continue
         if graphs.same(trial.graph, traced.graph) and same_constants(trial.constants, traced.constants):
-            found |= told & lines
-        if found >= lines:
+            found |= {place for place in places & trial.questions.equal if place[0] in told}
+        if found >= places:
             break
     return found
+
+
+def _places(guard: Guard, questions: Questions) -> set[Place | None]:
+    """Return the places of the comparisons that a guard keeps the answer of; None for any other question."""
+    return {questions.comparisons.get(question.node) for question in questions.facts.get(guard.fact, ())}
 
 
 def _keeps_apart(guard: Guard) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from campfire_fx.capture.sizes import Sizes, compares_sizes
 from campfire_fx.layers.refusals import parts_of
 
 _Call = tuple[int, int]
+Place = tuple[str, int]
+"""A line of code, and how many comparisons of sizes it had made before."""
 
 
 class Asked(Exception):
@@ -47,6 +50,9 @@ class Questions:
 
     def __init__(self, evaluator: Evaluator, denied: frozenset[str] = frozenset()) -> None:
         self.equalities: dict[str, None] = {}
+        self.comparisons: dict[fx.Node, Place] = {}
+        self.equal: set[Place] = set()
+        self._compared: Counter[str] = Counter()
         self._denied = denied
         self._sizes = Sizes(evaluator)
         self.facts: dict[Specialisation, list[Question]] = {}
@@ -127,12 +133,17 @@ class Questions:
 
     def _is_equality(self, node: fx.Node, answer: bool) -> bool:
         """Note where two sizes are found equal, and return whether that is to be denied."""
-        if not compares_sizes(node) or answer != (node.target is operator.eq):
+        if not compares_sizes(node):
+            return False
+        where = current_line()
+        self.comparisons[node] = place = (where, self._compared[where])
+        self._compared[where] += 1
+        if answer != (node.target is operator.eq):
             return False
         if not isinstance(self._sizes.of(node), Formula):  # equal for inputs of any size
             return False
-        where = current_line()
         self.equalities[where] = None
+        self.equal.add(place)
         return where in self._denied
 
     def _value(self, node: fx.Node, asked: str, *, shape_will_do: bool) -> Any:

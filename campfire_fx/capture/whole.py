@@ -119,6 +119,7 @@ def trace_graphs(survey: Survey, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     tracer, denied = generalised(survey, tracer, args, kwargs)
     alike = right_for_equal_sizes(survey, tracer, args, kwargs)
     guards = needed_guards(survey, tracer, args, kwargs, training=False, denied=denied)
+    guards = without_differences(guards, tracer.questions, alike)
     train_graph = None
     constants = dict(tracer.constants)
     facts = dict.fromkeys((*kept_facts(tracer), *tracer.questions.given, *tracer.questions.facts))
@@ -129,9 +130,9 @@ def trace_graphs(survey: Survey, args: tuple[Any, ...], kwargs: dict[str, Any]) 
         if not graphs.same(tracer.graph, train.graph) or _asks_more(train, tracer):
             train_graph = train.graph
             train_guards = needed_guards(survey, train, args, kwargs, training=training, denied=denied)
+            train_guards = without_differences(train_guards, train.questions, alike)
             facts.update(dict.fromkeys((*kept_facts(train), *train.questions.facts)))
             merge_constants(constants, train_graph, train.constants)
-    guards, train_guards = without_differences(guards, alike), without_differences(train_guards, alike)
     return Traced(tracer.graph, train_graph, constants, tuple(facts), guards, train_guards)
 
 

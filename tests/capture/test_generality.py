@@ -98,6 +98,30 @@ def test_sizes_are_brought_together_whether_they_differ_or_not(example: Tensor) 
     captured_whole(Decoder(), example, X, *OTHERS)
 
 
+class TwoAtOnce(Decoder):
+    """One line of code brings two to a size: of the second only a sum is left where it has that size already."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for y, back in ((self.down(x), F.interpolate), (self.down(x)[:, :, :3], _summed)):
+            if y.shape[-2:] != x.shape[-2:]:
+                y = back(y, x.shape[-2:])
+            x = torch.cat([x[:, :3], y], 1)
+        return self.end(x)
+
+
+def _summed(y: Tensor, size: Any) -> Tensor:
+    return y.sum((2, 3), keepdim=True).expand(-1, -1, *size)
+
+
+def test_a_line_is_right_for_what_it_was_seen_to_be_right_for_alone() -> None:
+    model = TwoAtOnce().eval()
+    model.down = nn.Conv2d(3, 4, 3, padding=1)
+    captured = trace(model, torch.randn(1, 3, 8, 12))
+    assert any("!=" in fact.guard for fact in captured.islands[0].specialisations)
+    with pytest.raises(AssertionError, match="this model was traced with"):
+        captured.module(torch.randn(1, 3, 3, 12))
+
+
 class Bends(Decoder):
     """The other way does more than bring sizes together."""
 
