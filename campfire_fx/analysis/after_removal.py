@@ -32,13 +32,17 @@ class Unmovable(Exception):
 
 @dataclass(slots=True, eq=False)
 class AfterRemoval:
-    """One graph as it will be: `values` of nodes, filled in the order of the graph, and the edits found necessary."""
+    """One graph as it will be: `values` of nodes, filled in the order of the graph, and the edits found necessary.
+
+    `given`: the arguments that each node had before the edits.
+    """
 
     labelling: Labelling
     live: Liveness
     run: GraphRun
     values: dict[fx.Node, Any] = field(default_factory=dict)
     edits: list[Edit] = field(default_factory=list)
+    given: dict[fx.Node, tuple[Any, Any]] = field(default_factory=dict)
     _compacted: dict[int, Any] = field(default_factory=dict)
 
     def compacted(self, value: Any) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from campfire_fx.analysis.after_removal import Unmovable
+from campfire_fx.analysis.after_removal import AfterRemoval, Unmovable
 from campfire_fx.analysis.compact import Uneven
 from campfire_fx.analysis.constants import Constants
 from campfire_fx.analysis.edits.cuts import Cuts
@@ -23,15 +23,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Removal:
-    """What stays, how operations are rewritten for it, and what was found pinned on the way.
+    """What stays, the graphs as they will be with the edits for it, and what was found pinned on the way.
 
     `cuts`: what has been cut so far.
     """
 
     live: Liveness
-    edits: list[Edit]
-    pins: list[Pin]
+    graphs: list[AfterRemoval]
+    pins: list[Pin] = field(default_factory=list)
     cuts: Cuts = field(default_factory=Cuts)
+
+    @property
+    def edits(self) -> list[Edit]:
+        """What has to change in the graphs."""
+        return [edit for after in self.graphs for edit in after.edits]
 
 
 def decide(labelling: Labelling, constants: Constants, live: Liveness, round_to: int) -> Removal:

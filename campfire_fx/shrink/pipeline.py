@@ -29,6 +29,7 @@ from campfire_fx.passes.rewrite_movement import rewrite_movement
 from campfire_fx.passes.runner import Pass, recompile, run
 from campfire_fx.passes.shrink_channels import shrink_channels
 from campfire_fx.shrink.copies import borrowing_copy, own_parameters
+from campfire_fx.shrink.follow_labels import check_channels
 from campfire_fx.shrink.summarise import summarise
 
 
@@ -117,6 +118,7 @@ def shrink_captured(captured: Captured, options: Options, progress: Progress) ->
     # Phase 3. Do it.
     progress("cutting the layers")
     cut = run(facts, cutting(options), progress)
+    check_channels(facts.decided)
     recompile(captured)
     return Shrunk(facts, summarise(facts, (*simplified.done, *freed.done, *cut.done)))
 

@@ -36,20 +36,19 @@ from campfire_fx.analysis.rules.movement import asks_shape, read_padding
 from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes, parts
 
 
-def plan_rewrites(labelling: Labelling, live: Liveness) -> list[Edit]:
-    """Return the edits that every graph needs for the removal.
+def plan_rewrites(labelling: Labelling, live: Liveness) -> list[AfterRemoval]:
+    """Return every graph as it will be, with the edits that it needs for the removal.
 
     Raises:
         Unmovable: some labels must stay after all.
     """
-    edits: list[Edit] = []
-    for run in labelling.runs:
-        after = AfterRemoval(labelling, live, run)
-        with torch.no_grad():
-            for node in run.graph.nodes:
+    graphs = [AfterRemoval(labelling, live, run) for run in labelling.runs]
+    with torch.no_grad():
+        for after in graphs:
+            for node in after.run.graph.nodes:
+                after.given[node] = (node.args, node.kwargs)
                 _step(after, node)
-        edits += after.edits
-    return edits
+    return graphs
 
 
 def _step(after: AfterRemoval, node: fx.Node) -> None:

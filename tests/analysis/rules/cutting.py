@@ -13,7 +13,6 @@ from campfire_fx.analysis.after_removal import Unmovable
 from campfire_fx.analysis.compact import Uneven, Vanished, compact_value, cut_like
 from campfire_fx.analysis.constants import Constants
 from campfire_fx.analysis.edits.movement import plan_rewrites
-from campfire_fx.analysis.edits.plan import Edit
 from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.labelling import GraphRun
 from campfire_fx.analysis.labels import Labelled
@@ -23,6 +22,7 @@ from campfire_fx.passes import runner
 from campfire_fx.passes.drop_dead_nodes import drop_dead_nodes
 from campfire_fx.passes.rewrite_movement import rewrite_movement
 from campfire_fx.passes.shrink_channels import shrink_channels
+from campfire_fx.shrink.follow_labels import check_channels
 from tests.analysis.rules.alone import Alone, follow
 
 
@@ -52,7 +52,7 @@ def choose(one: Alone, bits: int) -> Tensor:
     return torch.tensor([root for i, root in enumerate(roots.tolist()) if bits >> i & 1], dtype=torch.float64)
 
 
-def decide(one: Alone, keep: Tensor) -> tuple[Liveness, list[Edit]]:
+def decide(one: Alone, keep: Tensor) -> Removal:
     """Find what stays if these labels do, and the edits for it; what cannot be cut out is kept."""
     constants = Constants([{}], {})
     for mixer in one.labelling.structure.mixers.values():  # nothing is known to be constant
@@ -60,7 +60,7 @@ def decide(one: Alone, keep: Tensor) -> tuple[Liveness, list[Edit]]:
     while True:
         live = find_live(one.labelling, constants, extra=keep)
         try:
-            return live, plan_rewrites(one.labelling, live)
+            return Removal(live, plan_rewrites(one.labelling, live))
         except (Unmovable, Uneven) as stuck:
             dead = stuck.labels[~live.alive[live.roots[stuck.labels.long()]]]
             assert dead.numel(), "the operation cannot be rewritten although nothing of it goes"
@@ -69,12 +69,14 @@ def decide(one: Alone, keep: Tensor) -> tuple[Liveness, list[Edit]]:
 
 def cut(one: Alone, keep: Tensor) -> Cut:
     """Cut the operation down to a keep-set, in place, and run it before and after."""
-    live, edits = decide(one, keep)
+    removal = decide(one, keep)
+    live = removal.live
     before = _kept(run(one.module, one.inputs), one.labels(), live)
     inputs = [cut_like(x, one.run.values[s].labels, live) for s, x in zip(one.sources, one.inputs, strict=True)]
-    facts = Facts(one.labelling.captured, Removal(live, edits, []))
+    facts = Facts(one.labelling.captured, removal)
     facts.labelling = one.labelling
     runner.run(facts, [rewrite_movement, shrink_channels, drop_dead_nodes])
+    check_channels(removal)
     runner.recompile(facts.captured)
     after = [t for t in pytree.tree_leaves(run(one.module, inputs)) if isinstance(t, Tensor) and t.numel()]
     return Cut(live, before, after)

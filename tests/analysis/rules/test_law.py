@@ -126,7 +126,7 @@ def test_channels_go_where_nothing_forbids_it(target: Hashable, sample: Sample) 
 
 
 def _goes(one: Alone, everything: Tensor, dropped: Tensor) -> bool:
-    live, _ = decide(one, everything[~torch.isin(everything, dropped)])
+    live = decide(one, everything[~torch.isin(everything, dropped)]).live
     return not live.alive[live.roots[dropped.long()]].all()
 
 
