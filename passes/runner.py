@@ -138,30 +138,29 @@ def _check(one: Pass, conditions: Iterable[Condition], facts: Facts, word: str) 
             )
 
 
-def _check_changed(one: Pass, said: bool, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+def _check_changed(one: Pass, said: bool, before: _State, after: _State) -> None:
     """Raise if what a pass says of having changed anything is not so."""
-    if before == after:
-        different = None
-    else:
-        different = next(place for place in {**before, **after} if before.get(place) != after.get(place))
-    if said is (different is not None):
+    place = next((place for place in {**before, **after} if before.get(place) != after.get(place)), None)
+    if said is (place is not None):
         return
-    fact = "nothing has" if different is None else f"{different} has"
+    fact = "nothing has" if place is None else f"{place} has"
     raise PassError(
         f"Pass {one.name}: it says changed={said}, but {fact} changed. "
         "For its author: return a Result that says what was done."
     )
 
 
-def _state(captured: Captured) -> dict[str, Any]:
+_State = dict[str, Any]
+
+
+def _state(captured: Captured) -> _State:
     """Return what tells whether a captured model has changed, by place."""
-    state: dict[str, Any] = {
+    state: _State = {
         f"{name} of {island.path or 'the model'}": [(n, n.op, n.target, n.args, n.kwargs) for n in graph.nodes]
         for island in captured.islands
         for name, graph in _named_graphs(island.module)
     }
-    for path, module in captured.module.named_modules():
-        state[f"module {path}"] = snapshot(module)
+    state.update((f"module {path}", snapshot(module)) for path, module in captured.module.named_modules())
     return state
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from operator import is_
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -77,37 +78,44 @@ def _pairs(content: Any) -> Any:
     return content.items() if isinstance(content, dict) else ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
     """What a module itself holds: another one is equal while no tensor, child or attribute is another or written to.
 
     What it held stays alive with it, so that nothing new can take its place unseen.
     """
 
-    content: tuple[Any, ...]
-    held: tuple[Any, ...] = field(compare=False, repr=False)
+    kind: type
+    names: tuple[str, ...]
+    held: tuple[Any, ...]
+    versions: tuple[int, ...]
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Snapshot)
+            and (self.kind, self.names, self.versions) == (other.kind, other.names, other.versions)
+            and (all(map(is_, self.held, other.held)) or all(map(_same, self.held, other.held)))
+        )
 
 
 def snapshot(module: nn.Module) -> Snapshot:
     """Return what tells whether a module has changed; not what is written into lists, dicts and objects it holds."""
-    content: list[Any] = [type(module)]
-    held: list[Any] = []
-    for name, value in vars(module).items():
-        for key, item in value.items() if name in _TABLES else ((None, value),):
-            content.append((name, key, _identity(item)))
-            held.append(item)
-    return Snapshot(tuple(content), tuple(held))
+    own = vars(module)
+    names, held = list(own), list(own.values())
+    for table in ("_parameters", "_buffers", "_modules"):
+        names += own[table]
+        held += own[table].values()
+    tensors = (*own["_parameters"].values(), *own["_buffers"].values())
+    versions = [writes_to(t) for t in tensors if t is not None and not t.is_inference()]
+    return Snapshot(type(module), tuple(names), tuple(held), tuple(versions))
 
 
-_TABLES = ("_parameters", "_buffers", "_modules")
-
-
-def _identity(value: Any) -> Any:
-    """Return plain values themselves, and of tensors how often they were written to."""
-    if isinstance(value, torch.Tensor):
-        return id(value), 0 if value.is_inference() else writes_to(value)
+def _same(value: Any, other: Any) -> bool:
+    """Return whether an attribute is what it was: the same object, or an equal plain value."""
     plain = type(value) in _ATOMS or (type(value) is tuple and all(type(item) in _ATOMS for item in value))
-    return value if plain else id(value)
+    return value is other or (plain and type(value) is type(other) and bool(value == other))
 
 
 @contextmanager
