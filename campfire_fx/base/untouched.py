@@ -86,30 +86,32 @@ class Snapshot:
     """
 
     kind: type
-    names: tuple[str, ...]
-    held: tuple[Any, ...]
-    versions: tuple[int, ...]
+    held: tuple[dict[str, Any], ...]
+    versions: list[int]
 
     __hash__ = None  # type: ignore[assignment]
 
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, Snapshot)
-            and (self.kind, self.names, self.versions) == (other.kind, other.names, other.versions)
-            and (all(map(is_, self.held, other.held)) or all(map(_same, self.held, other.held)))
+            and (self.kind, self.versions) == (other.kind, other.versions)
+            and all(map(_hold_the_same, self.held, other.held))
         )
 
 
 def snapshot(module: nn.Module) -> Snapshot:
     """Return what tells whether a module has changed; not what is written into lists, dicts and objects it holds."""
     own = vars(module)
-    names, held = list(own), list(own.values())
-    for table in ("_parameters", "_buffers", "_modules"):
-        names += own[table]
-        held += own[table].values()
-    tensors = (*own["_parameters"].values(), *own["_buffers"].values())
+    parameters, buffers = own["_parameters"], own["_buffers"]
+    tensors = (*parameters.values(), *buffers.values())
     versions = [writes_to(t) for t in tensors if t is not None and not t.is_inference()]
-    return Snapshot(type(module), tuple(names), tuple(held), tuple(versions))
+    return Snapshot(type(module), (dict(own), dict(parameters), dict(buffers), dict(own["_modules"])), versions)
+
+
+def _hold_the_same(some: dict[str, Any], other: dict[str, Any]) -> bool:
+    if some.keys() != other.keys():
+        return False
+    return all(map(is_, some.values(), other.values())) or all(_same(some[name], other[name]) for name in some)
 
 
 def _same(value: Any, other: Any) -> bool:
