@@ -30,7 +30,7 @@ _ACTION, _REASON = "weight computed once", "it is made of parameters alone, and 
 def compute_weights(facts: Facts) -> Result:
     """Put values in the place of computations on parameters, in every graph. Exact in evaluation.
 
-    What draws random numbers or changes state is left as it is, and so is what would need more parameters than it is
+    What draws random numbers or changes state is left as it is, and so is what would need more numbers than it is
     made of (a weight that two layers share, and one transposes).
     """
     repairs, tidied, captured = list[Repair](), False, facts.captured
@@ -79,17 +79,17 @@ def _sharing(found: Sequence[Computed]) -> Iterator[list[Computed]]:
 
 
 def _fits(root: DualGraphModule, group: Sequence[Computed], computations: Sequence[Computations]) -> bool:
-    """Whether the values need no more parameters than go when they take the place of their computations."""
+    """Whether the values need no more numbers than go when they take the place of their computations."""
     read = {str(node.target): computed.where.read(node) for computed in group for node in computed.leaves()}
-    parameters = {path: tensor for path, tensor in read.items() if isinstance(tensor, nn.Parameter)}
     replaced = {computed.node for computed in group}
     stays = set[str]().union(*(computation.still_read(replaced) for computation in computations))
     called = [f"{n.target}." for graph in graphs_of(root) for n in graph.find_nodes(op="call_module")]
     gone = {
-        id(t): t.numel() for path, t in parameters.items() if path not in stays and not path.startswith(tuple(called))
+        id(t): t.numel() for path, t in read.items() if path not in stays and not path.startswith(tuple(called))
     }
     made = {computed.number: computed.value.numel() for computed in group if not computed.is_no_bias()}
-    return not parameters or sum(made.values()) <= sum(gone.values())
+    trained = any(isinstance(tensor, nn.Parameter) for tensor in read.values())
+    return not trained or sum(made.values()) <= sum(gone.values())
 
 
 class _Made:

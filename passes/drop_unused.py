@@ -27,7 +27,8 @@ def keep_only(root: nn.Module, keep: Iterable[str]) -> bool:
 
 
 def _prune(module: nn.Module, path: str, wanted: set[str], prefixes: set[str]) -> bool:
-    gone = [n for held in (parameters_of(module), buffers_of(module)) for n in held if f"{path}{n}" not in wanted]
+    tensors = {**parameters_of(module), **buffers_of(module)}
+    gone = [name for name, tensor in tensors.items() if tensor is not None and f"{path}{name}" not in wanted]
     pruned = False
     for name, child in list(module.named_children()):
         full = f"{path}{name}"
@@ -37,8 +38,12 @@ def _prune(module: nn.Module, path: str, wanted: set[str], prefixes: set[str]) -
             pruned |= _prune(child, f"{full}.", wanted, prefixes)
         else:
             gone.append(name)
+    prints = type(module).__module__.startswith("torch.nn.")  # torch's layers say whether they have a bias
     for name in gone:
-        delattr(module, name)
+        if prints and name in tensors:
+            setattr(module, name, None)
+        else:
+            delattr(module, name)
     return pruned or bool(gone)
 
 

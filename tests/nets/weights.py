@@ -133,3 +133,20 @@ class ResizedPositions(nn.Module):
         table = torch.cat([first, rest.flatten(2).transpose(1, 2)], 1)
         x = x.flatten(2).transpose(1, 2)
         return self.b(torch.cat([x.mean(1, keepdim=True), x], 1) + table)
+
+
+@case(X, kill={"make": (4, 5)}, kept={"make.weight": (6, 3), "q": None, "v": None, "b.weight": (4, 2)})
+class BiasInParts(nn.Module):
+    """The bias of a linear layer is put together: keys have none, which a buffer of zeros says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.make, self.b = nn.Linear(3, 12, bias=False), nn.Linear(4, 4)
+        self.q, self.v = nn.Parameter(torch.randn(4)), nn.Parameter(torch.randn(4))
+        self.register_buffer("k", torch.zeros(4), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.permute(0, 2, 3, 1)
+        x = F.linear(x, self.make.weight, torch.cat([self.q, self.k, self.v]))
+        q, k, v = x.chunk(3, -1)
+        return self.b(q * k.relu() * v)
