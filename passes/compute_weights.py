@@ -84,9 +84,7 @@ def _fits(root: DualGraphModule, group: Sequence[Computed], computations: Sequen
     replaced = {computed.node for computed in group}
     stays = set[str]().union(*(computation.still_read(replaced) for computation in computations))
     called = [f"{n.target}." for graph in graphs_of(root) for n in graph.find_nodes(op="call_module")]
-    gone = {
-        id(t): t.numel() for path, t in read.items() if path not in stays and not path.startswith(tuple(called))
-    }
+    gone = {id(t): t.numel() for path, t in read.items() if path not in stays and not path.startswith(tuple(called))}
     made = {computed.number: computed.value.numel() for computed in group if not computed.is_no_bias()}
     trained = any(isinstance(tensor, nn.Parameter) for tensor in read.values())
     return not trained or sum(made.values()) <= sum(gone.values())

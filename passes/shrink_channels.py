@@ -43,9 +43,31 @@ def shrink_channels(facts: Facts) -> Result:
         count = int(live.keeps(counts).expand(counts.shape).sum())
         counted |= getattr(module, name) != count
         setattr(module, name, count)
+    _count_held(labelling, cuts)
     for reader in readers:
         _set_groups(cuts, reader)
     return Result(counted or bool(cuts.tensors or cuts.folded))
+
+
+_COUNTED = {
+    "num_features": ("running_mean", 0), "num_channels": ("weight", 0), "num_parameters": ("weight", 0),
+    "out_features": ("weight", 0), "in_features": ("weight", 1),
+    "out_channels": ("weight", 0), "in_channels": ("weight", 1),
+}  # fmt: skip
+"""Numbers that torch's layers say of a tensor: which, and of which axis."""
+
+
+def _count_held(labelling: Labelling, cuts: Cuts) -> None:
+    """Let layers that only hold their tensors (their subclass computes by itself) say how large these are now."""
+    new = {id(cut.new) for cut in cuts.tensors.values()}
+    for module in labelling.captured.module.modules():
+        if getattr(module, "groups", 1) != 1 or getattr(module, "transposed", False):
+            continue
+        for name, (tensor, axis) in _COUNTED.items():
+            told = isinstance(module.__dict__.get(name), int) and (id(module), name) not in labelling.structure.sizes
+            held: object = getattr(module, tensor, None) if told else None
+            if isinstance(held, Tensor) and id(held) in new and held.ndim > axis:
+                setattr(module, name, held.shape[axis])
 
 
 def _cut_plain(cuts: Cuts, tensor: Tensor, keep: tuple[Tensor | None, ...]) -> None:
