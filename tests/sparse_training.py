@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -68,6 +69,12 @@ def sparse(regime: str | Regime = "combined", **wishes: Any) -> SparseModel:
     torch.manual_seed(3)
     settings = SETTINGS.get(regime, {}) if isinstance(regime, str) else {}
     return sparsify(Net(), regime, **({"era": (1, 4), "example_inputs": IMAGE} | settings | wishes))
+
+
+def saved(model: nn.Module) -> dict[str, Any]:
+    """What a state_dict says besides weights and masks."""
+    content: dict[str, Any] = json.loads(bytes(model.state_dict()["_extra_state"].tolist()))
+    return content
 
 
 def layer(model: nn.Module, name: str) -> MaskedLayer:

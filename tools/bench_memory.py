@@ -36,7 +36,7 @@ from torch.utils.checkpoint import checkpoint
 
 from campfire_fx import SparseModel, sparsify
 from campfire_fx.app.train.recipe import PRECISIONS
-from campfire_fx.layers.dense_weights import MasterLayer
+from campfire_fx.layers.dense_weights import DenseWeightsLayer
 from campfire_fx.layers.dense_weights.packing import pack
 
 MB = 1e6
@@ -141,7 +141,7 @@ def measured(kind: str, network: nn.Module, images: Tensor, options: argparse.Na
 def refreshing(model: nn.Module, on: bool) -> None:
     """Have the next step compute the inputs' thresholds, or use them again."""
     for module in model.modules():
-        if isinstance(module, MasterLayer):
+        if isinstance(module, DenseWeightsLayer):
             module.refreshing = on
 
 
@@ -213,7 +213,7 @@ def recomputed(model: nn.Module) -> nn.Module:
 def packed_weights(model: SparseModel) -> float:
     """Return the bytes of all sparse weights packed as the inputs are, to those of the dense ones."""
     model.epoch(0)
-    layers = [module for module in model.modules() if isinstance(module, MasterLayer)]
+    layers = [module for module in model.modules() if isinstance(module, DenseWeightsLayer)]
     packed = sum(part.nbytes for layer in layers for part in pack(layer.weight * layer.mask, None))
     return packed / sum(layer.weight.nbytes for layer in layers)
 

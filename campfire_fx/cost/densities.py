@@ -11,7 +11,7 @@ from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.numbers import plain, plain_fields
 from campfire_fx.cost.layers import Layer
 from campfire_fx.layers.masked import MaskedLayer
-from campfire_fx.sparsity.erk import erk_densities
+from campfire_fx.sparsity.budget import ERK
 
 SWAT_METHODS = ("swat-u", "swat-erk", "swat-structured")
 """SWAT's variants whose densities follow from shapes alone."""
@@ -50,7 +50,7 @@ def swat_densities(method: str, sparsity: float, layers: tuple[Layer, ...]) -> d
     """Return the densities of SWAT's variants, layer by layer; activations are as sparse as weights (its code).
 
     "swat-u" and "swat-structured" keep 1 - sparsity of every layer but the stem, which is dense; they differ in which
-    weights they keep, not in how many. "swat-erk" spreads the total by `erk_densities`, stem and classifier included.
+    weights they keep, not in how many. "swat-erk" spreads the total by `ERK`, stem and classifier included.
 
     Raises:
         RegimeError: no such variant, or one whose densities are an outcome of training; a sparsity outside [0, 1).
@@ -66,7 +66,8 @@ def swat_densities(method: str, sparsity: float, layers: tuple[Layer, ...]) -> d
     if isinstance(sparsity, bool) or not isinstance(sparsity, (int, float)) or not 0 <= sparsity < 1:
         raise RegimeError(f"{method}: a sparsity of {sparsity!r} is outside [0, 1).")
     if method == "swat-erk":
-        kept = erk_densities({layer.name: layer.weight for layer in layers}, sparsity)
+        parts = ERK().divide([layer.weight for layer in layers], sparsity)
+        kept = {layer.name: 1 - part for layer, part in zip(layers, parts, strict=True)}
     else:
         kept = {layer.name: 1.0 if layer.stem else 1 - sparsity for layer in layers}
     return {name: Density(density, density) for name, density in kept.items()}

@@ -22,7 +22,7 @@ from campfire_fx.capture import example_for, trace, variant_of
 from campfire_fx.export.agreement import Run, Runs, first_line, reference_runs
 from campfire_fx.export.functions import write_out_functions
 from campfire_fx.export.layers import Rebuilder, torch_class
-from campfire_fx.layers.bake_masks import bake_masters
+from campfire_fx.layers.bake_masks import bake_dense_weights
 from campfire_fx.layers.dual import DualGraphModule
 
 
@@ -57,7 +57,7 @@ def prepare(model: nn.Module, example_inputs: Any = None) -> Prepared:
     if is_graph(twin):
         twin = _inference_graph(twin)
     runs = reference_runs(twin, args, kwargs)  # also refreshes weights that forward hooks compute
-    bake_masters(twin)
+    bake_dense_weights(twin)
     return Prepared(_plain_layers(twin), type(model).__name__, runs, left_out)
 
 

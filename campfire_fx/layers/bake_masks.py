@@ -7,7 +7,7 @@ from itertools import chain
 
 from torch import nn
 
-from campfire_fx.layers.dense_weights import MasterLayer, release_master, unpack_relus
+from campfire_fx.layers.dense_weights import DenseWeightsLayer, release_dense_weights, unpack_relus
 from campfire_fx.layers.dressing import Dress, undressed
 from campfire_fx.layers.masked import MaskedLayer, unmask_layer
 
@@ -15,20 +15,20 @@ from campfire_fx.layers.masked import MaskedLayer, unmask_layer
 def bake_masks(model: nn.Module) -> None:
     """Make every masked layer of a model plain, in place. Exact: the weights are zero under their masks.
 
-    A layer with a dense master weight gets a weight of its own.
+    A layer with dense weights gets a weight of its own.
     """
-    bake_masters(model)
+    bake_dense_weights(model)
     for module in list(model.modules()):
         if isinstance(module, MaskedLayer):
             unmask_layer(module)
 
 
-def bake_masters(model: nn.Module) -> None:
-    """Make every layer with a dense master weight an ordinary masked one, with a weight of its own, in place."""
+def bake_dense_weights(model: nn.Module) -> None:
+    """Make every layer with dense weights an ordinary masked one, with a weight of its own, in place."""
     for module in list(model.modules()):
-        if isinstance(module, MasterLayer):
+        if isinstance(module, DenseWeightsLayer):
             module.bake_weight()
-            release_master(module)
+            release_dense_weights(module)
     unpack_relus(model)
 
 

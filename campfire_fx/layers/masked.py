@@ -8,7 +8,8 @@ accumulated, and whoever steps the optimizer calls `apply_mask` afterwards (Spar
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -21,7 +22,6 @@ from campfire_fx.base.zeroing import selector, zero_
 
 _TRANSIENT = ("_factors", "_watched")
 COMPUTED = "its weight is computed, not a parameter"
-_CARRIED = "admm_"  # what the names of carried tensors begin with
 
 
 class MaskFactors(NamedTuple):
@@ -44,8 +44,8 @@ class MaskedLayer(nn.Module):
     mask: Tensor
     _factors: MaskFactors | None = None
     _watched: dict[str, tuple[weakref.ref[Tensor], RemovableHandle]] | None = None
-    _carried: tuple[str, ...] = ()
-    whole_gradient: bool = False  # leave it as it is under the mask, for an exchange of weights to see
+    carried: Mapping[str, Tensor] = MappingProxyType({})
+    masks_gradient: bool = True  # or it is left as it is under the mask, for who wants to see it
 
     def as_filters(self, tensor: Tensor) -> Tensor:
         """View a tensor of the weight's shape as (K, C, P): filters, channels per filter, positions in a kernel."""
@@ -60,7 +60,7 @@ class MaskedLayer(nn.Module):
         """Take a new mask, of the weight's shape, and zero the weight and the gradient it has under it."""
         self.mask.copy_(mask)
         self.apply_mask()
-        if not self.whole_gradient:
+        if self.masks_gradient:
             self.mask_gradient(self.weight)
 
     @torch.no_grad()
@@ -132,52 +132,45 @@ class MaskedLayer(nn.Module):
         self._watched = watched
 
     def carry(self, **tensors: Tensor | None) -> None:
-        """Keep tensors of the weight's shape beside it, as attributes; None lets one go.
+        """Keep tensors of the weight's shape beside it, in `carried`; None lets one go.
 
         They move with the module and are in its `state_dict`, and a sparse one that is loaded says which there are.
         Unlike buffers they may come and go in the middle of training: averages, DistributedDataParallel and compiled
         graphs, which read buffers, know nothing of them.
         """
-        for name, tensor in tensors.items():
-            self.__dict__.pop(name, None)
-            if tensor is not None:
-                self.__dict__[name] = tensor
-        kept = [name for name in (*self._carried, *tensors) if name in self.__dict__]
-        self._carried = tuple(dict.fromkeys(kept))
-
-    def carries(self, name: str) -> bool:
-        """Say whether a tensor of that name is carried."""
-        return name in self._carried
+        self.carried = {name: value for name, value in {**self.carried, **tensors}.items() if value is not None}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MaskedLayer:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.carry(**{name: fn(self.__dict__[name]) for name in self._carried})
+        self.carry(**{name: fn(value) for name, value in self.carried.items()})
         self.apply_mask()  # `to_empty` and `to` between some devices put another parameter in place
         return self
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination.update({f"{prefix}{name}": self.__dict__[name] for name in self._carried})
+        destination.update({f"{prefix}{name}": value for name, value in self.carried.items()})
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, metadata: Any, strict: bool, missing: list[str], *rest: Any
     ) -> None:
         if f"{prefix}mask" in state_dict:
-            self._load_carried(state_dict, prefix)
-        plain = {key: value for key, value in state_dict.items() if not key.startswith(f"{prefix}{_CARRIED}")}
-        super()._load_from_state_dict(plain, prefix, metadata, strict, missing, *rest)
+            self.carried = self._carried_in(state_dict, prefix)
+            known = {f"{prefix}{name}" for name in self.carried}
+            state_dict = {key: value for key, value in state_dict.items() if key not in known}
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, *rest)
         if f"{prefix}mask" in missing:
             missing.remove(f"{prefix}mask")
         self.apply_mask()
 
-    def _load_carried(self, state_dict: dict[str, Any], prefix: str) -> None:
+    def _carried_in(self, state_dict: dict[str, Any], prefix: str) -> dict[str, Tensor]:
+        """Return what a sparse state_dict has that is to be carried: more tensors of the weight's shape."""
         device = torch.device("cpu") if self.mask.is_meta else self.mask.device
-        found = {
-            key.removeprefix(prefix): torch.empty_like(value, dtype=self.weight.dtype, device=device).copy_(value)
-            for key, value in state_dict.items()
-            if key.startswith(f"{prefix}{_CARRIED}")
+        names = {key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)} - {"weight", "bias", "mask"}
+        return {
+            name: torch.empty_like(value, dtype=self.weight.dtype, device=device).copy_(value)
+            for name in sorted(names)
+            if "." not in name and (value := state_dict[prefix + name]).shape == self.weight.shape
         }
-        self.carry(**(dict.fromkeys(self._carried) | found))
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key not in _TRANSIENT}
@@ -191,10 +184,15 @@ def _zero_masked_gradient(layer: weakref.ref[MaskedLayer]) -> Callable[[Tensor],
     @unserializable_hook  # type: ignore[untyped-decorator]
     def hook(weight: Tensor) -> None:
         masked = layer()
-        if masked is not None and not masked.whole_gradient:
+        if masked is not None and masked.masks_gradient:
             masked.mask_gradient(weight)
 
     return hook
+
+
+def layers_sharing(model: nn.Module, layer: MaskedLayer) -> list[MaskedLayer]:
+    """Return all layers of a model that have the weight of one of them, that one included."""
+    return [module for module in model.modules() if isinstance(module, MaskedLayer) and module.weight is layer.weight]
 
 
 class _Transposed(MaskedLayer):
@@ -292,8 +290,7 @@ def unmask_layer(layer: MaskedLayer) -> nn.Module:
     layer.apply_mask()
     for _, handle in (layer._watched or {}).values():
         handle.remove()
-    layer.carry(**dict.fromkeys(layer._carried))
-    for name in (*_TRANSIENT, "_carried", "whole_gradient"):
+    for name in (*_TRANSIENT, "carried", "masks_gradient"):
         layer.__dict__.pop(name, None)
     del buffers_of(layer)["mask"]
     module: nn.Module = layer

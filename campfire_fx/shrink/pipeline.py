@@ -14,7 +14,7 @@ from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.plan import ShrinkPlan
 from campfire_fx.analysis.removal import Removal
 from campfire_fx.capture import trace
-from campfire_fx.layers.bake_masks import bake_masters
+from campfire_fx.layers.bake_masks import bake_dense_weights
 from campfire_fx.layers.bake_reparametrizations import bake_reparametrizations
 from campfire_fx.passes.compensate_norms import compensate_norms
 from campfire_fx.passes.compute_weights import compute_weights
@@ -94,7 +94,7 @@ def shrink_model(model: nn.Module, examples: list[Any], options: Options, progre
     working = borrowing_copy(model)
     pairs: list[tuple[Tensor, Tensor]] = list(zip(model.parameters(), working.parameters(), strict=True))
     bake_reparametrizations(working)
-    bake_masters(working)
+    bake_dense_weights(working)
     progress("capturing the graph")
     shrunk = shrink_captured(trace(working, examples=examples, compiled=False), options, progress)
     owned = own_parameters(shrunk.module, model)

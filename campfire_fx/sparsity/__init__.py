@@ -6,38 +6,34 @@ Weights are seen as (K, C, P): filters, channels per filter, positions in a kern
 
 from __future__ import annotations
 
-from campfire_fx.sparsity.admm import Admm
 from campfire_fx.sparsity.budget import ERK, Budget, ByMomentum
+from campfire_fx.sparsity.exchange import Exchange, Moment
+from campfire_fx.sparsity.gradual import Gradual
 from campfire_fx.sparsity.granularity import CHANNEL, COLUMN, ELEMENT, FILTER, KERNEL, Granularity, block
-from campfire_fx.sparsity.master import DenseMaster
+from campfire_fx.sparsity.layer import Layer, monotone
+from campfire_fx.sparsity.method import Method
 from campfire_fx.sparsity.record import LayerSparsity, SparsityRecord
 from campfire_fx.sparsity.regime import Regime
-from campfire_fx.sparsity.regimes import (
-    REGIMES,
-    admm,
-    admm_in_turn,
-    block_fc,
-    ck,
-    combined,
-    filters,
-    fine_fc,
-    inter_epoch,
-    n_of_m,
-    regime_named,
-    rigl,
-    swat_erk,
-    swat_m,
-    swat_structured,
-    swat_u,
-    unstructured,
-    window,
-)
+from campfire_fx.sparsity.regimes import REGIMES, regime_named
+from campfire_fx.sparsity.regimes.admm import Admm, admm, admm_in_turn
+from campfire_fx.sparsity.regimes.block_fc import block_fc
+from campfire_fx.sparsity.regimes.ck import ck
+from campfire_fx.sparsity.regimes.combined import combined
+from campfire_fx.sparsity.regimes.filters import filters
+from campfire_fx.sparsity.regimes.fine_fc import fine_fc
+from campfire_fx.sparsity.regimes.inter_epoch import inter_epoch
+from campfire_fx.sparsity.regimes.n_of_m import n_of_m
+from campfire_fx.sparsity.regimes.rigl import rigl
+from campfire_fx.sparsity.regimes.swat import DenseWeights, swat_erk, swat_m, swat_structured, swat_u
+from campfire_fx.sparsity.regimes.unstructured import unstructured
+from campfire_fx.sparsity.regimes.window import window
 from campfire_fx.sparsity.schedule import Constant, Polynomial, Schedule, Stages, Throughout
 from campfire_fx.sparsity.scope import WITHIN_CHANNEL, WITHIN_FILTER, WITHIN_KERNEL, WITHIN_LAYER, Scope, runs
 from campfire_fx.sparsity.score import at_random, l1, l2, largest
 from campfire_fx.sparsity.selection import Cut, Goal, Rule
 from campfire_fx.sparsity.topk import TopK
-from campfire_fx.sparsity.update import Exchange, Moment, monotone
+
+DenseMaster = DenseWeights  # its former name
 
 __all__ = [
     "CHANNEL",
@@ -57,10 +53,14 @@ __all__ = [
     "Constant",
     "Cut",
     "DenseMaster",
+    "DenseWeights",
     "Exchange",
     "Goal",
+    "Gradual",
     "Granularity",
+    "Layer",
     "LayerSparsity",
+    "Method",
     "Moment",
     "Polynomial",
     "Regime",

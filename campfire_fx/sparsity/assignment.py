@@ -11,12 +11,12 @@ from typing import Any
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.numbers import plain
 from campfire_fx.sparsity.budget import Budget
-from campfire_fx.sparsity.master import DenseMaster
+from campfire_fx.sparsity.gradual import GRADUAL
+from campfire_fx.sparsity.method import Method
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.regimes import refuse_setting, regime_named
 from campfire_fx.sparsity.schedule import Schedule
 from campfire_fx.sparsity.selection import Rule
-from campfire_fx.sparsity.update import Update, monotone
 
 Override = float | Mapping[str, object]
 
@@ -44,15 +44,14 @@ class Assignment:
     sparsity: float
     schedule: Schedule
     rule: Rule | None
-    update: Update = monotone
-    master: DenseMaster | None = None
+    method: Method = GRADUAL
     budget: Budget | None = None
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """The wishes of `sparsify`, as given: see there."""
+class Request:
+    """What `sparsify` was asked for: see there."""
 
     regime: Regime
     sparsity: float
@@ -64,7 +63,7 @@ class Settings:
     overrides: Mapping[str, Override] = field(default_factory=dict)
 
 
-def assign(layers: Sequence[LayerFacts], settings: Settings) -> tuple[Assignment, ...]:
+def assign(layers: Sequence[LayerFacts], settings: Request) -> tuple[Assignment, ...]:
     """Give each layer its rule, schedule and final sparsity.
 
     A pattern of `overrides` is matched against layer paths as file names are (`layer4.*`); of several that match,
@@ -93,7 +92,7 @@ def _part_of(budget: Budget, assignment: Assignment, sparsity: float) -> Assignm
     if sparsity > 0:
         return replace(assignment, sparsity=sparsity)
     reason = f"{type(budget).__name__} gives it all of its weights"
-    return replace(assignment, sparsity=0.0, rule=None, master=None, budget=None, reason=reason)
+    return replace(assignment, sparsity=0.0, rule=None, budget=None, reason=reason)
 
 
 def check_sparsity(value: object, where: str) -> float:
@@ -106,7 +105,7 @@ def check_sparsity(value: object, where: str) -> float:
     return float(value)
 
 
-def _assign_one(layer: LayerFacts, settings: Settings) -> Assignment:
+def _assign_one(layer: LayerFacts, settings: Request) -> Assignment:
     wishes: dict[str, Any] = {}
     for pattern, wish in settings.overrides.items():
         if fnmatch.fnmatchcase(layer.name, pattern):
@@ -122,14 +121,14 @@ def _assign_one(layer: LayerFacts, settings: Settings) -> Assignment:
     if rule is not None and sparsity == 0:
         rule, reason = None, "sparsity 0 was asked for"
     if rule is None:
-        return Assignment(layer.name, 0.0, schedule, None, regime.update, reason=reason)
+        return Assignment(layer.name, 0.0, schedule, None, regime.method, reason=reason)
     if regime.sparsity is not None:
         sparsity = regime.sparsity
     budget = None if "sparsity" in wishes else regime.budget
-    return Assignment(layer.name, float(sparsity), schedule, rule, regime.update, regime.master, budget)
+    return Assignment(layer.name, float(sparsity), schedule, rule, regime.method, budget)
 
 
-def _rule(layer: LayerFacts, regime: Regime, settings: Settings) -> tuple[Rule | None, str]:
+def _rule(layer: LayerFacts, regime: Regime, settings: Request) -> tuple[Rule | None, str]:
     if layer.name not in settings.overrides:
         if layer.linear and not settings.prune_fc:
             return None, "prune_fc is off"
@@ -143,21 +142,12 @@ def _rule(layer: LayerFacts, regime: Regime, settings: Settings) -> tuple[Rule |
     return rule, "" if rule else f"regime '{regime.name}' leaves {what} dense"
 
 
-def as_regime(
-    regime: object,
-    *,
-    window_cap: int | None = None,
-    ck_scope: str = "layer",
-    period: int | None = None,
-    rho: float | None = None,
-) -> Regime:
-    """Return a regime given by name, with its settings, or as a composition, which has its own."""
+def as_regime(regime: object, **settings: Any) -> Regime:
+    """Return a regime given by name, with settings of `regime_named`, or as a composition, which has its own."""
     if isinstance(regime, str):
-        return regime_named(regime, window_cap=window_cap, ck_scope=ck_scope, period=period, rho=rho)
+        return regime_named(regime, **settings)
     if isinstance(regime, Regime):
-        scope = None if ck_scope == "layer" else ck_scope
-        given = (("window_cap", window_cap), ("ck_scope", scope), ("period", period), ("rho", rho))
-        for setting in (name for name, value in given if value is not None):
+        for setting in (name for name, value in settings.items() if value not in (None, "layer")):
             refuse_setting(setting, regime.name)
         return regime
     raise RegimeError(f"regime: {regime!r} is neither a name nor a Regime. Give a name, as 'combined'.")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from campfire_fx.base.errors import RegimeError
 from campfire_fx.sparsity.selection import ROUNDING
 
 _ROUNDS = 1000
@@ -34,8 +35,16 @@ class ERK:
     """
 
     def divide(self, shapes: Sequence[tuple[int, ...]], sparsity: float) -> tuple[float, ...]:
-        """See `Budget`."""
+        """See `Budget`.
+
+        Raises:
+            RegimeError: the sparsity is out of range, or a shape is empty.
+        """
         sizes = [math.prod(shape) for shape in shapes]
+        if not 0 <= sparsity < 1:
+            raise RegimeError(f"ERK: a sparsity of {sparsity!r} is outside [0, 1).")
+        if not all(map(sum, shapes)) or not all(sizes):
+            raise RegimeError(f"ERK: one of the weights of shapes {tuple(map(tuple, shapes))} holds nothing.")
         raw = [sum(shape) / size for shape, size in zip(shapes, sizes, strict=True)]
         dense: set[int] = set()
         while len(dense) < len(sizes):

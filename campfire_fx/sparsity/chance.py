@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 import torch.distributed as dist
+
+_alone = ContextVar("alone", default=False)
 
 
 def agreed_generator() -> torch.Generator:
@@ -14,6 +19,18 @@ def agreed_generator() -> torch.Generator:
     Of several processes, whatever their seeds, all get the first one's; so each of them must ask, and as often.
     """
     drawn: list[Any] = [int(torch.randint(2**63 - 1, ()))]
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+    if not _alone.get() and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         dist.broadcast_object_list(drawn, src=0)
     return torch.Generator().manual_seed(drawn[0])
+
+
+@contextmanager
+def alone(seed: int) -> Iterator[None]:
+    """Let this process draw by itself for a while, from a seed; torch's generator goes on as if nothing was drawn."""
+    token = _alone.set(True)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            yield
+    finally:
+        _alone.reset(token)

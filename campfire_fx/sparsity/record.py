@@ -4,9 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
 
-from campfire_fx.sparsity.admm import Iterate
+@dataclass(frozen=True, slots=True)
+class Iterate:
+    """How far ADMM has come in one layer; plain numbers, saved in the `state_dict`.
+
+    Attributes:
+        aim: the sparsity that Z has.
+        since: the epoch in which this aim was taken up.
+        updates: how many updates of Z and U it has seen.
+        epoch: the epoch of the last one.
+        rho: of the penalty since then.
+        primal: ||W - Z'||^2 at the last update: how far the weights are from being sparse.
+        dual: ||Z' - Z||^2 at the last update; None before the first one.
+    """
+
+    aim: float
+    since: int
+    updates: int
+    epoch: int
+    rho: float
+    primal: float
+    dual: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,37 +137,3 @@ class SparsityRecord:
         dead = sum(layer.dead_kernels * layer.weights // layer.kernels for layer in layers)
         inside = sum(layer.zeros for layer in layers) - dead
         return dead / max(1, weights), inside / max(1, weights - dead)
-
-
-def measure_layer(
-    name: str,
-    operation: str,
-    shape: tuple[int, ...],
-    mask: Tensor,
-    *,
-    final: float,
-    target: float,
-    reason: str,
-    iterate: Iterate | None = None,
-) -> LayerSparsity:
-    """Count a mask, (K, C, P) bool."""
-    kept_in_kernel = mask.sum(-1)
-    live = kept_in_kernel > 0
-    n_live = int(live.sum())
-    kept = int(kept_in_kernel.sum())
-    return LayerSparsity(
-        name=name,
-        operation=operation,
-        shape=shape,
-        final=final,
-        target=target,
-        weights=mask.numel(),
-        zeros=mask.numel() - kept,
-        window=1 - kept / (n_live * mask.shape[2]) if n_live else 0.0,
-        kernels=live.numel(),
-        dead_kernels=live.numel() - n_live,
-        filters=mask.shape[0],
-        dead_filters=int((~live.any(1)).sum()),
-        reason=reason,
-        iterate=iterate,
-    )

@@ -1,15 +1,18 @@
-"""A regime: one rule for each kind of layer, a schedule, and an update."""
+"""A regime: one rule for each kind of layer, a schedule, and a method."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from campfire_fx.sparsity.budget import Budget
-from campfire_fx.sparsity.master import DenseMaster
+from campfire_fx.sparsity.exchange import Exchange, Exchanging
+from campfire_fx.sparsity.gradual import Gradual
+from campfire_fx.sparsity.layer import Update, monotone
+from campfire_fx.sparsity.method import Method
 from campfire_fx.sparsity.schedule import Polynomial, Schedule
 from campfire_fx.sparsity.selection import Rule
-from campfire_fx.sparsity.update import Update, monotone
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +25,11 @@ class Regime:
         pointwise: the rule for 1x1 convolutions.
         linear: the rule for linear layers.
         schedule: makes the schedule of a layer from (start, end, exponent).
-        update: how a proposed mask is taken up.
+        update: how a proposed mask is taken up: a function of (mask, proposal), an `Exchange`, or any `Method`.
         sparsity: the final sparsity where the method fixes it (N:M), else None.
-        master: how weights under the mask are trained; None: they are zero, and stay so.
         budget: how the sparsity is divided among layers; None: each has the one asked for.
         stem: whether convolutions that read the model's input take part, where nothing else is asked for.
+        master: the `update` where weights under the mask train on (`DenseWeights`): its former place.
     """
 
     name: str
@@ -34,8 +37,21 @@ class Regime:
     pointwise: Rule | None
     linear: Rule | None
     schedule: Callable[[int, int, float], Schedule] = Polynomial
-    update: Update = monotone
+    update: Update | Exchange | Method = monotone
     sparsity: float | None = None
-    master: DenseMaster | None = None
+    master: Method | None = None
     budget: Budget | None = None
     stem: bool = False
+
+    def __post_init__(self) -> None:
+        if self.master is not None:
+            object.__setattr__(self, "update", self.master)
+        elif isinstance(self.update, Method) and self.update.trains_masked:
+            object.__setattr__(self, "master", self.update)
+
+    @property
+    def method(self) -> Method:
+        """What moves the masks in training."""
+        if isinstance(self.update, Method):
+            return self.update
+        return Exchanging(cast(Exchange, self.update)) if hasattr(self.update, "exchange") else Gradual(self.update)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from campfire_fx.base.ordering import kth_smallest
 from campfire_fx.sparsity.granularity import Granularity
-from campfire_fx.sparsity.ordering import kth_smallest
 from campfire_fx.sparsity.scope import WITHIN_LAYER
 from campfire_fx.sparsity.score import Score
 from campfire_fx.sparsity.selection import ROUNDING, Cut, Goal

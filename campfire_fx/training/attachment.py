@@ -1,10 +1,10 @@
-"""Attachment: masks and schedule ride on `optimizer.step()`; and the state of the training that they ride in."""
+"""Attachment: masks and schedule ride on `optimizer.step()`."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,8 +14,6 @@ from torch.utils.hooks import RemovableHandle
 
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.numbers import plain
-from campfire_fx.passes.insert_masks import Norm
-from campfire_fx.sparsity.course import Course
 
 
 class Handle(RemovableHandle):
@@ -37,34 +35,6 @@ class Attachment:
     optimizer: weakref.ref[Optimizer]
     handle: Handle
     counts: bool
-
-
-@dataclass(slots=True)
-class Training:
-    """What a SparseModel knows beyond the model itself. Copies and pickles leave the attachments behind.
-
-    Attributes:
-        course: what each layer is asked for, and the clock.
-        norms: BatchNorms to be zeroed where their filters are dead; empty for dead_norm="keep".
-        unmasked: (path, reason) of weights that can hold no mask.
-        example: (args, kwargs) that the model was captured with.
-        further: the other examples, where there were several.
-    """
-
-    course: Course
-    norms: tuple[Norm, ...]
-    unmasked: tuple[tuple[str, str], ...]
-    example: tuple[tuple[Any, ...], dict[str, Any]]
-    attachments: list[Attachment] = field(default_factory=list)
-    further: tuple[tuple[tuple[Any, ...], dict[str, Any]], ...] = ()
-
-    def __getstate__(self) -> tuple[Any, ...]:
-        return self.course, self.norms, self.unmasked, self.example, self.further
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.course, self.norms, self.unmasked, self.example, *further = state
-        self.further = further[0] if further else ()  # pickles of before there were several examples have none
-        self.attachments = []
 
 
 def bare(optimizer: Optimizer) -> Optimizer:
@@ -111,7 +81,7 @@ def before_step(optimizer: Optimizer, model: weakref.ref[Any]) -> RemovableHandl
         sparse = model()
         if sparse is not None:
             held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            sparse._before_step(held, getattr(optimizer, "grad_scale", None))
+            sparse._life_cycle.before_step(sparse, held, getattr(optimizer, "grad_scale", None))
 
     def hook(_optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
@@ -137,6 +107,8 @@ def after_step(model: weakref.ref[Any], counts: bool) -> Callable[..., None]:
     def hook(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
         sparse = model()
         if sparse is not None:
-            sparse._after_step(counts, optimizer)
+            attached = sparse._life_cycle.attachments
+            leads = next((a for a in attached if a.counts), attached[0]).optimizer() is optimizer
+            sparse._life_cycle.after_step(sparse, leads=leads, counts=counts)
 
     return torch.compiler.disable(hook)  # tracing it takes a minute, and gains nothing

@@ -1,4 +1,4 @@
-"""The masks of a whole model: find them, move them, put them back after an optimizer step, count them."""
+"""The masks of a whole model: find them, set them, put them back after an optimizer step, count them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from torch.optim import Optimizer
 
 from campfire_fx.base.compat import children_of
 from campfire_fx.base.errors import RegimeError
-from campfire_fx.base.sharding import local, reshard, whole
+from campfire_fx.base.sharding import local, reshard
 from campfire_fx.base.zeroing import selector, zero_all_
-from campfire_fx.layers.masked import MaskedLayer, plain_class
+from campfire_fx.layers.masked import MaskedLayer, layers_sharing, plain_class
 from campfire_fx.passes.insert_masks import Norm
-from campfire_fx.sparsity.assignment import Assignment
-from campfire_fx.sparsity.course import Course
-from campfire_fx.sparsity.record import LayerSparsity, SparsityRecord, measure_layer
-from campfire_fx.sparsity.selection import Goal
+from campfire_fx.sparsity.layer import Layer
+from campfire_fx.sparsity.record import LayerSparsity, SparsityRecord
+from campfire_fx.sparsity.state import SparsityState
 from campfire_fx.training.dead_norms import dead_norms
 
 
@@ -49,11 +48,6 @@ def find_layer(model: nn.Module, path: str, known: Iterable[str]) -> MaskedLayer
     raise RegimeError(f"layer '{path}': {why}.{hint}")
 
 
-def layers_sharing(model: nn.Module, layer: MaskedLayer) -> list[MaskedLayer]:
-    """Return all layers of a model that have the weight of one of them, that one included."""
-    return [module for module in model.modules() if isinstance(module, MaskedLayer) and module.weight is layer.weight]
-
-
 def set_mask(model: nn.Module, layer: MaskedLayer, mask: Tensor) -> None:
     """Set the mask of a layer and of all layers that share its weight."""
     for sharing in layers_sharing(model, layer):
@@ -69,53 +63,12 @@ def mask_names(model: nn.Module) -> list[str]:
     ]
 
 
-def copy_masks(source: nn.Module, target: nn.Module, course: Course) -> None:
+def copy_masks(source: nn.Module, target: nn.Module, names: Iterable[str]) -> None:
     """Give the layers of a model the masks of another one that has the same layers."""
-    for name in course.assignments:
-        mask, layer = find_layer(source, name, course.assignments).mask, find_layer(target, name, course.assignments)
+    for name in (names := list(names)):
+        mask, layer = find_layer(source, name, names).mask, find_layer(target, name, names)
         if not torch.equal(mask.to(layer.mask.device), layer.mask):
             set_mask(target, layer, mask)
-
-
-def move_masks(model: nn.Module, course: Course) -> list[Assignment]:
-    """Compute the mask of every layer whose threshold has risen, and of no other; returns those layers.
-
-    Raises:
-        RegimeError: a weight is not finite; no mask has moved.
-    """
-    reshard(model.modules())
-    moved = [(a, find_layer(model, a.name, course.assignments)) for a in course.moved()]
-    for assignment, layer in moved:
-        require_finite(layer, assignment.name)
-    for assignment, layer in moved:
-        due = course.due(assignment)
-        set_mask(model, layer, _next_mask(layer, assignment, due, layer.mask))
-        course.reached[assignment.name] = due
-    return [assignment for assignment, _ in moved]
-
-
-def require_finite(layer: MaskedLayer, name: str) -> None:
-    """Raise a RegimeError if a weight cannot be ranked."""
-    if not bool(torch.isfinite(whole(layer.weight.detach())).all()):
-        raise RegimeError(
-            f"masks at {name}: its weight is not finite, so it cannot be ranked. "
-            "Go back to a checkpoint from before training diverged."
-        )
-
-
-def exact_mask(layer: MaskedLayer, assignment: Assignment, due: float) -> Tensor:
-    """Return the mask that a rule gives a layer for a sparsity, whatever its mask was so far."""
-    return _next_mask(layer, assignment, due, torch.ones_like(layer.mask))
-
-
-@torch.no_grad()
-def _next_mask(layer: MaskedLayer, assignment: Assignment, due: float, so_far: Tensor) -> Tensor:
-    assert assignment.rule is not None
-    weight, mask = whole(layer.weight.detach()), layer.as_filters(so_far)
-    if weight.dtype not in (torch.float32, torch.float64):
-        weight = weight.float()
-    proposal = assignment.rule(layer.as_filters(weight), mask, Goal(due, assignment.sparsity))
-    return layer.from_filters(assignment.update(mask, proposal))
 
 
 @torch.no_grad()
@@ -160,37 +113,48 @@ def _masked_weights(model: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
                 yield module.weight, factor
 
 
-def measure(model: nn.Module, course: Course, unmasked: tuple[tuple[str, str], ...]) -> SparsityRecord:
+def measure(
+    layers: Sequence[Layer], model: nn.Module, state: SparsityState, unmasked: tuple[tuple[str, str], ...]
+) -> SparsityRecord:
     """Count all masks of a model."""
-    layers = tuple(_measure_layer(model, course, assignment) for assignment in course.assignments.values())
-    followed = [layer for layer in layers if not layer.reason]
-    due = sum(layer.target * layer.weights for layer in followed)
-    schedules = [a.schedule for a in course.assignments.values() if a.rule is not None]
+    rows = tuple(map(_measure_layer, layers))
+    followed = [row for row in rows if not row.reason]
+    due = sum(row.target * row.weights for row in followed)
+    schedules = [layer.assignment.schedule for layer in state.ruled.values()]
     end = max(schedule.end for schedule in schedules)
     return SparsityRecord(
-        regime=course.regime,
-        epoch=course.epoch,
+        regime=state.regime,
+        epoch=state.clock.epoch,
         era=(min(schedule.start for schedule in schedules), end),
-        final=course.sparsity,
-        target=due / max(1, sum(layer.weights for layer in followed)),
-        frozen=course.frozen or (course.epoch >= end and not course.masters()),
-        layers=layers,
+        final=state.sparsity,
+        target=due / max(1, sum(row.weights for row in followed)),
+        frozen=state.clock.frozen or (state.clock.epoch >= end and not any(state.training_masked())),
+        layers=rows,
         unmasked=unmasked,
         parameters=sum(p.numel() for p in model.parameters()),
     )
 
 
-def _measure_layer(model: nn.Module, course: Course, assignment: Assignment) -> LayerSparsity:
-    layer = find_layer(model, assignment.name, course.assignments)
-    plain = plain_class(layer)
+def _measure_layer(layer: Layer) -> LayerSparsity:
+    assignment, plain = layer.state.assignment, plain_class(layer.module)
     assert plain is not None
-    return measure_layer(
-        assignment.name,
-        plain.__name__,
-        tuple(layer.weight.shape),
-        layer.as_filters(layer.mask),
+    mask = layer.module.as_filters(layer.mask)
+    kept_in_kernel = mask.sum(-1)
+    live = kept_in_kernel > 0
+    n_live, kept = int(live.sum()), int(kept_in_kernel.sum())
+    return LayerSparsity(
+        name=assignment.name,
+        operation=plain.__name__,
+        shape=tuple(layer.module.weight.shape),
         final=assignment.sparsity,
-        target=course.due(assignment) if assignment.rule is not None else 0.0,
-        reason="its mask was set by hand" if assignment.name in course.own else assignment.reason,
-        iterate=course.iterate_now(assignment.name),
+        target=layer.due if assignment.rule is not None else 0.0,
+        weights=mask.numel(),
+        zeros=mask.numel() - kept,
+        window=1 - kept / (n_live * mask.shape[2]) if n_live else 0.0,
+        kernels=live.numel(),
+        dead_kernels=live.numel() - n_live,
+        filters=mask.shape[0],
+        dead_filters=int((~live.any(1)).sum()),
+        reason="its mask was set by hand" if layer.state.by_hand else assignment.reason,
+        iterate=assignment.method.iterate(layer),
     )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -17,20 +16,11 @@ from campfire_fx.base.numbers import plain
 from campfire_fx.base.sharding import is_sharded
 from campfire_fx.layers.bake_masks import baked_copy
 from campfire_fx.layers.dressing import Dress, dress
+from campfire_fx.sparsity import saved_state
 from campfire_fx.sparsity.record import SparsityRecord
-from campfire_fx.training.attachment import (
-    Attachment,
-    Handle,
-    Training,
-    after_step,
-    bare,
-    before_step,
-    check_attachment,
-)
-from campfire_fx.training.exchanging import exchange, open_gradients
-from campfire_fx.training.masks import copy_masks, find_layer, mask_names, measure, move_masks, remask, set_mask
-from campfire_fx.training.refresh import arrange, redistribute, refresh, settle
-from campfire_fx.training.splitting import has_admm, iterate, pull, resplit
+from campfire_fx.training.attachment import bare
+from campfire_fx.training.life_cycle import LifeCycle
+from campfire_fx.training.masks import mask_names
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -48,7 +38,7 @@ class SparseModel(Dress):
     back on the weights (`attach`, or `step`). Copies (`deepcopy`, pickle) are attached to no optimizer.
     """
 
-    _training: Training
+    _life_cycle: LifeCycle
 
     def attach(self, optimizer: Optimizer, steps_per_epoch: int | None = None) -> RemovableHandle:
         """Let the masks ride on `optimizer.step()`; the training loop stays as it is.
@@ -68,37 +58,18 @@ class SparseModel(Dress):
             RegimeError: the optimizer holds none of this model's parameters, the number is not positive, or
                 another optimizer counts already.
         """
-        training, optimizer = self._training, bare(optimizer)
-        others = [known for known in training.attachments if known.optimizer() is not optimizer]
-        steps_per_epoch = check_attachment(self, optimizer, steps_per_epoch, others)
-        self._detach(optimizer)
-        counts = steps_per_epoch is not None
-        if counts:
-            training.course.steps_per_epoch = steps_per_epoch
-        hooks = [optimizer.register_step_post_hook(after_step(weakref.ref(self), counts))]
-        if has_admm(training.course) or training.course.exchanging():
-            hooks.append(before_step(optimizer, weakref.ref(self)))
-        handle = Handle(*hooks)
-        training.attachments.append(Attachment(weakref.ref(optimizer), handle, counts))
-        if not training.course.waiting:
-            self._advance()
-        self._remask()
-        return handle
+        return self._life_cycle.attach(self, bare(optimizer), steps_per_epoch)
 
     def step(self) -> None:
         """Put the masks back by hand, after an optimizer step, where `attach` does not do it."""
-        if not self._optimizers:
-            self._update()
-        self._remask()
-        if self._training.course.waiting:
-            self._advance()
+        self._life_cycle.after_step(self, leads=not self._life_cycle.optimizers, by_hand=True)
 
     def before_step(self) -> None:
         """Do by hand what is due before an optimizer step, where `attach` does not do it.
 
         That is ADMM's pull on the weights, and the exchange of weights by drop and grow; other regimes need nothing.
         """
-        self._before_step(list(self.parameters()))
+        self._life_cycle.before_step(self, self.parameters())
 
     def epoch(self, epoch: int) -> None:
         """Begin an epoch, counted from 0: the masks move to the sparsity that is due in it.
@@ -109,9 +80,8 @@ class SparseModel(Dress):
         epoch = plain(epoch)
         if type(epoch) is not int or epoch < 0:
             raise RegimeError(f"epoch: {epoch!r} is not an epoch. Give a whole number, counted from 0.")
-        course = self._training.course
-        course.epoch, course.step = epoch, 0
-        self._begin()
+        self._life_cycle.state.clock.epoch, self._life_cycle.state.clock.step = epoch, 0
+        self._life_cycle.epoch(self)
 
     def finalize(self) -> SparseModel:
         """Jump to the end of the era: every layer gets its final sparsity now, and masks move no more.
@@ -121,14 +91,7 @@ class SparseModel(Dress):
         Raises:
             RegimeError: a weight is not finite.
         """
-        course = self._training.course
-        was, course.frozen = course.frozen, True
-        try:
-            settle(self, course)
-        except RegimeError:
-            course.frozen = was
-            raise
-        self._advance()
+        self._life_cycle.finish(self)
         return self
 
     def set_mask(self, name: str, mask: Tensor) -> None:
@@ -141,18 +104,7 @@ class SparseModel(Dress):
         Raises:
             RegimeError: no such layer, or another shape.
         """
-        course = self._training.course
-        layer = find_layer(self, name, course.assignments)
-        if mask.shape != layer.weight.shape:
-            raise RegimeError(
-                f"mask at {name}: its shape is {tuple(mask.shape)}, the weight's is {tuple(layer.weight.shape)}. "
-                "Give one value for each weight."
-            )
-        same = [a for a in course.assignments if find_layer(self, a, [a]).weight is layer.weight]
-        course.own.update(same)
-        arrange(self, course)
-        set_mask(self, layer, mask.to(layer.mask.device) != 0)
-        self._remask()
+        self._life_cycle.set_mask(self, name, mask)
 
     def follow(self, other: SparseModel) -> None:
         """Take over masks, schedule and clock of the model in training, of which this one is an average.
@@ -162,16 +114,11 @@ class SparseModel(Dress):
         Raises:
             RegimeError: the other has other layers.
         """
-        for name in other._training.course.assignments:
-            find_layer(self, name, self._training.course.assignments)
-        self._training.course = other._training.course.copy()
-        arrange(self, self._training.course)
-        copy_masks(other, self, self._training.course)
-        self._remask()
+        self._life_cycle.follow(self, other, other._life_cycle.state)
 
     def sparsity(self) -> SparsityRecord:
         """Return target and true sparsity, in all and per layer, with what stays dense and why."""
-        return measure(self, self._training.course, self._training.unmasked)
+        return self._life_cycle.measure(self)
 
     def report(self) -> Any:
         """Return the sparsity of every layer as a table; print it with rich or `print`."""
@@ -182,7 +129,7 @@ class SparseModel(Dress):
     @property
     def trains_masked(self) -> bool:
         """Whether weights under the masks still train, as the SWAT regimes have it; `finalize` ends that."""
-        return bool(self._training.course.masters())
+        return any(self._life_cycle.state.training_masked())
 
     @property
     def dependency_graph(self) -> nx.DiGraph:
@@ -246,7 +193,7 @@ class SparseModel(Dress):
             compensate=compensate,
         )
         if optimizer is not None:
-            self._detach(optimizer)
+            self._life_cycle.detach(optimizer)
         slim._origin = Origin(self)  # computes the same, and lives longer than the baked copy
         return slim
 
@@ -271,28 +218,28 @@ class SparseModel(Dress):
         """
         from campfire_fx.training.reconfiguration import mask_again
 
-        if not self.sparsity().frozen:
+        record, cycle = self.sparsity(), self._life_cycle
+        if not record.frozen:
             raise RegimeError(
-                f"reconfigure at epoch {self._training.course.epoch}: the pruning era is not over, masks still move. "
+                f"reconfigure at epoch {record.epoch}: the pruning era is not over, masks still move. "
                 "Wait for its end, or call finalize() first."
             )
-        attached = [a for a in self._training.attachments if optimizer and a.optimizer() is bare(optimizer)]
+        attached = [a for a in cycle.attachments if optimizer and a.optimizer() is bare(optimizer)]
         slim = self.shrink(residual, round_to=round_to, verify=verify, optimizer=optimizer)
-        training = mask_again(slim, self, self._training)
-        smaller = dress(slim, SparseModel, {"_training": training})
+        smaller = dress(slim, SparseModel, {"_life_cycle": mask_again(slim, self, cycle)})
         smaller.step()
         if optimizer is not None and attached:
-            smaller.attach(optimizer, training.course.steps_per_epoch if attached[0].counts else None)
+            smaller.attach(optimizer, cycle.state.clock.steps_per_epoch if attached[0].counts else None)
         return smaller
 
     def get_extra_state(self) -> Tensor:
         """Return what a state_dict holds besides weights and masks: schedule and clock, uint8."""
-        return self._training.course.to_tensor()
+        return saved_state.to_tensor(self._life_cycle.state)
 
     def set_extra_state(self, state: Any) -> None:
         """Take over a saved schedule and clock."""
-        self._training.course.load(state)
-        arrange(self, self._training.course)
+        saved_state.load(self._life_cycle.state, state)
+        self._life_cycle.begin(self)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load a dense or a sparse state_dict.
@@ -304,12 +251,7 @@ class SparseModel(Dress):
             RegimeError: it was saved under another regime; nothing is changed.
         """
         result = super().load_state_dict(state_dict, strict, assign)
-        course = self._training.course
-        if course.reached:
-            refresh(self, course, anew=course.updates == 0)
-        if course.iterates and not any(key.endswith("_extra_state") for key in state_dict):
-            resplit(self, course, anew=True)
-        self._remask()
+        self._life_cycle.loaded(self, dense=not any(key.endswith("_extra_state") for key in state_dict))
         return result
 
     def _load_from_state_dict(
@@ -343,75 +285,8 @@ class SparseModel(Dress):
         def moved(tensor: Tensor) -> Tensor:
             return tensor.to(like.device, like.dtype if tensor.is_floating_point() else None)
 
-        return pytree.tree_map_only(Tensor, moved, (self._training.example, *self._training.further))
+        return pytree.tree_map_only(Tensor, moved, self._life_cycle.examples)
 
     def _given(self) -> list[Any]:
         """Return the examples as `shrink` takes them."""
         return [kwargs or args for args, kwargs in self.examples]
-
-    def _detach(self, optimizer: Optimizer) -> None:
-        training = self._training
-        for known in training.attachments:
-            if known.optimizer() is optimizer:
-                known.handle.remove()
-        training.attachments = [a for a in training.attachments if a.optimizer() not in (None, optimizer)]
-
-    @property
-    def _optimizers(self) -> list[Optimizer]:
-        known = (attachment.optimizer() for attachment in self._training.attachments)
-        return [optimizer for optimizer in known if optimizer is not None]
-
-    def _update(self) -> None:
-        """Count one update of the weights, and move what moves with every one."""
-        course = self._training.course
-        course.updates += 1
-        if course.masters():
-            redistribute(self, course, self._optimizers)
-            arrange(self, course)
-            refresh(self, course)
-        open_gradients(self, course)
-
-    def _before_step(self, parameters: Sequence[Tensor], scale: Tensor | None = None) -> None:
-        pull(self, self._training.course, parameters, scale)
-        exchange(self, self._training.course, parameters)
-
-    def _remask(self) -> None:
-        remask(self, self._training.norms, self._optimizers)
-
-    def _after_step(self, counts: bool, optimizer: Optimizer) -> None:
-        attached = self._training.attachments
-        leads = next((a for a in attached if a.counts), attached[0]).optimizer() is optimizer
-        if leads:
-            self._update()
-        self._remask()
-        if leads and self._training.course.waiting:
-            self._advance()
-        if counts and self._training.course.tick():
-            self._begin()
-
-    def _begin(self) -> None:
-        """Begin an epoch: its masks move now, or after its first update."""
-        self._training.course.waiting = self._training.course.late
-        if not self._training.course.late:
-            self._advance()
-
-    def _advance(self) -> None:
-        course = self._training.course
-        course.waiting = False
-        arrange(self, course)
-        refresh(self, course)
-        iterate(self, course)
-        moved = move_masks(self, course)
-        resplit(self, course)
-        if not moved:
-            return
-        self._remask()
-        record = self.sparsity()
-        logger.info(
-            "epoch %d: masks of %d layers moved; sparsity %.4f, target %.4f (kernels %.4f, window %.4f of the rest)",
-            record.epoch,
-            len(moved),
-            record.true,
-            record.target,
-            *record.shares,
-        )

@@ -11,20 +11,20 @@ from torch import Tensor, nn
 from campfire_fx.layers.masked import MaskedLayer, mask_layer, why_not_masked
 from campfire_fx.passes.insert_masks import Norm
 from campfire_fx.shrink.slim import SlimModel
-from campfire_fx.sparsity.course import Course
-from campfire_fx.training.attachment import Training
+from campfire_fx.sparsity.state import SparsityState
+from campfire_fx.training.life_cycle import LifeCycle
 
 
-def mask_again(slim: SlimModel, model: nn.Module, training: Training) -> Training:
-    """Mask the layers that are left of a sparse model, in place; return the smaller model's training.
+def mask_again(slim: SlimModel, model: nn.Module, cycle: LifeCycle) -> LifeCycle:
+    """Mask the layers that are left of a sparse model, in place; return the smaller model's life cycle.
 
     A weight keeps its mask. One that is not zero under it is the merged constant of several dead channels: it is
-    kept. The course is over: every layer is asked for the sparsity that it has.
+    kept. The era is over: every layer is asked for the sparsity that it has.
 
     Args:
         slim: what became of `model`.
         model: the sparse model, its masks final.
-        training: of `model`.
+        cycle: of `model`.
     """
     layers: dict[str, MaskedLayer] = {}
     for path, old in model.named_modules(remove_duplicate=False):
@@ -32,12 +32,11 @@ def mask_again(slim: SlimModel, model: nn.Module, training: Training) -> Trainin
         if isinstance(old, MaskedLayer) and new is not None and not why_not_masked(new):
             layers[path] = mask_layer(new)
             layers[path].set_mask(_mask_left(old.mask, slim.plan.keep.get(f"{path}.weight", ()), layers[path].weight))
-    return Training(
-        course=_finished(training.course, layers),
-        norms=tuple(norm for norm in training.norms if _is_left(norm, slim, layers)),
-        unmasked=training.unmasked,
-        example=slim.example,
-        further=slim.examples[1:],
+    return LifeCycle(
+        state=_finished(cycle.state, layers),
+        norms=tuple(norm for norm in cycle.norms if _is_left(norm, slim, layers)),
+        unmasked=cycle.unmasked,
+        examples=slim.examples,
     )
 
 
@@ -56,20 +55,18 @@ def _mask_left(mask: Tensor, keep: Sequence[tuple[int, ...] | None], weight: Ten
     return nonzero | mask if mask.shape == weight.shape else nonzero  # groups that kept different channels
 
 
-def _finished(course: Course, layers: dict[str, MaskedLayer]) -> Course:
-    """Return a course that is over, of the layers that are left."""
-    left = {name: assignment for name, assignment in course.assignments.items() if name in layers}
-    zeros = {name: float((~layers[name].mask).double().mean()) for name in left}
-    total = sum(layers[name].mask.numel() for name in left)
-    result = course.copy()
-    result.assignments = {
-        name: replace(assignment, sparsity=zeros[name] if assignment.rule is not None else 0.0)
-        for name, assignment in left.items()
-    }
-    result.reached = {name: zeros[name] for name, assignment in left.items() if assignment.rule is not None}
-    result.sparsity = sum(zeros[name] * layers[name].mask.numel() for name in left) / max(1, total)
-    result.own &= left.keys()
-    result.frozen = True
+def _finished(state: SparsityState, layers: dict[str, MaskedLayer]) -> SparsityState:
+    """Return a state that is final, of the layers that are left."""
+    result = state.copy()
+    result.layers = {name: layer for name, layer in result.layers.items() if name in layers}
+    zeros = {name: float((~layers[name].mask).double().mean()) for name in result.layers}
+    for name, layer in result.layers.items():
+        ruled = layer.assignment.rule is not None
+        layer.assignment = replace(layer.assignment, sparsity=zeros[name] if ruled else 0.0)
+        layer.reached = zeros[name] if ruled else None
+    total = sum(layers[name].mask.numel() for name in zeros)
+    result.sparsity = sum(zeros[name] * layers[name].mask.numel() for name in zeros) / max(1, total)
+    result.clock.frozen = True
     return result
 
 

@@ -18,13 +18,13 @@ from campfire_fx.passes.make_layers import make_layers
 from campfire_fx.passes.make_relus import make_relus
 from campfire_fx.passes.runner import apply
 from campfire_fx.shrink.copies import private_copy
-from campfire_fx.sparsity.assignment import Assignment, Override, Settings, as_regime, assign, check_era, check_sparsity
-from campfire_fx.sparsity.course import Course
+from campfire_fx.sparsity.assignment import Assignment, Override, Request, as_regime, assign, check_era, check_sparsity
+from campfire_fx.sparsity.clock import Clock
+from campfire_fx.sparsity.layer import LayerState
 from campfire_fx.sparsity.regime import Regime
-from campfire_fx.sparsity.update import exchanges
-from campfire_fx.training.attachment import Training
+from campfire_fx.sparsity.state import SparsityState
+from campfire_fx.training.life_cycle import LifeCycle
 from campfire_fx.training.model import SparseModel
-from campfire_fx.training.refresh import arrange
 
 
 @torch.inference_mode(mode=False)  # inference tensors cannot be trained
@@ -97,7 +97,7 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
         CaptureError: no part of the model can be captured.
         RegimeError: the regime is unknown, or a number is out of range.
     """
-    settings = Settings(
+    settings = Request(
         regime=as_regime(regime, window_cap=window_cap, ck_scope=ck_scope, period=period, rho=rho),
         sparsity=check_sparsity(sparsity, "sparsify"),
         era=check_era(era, "sparsify"),
@@ -122,19 +122,20 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
     assignments = assign(insertion.layers, settings)
     _require_rules(settings.regime, assignments)
     final = settings.sparsity if settings.regime.sparsity is None else settings.regime.sparsity
-    returning = {a.name for a in assignments if a.master is not None or exchanges(a.update)}
-    if any(a.master is not None and a.master.inputs for a in assignments):
+    pruned = [a for a in assignments if a.rule is not None]
+    returning = {a.name for a in pruned if a.method.weights_return}
+    if any(a.method.packs_inputs for a in pruned):
         apply(captured, make_relus)
     zero = dead_norm == "zero"
-    training = Training(
-        course=Course(settings.regime.name, {a.name: a for a in assignments}, final, late=masks_move == "after"),
+    layers = {a.name: LayerState(a) for a in assignments}
+    cycle = LifeCycle(
+        state=SparsityState(settings.regime.name, final, layers, Clock(late=masks_move == "after")),
         norms=tuple(n for n in insertion.norms if not returning.intersection(n.convolutions)) if zero else (),
         unmasked=insertion.unmasked,
-        example=(captured.args, captured.kwargs),
-        further=captured.others,
+        examples=((captured.args, captured.kwargs), *captured.others),
     )
-    arrange(captured.module, training.course)
-    return dress(captured.module, SparseModel, {"_training": training})
+    cycle.begin(captured.module)
+    return dress(captured.module, SparseModel, {"_life_cycle": cycle})
 
 
 def _check_switches(**switches: object) -> None:

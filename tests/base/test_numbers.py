@@ -79,7 +79,7 @@ def test_sparsify(given: dict[str, Any], expected: dict[str, Any]) -> None:
     """The state, which holds every number and every rule's repr, is the same."""
     ours, theirs = (sparsify(net(), example_inputs=X, **wishes) for wishes in (given, expected))
     assert torch.equal(ours.get_extra_state(), theirs.get_extra_state())
-    assert repr(ours._training.course.assignments) == repr(theirs._training.course.assignments)
+    assert repr(ours.sparsity()) == repr(theirs.sparsity())
 
 
 def test_a_sparsity_out_of_range_is_still_refused() -> None:
@@ -92,9 +92,12 @@ def test_a_sparsity_out_of_range_is_still_refused() -> None:
 def test_epochs_and_steps() -> None:
     sparse = sparsify(net(), "filter", era=(0, 3), example_inputs=X)
     sparse.epoch(np.int64(2))  # type: ignore[arg-type]
-    sparse.attach(torch.optim.SGD(sparse.parameters(), 0.1), np.int64(4))  # type: ignore[arg-type]
-    course = sparse._training.course
-    assert type(course.epoch) is int and type(course.steps_per_epoch) is int and course.epoch == 2
+    optimizer = torch.optim.SGD(sparse.parameters(), 0.1)
+    sparse.attach(optimizer, np.int64(2))  # type: ignore[arg-type]
+    assert type(sparse.sparsity().epoch) is int and sparse.sparsity().epoch == 2
+    for _ in range(2):
+        optimizer.step()
+    assert type(sparse.sparsity().epoch) is int and sparse.sparsity().epoch == 3
 
 
 def test_shrink_and_purify() -> None:

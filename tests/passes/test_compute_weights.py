@@ -202,6 +202,6 @@ def test_while_an_optimizer_goes_on_the_computation_stays() -> None:
 
 def test_sparsify_says_why_such_a_weight_has_no_mask() -> None:
     sparse = sparsify(named(a=conv(3, 4), b=Scaled(4, 4, 3), c=conv(4, 2)), "ck", example_inputs=X)
-    assert dict(sparse._training.unmasked)["b.weight"] == (
+    assert dict(sparse.sparsity().unmasked)["b.weight"] == (
         "a weight is computed from it, and zeros in it need not be zeros there"
     )

@@ -119,7 +119,7 @@ def test_the_tables_name_every_regime_and_every_part() -> None:
     for name in (
         functions
         | constants
-        | {"Polynomial", "Constant", "Throughout", "Stages", "DenseMaster", "ByMomentum", "Admm", "Exchange"}
+        | {"Polynomial", "Constant", "Throughout", "Stages", "DenseWeights", "ByMomentum", "Admm", "Exchange"}
         | {"Cut", "Granularity", "Scope", "Regime"}
     ):
         assert re.search(rf"`{name}\b", parts), name

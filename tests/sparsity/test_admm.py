@@ -25,7 +25,7 @@ from campfire_fx.sparsity import (
     admm_in_turn,
     regime_named,
 )
-from campfire_fx.sparsity.admm import project
+from campfire_fx.sparsity.regimes.admm import project
 
 STRUCTURES = (FILTER, CHANNEL, COLUMN, KERNEL, ELEMENT)
 

@@ -8,7 +8,7 @@ import pytest
 
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.sparsity import Polynomial, regime_named
-from campfire_fx.sparsity.assignment import Assignment, LayerFacts, Settings, as_regime, assign, check_era
+from campfire_fx.sparsity.assignment import Assignment, LayerFacts, Request, as_regime, assign, check_era
 
 LAYERS = (
     LayerFacts("conv1", "Conv2d", kernel=49, linear=False, stem=True),
@@ -18,8 +18,8 @@ LAYERS = (
 )
 
 
-def wishes(**changes: Any) -> Settings:
-    return Settings(**{"regime": regime_named("combined"), "sparsity": 0.7, "era": (3, 9)} | changes)
+def wishes(**changes: Any) -> Request:
+    return Request(**{"regime": regime_named("combined"), "sparsity": 0.7, "era": (3, 9)} | changes)
 
 
 def assigned(**changes: Any) -> dict[str, Assignment]:
@@ -113,7 +113,7 @@ def test_an_override_with_a_backward_era_is_refused() -> None:
 
 
 def test_an_override_with_an_unknown_regime_names_the_layer() -> None:
-    with pytest.raises(RegimeError, match=r"overrides at fc: regime 'combine': there is none .* mean 'combined'"):
+    with pytest.raises(RegimeError, match=r"overrides at fc: regime 'combine': unknown regime.* mean 'combined'"):
         assign(LAYERS, wishes(overrides={"fc": {"regime": "combine"}}))
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from campfire_fx.sparsity import ERK, ByMomentum, regime_named
-from campfire_fx.sparsity.assignment import LayerFacts, Settings, assign
+from campfire_fx.sparsity.assignment import LayerFacts, Request, assign
 
 SHAPES = st.lists(
     st.tuples(st.integers(1, 64), st.integers(1, 64), st.sampled_from([1, 3, 5]), st.sampled_from([1, 3])),
@@ -75,7 +75,7 @@ LAYERS = tuple(
 
 
 def parts(**wishes: object) -> dict[str, tuple[float, str]]:
-    settings = Settings(**{"regime": regime_named("swat-erk"), "sparsity": 0.8, "era": (0, 1)} | wishes)  # type: ignore[arg-type]
+    settings = Request(**{"regime": regime_named("swat-erk"), "sparsity": 0.8, "era": (0, 1)} | wishes)  # type: ignore[arg-type]
     return {a.name: (a.sparsity, a.reason) for a in assign(LAYERS, settings)}
 
 

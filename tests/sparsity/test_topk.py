@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from campfire_fx.base.errors import RegimeError
-from campfire_fx.sparsity import ELEMENT, KERNEL, DenseMaster, Goal, TopK, l1, largest, regime_named
+from campfire_fx.sparsity import ELEMENT, KERNEL, DenseWeights, Goal, TopK, l1, largest, regime_named
 from campfire_fx.sparsity.topk import at_most
 
 SPARSITIES = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95])
@@ -51,7 +51,7 @@ def test_an_old_threshold_lets_the_number_float() -> None:
 @pytest.mark.parametrize("period", [0, -1, 1.5, True, "10"])
 def test_a_period_is_a_number_of_steps(period: object) -> None:
     with pytest.raises(RegimeError, match=r"period: .* is no number of steps. Give a whole number from 1 up"):
-        DenseMaster(period)  # type: ignore[arg-type]
+        DenseWeights(period)  # type: ignore[arg-type]
 
 
 def test_the_swat_regimes_are_these_compositions() -> None:
@@ -59,9 +59,9 @@ def test_the_swat_regimes_are_these_compositions() -> None:
         regime = regime_named(name, period=7)
         assert repr(regime.spatial) == repr(regime.pointwise) == "TopK(element, largest)"
         assert repr(regime.linear) == "TopK(element, largest, exact in every step)"
-        assert regime.master == DenseMaster(7) and regime.stem == (name != "swat-u")
+        assert regime.master == DenseWeights(7) and regime.stem == (name != "swat-u")
     structured = regime_named("swat-structured")
-    assert repr(structured.spatial) == "TopK(kernel, l1, exact in every step)" and structured.master == DenseMaster(10)
+    assert repr(structured.spatial) == "TopK(kernel, l1, exact in every step)" and structured.master == DenseWeights(10)
 
 
 def test_a_period_is_for_regimes_with_dense_master_weights() -> None:

@@ -26,6 +26,7 @@ from tests.sparse_training import (
     batches,
     layer,
     masks,
+    saved,
     sparse,
     train,
 )
@@ -133,7 +134,7 @@ def test_residuals_are_those_of_the_last_update_and_fall() -> None:
     assert found[0][0] is not None and found[0][1] is None
     for step in train(model, optimizer, batches(1) * 52):
         if step % 2 == 1 and model.sparsity().epoch < 24:
-            before = {name: layer(model, name).admm_z for name in PULLED}
+            before = {name: layer(model, name).carried["admm_z"] for name in PULLED}
             weights = {name: layer(model, name).weight for name in PULLED}
             found.append(model.sparsity().residuals)
             primal = sum(float((w.detach() - before[name]).square().sum()) for name, w in weights.items())
@@ -166,9 +167,9 @@ def test_progressive_steps_freeze_earlier_zeros_and_begin_anew() -> None:
         conv = layer(model, "conv1")
         assert not conv.mask[dead].any(), "a zero came back"
         dead = ~conv.mask
-        if conv.carries("admm_z"):
-            assert not conv.admm_z[dead].any() and not conv.admm_u[dead].any()
-            rhos.append(model._training.course.iterates["conv1"].rho)
+        if conv.carried:
+            assert not conv.carried["admm_z"][dead].any() and not conv.carried["admm_u"][dead].any()
+            rhos.append(saved(model)["layers"]["conv1"]["numbers"]["rho"])
         if (true := float(dead.float().mean())) != seen[-1]:
             seen.append(true)
     assert [round(true, 1) for true in seen] == [0.0, 0.2, 0.4, 0.5]
@@ -197,9 +198,9 @@ def test_layers_have_targets_and_rho_of_their_own() -> None:
     }
     model = sparse("admm-column", sparsity=0.5, era=(0, 2), overrides=wishes)
     run(model, batches(2))
-    assert model._training.course.iterates.keys() == {"conv1"}
-    assert model._training.course.iterates["conv1"].rho == pytest.approx(0.3 * 1.3)
-    assert layer(model, "conv1").carries("admm_z") and not layer(model, "conv2").carries("admm_z")
+    assert [name for name, row in saved(model)["layers"].items() if row["numbers"]] == ["conv1"]
+    assert saved(model)["layers"]["conv1"]["numbers"]["rho"] == pytest.approx(0.3 * 1.3)
+    assert layer(model, "conv1").carried and layer(model, "conv2").carried == {}
     model.finalize()
     assert int((~layer(model, "conv1").mask.flatten(1).any(1)).sum()) == 6
 
@@ -239,10 +240,10 @@ class TestState:
         result = other.load_state_dict(state)
         assert not result.missing_keys and not result.unexpected_keys
         assert_same_state(other.state_dict(), state)
-        assert other._training.course.iterates == model._training.course.iterates
+        assert saved(other) == saved(model)
         done = sparse("admm-filter", era=(0, 4)).finalize()
         other.load_state_dict(done.state_dict())
-        assert not layer(other, "conv1").carries("admm_z")
+        assert layer(other, "conv1").carried == {}
 
     def test_a_dense_one_begins_anew(self) -> None:
         model, dense = sparse("admm-filter", era=(0, 4)), Net()
@@ -250,13 +251,16 @@ class TestState:
         result = model.load_state_dict(dense.state_dict())
         assert not result.missing_keys and not result.unexpected_keys
         conv = layer(model, "conv1")
-        assert not conv.admm_u.any()
-        alive = conv.admm_z.flatten(1).any(1)
-        assert torch.equal(conv.admm_z[alive], dense.conv1.weight[alive])
+        assert not conv.carried["admm_u"].any()
+        alive = conv.carried["admm_z"].flatten(1).any(1)
+        assert torch.equal(conv.carried["admm_z"][alive], dense.conv1.weight[alive])
 
     def test_one_with_another_rho_is_refused(self) -> None:
         model, other = (sparse(admm(FILTER, update=Admm(rho))) for rho in (0.1, 0.2))
-        with pytest.raises(RegimeError, match=r"it was saved with the rule .*Admm\(rho=0.2.*Build the model with the"):
+        with pytest.raises(
+            RegimeError,
+            match=r"it was saved with the rule .*Admm\(rho=0.2.*Build the model with the",
+        ):
             model.load_state_dict(other.state_dict())
 
     def test_copies_go_their_own_way_and_moves_take_z_along(self) -> None:
@@ -264,8 +268,8 @@ class TestState:
         run(model, batches(3))
         other = copy.deepcopy(model)
         layer(model, "conv1").carry(admm_z=None)
-        assert layer(other, "conv1").carries("admm_z")
-        assert layer(other.double(), "conv1").admm_z.dtype == torch.float64
+        assert layer(other, "conv1").carried
+        assert layer(other.double(), "conv1").carried["admm_z"].dtype == torch.float64
 
 
 class TestLoops:
@@ -351,7 +355,7 @@ class TestLoops:
             layer(model, name).weight.grad = torch.zeros_like(layer(model, name).weight)
         before = conv.weight.detach().clone()
         first.step()
-        torch.testing.assert_close(conv.weight, before - 0.1 * 0.5 * (before - conv.admm_z))
+        torch.testing.assert_close(conv.weight, before - 0.1 * 0.5 * (before - conv.carried["admm_z"]))
         assert not layer(model, "conv2").weight.grad.any()
 
     def test_averages_follow(self) -> None:

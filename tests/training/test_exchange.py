@@ -81,7 +81,7 @@ def test_the_fraction_follows_half_a_cosine_over_the_era() -> None:
     model.attach(optimizer, steps_per_epoch=STEPS)
     for _ in train(model, optimizer, batches(14)):
         pass
-    layers = len(model._training.course.exchanging())
+    layers = sum(not row.reason for row in model.sparsity().layers)
     assert [moment.step for moment in seen[::layers]] == [4, 6, 8, 10]
     assert [moment.progress for moment in seen[::layers]] == [0.0, 0.25, 0.5, 0.75]
 
@@ -91,7 +91,7 @@ def test_gradients_are_whole_only_before_an_exchange_and_the_step_sees_the_new_m
     x, y = batches(7)[6]
     conv = layer(model, "conv1")
     old = conv.mask.clone()
-    assert conv.whole_gradient
+    assert not conv.masks_gradient
     optimizer.zero_grad()
     F.cross_entropy(model(x), y).backward()
     assert conv.weight.grad is not None and conv.weight.grad[~old].any()
@@ -99,7 +99,7 @@ def test_gradients_are_whole_only_before_an_exchange_and_the_step_sees_the_new_m
     grown = conv.mask & ~old
     assert grown.any() and conv.weight.detach()[grown].all(), "what grew has taken its first step"
     assert not conv.weight.detach()[~conv.mask].any() and not conv.weight.grad[~conv.mask].any()
-    assert not conv.whole_gradient
+    assert conv.masks_gradient
 
 
 def test_a_loop_without_attach_exchanges_as_often() -> None:
@@ -146,22 +146,27 @@ def test_a_gradient_that_is_not_finite_waits() -> None:
     model.before_step()
     assert all(torch.equal(mask, before[name]) for name, mask in masks(model).items())
     conv = layer(model, "conv1")
-    assert conv.whole_gradient and conv.weight.grad is not None
+    assert not conv.masks_gradient and conv.weight.grad is not None
     assert not conv.weight.grad[~conv.mask].any(), "the optimizer sees nothing of it under the mask"
     assert conv.weight.grad[conv.mask].isinf().all()
     optimizer.zero_grad()
 
 
 def test_norms_of_dead_filters_stay_since_filters_come_back() -> None:
-    model, _ = trained(8)
-    assert model._training.norms == ()
+    model = sparse(rigl(PERIOD), era=ERA, sparsity=0.95)
+    optimizer = SGD(model.parameters(), 0.05, momentum=0.9)
+    model.attach(optimizer, steps_per_epoch=STEPS)
+    for _ in train(model, optimizer, batches(8)):
+        pass
+    dead = ~layer(model, "conv1").mask.flatten(1).any(1)
+    assert dead.any() and model.get_parameter("bn1.weight")[dead].all()
 
 
 def test_a_mask_of_ones_own_does_not_move() -> None:
     model, optimizer = trained(6)
     mine = torch.rand(layer(model, "conv1").mask.shape, generator=torch.Generator().manual_seed(1)) > 0.5
     model.set_mask("conv1", mine)
-    assert not layer(model, "conv1").whole_gradient
+    assert layer(model, "conv1").masks_gradient
     for _ in train(model, optimizer, batches(3)):
         pass
     assert torch.equal(layer(model, "conv1").mask, mine)
@@ -177,7 +182,7 @@ def test_an_unmasked_layer_forgets_it() -> None:
     model, _ = trained(6)
     slim = model.finalize().eval().shrink()
     assert not any(isinstance(module, MaskedLayer) for module in slim.modules())
-    assert all("whole_gradient" not in vars(module) for module in slim.modules())
+    assert all("masks_gradient" not in vars(module) for module in slim.modules())
     assert isinstance(slim, nn.Module)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,15 +12,33 @@ from torch import Tensor
 from torch.optim import SGD
 
 from campfire_fx.base.errors import RegimeError
-from campfire_fx.sparsity import Goal, Regime
+from campfire_fx.sparsity import Goal, Gradual, Layer, Regime, regime_named
+from campfire_fx.sparsity.clock import Clock
 from tests.sparse_training import (
     assert_same_state,
     batches,
     layer,
     masks,
+    saved,
     sparse,
     train,
 )
+
+
+class EveryStep(Gradual):
+    """Masks are chosen as an epoch begins, and after every step."""
+
+    def after_step(self, layers: Sequence[Layer], now: Clock) -> None:
+        del now
+        for one in layers:
+            one.move(self.update)
+
+
+class AfterEveryStep(EveryStep):
+    """Masks are chosen after every step alone."""
+
+    def epoch(self, layers: Sequence[Layer], now: Clock) -> None:
+        del layers, now
 
 
 class TestMasksMove:
@@ -36,13 +56,12 @@ class TestMasksMove:
     @pytest.mark.parametrize("regime", ["combined", "window", "ck", "unstructured", "inter-epoch"])
     def test_computing_them_after_every_step_gives_the_same_run(self, regime: str) -> None:
         """Masks computed when the threshold moves, against masks computed then and after every step."""
-        letter, ours = sparse(regime), sparse(regime)
+        letter, ours = sparse(replace(regime_named(regime), update=EveryStep())), sparse(regime)
         first, second = (SGD(m.parameters(), 0.05, momentum=0.9, weight_decay=1e-3) for m in (letter, ours))
         letter.attach(first, steps_per_epoch=3)
         ours.attach(second, steps_per_epoch=3)
         for _ in train(letter, first, batches(18)):
-            letter._training.course.reached.clear()  # every threshold counts as moved
-            letter._advance()
+            pass
         for _ in train(ours, second, batches(18)):
             pass
         assert ours.sparsity().true > 0.6
@@ -53,14 +72,12 @@ class TestMasksMove:
     @pytest.mark.parametrize("by_hand", [False, True])
     def test_after_the_first_update_it_is_the_papers_algorithm(self, regime: str, by_hand: bool) -> None:
         """Campfire, Algorithm 2, to the letter: a step, then masks for the threshold of its epoch, in every step."""
-        letter, ours = sparse(regime), sparse(regime, masks_move="after")
+        letter = sparse(replace(regime_named(regime), update=AfterEveryStep()))
+        ours = sparse(regime, masks_move="after")
         first, second = (SGD(m.parameters(), 0.05, momentum=0.9, weight_decay=1e-3) for m in (letter, ours))
-        letter.attach(first)
-        for step in train(letter, first, batches(18)):
-            course = letter._training.course
-            course.epoch = step // 3
-            course.reached.clear()
-            letter._advance()
+        letter.attach(first, steps_per_epoch=3)
+        for _ in train(letter, first, batches(18)):
+            pass
         ours.attach(second, steps_per_epoch=None if by_hand else 3)
         moved, before = [], masks(ours)
         for epoch in range(6):
@@ -99,7 +116,7 @@ class TestMasksMove:
             model.epoch(1)
             assert not model.sparsity().zeros
             end(model)
-            assert model.sparsity().true > 0.6 and not model._training.course.waiting
+            assert model.sparsity().true > 0.6 and not saved(model)["clock"]["waiting"]
 
     def test_other_moments_are_refused(self) -> None:
         with pytest.raises(RegimeError, match="masks_move: 'never' is not known. Use 'before' or 'after'"):
@@ -158,7 +175,7 @@ class TestMasksMove:
         assert_same_state(*states)
 
     def test_with_a_line_in_the_log(self, caplog: pytest.LogCaptureFixture) -> None:
-        with caplog.at_level(logging.INFO, "campfire_fx.training.model"):
+        with caplog.at_level(logging.INFO, "campfire_fx"):
             sparse().finalize()
         assert "masks of 4 layers moved; sparsity 0.7" in caplog.text
         assert "(kernels 0.3" in caplog.text and "window 0.5" in caplog.text

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam
 
 from campfire_fx.base.errors import RegimeError, ShrinkError
-from campfire_fx.layers.dense_weights import MasterLayer, PackedReLU
+from campfire_fx.layers.dense_weights import DenseWeightsLayer, PackedReLU
 from campfire_fx.sparsity import Regime, Throughout, TopK, regime_named
 from campfire_fx.training.model import SparseModel
 from campfire_fx.training.sparsify import sparsify
 from tests.layers.dense_weights import reference
-from tests.sparse_training import IMAGE, PRUNED, Net, assert_same_state, batches, layer, masks, sparse, train
+from tests.sparse_training import IMAGE, PRUNED, Net, assert_same_state, batches, layer, masks, saved, sparse, train
 
 SWAT = ("swat-u", "swat-erk", "swat-m", "swat-structured")
 SPARSITY = 0.6
@@ -192,7 +192,7 @@ def test_of_two_optimizers_one_counts() -> None:
         model.train()(IMAGE).square().sum().backward()
         first.step()
         second.step()
-    assert model._training.course.updates == 3
+    assert saved(model)["clock"]["updates"] == 3
 
 
 @pytest.mark.parametrize("regime", SWAT)
@@ -204,7 +204,7 @@ class TestEnd:
         model.finalize()
         record = model.sparsity()
         assert record.frozen and not model.trains_masked
-        assert not any(isinstance(m, (MasterLayer, PackedReLU)) for m in model.modules())
+        assert not any(isinstance(m, (DenseWeightsLayer, PackedReLU)) for m in model.modules())
         for row in record.pruned:
             unit = math.prod(row.shape[2:]) if regime == "swat-structured" else 1
             assert row.weights - row.zeros == unit * math.ceil(round((1 - row.final) * row.weights / unit, 6))
@@ -254,7 +254,7 @@ def test_weights_that_are_not_finite_are_refused_and_nothing_is_changed() -> Non
         layer(model, "fc").weight[0, 0] = float("nan")
     with pytest.raises(RegimeError, match="masks at fc: its weight is not finite"):
         model.finalize()
-    assert model.trains_masked and isinstance(layer(model, "conv1"), MasterLayer)
+    assert model.trains_masked and isinstance(layer(model, "conv1"), DenseWeightsLayer)
 
 
 def test_an_optimizer_cannot_be_cut_while_masked_weights_train(caplog: pytest.LogCaptureFixture) -> None:
@@ -273,7 +273,7 @@ def test_dense_master_weights_go_with_any_rule() -> None:
     model = sparse(regime, sparsity=0.5)
     trained(model)
     conv = layer(model, "conv1")
-    assert isinstance(conv, MasterLayer) and bool((conv.weight != 0).all())
+    assert isinstance(conv, DenseWeightsLayer) and bool((conv.weight != 0).all())
     assert model.finalize().sparsity().true == pytest.approx(0.5, abs=0.02)
     assert type(layer(model, "fc")).__name__ == "MaskedLinear"
 
@@ -288,7 +288,7 @@ def swat_of_own() -> Regime:
 def test_layers_of_another_regime_stand_beside_it() -> None:
     model = swat(overrides={"fc": {"regime": "unstructured", "era": (0, 1)}, "conv2": 0})
     trained(model)
-    assert [isinstance(layer(model, name), MasterLayer) for name in PRUNED] == [True, False, True, False]
+    assert [isinstance(layer(model, name), DenseWeightsLayer) for name in PRUNED] == [True, False, True, False]
     assert not layer(model, "fc").weight[~layer(model, "fc").mask].any()
     assert isinstance(regime_named("swat-u").spatial, TopK)
 

@@ -18,9 +18,9 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from campfire_fx.base.errors import RegimeError
-from campfire_fx.layers.dense_weights import MasterLayer
+from campfire_fx.layers.dense_weights import DenseWeightsLayer
 from campfire_fx.training.sparsify import sparsify
-from tests.sparse_training import IMAGE, Net, assert_same_state, batches, layer, masks, sparse, train
+from tests.sparse_training import IMAGE, Net, assert_same_state, batches, layer, masks, saved, sparse, train
 from tests.training.test_swat import SWAT, sgd, swat, trained
 
 
@@ -78,16 +78,29 @@ class TestStateDict:
         assert [name for name, _ in swat().named_parameters()] == [name for name, _ in Net().named_parameters()]
 
     def test_one_of_another_period_is_refused(self) -> None:
-        with pytest.raises(RegimeError, match="saved with the rule .*DenseMaster\\(period=5"):
+        with pytest.raises(RegimeError, match="saved with the rule .*DenseWeights\\(period=5"):
             swat(period=3).load_state_dict(swat(period=5).state_dict())
 
     def test_one_from_before_steps_were_counted_still_loads(self) -> None:
         model = sparse().finalize()
         state = model.state_dict()
-        text = bytes(state["_extra_state"].tolist()).replace(b'"updates": 0', b'"renamed": 0')
-        course = json.loads(text)
-        del course["crc32"]
-        state["_extra_state"] = torch.tensor(list(json.dumps(course).encode()), dtype=torch.uint8)
+        now = saved(model)
+        layers = {
+            name: {
+                "rule": row["shown"],
+                **{key: row[key] for key in ("sparsity", "schedule")},
+            }
+            for name, row in now["layers"].items()
+        }
+        reached = {name: row["reached"] for name, row in now["layers"].items() if row["reached"] is not None}
+        before = {
+            **{name: now[name] for name in ("regime", "sparsity")},
+            **{name: now["clock"][name] for name in ("epoch", "step", "frozen")},
+            "reached": reached,
+            "own": [],
+            "layers": layers,
+        }
+        state["_extra_state"] = torch.tensor(list(json.dumps(before).encode()), dtype=torch.uint8)
         other = sparse()
         other.load_state_dict(state)
         assert_same_state(masks(other), masks(model))
@@ -231,4 +244,4 @@ def test_gradients_accumulate_and_a_checkpointed_part_computes_the_same_twice() 
         grads.append([p.grad for p in model.parameters()])
     for one, other in zip(*grads, strict=True):
         torch.testing.assert_close(one, other)
-    assert isinstance(layer(model, "conv1"), MasterLayer)
+    assert isinstance(layer(model, "conv1"), DenseWeightsLayer)

@@ -1,4 +1,4 @@
-"""Master layers: masked layers that keep and train the weights under their mask, and compute without them."""
+"""Layers with dense weights: masked ones that train the weights under their mask, and compute without them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from campfire_fx.base.compat import buffers_of, output_padding, padding_ahead
+from campfire_fx.base.ordering import kth_smallest
 from campfire_fx.base.zeroing import selected
 from campfire_fx.layers.dense_weights.operations import Convolution, Operation, Product, sparse_backward
 from campfire_fx.layers.masked import (
@@ -25,15 +26,14 @@ from campfire_fx.layers.masked import (
     MaskedLinear,
     MaskFactors,
 )
-from campfire_fx.sparsity.ordering import kth_smallest
 
 _THRESHOLDS = ("weight_threshold", "input_threshold")
 _SETTINGS = ("kept_inputs", "refreshing")
 _OF_A_CLASS = ("__dict__", "__weakref__")
 
 
-class MasterLayer(MaskedLayer):
-    """A masked layer with a dense master weight. Made by `keep_master`, undone by `release_master`.
+class DenseWeightsLayer(MaskedLayer):
+    """A masked layer with dense weights. Made by `keep_dense_weights`, undone by `release_dense_weights`.
 
     Whatever is under the mask gets its gradient, is stepped and decayed, and can come back; the mask is the present
     choice, and somebody else's to move. In training, what is kept of the input for the backward pass is its part of
@@ -83,8 +83,16 @@ class MasterLayer(MaskedLayer):
     def _present_factors(self, _weight: Tensor) -> MaskFactors:
         return MaskFactors(None, None, weakref.ref(self.mask), ())  # nothing is zeroed under the mask
 
+    def choose_inputs(self, fraction: float | None, *, refresh: bool) -> None:
+        """Say what fraction of the input the weight gradient sees (None: all), and whether its threshold is due."""
+        self.refreshing = refresh
+        if fraction is not None:
+            if self.kept_inputs is None:
+                self.kept_inputs = torch.ones((), dtype=torch.float64)
+            self.kept_inputs.fill_(fraction)
+
     def bake_weight(self) -> None:
-        """Take a weight of its own that is zero under the mask; the master stays as it is, with who else holds it."""
+        """Take a weight of its own that is zero under the mask; the dense one stays with whoever else holds it."""
         self.weight = nn.Parameter(selected(self.weight.detach(), self.mask), self.weight.requires_grad)
 
     def _load_from_state_dict(
@@ -127,7 +135,7 @@ def count_kept(size: int, fraction: float) -> int:
     return max(1, math.ceil(fraction * size - 1e-9))
 
 
-class _Spatial(MasterLayer):
+class _Spatial(DenseWeightsLayer):
     def _call(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: A002 - torch's name
         if input.dim() == cast(Any, self).weight.dim() - 1:  # one image without its batch axis
             return super()._call(input.unsqueeze(0), output_size).squeeze(0)
@@ -152,47 +160,47 @@ class _Transposing(_Spatial):
         return Convolution(layer.stride, layer.padding, layer.dilation, True, tuple(added), layer.groups), x
 
 
-class MasterConv1d(_Convolving, MaskedConv1d):
-    """An nn.Conv1d with a dense master weight."""
+class DenseWeightsConv1d(_Convolving, MaskedConv1d):
+    """An nn.Conv1d with dense weights."""
 
 
-class MasterConv2d(_Convolving, MaskedConv2d):
-    """An nn.Conv2d with a dense master weight."""
+class DenseWeightsConv2d(_Convolving, MaskedConv2d):
+    """An nn.Conv2d with dense weights."""
 
 
-class MasterConv3d(_Convolving, MaskedConv3d):
-    """An nn.Conv3d with a dense master weight."""
+class DenseWeightsConv3d(_Convolving, MaskedConv3d):
+    """An nn.Conv3d with dense weights."""
 
 
-class MasterConvTranspose1d(_Transposing, MaskedConvTranspose1d):
-    """An nn.ConvTranspose1d with a dense master weight."""
+class DenseWeightsConvTranspose1d(_Transposing, MaskedConvTranspose1d):
+    """An nn.ConvTranspose1d with dense weights."""
 
 
-class MasterConvTranspose2d(_Transposing, MaskedConvTranspose2d):
-    """An nn.ConvTranspose2d with a dense master weight."""
+class DenseWeightsConvTranspose2d(_Transposing, MaskedConvTranspose2d):
+    """An nn.ConvTranspose2d with dense weights."""
 
 
-class MasterConvTranspose3d(_Transposing, MaskedConvTranspose3d):
-    """An nn.ConvTranspose3d with a dense master weight."""
+class DenseWeightsConvTranspose3d(_Transposing, MaskedConvTranspose3d):
+    """An nn.ConvTranspose3d with dense weights."""
 
 
-class MasterLinear(MasterLayer, MaskedLinear):
-    """An nn.Linear with a dense master weight."""
+class DenseWeightsLinear(DenseWeightsLayer, MaskedLinear):
+    """An nn.Linear with dense weights."""
 
     def _operation(self, x: Tensor, _output_size: list[int] | None) -> tuple[Operation, Tensor]:
         return Product(), x
 
 
-_MASTER: dict[type[MaskedLayer], type[MasterLayer]] = {
-    MaskedConv1d: MasterConv1d,
-    MaskedConv2d: MasterConv2d,
-    MaskedConv3d: MasterConv3d,
-    MaskedConvTranspose1d: MasterConvTranspose1d,
-    MaskedConvTranspose2d: MasterConvTranspose2d,
-    MaskedConvTranspose3d: MasterConvTranspose3d,
-    MaskedLinear: MasterLinear,
+_DENSE: dict[type[MaskedLayer], type[DenseWeightsLayer]] = {
+    MaskedConv1d: DenseWeightsConv1d,
+    MaskedConv2d: DenseWeightsConv2d,
+    MaskedConv3d: DenseWeightsConv3d,
+    MaskedConvTranspose1d: DenseWeightsConvTranspose1d,
+    MaskedConvTranspose2d: DenseWeightsConvTranspose2d,
+    MaskedConvTranspose3d: DenseWeightsConvTranspose3d,
+    MaskedLinear: DenseWeightsLinear,
 }
-_MASKED = {master: masked for masked, master in _MASTER.items()}
+_MASKED = {dense: masked for masked, dense in _DENSE.items()}
 
 
 def _exchanged(cls: type[Any], table: Mapping[Any, type[MaskedLayer]]) -> type[Any]:
@@ -203,20 +211,20 @@ def _exchanged(cls: type[Any], table: Mapping[Any, type[MaskedLayer]]) -> type[A
     return type(cls.__name__, bases, {name: value for name, value in vars(cls).items() if name not in _OF_A_CLASS})
 
 
-def keep_master(layer: MaskedLayer) -> MasterLayer:
+def keep_dense_weights(layer: MaskedLayer) -> DenseWeightsLayer:
     """Let a masked layer keep its weights under the mask from now on, in place."""
-    if isinstance(layer, MasterLayer):
+    if isinstance(layer, DenseWeightsLayer):
         return layer
-    layer.__class__, layer._factors = _exchanged(type(layer), _MASTER), None
-    assert isinstance(layer, MasterLayer)
+    layer.__class__, layer._factors = _exchanged(type(layer), _DENSE), None
+    assert isinstance(layer, DenseWeightsLayer)
     for name in _THRESHOLDS:
         layer.register_buffer(name, torch.zeros((), dtype=layer.weight.dtype, device=layer.weight.device))
     return layer
 
 
-def release_master(layer: MaskedLayer) -> None:
-    """Make a master layer an ordinary masked one, in place: its weight is zero under the mask from now on."""
-    if not isinstance(layer, MasterLayer):
+def release_dense_weights(layer: MaskedLayer) -> None:
+    """Make such a layer an ordinary masked one, in place: its weight is zero under the mask from now on."""
+    if not isinstance(layer, DenseWeightsLayer):
         return
     for name in _THRESHOLDS:
         del buffers_of(layer)[name]

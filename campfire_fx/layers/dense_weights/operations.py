@@ -92,7 +92,7 @@ class SparseBackward(torch.autograd.Function):
     """y = f(x, W') + b forward; dx = f'(dy, W') and dW = f'(x', dy) backward (SWAT, Algorithm 1).
 
     W' is the weight under its mask, x' what is kept of the input. The input is dense in the forward pass, the
-    gradients of output, weight and bias are dense. Of x only x' stays, packed. Of W' nothing does: the master weight
+    gradients of output, weight and bias are dense. Of x only x' stays, packed. Of W' nothing does: the dense weight
     and the mask are there anyway, and make it again.
     """
 
@@ -112,7 +112,7 @@ class SparseBackward(torch.autograd.Function):
         Args:
             ctx: autograd's.
             x: the input, dense.
-            weight: the master weight.
+            weight: the dense weight.
             bias: of the operation, or None.
             mask: of the weight's shape, bool.
             values: as `pack` gives them for x; None where the weight needs no gradient.
@@ -150,7 +150,7 @@ def sparse_backward(
     Args:
         operation: what is computed.
         x: the input, dense.
-        weight: the master weight.
+        weight: the dense weight.
         bias: of the operation, or None.
         mask: of the weight's shape, bool.
         threshold: () the smallest magnitude of x that the weight's gradient sees; None: all of x.

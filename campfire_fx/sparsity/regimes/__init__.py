@@ -77,7 +77,7 @@ def regime_named(
         name: one of `REGIMES`, or "N:M" in numbers.
         window_cap: the most non-zeros a kernel may keep, for the regimes that close windows.
         ck_scope: "layer" or "channel": what kernels are ranked in, for the regimes that rank them.
-        period: steps between two computations of a threshold, for the regimes with dense master weights; between two
+        period: steps between two computations of a threshold, for the regimes with dense weights; between two
             exchanges of weights, for those that drop and grow.
         rho: of the penalty, for the regimes by ADMM.
 
@@ -113,26 +113,3 @@ def refuse_setting(setting: str, regime: str) -> NoReturn:
     key = next(key for key, told in _SETTINGS.items() if told == setting)
     takers = [name for name, make in REGIMES.items() if key in inspect.signature(make).parameters]
     raise RegimeError(f"{setting}: regime '{regime}' takes none. Use it with {' or '.join(map(repr, takers))} by name.")
-
-
-__all__ = [
-    "REGIMES",
-    "admm",
-    "admm_in_turn",
-    "block_fc",
-    "ck",
-    "combined",
-    "filters",
-    "fine_fc",
-    "inter_epoch",
-    "n_of_m",
-    "refuse_setting",
-    "regime_named",
-    "rigl",
-    "swat_erk",
-    "swat_m",
-    "swat_structured",
-    "swat_u",
-    "unstructured",
-    "window",
-]

@@ -1,22 +1,164 @@
-"""StructADMM: the same projections for every structure, on the way to them ADMM, and masked retraining after it."""
+"""StructADMM (arXiv 1807.11091): over the era weights are drawn to a structured sparsity; then masked retraining.
+
+min f(W) subject to W in S is split into W and Z in S. One iteration, with a scaled dual U:
+
+1. W by any optimizer on f + rho/2 * ||W - Z + U||^2, whose gradient adds rho * (W - Z + U);
+2. Z' = the point of S that is nearest to W + U: the groups of largest L2 norm stay, the others are zero;
+3. U' = U + W - Z'.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
+import torch
 from torch import Tensor
 
+from campfire_fx.base.compat import foreach_add_, foreach_mul_, foreach_sub
 from campfire_fx.base.errors import RegimeError
-from campfire_fx.base.numbers import plain
-from campfire_fx.sparsity.admm import Admm
+from campfire_fx.base.numbers import plain, plain_fields
+from campfire_fx.base.sharding import local, part_of
+from campfire_fx.sparsity.clock import Clock
 from campfire_fx.sparsity.granularity import ELEMENT, Granularity
+from campfire_fx.sparsity.layer import Layer, exact
+from campfire_fx.sparsity.method import Method
+from campfire_fx.sparsity.record import Iterate
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.schedule import Stages
 from campfire_fx.sparsity.scope import WITHIN_LAYER
 from campfire_fx.sparsity.score import l2
 from campfire_fx.sparsity.selection import Cut, Goal, Rule
+
+Z, U = "admm_z", "admm_u"  # names in a state_dict, after the layer's
+
+
+@dataclass(frozen=True, slots=True)
+class Admm(Method):
+    """Weights are drawn to where they will be; masks move by the rule on W, when the schedule says so.
+
+    Attributes:
+        rho: of the penalty, at first.
+        multiply: what rho is multiplied by at each update of Z and U; 1 keeps it. U is not rescaled.
+        every: epochs from one update of Z and U to the next.
+
+    Raises:
+        RegimeError: rho or its multiplier is not positive, or `every` is no whole number from 1 up.
+    """
+
+    name = "admm"
+    rho: float = 0.03
+    multiply: float = 1.3
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        plain_fields(self)
+        for name, value in (("rho", self.rho), ("multiply", self.multiply)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+                raise RegimeError(f"ADMM: {name}={value!r} is not above 0. Give a positive number.")
+        if type(self.every) is not int or self.every < 1:
+            raise RegimeError(f"ADMM: every={self.every!r} is no number of epochs. Give 1 or more.")
+
+    def rho_after(self, updates: int) -> float:
+        """Return rho after so many updates of Z and U."""
+        return self.rho * self.multiply**updates
+
+    def loaded(self, layers: Sequence[Layer], now: Clock, *, dense: bool) -> None:
+        """Begin anew where the weights are those of a dense model: see `Method`."""
+        if dense and any(layer.state.numbers for layer in layers):
+            self._aim(layers, now, anew=True)
+
+    def before_step(self, layers: Sequence[Layer], now: Clock) -> None:
+        """Add the gradient of the penalty, rho * (W - Z + U), to weights that have a gradient: see `Method`."""
+        del now
+        drawn = [(layer.module.weight, layer) for layer in layers if layer.in_era and Z in layer.module.carried]
+        if not (drawn := [pair for pair in drawn if pair[0].grad is not None]):
+            return
+        weights, layers = zip(*drawn, strict=True)
+        pulls = list(foreach_sub([local(weight) for weight in weights], [_part(layer, Z) for layer in layers]))
+        foreach_add_(pulls, [_part(layer, U) for layer in layers])
+        foreach_mul_(pulls, [layer.state.numbers["rho"] for layer in layers])
+        if layers[0].scale is not None:
+            foreach_mul_(pulls, layers[0].scale)
+        foreach_add_([local(weight.grad) for weight in weights], pulls)
+
+    def epoch(self, layers: Sequence[Layer], now: Clock) -> None:
+        """Update Z and U where that is due, at most once an epoch; move the masks; take up new aims: see `Method`."""
+        for layer in layers:
+            if Z in layer.module.carried and (last := _last(layer)) is not None and last.epoch != now.epoch:
+                over = not layer.in_era or layer.aim != last.aim
+                if over or (now.epoch - last.since) // self.every > last.updates:
+                    layer.require_finite()
+                    self._update(layer, replace(last, epoch=now.epoch))
+        for layer in layers:
+            if layer.rises:
+                layer.move()
+        self._aim(layers, now)
+
+    def iterate(self, layer: Layer) -> Iterate | None:
+        """See `Method`."""
+        last = _last(layer)
+        return last if last is not None and last.epoch == layer.clock.epoch else None
+
+    def _aim(self, layers: Sequence[Layer], now: Clock, *, anew: bool = False) -> None:
+        """Begin in layers with a new aim, Z = Proj(W) and U = 0, and end in those without one, after masks moved.
+
+        `anew`: also where it has begun, because the weights are others.
+        """
+        for layer in layers:
+            if not layer.in_era:
+                layer.module.carry(**{Z: None, U: None})
+                continue
+            last = _last(layer)
+            if not anew and Z in layer.module.carried and last is not None and last.aim == layer.aim:
+                continue
+            layer.require_finite()
+            near = _nearest(layer, layer.weight, layer.aim)
+            layer.module.carry(**{Z: near, U: torch.zeros_like(near)})
+            primal = squared(layer.weight - near)
+            layer.state.numbers = asdict(Iterate(layer.aim, now.epoch, 0, now.epoch, self.rho, primal))
+
+    def _update(self, layer: Layer, last: Iterate) -> None:
+        weight, before, dual = layer.weight, layer.module.carried[Z], layer.module.carried[U]
+        near = _nearest(layer, weight + dual, last.aim)
+        layer.module.carry(**{Z: near, U: dual + weight - near})
+        updates, moved = last.updates + 1, (squared(weight - near), squared(near - before))
+        last = replace(last, updates=updates, rho=self.rho_after(updates), primal=moved[0], dual=moved[1])
+        layer.state.numbers = asdict(last)
+
+
+def _last(layer: Layer) -> Iterate | None:
+    return Iterate(**layer.state.numbers) if layer.state.numbers else None
+
+
+def _part(layer: Layer, name: str) -> Tensor:
+    return part_of(layer.module.carried[name], layer.module.weight)
+
+
+def _nearest(layer: Layer, weight: Tensor, sparsity: float) -> Tensor:
+    filters, mask = layer.module.as_filters(exact(weight)), layer.module.as_filters(layer.mask)
+    near = project(layer.rule, filters, mask, Goal(sparsity, layer.goal.final))
+    return torch.empty_like(weight).copy_(layer.module.from_filters(near))
+
+
+def project(rule: Rule, weight: Tensor, mask: Tensor, goal: Goal) -> Tensor:
+    """Return the nearest weight, in the Euclidean norm, that is as sparse as a rule asks for.
+
+    It is the nearest where the rule ranks whole groups by their L2 norm within the layer (a `Cut` with `l2`).
+
+    Args:
+        rule: what may stay.
+        weight: (K, C, P), zero under the mask.
+        mask: (K, C, P) bool; what is masked stays zero.
+        goal: the sparsity asked for.
+    """
+    return torch.where(mask & rule(weight, mask, goal), weight, 0.0)
+
+
+def squared(tensor: Tensor) -> float:
+    """Return the squared Frobenius norm, summed in float64."""
+    return float(tensor.double().square().sum())
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.numbers import plain_fields
 from campfire_fx.sparsity.budget import ERK
+from campfire_fx.sparsity.exchange import Moment
 from campfire_fx.sparsity.granularity import ELEMENT
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.schedule import Throughout
@@ -17,7 +18,6 @@ from campfire_fx.sparsity.scope import WITHIN_LAYER
 from campfire_fx.sparsity.score import at_random
 from campfire_fx.sparsity.selection import PROTECTED, Cut, lowest
 from campfire_fx.sparsity.topk import at_most
-from campfire_fx.sparsity.update import Moment, monotone
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class DropGrow:
 
     def __call__(self, mask: Tensor, proposal: Tensor) -> Tensor:
         """Take up the mask that training begins with: see `Update`."""
-        return monotone(mask, proposal)
+        return mask & proposal
 
     def exchange(self, weight: Tensor, gradient: Tensor, mask: Tensor, moment: Moment) -> Tensor:
         """Return the next mask (K, C, P), with as many weights: see `Exchange`."""

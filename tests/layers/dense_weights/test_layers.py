@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from campfire_fx.layers.dense_weights import MasterLayer, keep_master, release_master
+from campfire_fx.layers.dense_weights import DenseWeightsLayer, keep_dense_weights, release_dense_weights
 from campfire_fx.layers.dense_weights.layers import count_kept, largest_kept
 from campfire_fx.layers.masked import mask_layer, unmask_layer
 from tests.layers.dense_weights import reference
@@ -40,11 +40,11 @@ def fraction(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.double)
 
 
-def master_of(make: Any) -> tuple[MasterLayer, nn.Module]:
+def dense_of(make: Any) -> tuple[DenseWeightsLayer, nn.Module]:
     """Return a layer with a dense master weight, and a plain one whose weight is zero under the same mask."""
     torch.manual_seed(5)
     plain = make()
-    layer = keep_master(mask_layer(copy.deepcopy(plain)))
+    layer = keep_dense_weights(mask_layer(copy.deepcopy(plain)))
     layer.set_mask(torch.rand_like(layer.weight) > 0.6)
     with torch.no_grad():
         plain.weight.mul_(layer.mask)
@@ -53,7 +53,7 @@ def master_of(make: Any) -> tuple[MasterLayer, nn.Module]:
 
 @pytest.mark.parametrize(("make", "shape"), LAYERS.values(), ids=LAYERS)
 def test_every_kind_is_the_plain_layer_with_dense_gradients(make: Any, shape: tuple[int, ...]) -> None:
-    layer, plain = master_of(make)
+    layer, plain = dense_of(make)
     layer.kept_inputs = fraction(1.0)
     x = torch.randn(shape)
     mine, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
@@ -70,7 +70,7 @@ def test_every_kind_is_the_plain_layer_with_dense_gradients(make: Any, shape: tu
 
 
 def test_an_output_size_is_obeyed() -> None:
-    layer, plain = master_of(lambda: nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1))
+    layer, plain = dense_of(lambda: nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1))
     x = torch.randn(2, 4, 5, 5)
     torch.testing.assert_close(layer(x, [10, 10]), plain(x, [10, 10]))
     torch.testing.assert_close(layer(x, output_size=[9, 9]), plain(x, output_size=[9, 9]))
@@ -90,7 +90,7 @@ def test_the_threshold_keeps_k_of_the_largest_and_all_that_tie(size: int, sparsi
 
 
 def test_the_inputs_threshold_moves_only_when_it_is_refreshed() -> None:
-    layer, _ = master_of(lambda: nn.Linear(6, 5))
+    layer, _ = dense_of(lambda: nn.Linear(6, 5))
     layer.kept_inputs, layer.refreshing = fraction(0.5), True
     first = torch.randn(4, 6)
     layer(first)
@@ -106,7 +106,7 @@ def test_the_inputs_threshold_moves_only_when_it_is_refreshed() -> None:
 
 
 def test_its_weight_gradient_sees_the_largest_inputs_only() -> None:
-    layer, _ = master_of(lambda: nn.Linear(6, 5))
+    layer, _ = dense_of(lambda: nn.Linear(6, 5))
     layer.kept_inputs = fraction(0.25)
     x = torch.randn(4, 6)
     layer(x).sum().backward()
@@ -118,7 +118,7 @@ def test_its_weight_gradient_sees_the_largest_inputs_only() -> None:
 @pytest.mark.parametrize("kind", ["linear", "conv2d"])
 def test_autocast_computes_in_half_and_returns_gradients_in_full(kind: str, dtype: torch.dtype) -> None:
     make, shape = LAYERS[kind]
-    layer, plain = master_of(make)
+    layer, plain = dense_of(make)
     layer.kept_inputs = fraction(1.0)
     x = torch.randn(shape)
     with torch.autocast("cpu", dtype):
@@ -132,10 +132,10 @@ def test_autocast_computes_in_half_and_returns_gradients_in_full(kind: str, dtyp
 
 
 def test_released_it_is_an_ordinary_masked_layer_and_its_weight_zero_under_the_mask() -> None:
-    layer, plain = master_of(lambda: nn.Conv2d(4, 6, 3))
+    layer, plain = dense_of(lambda: nn.Conv2d(4, 6, 3))
     x = torch.randn(2, 4, 6, 6)
     keys = layer.state_dict().keys()
-    release_master(layer)
+    release_dense_weights(layer)
     assert type(layer).__name__ == "MaskedConv2d" and torch.equal(layer.weight, plain.weight)
     assert layer.state_dict().keys() == keys - {"weight_threshold", "input_threshold"}
     layer(x).sum().backward()

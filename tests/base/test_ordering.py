@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campfire_fx.sparsity.ordering import kth_smallest
+from campfire_fx.base.ordering import kth_smallest
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SPECIAL = (0.0, 1e-45, 1e-38, 1.0, 1.0 + 2**-20, torch.inf, torch.nan)

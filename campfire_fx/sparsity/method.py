@@ -1,0 +1,67 @@
+"""Methods: what becomes of weights and masks in the course of a training. One life cycle for all of them.
+
+`begin`, then for every step `before_step` and `after_step`, for every epoch `epoch`, and `finish`. When each is called
+stands in one place, `training/life_cycle.py`. A method is a frozen record of numbers, shared by all models that use
+it; what it has to remember of a layer it keeps with that layer (`Layer.state.numbers`, `Layer.keep`), and the library
+saves it under the method's name and version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from torch import Tensor
+
+from campfire_fx.sparsity.clock import Clock
+from campfire_fx.sparsity.layer import Layer
+from campfire_fx.sparsity.record import Iterate
+
+
+class Method:
+    """The base of all methods: it does nothing. Made a frozen dataclass by each, whose fields are saved and compared.
+
+    Each function gets the layers that the method has, of one model; of `before_step` those that the optimizer holds.
+    """
+
+    name: ClassVar[str]
+    """What a `state_dict` calls it."""
+    version: ClassVar[int] = 1
+    """Raised when what it remembers changes its meaning."""
+    trains_masked: ClassVar[bool] = False
+    """Whether weights under the mask train on until `finish`."""
+    weights_return: ClassVar[bool] = False
+    """Whether what is masked may be kept again later."""
+
+    @property
+    def packs_inputs(self) -> bool:
+        """Whether layers keep but a part of their inputs for the backward pass."""
+        return False
+
+    def begin(self, layers: Sequence[Layer], now: Clock) -> None:
+        """Bring layers into the form that they have now: at first, and when a clock or a mask was given."""
+
+    def loaded(self, layers: Sequence[Layer], now: Clock, *, dense: bool) -> None:
+        """Take up weights that were loaded: those of a dense model, or of this training."""
+
+    def before_step(self, layers: Sequence[Layer], now: Clock) -> None:
+        """Act before the optimizer steps. Gradients are accumulated, averaged over processes, unscaled and clipped."""
+
+    def after_step(self, layers: Sequence[Layer], now: Clock) -> None:
+        """Act after the optimizer has stepped; the step is counted."""
+
+    def epoch(self, layers: Sequence[Layer], now: Clock) -> None:
+        """Move the masks, as an epoch begins or after its first update; also asked twice."""
+
+    def finish(self, layers: Sequence[Layer], now: Clock) -> None:
+        """Bring masks to their final form; the clock is frozen."""
+        self.epoch(layers, now)
+
+    def iterate(self, layer: Layer) -> Iterate | None:
+        """Return what it did in a layer as the present epoch began, for the record."""
+        del layer
+        return None
+
+    def behaviour(self) -> Tensor | None:
+        """Return what its functions make of fixed masks, bool: a `state_dict` compares it, and not their names."""
+        return None
