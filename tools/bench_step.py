@@ -26,9 +26,10 @@ from rounds import Contender, in_turns
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from campfire_fx import SparseModel, sparsify
+from campfire_fx import sparsify
 from campfire_fx.app.train.recipe import PRECISIONS
 from campfire_fx.layers.masked import MaskedLayer
+from campfire_fx.training.life_cycle import LifeCycle
 
 Step = Callable[[], None]
 
@@ -55,7 +56,7 @@ def main() -> None:
     images = torch.randn(options.batch, 3, options.size, options.size, device=options.device)
     labels = torch.randint(0, 10, (options.batch,), device=options.device)
     steps = variants(network(options.model).to(options.device), images, labels, options)
-    with time_inside(MaskedLayer, "mask_gradient") as gradients, time_inside(SparseModel, "_after_step") as after:
+    with time_inside(MaskedLayer, "mask_gradient") as gradients, time_inside(LifeCycle, "after_step") as after:
         rounds = timed(steps, options.repeats, options.device)
     title = f"{options.model}, batch {options.batch} at {options.size} px, {options.regime} {options.sparsity:.0%}"
     print(f"{title}, {options.precision}, {options.device}, {options.threads} threads, {options.repeats} rounds")
@@ -79,9 +80,9 @@ def time_inside(owner: type, name: str) -> Iterator[list[float]]:
     seconds: list[float] = []
     method = getattr(owner, name)
 
-    def timed_method(*args: object) -> object:
+    def timed_method(*args: object, **wishes: object) -> object:
         start = time.perf_counter()
-        result = method(*args)
+        result = method(*args, **wishes)
         seconds.append(time.perf_counter() - start)
         return result
 
