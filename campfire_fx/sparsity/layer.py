@@ -181,7 +181,7 @@ class Layer:
 
     def train_masked(self) -> None:
         """Undo `train_dense`: what is under the mask is zero."""
-        for module in self.sharing:
+        for module in self.sharing if self.trains_dense else ():
             release_dense_weights(module)
 
     @property

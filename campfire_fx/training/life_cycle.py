@@ -237,7 +237,7 @@ class LifeCycle:
             if step is not None:
                 layers = [layer for layer in layers if id(layer.module.weight) in step.held]
             getattr(method, hook)(layers, self.state.clock, **wishes)
-        if acting and step is None:
+        if any(method.packs_inputs for method, _ in acting):
             arrange_relus(model)
 
 
