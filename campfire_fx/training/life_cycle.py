@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from campfire_fx.base.compat import writes_to
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.sharding import reshard
 from campfire_fx.layers.dense_weights import arrange_relus
@@ -209,10 +210,10 @@ class LifeCycle:
 
     def _move(self, model: nn.Module, hook: str) -> None:
         self.state.clock.waiting = False
-        followed = [layer for layer in self.state.ruled.values() if not layer.assignment.method.trains_masked]
-        before = [layer.reached for layer in followed]
+        layers = [self.layer(model, name) for name in self.state.ruled]
+        before = [(layer.mask, writes_to(layer.mask)) for layer in layers if not layer.trains_dense]
         self._call(hook, model)
-        moved = sum(layer.reached != was for layer, was in zip(followed, before, strict=True))
+        moved = sum(writes_to(mask) > writes for mask, writes in before)
         if not moved:
             return
         self.remask(model)

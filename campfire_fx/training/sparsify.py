@@ -57,7 +57,8 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
         model: any model with a convolution.
         regime: "combined" (Campfire's best trade), "window", "ck", "inter-epoch", "fine-fc", "block-fc", "filter",
             "2:4" and other N:M, "unstructured", "swat-u", "swat-erk", "swat-m", "swat-structured", "rigl",
-            "admm-filter" and other structures by ADMM; or a `Regime` composed of parts of `campfire_fx.sparsity`.
+            "admm-filter" and other structures by ADMM, or another name of docs/regimes.md; or a `Regime` composed of
+            parts of `campfire_fx.sparsity`.
         sparsity: fraction of the weights of each layer to remove, in [0, 1). The paper finds under one point of
             accuracy lost up to 0.6 - 0.7. Ignored by N:M, which fixes its own.
         era: (start, end), epochs counted from 0, in which sparsity rises. It is 0 in epoch `start` and final from
