@@ -21,6 +21,7 @@ from campfire_fx.sparsity.regimes.fine_fc import fine_fc
 from campfire_fx.sparsity.regimes.inter_epoch import inter_epoch
 from campfire_fx.sparsity.regimes.n_of_m import n_of_m
 from campfire_fx.sparsity.regimes.rigl import rigl
+from campfire_fx.sparsity.regimes.set import evolutionary
 from campfire_fx.sparsity.regimes.swat import swat_erk, swat_m, swat_structured, swat_u
 from campfire_fx.sparsity.regimes.unstructured import unstructured
 from campfire_fx.sparsity.regimes.window import window
@@ -41,6 +42,7 @@ REGIMES: dict[str, Callable[..., Regime]] = {
     "swat-m": swat_m,
     "swat-structured": swat_structured,
     "rigl": rigl,
+    "set": evolutionary,
     "admm-filter": partial(admm, FILTER),
     "admm-channel": partial(admm, CHANNEL),
     "admm-column": partial(admm, COLUMN),
