@@ -256,10 +256,3 @@ def test_no_example_runs() -> None:
     for function in (shrink, sparsify, dependency_graph):
         with pytest.raises(CaptureError, match=r"examples: the list is empty\."):
             function(Features(), examples=[])
-
-
-def test_a_sparse_model_pickled_before_there_were_several_examples() -> None:
-    sparse = sparsify(Features(), "filter", sparsity=0.5, era=(0, 1), example_inputs=X)
-    training = sparse._training
-    training.__setstate__(training.__getstate__()[:4])
-    assert len(sparse.examples) == 1 and same(sparse.example[0][0], X)
