@@ -16,7 +16,7 @@ from torch import Tensor
 from campfire_fx.analysis.labels import Labelled, varies
 from campfire_fx.analysis.rules.axes import dims_at, space
 from campfire_fx.analysis.rules.barriers import barrier
-from campfire_fx.analysis.rules.kinds import Constant, Kind
+from campfire_fx.analysis.rules.kinds import Constant, Kind, Writes
 from campfire_fx.analysis.rules.pointwise import both_forms
 from campfire_fx.analysis.rules.record import Call, Rule, map_nested, meta, register
 from campfire_fx.analysis.rules.structure import fixed
@@ -108,7 +108,9 @@ def grid(call: Call) -> Any:
 
 
 PICK = Rule(Kind.PICK, order, Constant.KEEP)
-register(replace(PICK, axes=dims_at(1, -1)), *both_forms(("sort", "mode", "cummax", "cummin")))
+# A list has a method of that name, which does write.
+register(replace(PICK, axes=dims_at(1, -1), writes=Writes.NOTHING), *both_forms(("sort",)))
+register(replace(PICK, axes=dims_at(1, -1)), *both_forms(("mode", "cummax", "cummin")))
 register(replace(PICK, axes=dims_at(2, -1)), *both_forms(("topk", "kthvalue")))
 register(Rule(Kind.PICK, order, Constant.TAINT, axes=dims_at(1, -1)), *both_forms(("argsort",)))
 register(Rule(Kind.SAMPLE, sample, Constant.KEEP, axes=space, pads=True), F.grid_sample, torch.grid_sampler)

@@ -8,33 +8,96 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from campfire_fx.analysis.rules.conventions import IN_PLACE
+from campfire_fx import shrink
+from campfire_fx.analysis.labelling import make_call
+from campfire_fx.analysis.rules import Aliases, Kind, Writes, table
+from campfire_fx.analysis.rules.conventions import IN_PLACE, place_of
 from campfire_fx.analysis.rules.effects import returns_written, writes, writes_in_place, written
-from campfire_fx.analysis.rules.kinds import Aliases
+from campfire_fx.base.draws import is_drawn_by_torch
 from tests.analysis.rules.alone import Alone, Sample, alone
+from tests.analysis.rules.samples import SAMPLES
 from tests.analysis.rules.test_law import every_sample
+from tests.analysis.rules.test_samples import name_of
+
+_ELSEWHERE = "a CPU copies; on other devices it is a view where nothing moves"
+NEVER_SHARED = {
+    **dict.fromkeys((torch.pixel_shuffle, torch.pixel_unshuffle, torch.channel_shuffle), _ELSEWHERE),
+    **dict.fromkeys((nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle), _ELSEWHERE),
+    "cuda": "there need be no GPU",
+}
+"""What may share memory, but in no call that can be made here: the reason for each."""
 
 
 @every_sample
-def test_a_row_says_what_is_written_and_shared(target: Hashable, sample: Sample) -> None:
+def test_a_row_says_what_is_written(target: Hashable, sample: Sample) -> None:
     if not sample.runs:
         return
     one = alone(target, sample)
+    module, row = one.run.submodule(one.node), table()[target]
     inputs = [x.clone() for x in one.inputs]
     result = _call_alone(one, inputs)
-    module = one.run.submodule(one.node)
     changed = [source for source, x in zip(one.sources, inputs, strict=True) if x._version]
-    if changed:
-        assert writes_in_place(one.node, module)
-        assert set(changed) <= set(written(one.node))
-    shared = [x for x in inputs if any(_overlap(x, r) for r in pytree.tree_leaves(result) if isinstance(r, Tensor))]
-    how = one.run.rule(one.node).aliases
-    if shared and not changed:
-        assert how is not Aliases.OWN
-        assert how is Aliases.VIEW or shared == [x for x in shared if x is inputs[0]]
+    told = bool(one.node.kwargs.get("inplace") or getattr(module, "inplace", False))
+    writes = row.writes in (Writes.FIRST, Writes.PART) or (row.writes is Writes.OPTION and told)
+    assert writes is writes_in_place(one.node, module)
+    if row.kind not in (Kind.DROP, Kind.CAST) and one.sources:  # in evaluation these leave numbers as they are
+        assert bool(changed) is writes and set(changed) <= set(written(one.node))
+    if row.writes is Writes.FIRST and one.sources:
+        assert result.data_ptr() == inputs[0].data_ptr()
+    if row.writes is Writes.PART:
+        assert not isinstance(result, Tensor)
+
+
+@pytest.mark.parametrize("target", table(), ids=name_of)
+def test_what_may_be_told_to_write_has_an_argument_for_it(target: Hashable) -> None:
+    assert (table()[target].writes is Writes.OPTION) is (place_of(target, "inplace") is not None)
+
+
+@every_sample
+def test_a_row_says_what_is_shared(target: Hashable, sample: Sample) -> None:
+    if sample.runs:
+        one = alone(target, sample)
+        shared, inputs = _shared(one)
+        how = table()[target].aliases
+        in_place = writes_in_place(one.node, one.run.submodule(one.node))
+        assert not shared or how is not Aliases.OWN or in_place
+        assert how is not Aliases.SAME or writes_part(target) or shared == inputs[:1]
+
+
+def writes_part(target: Hashable) -> bool:
+    return table()[target].writes is Writes.PART
+
+
+def _shared(one: Alone) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the inputs in whose memory a part of the result lies, and all inputs."""
+    inputs = [x.clone() for x in one.inputs]
+    results = [r for r in pytree.tree_leaves(_call_alone(one, inputs)) if isinstance(r, Tensor)]
+    return [x for x in inputs if any(_overlap(x, r) for r in results)], inputs
+
+
+@pytest.mark.parametrize("target", [t for t, row in table().items() if row.aliases is Aliases.VIEW], ids=name_of)
+def test_what_may_share_memory_does_so_in_some_call(target: Hashable) -> None:
+    samples = [sample for sample in SAMPLES[target] if sample.runs]
+    assert any(_shared(alone(target, sample))[0] for sample in samples) is not (target in NEVER_SHARED)
+
+
+@every_sample
+def test_a_row_says_what_is_random(target: Hashable, sample: Sample) -> None:
+    """A call that draws moves the generator, and no other does."""
+    if not sample.runs:
+        return
+    one = alone(target, sample)
+    call = make_call(one.run, one.node, one.labelling.structure, lambda _: None, table()[target])
+    beside = any(
+        is_drawn_by_torch(n.target) for n in one.run.graph.nodes if n.op == "call_function" and n is not one.node
+    )
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    _call_alone(one, [x.clone() for x in one.inputs])
+    assert (not torch.equal(before, torch.get_rng_state())) is (beside or call.says(table()[target].random))
 
 
 def _call_alone(one: Alone, inputs: list[Tensor]) -> Any:
@@ -99,3 +162,32 @@ def test_out_is_what_is_written() -> None:
     x, y = graph.placeholder("x"), graph.placeholder("y")
     node = graph.call_function(torch.add, (x, 1.0), {"out": y})
     assert returns_written(node) and written(node) == [y]
+
+
+class _Twice(nn.Module):
+    """Reads a convolution's result both before and after it is written to, by way of a possible copy."""
+
+    def __init__(self, copy: Any) -> None:
+        super().__init__()
+        self.a, self.b, self.copy = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1), copy
+        with torch.no_grad():
+            self.a.weight[0], self.a.bias[0] = 0, -1.0  # type: ignore[index]
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        z = self.copy(y)
+        return self.b(z.float()) + self.b(y)
+
+
+def _cast(y: Tensor) -> Tensor:
+    z = y.double()
+    y.relu_()
+    return z
+
+
+@pytest.mark.parametrize("copy", [_cast, lambda y: y.contiguous().relu_()])
+def test_a_copy_that_may_be_none_is_not_taken_for_the_tensor(copy: Any) -> None:
+    """Its constants are not those that are written into the other."""
+    net, x = _Twice(copy).eval(), torch.randn(2, 3, 8, 8)
+    net, x = net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    assert torch.allclose(shrink(net, x)(x), net(x), rtol=1e-4, atol=1e-5)

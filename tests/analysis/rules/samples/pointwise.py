@@ -192,6 +192,13 @@ add(SAMPLES, [torch.mul], Sample((), {"input": Act(), "other": Act()}))
 _SIGNS = ("sign sgn nan_to_num isnan isfinite isinf isposinf isneginf signbit hardshrink logical_not bool long int "
           "short byte char").split()  # fmt: skip
 add(SAMPLES, both(*_SIGNS, *(f"{name}_" for name in _SIGNS)), Sample())
+# Of the kind of numbers that they give, these return the tensor that they are given.
+for _method, _kind in {
+    "bool": torch.bool, "long": torch.long, "int": torch.int, "short": torch.short, "byte": torch.uint8,
+    "char": torch.int8, "float": torch.float, "half": torch.half, "bfloat16": torch.bfloat16,
+}.items():  # fmt: skip
+    add(SAMPLES, [_method], Sample((Act(dtype=_kind),), constants="any"))
+add(SAMPLES, ["type"], Sample((Act(), torch.float64)))
 add(SAMPLES, [F.hardshrink], Sample())
 _PAIRS = "fmax fmin heaviside copysign floor_divide remainder fmod hypot xlogy ldexp nextafter isclose".split()
 add(SAMPLES, both(*_PAIRS, *(f"{name}_" for name in _PAIRS)), Sample((Act(), Act())), Sample((Act(), Par("C11"))))
