@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import safetensors.torch
 import torch
+from torch import nn
 
 from campfire_fx.base.errors import ExportError
+from campfire_fx.export import export
 from campfire_fx.export.safetensors import DTYPES, read_safetensors, write_safetensors
-from campfire_fx.export.source import _loader
 
 TENSORS = {str(dtype): torch.randn(3, 2).mul(9).to(dtype) for dtype in DTYPES} | {
     "a.scalar": torch.tensor(7),
@@ -20,11 +23,16 @@ TENSORS = {str(dtype): torch.randn(3, 2).mul(9).to(dtype) for dtype in DTYPES} |
 }
 
 
-def generated_reader() -> dict[str, object]:
-    """Run the loader's text as a generated file would."""
-    scope: dict[str, object] = {}
-    exec("import json\nimport torch\n" + _loader([], True), scope)
-    return scope
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """The code that stands beside an exported file."""
+    path = tmp_path_factory.mktemp("generated") / "model.safetensors"
+    export(nn.Linear(2, 3), path, torch.randn(1, 2))
+    spec = importlib.util.spec_from_file_location("generated", path.with_suffix(".py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
@@ -39,9 +47,11 @@ def test_the_package_reads_what_is_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tensors", [TENSORS, {}])
-def test_both_readers_read_what_the_package_writes(tmp_path: Path, tensors: dict[str, torch.Tensor]) -> None:
+def test_both_readers_read_what_the_package_writes(
+    generated: ModuleType, tmp_path: Path, tensors: dict[str, torch.Tensor]
+) -> None:
     safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, tmp_path / "file")
-    assert_equal(generated_reader()["read_safetensors"](tmp_path / "file"), tensors)
+    assert_equal(generated.read_safetensors(tmp_path / "file"), tensors)
     assert_equal(read_safetensors(tmp_path / "file"), tensors)
 
 

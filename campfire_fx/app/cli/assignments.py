@@ -12,7 +12,7 @@ import typer
 
 from campfire_fx.training.sparsify import sparsify
 
-_ELSEWHERE = {"model", "regime", "sparsity", "era", "example_inputs", "overrides"}  # have options of their own
+_ELSEWHERE = {"model", "regime", "sparsity", "era", "example_inputs", "examples", "overrides"}  # have options of their own
 SETTINGS = tuple(name for name in inspect.signature(sparsify).parameters if name not in _ELSEWHERE)
 
 
