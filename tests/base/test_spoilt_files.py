@@ -17,8 +17,8 @@ from torch import nn
 import campfire_fx
 from campfire_fx.app.runs.folder import read_results
 from campfire_fx.app.train.checkpoint import Checkpoint, read, read_tensors, restore, save
-from campfire_fx.app.train.journal import read_log
-from campfire_fx.app.train.keeper import Every, Keeper
+from campfire_fx.app.train.checkpoint_manager import CheckpointManager, Every
+from campfire_fx.app.train.training_log import read_log
 from campfire_fx.base.errors import CampfireError
 from campfire_fx.report.attack_record import AttackRecord
 
@@ -58,7 +58,7 @@ def checkpoint(path: Path) -> None:
 
 
 def run_checkpoint(path: Path) -> None:
-    written = Keeper(path.parent / "run", {}, Every(steps=1)).save("net", 1, {"model": net().state_dict()})
+    written = CheckpointManager(path.parent / "run", {}, Every(steps=1)).save("net", 1, {"model": net().state_dict()})
     written.replace(path)
 
 
@@ -66,7 +66,7 @@ def read_run_checkpoint(path: Path) -> list[torch.Tensor]:
     place = path.parent / "run" / "checkpoints"
     place.mkdir(parents=True, exist_ok=True)
     shutil.copy(path, place / "net-000000001.ckpt")
-    content = Keeper(path.parent / "run", {}, Every(steps=1)).restore("net")
+    content = CheckpointManager(path.parent / "run", {}, Every(steps=1)).restore("net")
     assert content is not None
     return list(content["model"].values())
 

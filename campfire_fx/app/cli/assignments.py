@@ -12,7 +12,8 @@ import typer
 
 from campfire_fx.training.sparsify import sparsify
 
-_ELSEWHERE = {"model", "regime", "sparsity", "era", "example_inputs", "examples", "overrides"}  # have options of their own
+# These have options of their own, or cannot be written on a command line.
+_ELSEWHERE = ("model", "regime", "sparsity", "era", "example_inputs", "examples", "overrides")
 SETTINGS = tuple(name for name in inspect.signature(sparsify).parameters if name not in _ELSEWHERE)
 
 

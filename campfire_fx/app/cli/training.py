@@ -13,7 +13,8 @@ from campfire_fx.app.cli.options import AsJson, Residual
 from campfire_fx.app.cli.tables import recipe_table
 from campfire_fx.app.cli.terminal import epochs_listed, era_span, show
 from campfire_fx.app.cli.training_run import Machine, train
-from campfire_fx.app.train import job, keeper
+from campfire_fx.app.train import job
+from campfire_fx.app.train.checkpoint_manager import every
 from campfire_fx.app.train.data import NAMES, Where
 from campfire_fx.app.train.presets import Preset, preset
 from campfire_fx.app.train.recipe import recipe_for
@@ -230,7 +231,7 @@ def train_command(
         networks or values.get("networks", _NETWORKS),
         tuple(dict.fromkeys(map(format_named, formats.split(",")))) if formats else None,
         resume,
-        keeper.every(checkpoint_every),
+        every(checkpoint_every),
         tensorboard,
         data_root,
         {name: values[name] for name in SETTINGS if name in values} | sparsify_arguments(setting or (), override or ()),

@@ -55,7 +55,7 @@ def every(text: str) -> Every:
 USUAL = Every(seconds=300)
 
 
-class Keeper:
+class CheckpointManager:
     """The run checkpoints of one output folder, `checkpoints/NAME-STEP.ckpt`; of each network the last two stay.
 
     Each is a file of `torch.save`, written beside its place, brought to the disk, and put there in one step, so a kill

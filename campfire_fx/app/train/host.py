@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from campfire_fx.app.train.batches import Share
-from campfire_fx.app.train.journal import Journal
-from campfire_fx.app.train.keeper import Keeper
+from campfire_fx.app.train.checkpoint_manager import CheckpointManager
 from campfire_fx.app.train.ranks import ALONE, Ranks
 from campfire_fx.app.train.stopping import Stop
+from campfire_fx.app.train.training_log import TrainingLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,15 +18,15 @@ class Host:
     Attributes:
         ranks: this process among others.
         workers: processes that read images for this one.
-        keeper: of checkpoints; None: none are kept.
-        journal: of the epochs; None: nothing is written.
+        checkpoints: writes and reads them; None: none are kept.
+        log: of the epochs; None: nothing is written.
         stop: what a signal asks for.
     """
 
     ranks: Ranks = ALONE
     workers: int = 0
-    keeper: Keeper | None = None
-    journal: Journal | None = None
+    checkpoints: CheckpointManager | None = None
+    log: TrainingLog | None = None
     stop: Stop = field(default_factory=Stop)
 
     @property

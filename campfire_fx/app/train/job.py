@@ -15,10 +15,9 @@ import torch
 from torch import nn
 
 from campfire_fx.app.train.checkpoint import SUFFIX, Checkpoint, save
+from campfire_fx.app.train.checkpoint_manager import USUAL, CheckpointManager, Every, prepare
 from campfire_fx.app.train.data import ImageData
 from campfire_fx.app.train.host import Host
-from campfire_fx.app.train.journal import Epoch, Journal
-from campfire_fx.app.train.keeper import USUAL, Every, Keeper, prepare
 from campfire_fx.app.train.loop import fit, outputs, tally
 from campfire_fx.app.train.models import build_model
 from campfire_fx.app.train.networks import restart
@@ -27,6 +26,7 @@ from campfire_fx.app.train.pictures import Chosen
 from campfire_fx.app.train.recipe import Recipe
 from campfire_fx.app.train.streamed import Streamed
 from campfire_fx.app.train.tally import Tally
+from campfire_fx.app.train.training_log import Epoch, TrainingLog
 from campfire_fx.base.disk.lock import alone_in
 from campfire_fx.base.disk.whole import write_text
 from campfire_fx.base.errors import TrainError
@@ -86,7 +86,7 @@ def run(settings: Settings, data: ImageData, recipe: Recipe, *, show: Show, host
         data: images.
         recipe: how to train.
         show: called with each report as soon as there is one.
-        host: this process among others; its keeper and journal are the job's own.
+        host: this process among others; its checkpoints and its log are the job's own.
 
     Raises:
         TrainError: another live process writes into the folder, or nothing can be written there.
@@ -142,9 +142,9 @@ def _own_host(settings: Settings, data: ImageData, recipe: Recipe, host: Host) -
         "settings": dict(settings.arguments) or None,  # as it was before there were any
         **asdict(recipe),
     }
-    keeper = Keeper(settings.folder, facts, settings.interval)
-    journal = Journal(settings.folder, tensorboard=settings.tensorboard) if host.ranks.first else None
-    return replace(host, keeper=keeper, journal=journal)
+    checkpoints = CheckpointManager(settings.folder, facts, settings.interval)
+    log = TrainingLog(settings.folder, tensorboard=settings.tensorboard) if host.ranks.first else None
+    return replace(host, checkpoints=checkpoints, log=log)
 
 
 def _silent(_content: Any) -> None:

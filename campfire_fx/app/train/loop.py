@@ -19,12 +19,12 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from campfire_fx.app.train.batches import WHOLE, Share, TrainBatches, plain_batches
 from campfire_fx.app.train.data import ImageData, Split
 from campfire_fx.app.train.host import Host
-from campfire_fx.app.train.journal import Epoch
 from campfire_fx.app.train.recipe import Recipe
 from campfire_fx.app.train.seeds import seed_step
 from campfire_fx.app.train.stopping import Stopped
 from campfire_fx.app.train.streamed import Streamed
 from campfire_fx.app.train.tally import FIRST, Tally, counts_five, right_among
+from campfire_fx.app.train.training_log import Epoch
 from campfire_fx.base.errors import TrainError
 from campfire_fx.report.progress import progress
 from campfire_fx.training.model import SparseModel
@@ -94,16 +94,16 @@ class _Training:
     def run(self) -> tuple[Epoch, ...]:
         self._restore()
         wrapped = self.ranks.wrap(self.network)
-        journal = self.host.journal
-        if journal is not None:
-            journal.begin(self.title, self.steps, self.place.history)
+        log = self.host.log
+        if log is not None:
+            log.begin(self.title, self.steps, self.place.history)
         total = self.recipe.epochs * len(self.batches)
         with _bar(f"Training {self.title}", total, shown=self.ranks.first) as advance:
             advance(self.steps)
             while self.place.epoch < self.recipe.epochs:
                 self._epoch(wrapped, advance)
-                if journal is not None:
-                    journal.epoch(self.title, self.steps, self.place.history)
+                if log is not None:
+                    log.epoch(self.title, self.steps, self.place.history)
                 if self.place.epoch == self.recipe.epochs:
                     self._save()
         if isinstance(self.network, SparseModel) and self.network.trains_masked:
@@ -156,18 +156,18 @@ class _Training:
         loss = F.cross_entropy(answer.float() if mixed else answer, targets.to(device))
         mean, stop = self._agreed(float(loss.detach()))
         if not math.isfinite(mean):
-            keeper = self.host.keeper
-            advice = " Give a lower --learning-rate." if keeper is None else keeper.advice()
+            checkpoints = self.host.checkpoints
+            advice = " Give a lower --learning-rate." if checkpoints is None else checkpoints.advice()
             raise TrainError(f"Loss of {self.title} at epoch {at.epoch}, step {at.step}: it is {mean}.{advice}")
         loss.backward()
         self.optimizer.step()
         at.step, at.total = at.step + 1, at.total + mean
-        if self.host.journal is not None:
-            self.host.journal.step(self.steps, mean, rate)
+        if self.host.log is not None:
+            self.host.log.step(self.steps, mean, rate)
         if stop:
             self.host.stop.number = stop
             raise self._stopped(self.ranks.from_first(self._save))  # together: who ends first has the others ended
-        if self.host.keeper is not None and self.ranks.first and self.host.keeper.due(self.steps):
+        if self.host.checkpoints is not None and self.ranks.first and self.host.checkpoints.due(self.steps):
             self._save()
 
     def _agreed(self, loss: float) -> tuple[float, int]:
@@ -184,20 +184,20 @@ class _Training:
 
     def _save(self) -> Path | None:
         """Write a checkpoint, in the first process; return where."""
-        keeper = self.host.keeper
-        if keeper is None or not self.ranks.first:
+        checkpoints = self.host.checkpoints
+        if checkpoints is None or not self.ranks.first:
             return None
         with self.host.stop.later():
             place = replace(self.place, seconds=self._seconds()) if self.place.step else self.place
             state = {"model": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
-            return keeper.save(self.title, self.steps, state | {"place": place.to_plain()})
+            return checkpoints.save(self.title, self.steps, state | {"place": place.to_plain()})
 
     def _restore(self) -> None:
         """Go on where the last checkpoint stands, if there is one."""
-        keeper = self.host.keeper
-        if keeper is None:
+        checkpoints = self.host.checkpoints
+        if checkpoints is None:
             return
-        content = self.ranks.from_first(lambda: keeper.restore(self.title))
+        content = self.ranks.from_first(lambda: checkpoints.restore(self.title))
         if content is None:
             return
         torch.set_num_threads(content["threads"])  # sums in another order would be other sums

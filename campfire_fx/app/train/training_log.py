@@ -58,7 +58,7 @@ class Epoch:
 _FIELDS = tuple(field.name for field in fields(Epoch))
 
 
-class Journal:
+class TrainingLog:
     """Writes `log.csv`, and TensorBoard's files under `tensorboard/NETWORK/`.
 
     The CSV file is written anew from the history, so a resumed run leaves the rows that an uninterrupted one does.

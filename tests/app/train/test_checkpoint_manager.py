@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from campfire_fx.app.train.keeper import Every, Keeper, every, prepare
+from campfire_fx.app.train.checkpoint_manager import CheckpointManager, Every, every, prepare
 from campfire_fx.base.disk.whole import PARTIAL, write_whole
 from campfire_fx.base.errors import TrainError
 
 FACTS = {"model": "tiny", "batch": 8, "rate": 0.1, "era": (0, 2)}
 
 
-def keeper_of(folder: Path, **changes: Any) -> Keeper:
-    return Keeper(folder, FACTS | changes, Every(steps=3))
+def manager_of(folder: Path, **changes: Any) -> CheckpointManager:
+    return CheckpointManager(folder, FACTS | changes, Every(steps=3))
 
 
 def state(value: float) -> dict[str, Any]:
@@ -31,16 +31,16 @@ def names(folder: Path) -> list[str]:
 
 
 def test_what_is_restored_is_the_last_that_was_saved(tmp_path: Path) -> None:
-    keeper = keeper_of(tmp_path)
-    assert keeper.restore("sparse") is None
+    checkpoints = manager_of(tmp_path)
+    assert checkpoints.restore("sparse") is None
     for step in (3, 12, 6_000_000):
-        keeper.save("sparse", step, state(step))
-    keeper.save("slim from scratch", 3, state(-1))
+        checkpoints.save("sparse", step, state(step))
+    checkpoints.save("slim from scratch", 3, state(-1))
     assert names(tmp_path) == ["slim-from-scratch-000000003.ckpt", "sparse-000000012.ckpt", "sparse-006000000.ckpt"]
-    content = keeper_of(tmp_path).restore("sparse")
+    content = manager_of(tmp_path).restore("sparse")
     assert content is not None and torch.equal(content["model"]["w"], torch.full((100,), 6e6))
     assert content["threads"] == torch.get_num_threads()
-    assert keeper_of(tmp_path).restore("slim") is None
+    assert manager_of(tmp_path).restore("slim") is None
 
 
 def _truncate(content: bytes) -> bytes:
@@ -59,11 +59,11 @@ def _flip(content: bytes) -> bytes:
     ids=["truncated", "a bit flipped", "empty", "zeros", "last byte gone"],
 )
 def test_a_corrupt_checkpoint_is_named_and_the_one_before_it_used(tmp_path: Path, spoil, caplog) -> None:
-    keeper = keeper_of(tmp_path)
-    keeper.save("sparse", 3, state(3))
-    last = keeper.save("sparse", 6, state(7))
+    checkpoints = manager_of(tmp_path)
+    checkpoints.save("sparse", 3, state(3))
+    last = checkpoints.save("sparse", 6, state(7))
     last.write_bytes(spoil(last.read_bytes()))
-    fresh = keeper_of(tmp_path)
+    fresh = manager_of(tmp_path)
     content = fresh.restore("sparse")
     assert content is not None and torch.equal(content["model"]["w"], torch.full((100,), 3.0))
     assert f"Checkpoint at {last}: it is corrupt" in caplog.text
@@ -73,40 +73,40 @@ def test_a_corrupt_checkpoint_is_named_and_the_one_before_it_used(tmp_path: Path
 
 
 def test_where_all_are_corrupt_it_says_so(tmp_path: Path) -> None:
-    keeper = keeper_of(tmp_path)
+    checkpoints = manager_of(tmp_path)
     for step in (3, 6):
-        keeper.save("sparse", step, state(step)).write_bytes(b"no zip")
+        checkpoints.save("sparse", step, state(step)).write_bytes(b"no zip")
     with pytest.raises(
         TrainError, match=r"Checkpoints in .*: none of sparse can be read. Start over with --resume nev"
     ):
-        keeper.restore("sparse")
+        checkpoints.restore("sparse")
 
 
 def test_a_file_of_another_kind_is_no_checkpoint(tmp_path: Path, caplog) -> None:
-    keeper = keeper_of(tmp_path)
-    torch.save({"w": torch.zeros(3)}, keeper.save("sparse", 3, state(3)))
+    checkpoints = manager_of(tmp_path)
+    torch.save({"w": torch.zeros(3)}, checkpoints.save("sparse", 3, state(3)))
     with pytest.raises(TrainError, match="none of sparse can be read"):
-        keeper.restore("sparse")
+        checkpoints.restore("sparse")
     assert "it holds something else" in caplog.text
 
 
 def test_a_run_with_other_options_is_refused(tmp_path: Path) -> None:
-    keeper_of(tmp_path).save("sparse", 3, state(3))
+    manager_of(tmp_path).save("sparse", 3, state(3))
     with pytest.raises(TrainError, match=r"its run had batch 8, this one has 16. Give the same options"):
-        keeper_of(tmp_path, batch=16).restore("sparse")
+        manager_of(tmp_path, batch=16).restore("sparse")
 
 
 def test_the_learning_rate_may_change(tmp_path: Path, caplog) -> None:
-    keeper_of(tmp_path).save("sparse", 3, state(3))
-    assert keeper_of(tmp_path, rate=0.01).restore("sparse") is not None
+    manager_of(tmp_path).save("sparse", 3, state(3))
+    assert manager_of(tmp_path, rate=0.01).restore("sparse") is not None
     assert "rate was 0.1 and is 0.01 now" in caplog.text
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
-    keeper = keeper_of(tmp_path)
-    good = keeper.save("sparse", 3, state(3))
+    checkpoints = manager_of(tmp_path)
+    good = checkpoints.save("sparse", 3, state(3))
     with pytest.raises(TrainError, match=rf"w of sparse after step 6: it is not finite. The last good .* is {good}."):
-        keeper.save("sparse", 6, state(float("inf")))
+        checkpoints.save("sparse", 6, state(float("inf")))
     assert names(tmp_path) == ["sparse-000000003.ckpt"]
 
 
@@ -129,7 +129,7 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr("campfire_fx.base.disk.whole.os.fsync", full)
     with pytest.raises(TrainError, match=r"it cannot be written \(No space left on device\)\. Make room"):
-        keeper_of(tmp_path).save("sparse", 3, state(3))
+        manager_of(tmp_path).save("sparse", 3, state(3))
 
 
 def test_intervals() -> None:
@@ -140,21 +140,21 @@ def test_intervals() -> None:
 
 
 def test_due_by_steps_and_by_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [step for step in range(1, 10) if keeper_of(tmp_path).due(step)] == [3, 6, 9]
+    assert [step for step in range(1, 10) if manager_of(tmp_path).due(step)] == [3, 6, 9]
     now = 1000.0
     monkeypatch.setattr("time.monotonic", lambda: now)
-    keeper = Keeper(tmp_path, FACTS, Every(seconds=60))
+    checkpoints = CheckpointManager(tmp_path, FACTS, Every(seconds=60))
     now = 1059.0
-    assert not keeper.due(7)
+    assert not checkpoints.due(7)
     now = 1060.0
-    assert keeper.due(8)
-    keeper.save("sparse", 8, state(8))
-    assert not keeper.due(9)
+    assert checkpoints.due(8)
+    checkpoints.save("sparse", 8, state(8))
+    assert not checkpoints.due(9)
 
 
 def test_a_run_that_was_not_finished_is_not_thrown_away(tmp_path: Path) -> None:
     prepare(tmp_path, None)
-    keeper_of(tmp_path).save("sparse", 3, state(3))
+    manager_of(tmp_path).save("sparse", 3, state(3))
     (tmp_path / "checkpoints" / f"{PARTIAL}sparse-000000006.ckpt-1").write_bytes(b"half")
     with pytest.raises(TrainError, match=r"it holds an unfinished run \(sparse-000000003.ckpt\)"):
         prepare(tmp_path, None)
@@ -163,6 +163,6 @@ def test_a_run_that_was_not_finished_is_not_thrown_away(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("{}")
     prepare(tmp_path, None)  # it was finished: start over
     assert names(tmp_path) == [] and not (tmp_path / "results.json").exists()
-    keeper_of(tmp_path).save("sparse", 3, state(3))
+    manager_of(tmp_path).save("sparse", 3, state(3))
     prepare(tmp_path, "never")
     assert names(tmp_path) == []

@@ -15,13 +15,13 @@ from torch import nn
 
 import campfire_fx
 from campfire_fx.app.train import loop
+from campfire_fx.app.train.checkpoint_manager import CheckpointManager, Every
 from campfire_fx.app.train.data import ImageData, Split
 from campfire_fx.app.train.host import Host
-from campfire_fx.app.train.journal import Journal
-from campfire_fx.app.train.keeper import Every, Keeper
 from campfire_fx.app.train.loop import fit
 from campfire_fx.app.train.recipe import Recipe
 from campfire_fx.app.train.stopping import Stopped, stopping
+from campfire_fx.app.train.training_log import TrainingLog
 from campfire_fx.base.errors import TrainError
 
 RECIPE = Recipe(epochs=4, batch=8, rate=0.05, era=(1, 3))  # of 5 steps each
@@ -53,7 +53,7 @@ def network(regime: str = "combined") -> campfire_fx.SparseModel:
 def host(folder: Path, recipe: Recipe = RECIPE, interval: int = 1, **parts: Any) -> Host:
     folder.mkdir(exist_ok=True)
     facts = {"rate": recipe.rate, "optimizer": recipe.optimizer}
-    return Host(keeper=Keeper(folder, facts, Every(steps=interval)), journal=Journal(folder), **parts)
+    return Host(checkpoints=CheckpointManager(folder, facts, Every(steps=interval)), log=TrainingLog(folder), **parts)
 
 
 def train(

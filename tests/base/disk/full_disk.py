@@ -15,7 +15,7 @@ from torch import nn
 
 import campfire_fx
 from campfire_fx.app.train.checkpoint import Checkpoint, save
-from campfire_fx.app.train.keeper import Every, Keeper
+from campfire_fx.app.train.checkpoint_manager import CheckpointManager, Every
 from campfire_fx.base.disk.archive import save_archive
 from campfire_fx.base.disk.whole import write_text
 from campfire_fx.base.errors import TrainError
@@ -29,7 +29,9 @@ def main(folder: Path, kinds: list[str]) -> None:
     checkpoint = Checkpoint("resnet8", {}, (1, 3, 8, 8), None, dict(model.state_dict()))
     writers: dict[str, Callable[[Path], object]] = {
         ".ckpt": lambda path: save(checkpoint, path),
-        ".run": lambda path: Keeper(path.parent, {}, Every(steps=1)).save("net", 1, {"model": model.state_dict()}),
+        ".run": lambda path: CheckpointManager(path.parent, {}, Every(steps=1)).save(
+            "net", 1, {"model": model.state_dict()}
+        ),
         ".cache": lambda path: save_archive(dict(model.state_dict()), path, TrainError),
         ".csv": lambda path: write_text(path, "1,2\n" * LIMIT, TrainError),
     }
