@@ -13,6 +13,7 @@ from campfire_fx.analysis.labelling import GraphRun
 from campfire_fx.analysis.labels import Labelled, collapse
 from campfire_fx.analysis.rules import Kind
 from campfire_fx.analysis.rules.conventions import IN_PLACE
+from campfire_fx.analysis.rules.record import parts
 from campfire_fx.analysis.rules.structure import Structure
 from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
 
@@ -29,7 +30,7 @@ def fold_constants(facts: Facts) -> Result:
     for run, values in zip(facts.labelling.runs, facts.constants.values, strict=True):
         if run.trains_apart:
             continue  # in training a dead branch still gives its normalisation's shift
-        fed = _fed(run.graph)
+        fed = _fed(run)
         for node in list(run.graph.nodes):
             plain = node.op == "call_function" and len(node.args) == 2 and not node.kwargs
             if plain and run.rule(node).kind in _BROADCASTING and fed.issuperset(node.args):
@@ -37,11 +38,15 @@ def fold_constants(facts: Facts) -> Result:
     return Result(changed)
 
 
-def _fed(graph: fx.Graph) -> set[Any]:
-    """Return the nodes that read an input; arithmetic on parameters alone is left to the parameters' owner."""
+def _fed(run: GraphRun) -> set[Any]:
+    """Return the nodes that data of an input reaches.
+
+    What is made of parameters is left to their owner, also where sizes say how much of them: a row for each token.
+    """
     fed: set[Any] = set()
-    for node in graph.nodes:
-        if node.op == "placeholder" or not fed.isdisjoint(node.all_input_nodes):
+    for node in run.graph.nodes:
+        reached = node.op == "placeholder" or not fed.isdisjoint(node.all_input_nodes)
+        if reached and parts(run.values.get(node), Labelled):
             fed.add(node)
     return fed
 

@@ -8,7 +8,7 @@ islands with shared layers) are run over one label forest, so that their shared 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from campfire_fx.analysis.rules.movement import asks_kind, asks_shape
 from campfire_fx.analysis.rules.proof import PROVEN, is_candidate, is_pointwise
 from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes, parts
 from campfire_fx.analysis.rules.structure import Structure, fixed
+from campfire_fx.analysis.tables import join_rows
 from campfire_fx.base.draws import is_drawn_by_torch, undrawn
 from campfire_fx.base.errors import ShrinkError
 
@@ -177,6 +178,8 @@ def run_call(run: GraphRun, node: fx.Node, structure: Structure, example: Callab
         return None if rule.kind is Kind.GUARD else _plain(node, call)
     if rule is BARRIER and is_candidate(node) and is_pointwise(call):
         rule = structure.settled[node] = PROVEN
+    if rule.movement and join_rows(run, call):
+        rule = structure.settled[node] = replace(rule, constant=Constant.KEEP)
     try:
         return rule.flow(call)
     except ShrinkError:

@@ -17,6 +17,7 @@ from tests.nets import ports as ports
 from tests.nets import residuals as residuals
 from tests.nets import sharing as sharing
 from tests.nets import steered as steered
+from tests.nets import tables as tables
 from tests.nets import weights as weights
 from tests.nets import writes as writes
 from tests.nets.case import CASES as CASES
