@@ -19,7 +19,7 @@ from campfire_fx.capture.formulas import Formula, Value
 from campfire_fx.layers.refusals import ARGUMENT, parts_of
 
 if TYPE_CHECKING:
-    from campfire_fx.capture.tracer import ExampleTracer
+    from campfire_fx.capture.session import ExampleTracer
 
 
 def placeholders(

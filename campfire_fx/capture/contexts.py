@@ -16,7 +16,7 @@ from campfire_fx.base.patches import Patches
 from campfire_fx.capture.proxy import ExampleProxy
 
 if TYPE_CHECKING:
-    from campfire_fx.capture.tracer import ExampleTracer
+    from campfire_fx.capture.session import ExampleTracer
 
 
 class Contexts:

@@ -24,8 +24,8 @@ from campfire_fx.capture.guards import Guard
 from campfire_fx.capture.once import trace_once
 from campfire_fx.capture.probes import same_constants
 from campfire_fx.capture.questions import Place, Questions
+from campfire_fx.capture.session import ExampleTracer
 from campfire_fx.capture.survey import Survey
-from campfire_fx.capture.tracer import ExampleTracer
 
 _ROUND = 32  # sizes that networks halve again and again without a rest
 

@@ -20,8 +20,8 @@ from campfire_fx.base.errors import CaptureError
 from campfire_fx.base.frozen_graphs import freeze, thaw
 from campfire_fx.capture.execute import run
 from campfire_fx.capture.once import trace_once
+from campfire_fx.capture.session import ExampleTracer
 from campfire_fx.capture.survey import Survey
-from campfire_fx.capture.tracer import ExampleTracer
 from campfire_fx.layers.dual import DualGraphModule
 
 _MOST_LINES = 4  # each may cost a trace and a run

@@ -24,7 +24,7 @@ from campfire_fx.capture.sizes import Sizes
 from campfire_fx.layers.refusals import ARGUMENT, parts_of, refusal
 
 if TYPE_CHECKING:
-    from campfire_fx.capture.tracer import ExampleTracer
+    from campfire_fx.capture.session import ExampleTracer
 
 _OPPOSITE: dict[Callable[..., Any], Callable[..., Any]] = {
     operator.eq: operator.ne, operator.ne: operator.eq, operator.lt: operator.ge, operator.ge: operator.lt,

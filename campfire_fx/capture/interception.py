@@ -30,7 +30,7 @@ from campfire_fx.capture.kept_results import uncached
 from campfire_fx.capture.proxy import ExampleProxy, find_proxy
 
 if TYPE_CHECKING:
-    from campfire_fx.capture.tracer import ExampleTracer
+    from campfire_fx.capture.session import ExampleTracer
 
 # Methods of real tensors whose argument parser does not see proxies among sizes and indices.
 _TENSOR_METHODS = (

@@ -7,8 +7,8 @@ from typing import Any
 from campfire_fx.base.draws import undrawn
 from campfire_fx.base.errors import CaptureError
 from campfire_fx.base.untouched import training_flags, untouched
+from campfire_fx.capture.session import ExampleTracer
 from campfire_fx.capture.survey import Survey
-from campfire_fx.capture.tracer import ExampleTracer
 
 
 def trace_once(

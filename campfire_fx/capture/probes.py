@@ -17,8 +17,8 @@ from campfire_fx.base import frozen_graphs as graphs
 from campfire_fx.base.errors import CaptureError
 from campfire_fx.capture.guards import Guard
 from campfire_fx.capture.once import trace_once
+from campfire_fx.capture.session import ExampleTracer
 from campfire_fx.capture.survey import Survey
-from campfire_fx.capture.tracer import ExampleTracer
 
 _WIDER = 32
 _DECISIONS = ("bool", "argument", "kept")

@@ -22,7 +22,7 @@ from campfire_fx.capture.branches import other_way_raises
 from campfire_fx.capture.overloads import plain_call
 
 if TYPE_CHECKING:
-    from campfire_fx.capture.tracer import ExampleTracer
+    from campfire_fx.capture.session import ExampleTracer
 
 _TENSOR_NAMES = frozenset(dir(torch.Tensor))
 _UNPACK = __import__("dis").opmap["UNPACK_SEQUENCE"]

@@ -18,8 +18,8 @@ from campfire_fx.capture.generality import generalised
 from campfire_fx.capture.guards import Guard, insert, kept_facts
 from campfire_fx.capture.once import trace_once
 from campfire_fx.capture.probes import needed_guards, same_constants
+from campfire_fx.capture.session import ExampleTracer
 from campfire_fx.capture.survey import Survey
-from campfire_fx.capture.tracer import ExampleTracer
 from campfire_fx.layers.dual import DualGraphModule, Modes
 
 
