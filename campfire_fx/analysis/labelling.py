@@ -119,7 +119,7 @@ def _known_call(
         structure.unstacked.add(node)
     for facts in (structure.settled, structure.joined):
         if twin in facts:
-            facts[node] = facts[twin]  # type: ignore[assignment]
+            facts[node] = facts[twin]
     return known[key].value
 
 

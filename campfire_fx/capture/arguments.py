@@ -1,4 +1,4 @@
-"""Inputs and outputs: placeholders for the arguments given, structures of proxies, structures rebuilt in the graph."""
+"""Inputs: placeholders for the arguments given, and what is taken for granted of them."""
 
 from __future__ import annotations
 
@@ -6,40 +6,38 @@ import dataclasses
 import inspect
 import operator
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import fx
 
 from campfire_fx.analysis.captured import Specialisation
-from campfire_fx.analysis.evaluate import like_dict
 from campfire_fx.base.compat import assertion
 from campfire_fx.base.location import line
 from campfire_fx.capture.formulas import Formula, Value
+from campfire_fx.capture.session import Session
+from campfire_fx.capture.structures import is_fixed, unfold
 from campfire_fx.layers.refusals import ARGUMENT, parts_of
-
-if TYPE_CHECKING:
-    from campfire_fx.capture.session import ExampleTracer
 
 
 def placeholders(
-    tracer: ExampleTracer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    session: Session, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Make a placeholder for each argument of forward, and return the arguments to call it with.
 
     Tensors and numbers that are given stay symbolic. None, booleans, strings, the structure of lists, tuples and dicts,
-    and the defaults of what is not given are those of the example: `tracer.questions.given` has what that asks for.
+    and the defaults of what is not given are those of the example: `session.questions.given` has what that asks for.
     """
-    signature = inspect.signature(tracer.root.forward)
+    signature = inspect.signature(session.root.forward)
     bound = signature.bind(*args, **kwargs)
     proxies = [
-        (_placeholder(tracer, argument), argument) for argument in _arguments(signature, bound.arguments)
+        (_placeholder(session, argument), argument) for argument in _arguments(signature, bound.arguments)
     ]  # all of them first: guards on arguments come next
     for proxy, argument in proxies:
         if argument.parameter in bound.arguments:
-            bound.arguments[argument.parameter] = _given(tracer, proxy, argument)
+            bound.arguments[argument.parameter] = _given(session, proxy, argument)
         else:
-            _note(tracer, proxy.node, argument.value, numbers=True)
+            _note(session, proxy.node, argument.value, numbers=True)
     return bound.args, bound.kwargs
 
 
@@ -72,33 +70,29 @@ def _arguments(signature: inspect.Signature, given: dict[str, Any]) -> Iterator[
                 yield _Argument(name, name, given.get(name, parameter.default), default)
 
 
-def _placeholder(tracer: ExampleTracer, argument: _Argument) -> fx.Proxy:
+def _placeholder(session: Session, argument: _Argument) -> fx.Proxy:
     default = (argument.default,) if _is_plain(argument.default) else ()
-    proxy = tracer.create_proxy("placeholder", argument.name, default, {})
-    tracer.evaluator.give(proxy.node, argument.value)
+    proxy = session.create_proxy("placeholder", argument.name, default, {})
+    session.evaluator.give(proxy.node, argument.value)
     return proxy
 
 
-def _given(tracer: ExampleTracer, proxy: fx.Proxy, argument: _Argument) -> Any:
+def _given(session: Session, proxy: fx.Proxy, argument: _Argument) -> Any:
     """Return what the model's code gets to see of an argument."""
     value = argument.value
-    if isinstance(value, (list, tuple, dict)) or _is_fixed(value):
-        _note(tracer, proxy.node, value, numbers=False)
+    if isinstance(value, (list, tuple, dict)) or is_fixed(value):
+        _note(session, proxy.node, value, numbers=False)
     elif argument.default is None:
-        absent = Specialisation(_definition(tracer.root), f"{argument.name} is None", False)
-        tracer.questions.given[absent] = Formula(operator.is_not, (Value(proxy.node), None))
+        absent = Specialisation(_definition(session.root), f"{argument.name} is None", False)
+        session.questions.given[absent] = Formula(operator.is_not, (Value(proxy.node), None))
     return unfold(proxy, value)
 
 
-def _note(tracer: ExampleTracer, node: fx.Node, value: Any, *, numbers: bool) -> None:
+def _note(session: Session, node: fx.Node, value: Any, *, numbers: bool) -> None:
     """Note what the graph takes for granted of an argument; `numbers`: those in it too."""
-    where = _definition(tracer.root)
+    where = _definition(session.root)
     for expression, part, condition in _fixed(str(node.target).lstrip("*"), value, Value(node), numbers):
-        tracer.questions.given[Specialisation(where, expression, part)] = condition
-
-
-def _is_fixed(value: Any) -> bool:
-    return value is None or isinstance(value, (bool, str, torch.device, torch.dtype))
+        session.questions.given[Specialisation(where, expression, part)] = condition
 
 
 def _is_plain(value: Any) -> bool:
@@ -138,32 +132,3 @@ def _definition(model: Any) -> str:
             return lines[0]
     code = getattr(inspect.unwrap(type(model).forward), "__code__", None)
     return line(code.co_filename, code.co_firstlineno) if code is not None else "forward"
-
-
-def unfold(proxy: Any, value: Any) -> Any:
-    """Return the structure of `value` with proxies in place of its tensors and numbers."""
-    if _is_fixed(value):
-        return value
-    if isinstance(value, (type({}.keys()), type({}.values()), type({}.items()))):
-        owner = proxy.tracer.proxy(proxy.node.args[0])
-        return list(getattr(proxy.tracer.unfolded(owner), str(proxy.node.target))())
-    if isinstance(value, dict):
-        items = {key: unfold(proxy[key], item) for key, item in value.items()}
-        return items if type(value) is dict else like_dict(value, items)
-    if isinstance(value, torch.Size) or not isinstance(value, (list, tuple)):
-        return proxy
-    parts = [unfold(proxy[i], item) for i, item in enumerate(value)]
-    if isinstance(value, list):
-        return parts
-    return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
-
-
-def rebuild(tracer: ExampleTracer, value: Any) -> Any:
-    """Return a node that makes a dict of the class that `value`, a dict, has."""
-    if dataclasses.is_dataclass(value):
-        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return tracer.create_node("call_function", type(value), (), tracer.create_arg(fields))
-    items = [(key, tracer.create_arg(item)) for key, item in value.items()]
-    if hasattr(value, "default_factory"):
-        return dict(items)
-    return tracer.create_node("call_function", type(value), (items,), {})

@@ -10,7 +10,7 @@ from campfire_fx.base.location import is_library_file
 
 # What may stand between the instruction that asks and the one that jumps.
 _BETWEEN = frozenset({"TO_BOOL", "COMPARE_OP", "CONTAINS_OP", "NOT_TAKEN", "CACHE", "EXTENDED_ARG"})
-_TRACE = "run"  # the tracer's own method, outside of which nothing is traced
+_TRACE = "trace_forward"  # of tracer.py, outside of which nothing is traced
 _ENDS = ("RETURN", "YIELD", "FOR_ITER", "SEND")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import fx
@@ -13,17 +13,15 @@ from campfire_fx.base.compat import autocast_settings, enter_autocast, exit_auto
 from campfire_fx.base.errors import CaptureError
 from campfire_fx.base.location import current_line
 from campfire_fx.base.patches import Patches
-from campfire_fx.capture.proxy import ExampleProxy
-
-if TYPE_CHECKING:
-    from campfire_fx.capture.session import ExampleTracer
+from campfire_fx.capture.questions import Questions
 
 
 class Contexts:
     """Writes into the graph of `tracer` where a context begins and ends."""
 
-    def __init__(self, tracer: ExampleTracer) -> None:
+    def __init__(self, tracer: fx.Tracer, questions: Questions) -> None:
         self._tracer = tracer
+        self._questions = questions
         self._grad_before: fx.Node | None = None
         self._autocasts: dict[int, Any] = {}
 
@@ -46,7 +44,7 @@ class Contexts:
 
     def install(self, patches: Patches) -> None:
         """Let the traced code enter `torch.autocast` through here until `patches` ends."""
-        autocast, is_tracing = torch.autocast, self._tracer.questions.is_tracing
+        autocast, is_tracing = torch.autocast, self._questions.is_tracing
         enter: Callable[..., Any] = autocast.__enter__
         leave: Callable[..., Any] = autocast.__exit__
 
@@ -58,7 +56,7 @@ class Contexts:
         def traced_exit(context: Any, *error: Any) -> Any:
             return self._exit_autocast(context) if is_tracing() else leave(context, *error)
 
-        patches.put(autocast, "__init__", _plain_arguments(autocast.__init__))
+        patches.put(autocast, "__init__", _plain_arguments(autocast.__init__, self._questions))
         patches.put(autocast, "__enter__", traced_enter)
         patches.put(autocast, "__exit__", traced_exit)
 
@@ -72,12 +70,14 @@ class Contexts:
         self._tracer.create_proxy("call_function", exit_autocast, (entered,), {})
 
 
-def _plain_arguments(init: Callable[..., None]) -> Callable[..., None]:
+def _plain_arguments(init: Callable[..., None], questions: Questions) -> Callable[..., None]:
     """Return a constructor that takes the example values of proxies that stand for no tensor, such as a device type."""
+
+    def example(value: Any) -> Any:
+        return questions.example(value.node) if isinstance(value, fx.Proxy) else value
 
     @functools.wraps(init)
     def call(self: Any, *args: Any, **kwargs: Any) -> None:
-        args = tuple(arg.example if isinstance(arg, ExampleProxy) else arg for arg in args)
-        init(self, *args, **{k: v.example if isinstance(v, ExampleProxy) else v for k, v in kwargs.items()})
+        init(self, *map(example, args), **{k: example(v) for k, v in kwargs.items()})
 
     return call

@@ -24,7 +24,7 @@ from campfire_fx.capture.guards import Guard
 from campfire_fx.capture.once import trace_once
 from campfire_fx.capture.probes import same_constants
 from campfire_fx.capture.questions import Place, Questions
-from campfire_fx.capture.session import ExampleTracer
+from campfire_fx.capture.session import Session
 from campfire_fx.capture.survey import Survey
 
 _ROUND = 32  # sizes that networks halve again and again without a rest
@@ -36,7 +36,7 @@ def without_differences(guards: Iterable[Guard], questions: Questions, places: f
 
 
 def right_for_equal_sizes(
-    survey: Survey, traced: ExampleTracer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    survey: Survey, traced: Session, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> frozenset[Place]:
     """Return the places that found sizes to differ, in a trace in evaluation, whose graph does not depend on it."""
     asked = (place for g in traced.guards if _keeps_apart(g) for place in _places(g, traced.questions))

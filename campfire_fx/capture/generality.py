@@ -20,7 +20,7 @@ from campfire_fx.base.errors import CaptureError
 from campfire_fx.base.frozen_graphs import freeze, thaw
 from campfire_fx.capture.execute import run
 from campfire_fx.capture.once import trace_once
-from campfire_fx.capture.session import ExampleTracer
+from campfire_fx.capture.session import Session
 from campfire_fx.capture.survey import Survey
 from campfire_fx.layers.dual import DualGraphModule
 
@@ -29,8 +29,8 @@ _LOUD = 8.0  # so that a bound on values, if there is one, shows
 
 
 def generalised(
-    survey: Survey, traced: ExampleTracer, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[ExampleTracer, frozenset[str]]:
+    survey: Survey, traced: Session, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Session, frozenset[str]]:
     """Return the most general trace in evaluation, and the lines of code that were told that sizes differ."""
     lines = tuple(traced.questions.equalities)
     if not lines or len(lines) > _MOST_LINES:
@@ -76,12 +76,12 @@ def _noise(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
     return result
 
 
-def _output(root: nn.Module, traced: ExampleTracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _output(root: nn.Module, traced: Session, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run a trace of `root` in evaluation."""
     return run(DualGraphModule(root, thaw(freeze(traced.graph)), constants=traced.constants), args, kwargs)
 
 
-def _weights(survey: Survey, traced: ExampleTracer) -> Counter[str]:
+def _weights(survey: Survey, traced: Session) -> Counter[str]:
     """Count the uses of what trains: the ways that are both right before training may part after it."""
 
     def trains(node: fx.Node) -> bool:
@@ -92,7 +92,7 @@ def _weights(survey: Survey, traced: ExampleTracer) -> Counter[str]:
     return Counter([str(node.target) for node in traced.graph.nodes if trains(node)])
 
 
-def _held(root: nn.Module, traced: ExampleTracer, target: str) -> Any:
+def _held(root: nn.Module, traced: Session, target: str) -> Any:
     return traced.constants[target] if target in traced.constants else operator.attrgetter(target)(root)
 
 

@@ -11,20 +11,18 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import fx
 
 from campfire_fx.analysis.captured import Specialisation
+from campfire_fx.analysis.evaluate import Evaluator
 from campfire_fx.base.compat import assertion
 from campfire_fx.capture.formulas import OPEN, Formula, Size, Value, formula, holds, leaves, needs, text_of, with_sizes
-from campfire_fx.capture.questions import Question
+from campfire_fx.capture.questions import Question, Questions
 from campfire_fx.capture.sizes import Sizes
 from campfire_fx.layers.refusals import ARGUMENT, parts_of, refusal
-
-if TYPE_CHECKING:
-    from campfire_fx.capture.session import ExampleTracer
 
 _OPPOSITE: dict[Callable[..., Any], Callable[..., Any]] = {
     operator.eq: operator.ne, operator.ne: operator.eq, operator.lt: operator.ge, operator.ge: operator.lt,
@@ -80,27 +78,27 @@ class Guard:
         return refusal(f"{ARGUMENT} {name[1]}" if name else "Input", self.fact.where, self.text)
 
 
-def guards_of(tracer: ExampleTracer) -> tuple[Guard, ...]:
+def guards_of(questions: Questions, evaluator: Evaluator) -> tuple[Guard, ...]:
     """Return the guards of a finished trace, each condition once, without those that others imply."""
     found: dict[Any, Guard] = {}
-    sizes = Sizes(tracer.evaluator)
-    for fact, (node, message) in kept_facts(tracer).items():
+    sizes = Sizes(evaluator)
+    for fact, (node, message) in kept_facts(questions).items():
         for condition in _asked(sizes, Question(node, "bool"), fact):
             found.setdefault(condition, Guard(fact, condition, "kept", message))
-    for fact, taken in tracer.questions.given.items():
+    for fact, taken in questions.given.items():
         if taken is not None:
             found.setdefault(taken, Guard(fact, taken, "argument"))
-    for fact, questions in tracer.questions.facts.items():
-        for question in questions:
+    for fact, asked in questions.facts.items():
+        for question in asked:
             for condition in _asked(sizes, question, fact):
                 found.setdefault(condition, Guard(fact, condition, question.form))
     return tuple(_without_implied(found.values()))
 
 
-def kept_facts(tracer: ExampleTracer) -> dict[Specialisation, tuple[fx.Node, str]]:
+def kept_facts(questions: Questions) -> dict[Specialisation, tuple[fx.Node, str]]:
     """Return what a model that was captured before asserts of its inputs, with the node asked and the message."""
-    parts = {message: parts_of(message) or ("", "") for message in tracer.questions.kept}
-    return {Specialisation(*parts[message], True): (node, message) for message, node in tracer.questions.kept.items()}
+    parts = {message: parts_of(message) or ("", "") for message in questions.kept}
+    return {Specialisation(*parts[message], True): (node, message) for message, node in questions.kept.items()}
 
 
 def _asked(sizes: Sizes, question: Question, fact: Specialisation) -> list[Formula | Value]:

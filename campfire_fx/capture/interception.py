@@ -15,7 +15,7 @@ import operator
 import sys
 from collections.abc import Callable, Iterable
 from types import BuiltinMethodType, MethodType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.utils.checkpoint
@@ -28,9 +28,7 @@ from campfire_fx.base.patches import Patches, is_patched_here
 from campfire_fx.capture import kept_results, numpy_numbers
 from campfire_fx.capture.kept_results import uncached
 from campfire_fx.capture.proxy import ExampleProxy, find_proxy
-
-if TYPE_CHECKING:
-    from campfire_fx.capture.session import ExampleTracer
+from campfire_fx.capture.session import Session
 
 # Methods of real tensors whose argument parser does not see proxies among sizes and indices.
 _TENSOR_METHODS = (
@@ -171,8 +169,8 @@ def _without_checkpoint(checkpoint: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def install(patches: Patches, tracer: ExampleTracer) -> None:
-    """Put everything in place for a trace by `tracer`, until `patches` ends."""
+def install(patches: Patches, session: Session) -> None:
+    """Put everything in place for the trace of a session, until `patches` ends."""
     replaced = {id(function): _symbolic(function) for function in _MATH.values()}
     for name, function in list(vars(math).items()):
         if id(function) in replaced:
@@ -180,7 +178,7 @@ def install(patches: Patches, tracer: ExampleTracer) -> None:
     numpy_numbers.install(patches)
     for function in INTERCEPTED:
         # A node each, also without a proxy: else a random tensor would be drawn once and for all.
-        replaced[id(function)] = _factory(function, tracer)
+        replaced[id(function)] = _factory(function, session)
         patches.put(vars(torch), function.__name__, replaced[id(function)])
     checkpoint = torch.utils.checkpoint.checkpoint
     replaced[id(checkpoint)] = _without_checkpoint(checkpoint)
@@ -196,17 +194,17 @@ def install(patches: Patches, tracer: ExampleTracer) -> None:
     patches.put_here(torch.autograd, "Variable", variable)
     patches.put(vars(torch), "is_tensor", lambda value: _isinstance(value, torch.Tensor))
     patches.put(torch.autograd.Function, "apply", _apply())
-    tracer.contexts.install(patches)
-    _install_in_namespaces(patches, tracer, replaced)
-    _install_on_modules(patches, tracer.survey.python)
-    kept_results.install(patches, tracer.survey.reach.caches)
+    session.contexts.install(patches)
+    _install_in_namespaces(patches, session, replaced)
+    _install_on_modules(patches, session.survey.python)
+    kept_results.install(patches, session.survey.reach.caches)
 
 
-def _install_in_namespaces(patches: Patches, tracer: ExampleTracer, replaced: dict[int, Any]) -> None:
+def _install_in_namespaces(patches: Patches, session: Session, replaced: dict[int, Any]) -> None:
     """Replace what the user's code knows by a name of its own: builtins, and functions it imported one by one."""
     built_in: dict[str, Any] = {name: _symbolic(getattr(builtins, name)) for name in ("max", "min", "round", "pow")}
     built_in.update(int=_INT, float=_FLOAT, isinstance=_isinstance, type=_TYPE, len=_len)
-    for scope, names in tracer.survey.reach.namespaces.values():
+    for scope, names in session.survey.reach.namespaces.values():
         for name in names:
             value = scope.get(name, _MISSING)
             if value is _MISSING and name in built_in:
@@ -220,7 +218,7 @@ def _install_in_namespaces(patches: Patches, tracer: ExampleTracer, replaced: di
             elif isinstance(value, CachedFunction):
                 patches.put(scope, name, uncached(value))
             elif (id(scope), name) in functions_kept_whole():
-                patches.put(scope, name, tracer.wrapped(value))
+                patches.put(scope, name, _wrapped(value, session))
 
 
 def _install_on_modules(patches: Patches, modules: Iterable[nn.Module]) -> None:
@@ -237,13 +235,26 @@ def _is_apply(value: Any) -> bool:
     return isinstance(owner, type) and issubclass(owner, torch.autograd.Function) and value.__name__ == "apply"
 
 
-def _factory(function: Callable[..., Any], tracer: ExampleTracer) -> Callable[..., Any]:
+def _wrapped(function: Callable[..., Any], session: Session) -> Callable[..., Any]:
+    """Return `function` made to become one node, or what it does where that depends on no question."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if find_proxy(args, kwargs) is None:
+            return function(*args, **kwargs)
+        with session.on_trial() as trial:
+            trial.append(function(*args, **kwargs))
+        return trial[0] if trial else session.create_proxy("call_function", function, args, kwargs)
+
+    return call
+
+
+def _factory(function: Callable[..., Any], session: Session) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if not tracer.questions.is_tracing():
+        if not session.questions.is_tracing():
             return function(*args, **{**kwargs, "dtype": _real(kwargs["dtype"])} if "dtype" in kwargs else kwargs)
         try:
-            return tracer.create_proxy("call_function", function, args, kwargs)
+            return session.create_proxy("call_function", function, args, kwargs)
         except NotImplementedError:  # numpy arrays and the like, which graphs do not hold
             return function(*args, **{name: _known_kind(value) for name, value in kwargs.items()})
 

@@ -16,8 +16,8 @@ from campfire_fx.analysis.evaluate import map_tensors
 from campfire_fx.analysis.leaf import is_leaf
 from campfire_fx.base.errors import CaptureError
 from campfire_fx.capture.calls import CallRecord, record_calls
-from campfire_fx.capture.session import FailedInside
 from campfire_fx.capture.survey import Survey
+from campfire_fx.capture.tracer import FailedInside
 from campfire_fx.capture.variants import ways_of
 from campfire_fx.capture.whole import Traced, detached, island, trace_graphs
 from campfire_fx.layers.structure import with_replacements

@@ -8,18 +8,34 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import fx, nn
 
+from campfire_fx.analysis.evaluate import Evaluator
 from campfire_fx.analysis.rules import Constant, Kind, Shape, lookup
 from campfire_fx.analysis.rules.barriers import BARRIER
 from campfire_fx.analysis.rules.shapes import convolution_of, keeps_shape
 from campfire_fx.capture.formulas import OPEN, formula
 
-if TYPE_CHECKING:
-    from campfire_fx.capture.sizes import Sizes
+
+class Sizes(Protocol):
+    """The sizes said so far, of which others are made; `sizes.Sizes` is it."""
+
+    evaluator: Evaluator
+
+    def of(self, value: Any) -> Any:
+        """Return a value, or list of values, as a formula."""
+
+    def size(self, tensor: fx.Node, dim: int) -> Any:
+        """Return a size of a tensor as a formula."""
+
+    def rank(self, value: Any) -> int | None:
+        """Return the number of dimensions of a tensor; None of anything else."""
+
+    def is_tensor(self, value: Any) -> bool:
+        """Return whether a node stands for a tensor."""
 
 
 def origin(sizes: Sizes, tensor: fx.Node, dim: int) -> Any:

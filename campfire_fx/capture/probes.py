@@ -17,7 +17,7 @@ from campfire_fx.base import frozen_graphs as graphs
 from campfire_fx.base.errors import CaptureError
 from campfire_fx.capture.guards import Guard
 from campfire_fx.capture.once import trace_once
-from campfire_fx.capture.session import ExampleTracer
+from campfire_fx.capture.session import Session
 from campfire_fx.capture.survey import Survey
 
 _WIDER = 32
@@ -25,7 +25,7 @@ _DECISIONS = ("bool", "argument", "kept")
 
 
 def needed_guards(
-    survey: Survey, traced: ExampleTracer, args: tuple[Any, ...], kwargs: dict[str, Any], **how: Any
+    survey: Survey, traced: Session, args: tuple[Any, ...], kwargs: dict[str, Any], **how: Any
 ) -> tuple[Guard, ...]:
     """Return the guards of a trace that its graph needs; traces the model again, in the way that `how` says."""
     guards = traced.guards

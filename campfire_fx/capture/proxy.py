@@ -7,7 +7,7 @@ import copy
 import math
 import operator
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import fx
@@ -20,9 +20,7 @@ from campfire_fx.base.errors import CaptureError
 from campfire_fx.base.location import current_line, expression
 from campfire_fx.capture.branches import other_way_raises
 from campfire_fx.capture.overloads import plain_call
-
-if TYPE_CHECKING:
-    from campfire_fx.capture.session import ExampleTracer
+from campfire_fx.capture.session import Session
 
 _TENSOR_NAMES = frozenset(dir(torch.Tensor))
 _UNPACK = __import__("dis").opmap["UNPACK_SEQUENCE"]
@@ -33,7 +31,7 @@ _VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items())
 class ExampleProxy(fx.Proxy):
     """A value of the traced model. `example` is what it is for the example inputs, tensors without data."""
 
-    tracer: ExampleTracer
+    tracer: Session
     __array_priority__ = torch.Tensor.__array_priority__  # numpy leaves `array * x` to x, as it does for tensors
 
     @property

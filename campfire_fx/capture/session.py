@@ -1,4 +1,4 @@
-"""The tracer: one run of a model's Python code on proxies that know their example values."""
+"""The session: all that one trace of a model knows, and how it writes to its graph."""
 
 from __future__ import annotations
 
@@ -15,38 +15,35 @@ from campfire_fx.analysis.rules.factories import FACTORIES
 from campfire_fx.analysis.rules.movement import hides_history
 from campfire_fx.base.compat import stack_frame
 from campfire_fx.base.errors import CaptureError
-from campfire_fx.base.location import current_line, line_of, summary
-from campfire_fx.base.patches import Patches
-from campfire_fx.capture import arguments, interception, tidy
+from campfire_fx.base.location import current_line
 from campfire_fx.capture.attempts import is_handled
 from campfire_fx.capture.contexts import Contexts
-from campfire_fx.capture.counters import Moving
-from campfire_fx.capture.guards import Guard, guards_of
-from campfire_fx.capture.modules import ModuleAccess
-from campfire_fx.capture.proxy import ExampleProxy, find_proxy
+from campfire_fx.capture.counters import Counters, Moving
+from campfire_fx.capture.guards import Guard
 from campfire_fx.capture.questions import Questions
+from campfire_fx.capture.structures import rebuild, unfold
 from campfire_fx.capture.survey import Survey
 
 _PLAIN = frozenset({int, float, bool, str, type(None), type(...), torch.dtype, torch.device})
 _TAKE_ARRAYS = ("torch", "_operator")
 
 
-class FailedInside(CaptureError):
-    """The code of one submodule, called as a module, cannot be captured; `path` says which."""
+class Session(fx.Tracer):
+    """All that one trace of `root` knows, and how it writes to its graph; `trace_forward` runs it.
 
-    def __init__(self, message: str, path: str) -> None:
-        super().__init__(message)
-        self.path = path
-
-
-class ExampleTracer(fx.Tracer):
-    """Trace `root` once, in the mode that it is in. Use: `run(args, kwargs)`, then read `graph` and the rest.
-
-    `constants` are tensors that the graph reads and `root` does not own; `questions.facts` the questions answered,
-    `guards` what must hold for the answers to be right.
+    Attributes:
+        survey: what was known beforehand.
+        proxies: the class of the values that stand for nodes.
+        constants: tensors that the graph reads and `root` does not own.
+        questions: those that Python asked, and their answers.
+        guards: what must hold for the answers to be right.
+        asks_mode: whether code has read or set a `training` flag; without, it does the same in either mode.
+        counters: the numbers that it has changed.
+        replaced: the nodes that replace the data of a tensor.
+        failed: the last error inside a submodule, and its path.
     """
 
-    def __init__(self, survey: Survey, denied: frozenset[str] = frozenset()) -> None:
+    def __init__(self, survey: Survey, denied: frozenset[str], proxies: type[fx.Proxy]) -> None:
         super().__init__()
         self.survey = survey
         self.root = survey.root
@@ -54,43 +51,20 @@ class ExampleTracer(fx.Tracer):
         self.evaluator = Evaluator(survey.root)
         self.constants = self.evaluator.constants
         self.questions = Questions(self.evaluator, denied)
-        self.contexts = Contexts(self)
-        self.access = ModuleAccess(self)
+        self.contexts = Contexts(self, self.questions)
         self.guards: tuple[Guard, ...] = ()
+        self.asks_mode = False
+        self.counters = Counters()
+        self.replaced: list[fx.Node] = []
+        self.failed: tuple[Exception, str] | None = None
+        self._proxies = proxies
         self._stack: dict[str, tuple[str, type[nn.Module]]] = {}
         self._owned = dict(survey.tensors)
-        self._reads: dict[str, ExampleProxy] = {}
+        self._reads: dict[str, fx.Proxy] = {}
         self._creating: tuple[str, Any] = ("", None)
         self._arrays: dict[int, tuple[Any, torch.Tensor]] = {}  # each array is held so that no other takes its place
         self._unfolded: dict[fx.Node, Any] = {}
         self._opaque_calls: dict[str, int] = {}
-        self._failed: tuple[Exception, str] | None = None
-        self._replaced: list[fx.Node] = []
-
-    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Graph:
-        """Trace the root's forward on these inputs.
-
-        Raises CaptureError with the line where it cannot be done; FailedInside where that is inside a submodule.
-        """
-        with Patches() as patches:
-            self.access.install(patches)
-            interception.install(patches, self)
-            try:
-                call_args, call_kwargs = arguments.placeholders(self, args, kwargs)
-                with torch.enable_grad():
-                    result = self.root.forward(*call_args, **call_kwargs)
-                self.create_node("output", "output", (self.create_arg(result),), {})
-                self._refuse_old_data()
-            except Exception as error:
-                explained = self._explained(error)
-                if explained is error:
-                    raise
-                raise explained from error
-            finally:
-                self.questions.close()
-        self.guards = guards_of(self)
-        tidy.tidy(self.graph, self.survey, {leaf for guard in self.guards for leaf in guard.needs})
-        return self.graph
 
     def fits(self) -> bool:
         """Return whether the traced graph surely runs on inputs of the example's shapes."""
@@ -103,16 +77,17 @@ class ExampleTracer(fx.Tracer):
 
     # What the proxies call.
 
-    def proxy(self, node: fx.Node) -> ExampleProxy:
+    def proxy(self, node: fx.Node) -> fx.Proxy:
         """Return the proxy of a node."""
-        return ExampleProxy(node, self)
+        return self._proxies(node, self)
 
-    def unfolded(self, proxy: ExampleProxy) -> Any:
+    def unfolded(self, proxy: fx.Proxy) -> Any:
         """Return the dict, list or tuple that `proxy` stands for as a real one, of proxies."""
         if proxy.node not in self._unfolded:
-            if isinstance(proxy.example, list):
+            example = self.questions.example(proxy.node)
+            if isinstance(example, list):
                 len(proxy)  # asks
-            self._unfolded[proxy.node] = arguments.unfold(proxy, proxy.example)
+            self._unfolded[proxy.node] = unfold(proxy, example)
         return self._unfolded[proxy.node]
 
     def changeable(self, node: fx.Node) -> Any:
@@ -151,34 +126,19 @@ class ExampleTracer(fx.Tracer):
             self.graph.erase_node(node)
             raise error
 
-    def replaces_data(self, held: ExampleProxy, value: ExampleProxy) -> bool:
+    def replaces_data(self, held: fx.Proxy, value: fx.Proxy) -> bool:
         """Write `parameter.data = value` into the graph as a copy in place; return whether that is the same.
 
         It is for a tensor of the model's and a value like it, where code that read its data before is done with that.
         """
-        old, new = held.example, value.example
+        old, new = (self.questions.example(proxy.node) for proxy in (held, value))
         same_kind = isinstance(new, torch.Tensor) and (new.shape, new.dtype) == (old.shape, old.dtype)
         if held.node.op != "get_attr" or not same_kind:
             return False
         with torch.no_grad():
             copied = self.create_proxy("call_method", "copy_", (held, value), {})
-        self._replaced.append(copied.node)
+        self.replaced.append(copied.node)
         return True
-
-    def _refuse_old_data(self) -> None:
-        """Refuse reads of data that has been replaced: the graph has written over it."""
-        place = {node: number for number, node in enumerate(self.graph.nodes)} if self._replaced else {}
-        for copied in self._replaced:
-            held = copied.args[0]
-            assert isinstance(held, fx.Node)
-            for alias in held.users:
-                late = any(place[user] > place[copied] for user in alias.users)
-                if hides_history(alias) and place[alias] < place[copied] and late:
-                    raise FailedInside(
-                        f"Assignment in {type(self.root).__name__}.forward: it replaces the data of {held.target} and "
-                        "goes on with the data from before. Compute a new tensor from it instead.",
-                        str(held.target).rpartition(".")[0],
-                    )
 
     def _refuse_write_behind(self, node: fx.Node) -> None:
         """Refuse a change of a tensor of the model's under another name: who reads it by its own would not know."""
@@ -199,7 +159,7 @@ class ExampleTracer(fx.Tracer):
             return tuple([self.create_arg(item) for item in a])
         if type(a) is list:
             return [self.create_arg(item) for item in a]
-        if isinstance(a, ExampleProxy):
+        if isinstance(a, fx.Proxy):
             if a.tracer is not self:
                 raise CaptureError(
                     f"Stale value at {current_line()}: a value kept from an earlier trace is used. "
@@ -212,7 +172,7 @@ class ExampleTracer(fx.Tracer):
         if isinstance(a, Moving):
             a.refuse()
         if isinstance(a, dict) and type(a) not in (dict, fx.immutable_collections.immutable_dict):
-            return arguments.rebuild(self, a)
+            return rebuild(self, a)
         if isinstance(a, torch.Size):
             return tuple(a)
         if type(a).__module__ == "numpy" and hasattr(a, "item"):
@@ -233,13 +193,13 @@ class ExampleTracer(fx.Tracer):
             result = self.create_proxy("call_module", path, args, kwargs)
             return self._recorded(result, path) if path in self.survey.opaque else result
         except Exception as error:
-            if path and (self._failed is None or self._failed[0] is not error):
-                self._failed = (error, path)
+            if path and (self.failed is None or self.failed[0] is not error):
+                self.failed = (error, path)
             raise
         finally:
             self._stack = outer
 
-    def _recorded(self, proxy: ExampleProxy, path: str) -> Any:
+    def _recorded(self, proxy: fx.Proxy, path: str) -> Any:
         """Give the call of an opaque module, as its example, what the same call gave in a real run.
 
         A container of a class of its own comes back as one of proxies: what code calls on it is Python's to do.
@@ -251,9 +211,9 @@ class ExampleTracer(fx.Tracer):
             return proxy
         output = proxy.node.meta[RECORDED] = outputs[number]
         self.evaluator.give(proxy.node, output)
-        return arguments.unfold(proxy, output) if isinstance(output, dict) or hasattr(output, "_fields") else proxy
+        return unfold(proxy, output) if isinstance(output, dict) or hasattr(output, "_fields") else proxy
 
-    def read(self, tensor: torch.Tensor) -> ExampleProxy:
+    def read(self, tensor: torch.Tensor) -> fx.Proxy:
         """Return the one proxy of a tensor that the model owns, or that its code came by."""
         name = self._owned.get(id(tensor))
         if name is None:
@@ -275,22 +235,8 @@ class ExampleTracer(fx.Tracer):
             self._arrays[id(array)] = (array, torch.from_numpy(array.copy()))
         return self.read(self._arrays[id(array)][1]).node
 
-    # Functions that torch.fx.wrap keeps whole.
-
-    def wrapped(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return `function` made to become one node, or what it does where that depends on no question."""
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if find_proxy(args, kwargs) is None:
-                return function(*args, **kwargs)
-            with self._on_trial() as trial:
-                trial.append(function(*args, **kwargs))
-            return trial[0] if trial else self.create_proxy("call_function", function, args, kwargs)
-
-        return call
-
     @contextmanager
-    def _on_trial(self) -> Iterator[list[Any]]:
+    def on_trial(self) -> Iterator[list[Any]]:
         """Run a block that may ask nothing; where it fails, take back all that it put into the graph."""
         last = next(iter(reversed(self.graph.nodes)))
         result: list[Any] = []
@@ -304,15 +250,3 @@ class ExampleTracer(fx.Tracer):
                     break
                 self._reads.pop(str(node.target), None)
                 self.graph.erase_node(node)
-
-    def _explained(self, error: Exception) -> CaptureError:
-        """Return the error to raise: with a line, and with the submodule where it is inside of one."""
-        explained = error if isinstance(error, CaptureError) else None
-        if explained is None:
-            explained = CaptureError(
-                f"Python code at {line_of(error) or 'unknown line'} cannot be captured: {type(error).__name__}: "
-                f"{summary(error)}. Write it with torch operations, or trace the parts of the model."
-            )
-        if self._failed is None or self._failed[0] is not error:
-            return explained
-        return FailedInside(str(explained), self._failed[1])

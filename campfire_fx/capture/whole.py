@@ -18,7 +18,7 @@ from campfire_fx.capture.generality import generalised
 from campfire_fx.capture.guards import Guard, insert, kept_facts
 from campfire_fx.capture.once import trace_once
 from campfire_fx.capture.probes import needed_guards, same_constants
-from campfire_fx.capture.session import ExampleTracer
+from campfire_fx.capture.session import Session
 from campfire_fx.capture.survey import Survey
 from campfire_fx.layers.dual import DualGraphModule, Modes
 
@@ -122,21 +122,21 @@ def trace_graphs(survey: Survey, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     guards = without_differences(guards, tracer.questions, alike)
     train_graph = None
     constants = dict(tracer.constants)
-    facts = dict.fromkeys((*kept_facts(tracer), *tracer.questions.given, *tracer.questions.facts))
+    facts = dict.fromkeys((*kept_facts(tracer.questions), *tracer.questions.given, *tracer.questions.facts))
     train_guards: tuple[Guard, ...] = ()
-    if tracer.access.asks_mode:
+    if tracer.asks_mode:
         training = None if survey.root.training else True
         train = trace_once(survey, args, kwargs, training=training, denied=denied)
         if not graphs.same(tracer.graph, train.graph) or _asks_more(train, tracer):
             train_graph = train.graph
             train_guards = needed_guards(survey, train, args, kwargs, training=training, denied=denied)
             train_guards = without_differences(train_guards, train.questions, alike)
-            facts.update(dict.fromkeys((*kept_facts(train), *train.questions.facts)))
+            facts.update(dict.fromkeys((*kept_facts(train.questions), *train.questions.facts)))
             merge_constants(constants, train_graph, train.constants)
     return Traced(tracer.graph, train_graph, constants, tuple(facts), guards, train_guards)
 
 
-def _asks_more(train: ExampleTracer, tracer: ExampleTracer) -> bool:
+def _asks_more(train: Session, tracer: Session) -> bool:
     """Return whether training depends on an answer that evaluation does not ask for."""
     return not {guard.text for guard in train.guards} <= {guard.text for guard in tracer.guards}
 

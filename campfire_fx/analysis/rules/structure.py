@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from campfire_fx.analysis.labels import FIXED, LabelForest, Labelled, lines, not_zero
-
-if TYPE_CHECKING:
-    from campfire_fx.analysis.rules.record import Rule
 
 _MOST_LABELS = 1 << 18
 
@@ -138,7 +135,7 @@ class Structure:
     sizes: dict[tuple[int, str], tuple[nn.Module, str, Tensor]] = field(default_factory=dict)
     pins: list[Pin] = field(default_factory=list)
     unstacked: set[fx.Node] = field(default_factory=set)
-    settled: dict[fx.Node, Rule] = field(default_factory=dict)
+    settled: dict[fx.Node, Any] = field(default_factory=dict)
     joined: dict[fx.Node, dict[fx.Node, Labelled]] = field(default_factory=dict)
     graph: int = 0
 
