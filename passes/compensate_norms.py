@@ -22,9 +22,9 @@ from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.graph_run import GraphRun
 from campfire_fx.analysis.labelling import make_call
 from campfire_fx.analysis.labels import Labelled
-from campfire_fx.analysis.liveness import Reader
 from campfire_fx.analysis.norm_readers import Readers, find_readers, representatives, substitute, substitution
 from campfire_fx.analysis.plan import Repair
+from campfire_fx.analysis.reader import Reader
 from campfire_fx.analysis.rules import Kind
 from campfire_fx.analysis.rules.kinds import ON_ONE
 from campfire_fx.analysis.rules.norms import NORMS, NormArguments, read_norm

@@ -22,8 +22,9 @@ from campfire_fx.analysis.edits.cuts import Cut, Cuts, like, weight_now
 from campfire_fx.analysis.edits.plan import exchange, set_argument
 from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.labelling import Labelling
-from campfire_fx.analysis.liveness import Liveness, Reader
+from campfire_fx.analysis.liveness import Liveness
 from campfire_fx.analysis.plan import KernelChange
+from campfire_fx.analysis.reader import Reader
 from campfire_fx.analysis.taps import Taps, smallest
 from campfire_fx.base.compat import is_erased
 from campfire_fx.cost.timing import MACS_PER_MOVE

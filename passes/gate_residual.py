@@ -16,7 +16,8 @@ from campfire_fx.analysis.edits.plan import replace
 from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.labelling import GraphRun
 from campfire_fx.analysis.labels import FIXED, Labelled
-from campfire_fx.analysis.liveness import Liveness, Reader
+from campfire_fx.analysis.liveness import Liveness
+from campfire_fx.analysis.reader import Reader
 from campfire_fx.analysis.rules import Kind
 from campfire_fx.analysis.rules.effects import writes
 from campfire_fx.analysis.rules.gates import gate_add, gate_read

@@ -19,8 +19,8 @@ from campfire_fx.analysis.edits.cuts import Cut, Cuts, like, weight_now
 from campfire_fx.analysis.edits.plan import exchange, hold, set_argument
 from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.graph_run import GraphRun
-from campfire_fx.analysis.liveness import Reader
 from campfire_fx.analysis.plan import ColumnChange
+from campfire_fx.analysis.reader import Reader
 from campfire_fx.analysis.rules import Kind
 from campfire_fx.analysis.rules.mixing import PLAIN
 from campfire_fx.analysis.rules.structure import MixCall

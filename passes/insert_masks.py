@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -155,8 +156,7 @@ def _weight_read(root: nn.Module, node: fx.Node) -> nn.Parameter | None:
     """Return the parameter that a node reads, if it could be the weight of a layer."""
     if node.op != "get_attr":
         return None
-    path, _, name = str(node.target).rpartition(".")
-    parameter = getattr(root.get_submodule(path), name)
+    parameter = operator.attrgetter(str(node.target))(root)
     return parameter if isinstance(parameter, nn.Parameter) and parameter.dim() >= 2 else None
 
 

@@ -6,6 +6,7 @@ weight is an ordinary one, so a layer of torch's, under the same name and with t
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -103,14 +104,13 @@ def _is_one_layer(root: DualGraphModule, module: nn.Module, calls: list[_Call]) 
         for node in graph.nodes:
             if node.op == "call_module" and root.get_submodule(node.target) is module:
                 return False
-            if node.op == "get_attr" and id(_value(root, node)) in tensors and not known.issuperset(node.users):
+            if (
+                node.op == "get_attr"
+                and id(operator.attrgetter(str(node.target))(root)) in tensors
+                and not known.issuperset(node.users)
+            ):
                 return False
     return isinstance(owned["weight"], nn.Parameter)
-
-
-def _value(root: nn.Module, node: fx.Node) -> Any:
-    path, _, name = str(node.target).rpartition(".")
-    return getattr(root.get_submodule(path), name)
 
 
 def _layer(module: nn.Module, call: _Call) -> nn.Module:

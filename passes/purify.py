@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from campfire_fx.analysis.facts import Facts
-from campfire_fx.analysis.liveness import Reader
+from campfire_fx.analysis.reader import Reader
 from campfire_fx.base.numbers import plain_fields
 from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
 

@@ -14,7 +14,8 @@ from campfire_fx.analysis.edits.cuts import Cut, Cuts, gather, like
 from campfire_fx.analysis.edits.plan import exchange, set_argument
 from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.labelling import GraphRun, Labelling
-from campfire_fx.analysis.liveness import Liveness, Reader
+from campfire_fx.analysis.liveness import Liveness
+from campfire_fx.analysis.reader import Reader
 from campfire_fx.analysis.rules.structure import MixCall
 from campfire_fx.passes.runner import Result, graph_pass, removal_decided
 

@@ -25,6 +25,7 @@ from campfire_fx.analysis.rules.matmul import contracted_lines, form_of, two_ope
 from campfire_fx.analysis.rules.movement import read_padding
 from campfire_fx.analysis.rules.record import parts
 from campfire_fx.analysis.rules.structure import MixCall, Mixer
+from campfire_fx.base.untouched import training_flags
 
 __all__ = ["NAN", "Constants", "bias_of", "find_constants", "folded"]
 
@@ -54,15 +55,9 @@ def find_constants(labelling: Labelling) -> Constants:
         for call in mixer.calls:
             calls.setdefault((call.graph, call.node), []).append((mixer, call))
     root = labelling.captured.module
-    flags = [(module, module.training) for module in root.modules()]
-    root.eval()
-    try:
-        with torch.no_grad():
-            for run in labelling.runs:
-                found.values.append(_run(labelling, run, calls, found) if _counts(labelling, run) else {})
-    finally:
-        for module, training in flags:
-            module.training = training
+    with torch.no_grad(), training_flags(root, False):
+        for run in labelling.runs:
+            found.values.append(_run(labelling, run, calls, found) if _counts(labelling, run) else {})
     return found
 
 

@@ -14,7 +14,8 @@ from torch import Tensor, fx, nn
 
 from campfire_fx.analysis.graph_run import GraphRun
 from campfire_fx.analysis.labels import Labelled, lines
-from campfire_fx.analysis.liveness import Liveness, Reader
+from campfire_fx.analysis.liveness import Liveness
+from campfire_fx.analysis.reader import Reader
 from campfire_fx.analysis.rules import Held, Kind
 from campfire_fx.analysis.rules.kinds import POSITION_WISE
 from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes, parts

@@ -18,7 +18,8 @@ from campfire_fx.analysis.compact import Vanished
 from campfire_fx.analysis.edits.cuts import weight_now
 from campfire_fx.analysis.graph_run import attribute
 from campfire_fx.analysis.labels import FIXED, Labelled, collapse
-from campfire_fx.analysis.liveness import Liveness, Reader
+from campfire_fx.analysis.liveness import Liveness
+from campfire_fx.analysis.reader import Reader
 from campfire_fx.analysis.removal import Removal
 from campfire_fx.analysis.rules import Held
 from campfire_fx.analysis.rules.gates import gate_read

@@ -11,10 +11,10 @@ from torch import Tensor, fx, nn
 from campfire_fx.analysis.compact import cut_like
 from campfire_fx.analysis.labelling import GraphRun, placeholder_values
 from campfire_fx.analysis.labels import Labelled
+from campfire_fx.base.untouched import training_flags
 from campfire_fx.capture import trace
 from campfire_fx.layers.bake_reparametrizations import bake_reparametrizations
 from campfire_fx.shrink.copies import private_copy
-from campfire_fx.shrink.verify import evaluating
 
 if TYPE_CHECKING:
     from campfire_fx.shrink.pipeline import Shrunk
@@ -35,7 +35,7 @@ def first_difference(model: nn.Module, shrunk: Shrunk, examples: list[Any]) -> s
         graphs = zip(old.module.graph_variants, new.module.graph_variants, strict=True)
         for variant, (before, after) in zip(old.variants, graphs, strict=True):
             args = placeholder_values(after.graph, *variant.examples[0])
-            with torch.no_grad(), evaluating(old.module), evaluating(new.module):
+            with torch.no_grad(), training_flags(old.module, False), training_flags(new.module, False):
                 expected = {n.name: v for n, v in _execute(old.module, before.graph, args)}
                 for node, value in _execute(new.module, after.graph, args):
                     known = node.name in expected

@@ -11,8 +11,9 @@ from torch import Tensor
 from campfire_fx.analysis.edits.cuts import Cut, Cuts
 from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.labels import FIXED
-from campfire_fx.analysis.liveness import Liveness, Reader
+from campfire_fx.analysis.liveness import Liveness
 from campfire_fx.analysis.plan import ColumnChange, KernelChange, LayerChange, Repair, ShrinkPlan
+from campfire_fx.analysis.reader import Reader
 
 
 def summarise(facts: Facts, done: Iterable[object]) -> ShrinkPlan:

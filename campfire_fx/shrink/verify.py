@@ -228,15 +228,3 @@ def _largest_difference(expected: list[Tensor], got: list[Tensor]) -> float:
             a, b = a.double(), b.double()
             worst = max(worst, float((a - b).abs().max() / a.abs().max().clamp(min=1e-30)))
     return worst
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model in evaluation mode, and every module back in its own mode afterwards."""
-    flags = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in flags:
-            module.training = training

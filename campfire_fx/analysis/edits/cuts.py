@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from campfire_fx.analysis.compact import select
 from campfire_fx.analysis.edits.columns import select_columns
-from campfire_fx.analysis.liveness import Reader
+from campfire_fx.analysis.reader import Reader
 
 
 @dataclass(slots=True, eq=False)

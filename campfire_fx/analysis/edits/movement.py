@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, fx
 
@@ -23,16 +22,17 @@ from campfire_fx.analysis.compact import Uneven, Vanished, compact_value, shape_
 from campfire_fx.analysis.edits.attention_scale import keep_scale
 from campfire_fx.analysis.edits.compensated_norm import spread_edit
 from campfire_fx.analysis.edits.gates import gate_edit
+from campfire_fx.analysis.edits.law import holds, same
 from campfire_fx.analysis.edits.plan import Edit
 from campfire_fx.analysis.edits.reindex import Reindex, find_reindex
-from campfire_fx.analysis.edits.rewrite_arguments import Arguments, Selected, rewritten
+from campfire_fx.analysis.edits.rewrite_arguments import Selected, rewritten
 from campfire_fx.analysis.labelling import GraphRun, Labelling, substitute
-from campfire_fx.analysis.labels import Labelled, collapse
+from campfire_fx.analysis.labels import Labelled
 from campfire_fx.analysis.liveness import Liveness
 from campfire_fx.analysis.rules import Held, Kind
 from campfire_fx.analysis.rules.effects import writes_in_place
 from campfire_fx.analysis.rules.kinds import GATES
-from campfire_fx.analysis.rules.movement import asks_shape, read_padding
+from campfire_fx.analysis.rules.movement import asks_shape
 from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes, parts
 
 
@@ -140,7 +140,7 @@ def _plain(after: AfterRemoval, node: fx.Node, original: Any) -> Any:
     args, kwargs = substitute(after.values, node)
     args, kwargs = map_nested((args, kwargs), lambda v: v.labels if isinstance(v, Labelled) else v)
     value = invoke(node, None, args, kwargs)
-    if isinstance(value, Tensor) and not _same(value, original):
+    if isinstance(value, Tensor) and not same(value, original):
         raise Unmovable(node, after.labels_of(node), "a tensor is made in the size of these channels")
     return value
 
@@ -163,7 +163,7 @@ def _check_guard(after: AfterRemoval, guard: fx.Node) -> None:
         if node in seen or parts(after.run.values[node], Labelled):
             continue
         seen.add(node)
-        if not _same(after.values[node], after.run.values[node]):
+        if not same(after.values[node], after.run.values[node]):
             raise Unmovable(node, after.labels_of(node), "the model asks for its size")
         waiting += node.all_input_nodes
 
@@ -172,17 +172,7 @@ def _unchanged(after: AfterRemoval, source: fx.Node) -> bool:
     original, now = after.run.values[source], after.values[source]
     if isinstance(original, Labelled) and isinstance(now, Labelled):
         return original.shape == now.shape  # a question about an activation is about its shape
-    return now is original or (not parts(original, Labelled) and _same(now, original))
-
-
-def _same(first: Any, second: Any) -> bool:
-    if isinstance(first, Tensor) and isinstance(second, Tensor):
-        return first.shape == second.shape and bool(torch.equal(first, second))
-    if type(first) is not type(second):
-        return False
-    if isinstance(first, (tuple, list)):
-        return len(first) == len(second) and all(map(_same, first, second))
-    return bool(np.array_equal(first, second) if isinstance(first, np.ndarray) else first == second)
+    return now is original or (not parts(original, Labelled) and same(now, original))
 
 
 def _check_numbers(after: AfterRemoval, node: fx.Node) -> None:
@@ -197,7 +187,7 @@ def _check_numbers(after: AfterRemoval, node: fx.Node) -> None:
             continue  # the number of channels, in a size of which only the others count
         if spare is not None and source is size:
             original, now = (list(v[:spare]) + list(v[spare + 1 :]) for v in (original, now))
-        if not _same(now, original):
+        if not same(now, original):
             raise Unmovable(source, after.labels_of(source), f"{node.name} computes with their number")
 
 
@@ -211,10 +201,10 @@ def _movement(after: AfterRemoval, node: fx.Node, expected: Any) -> Any:
 
 def _keeps(after: AfterRemoval, node: fx.Node, expected: Any) -> bool:
     """Whether an operation gives what is expected, its arguments rewritten where they must be."""
-    if _holds(after, node, expected, None):
+    if holds(after, node, expected, None):
         return True
     for arguments in rewritten(after, node, expected):
-        if _holds(after, node, expected, arguments):
+        if holds(after, node, expected, arguments):
             target, args, kwargs = arguments
             after.edits.append(_call_edit(after.run, node, target, args, kwargs))
             return True
@@ -229,62 +219,6 @@ def _call_edit(run: GraphRun, node: fx.Node, target: Any, args: tuple[Any, ...],
         node.args, node.kwargs = map_nodes(made, lambda n: replaced.get(n, n))
 
     return Edit(run, node, "sizes rewritten", "its sizes are written out and channels went", apply)
-
-
-def _holds(after: AfterRemoval, node: fx.Node, expected: Any, arguments: Arguments | None) -> bool:
-    """Whether the operation, with these arguments, gives the compacted labels."""
-    try:
-        if arguments is None:
-            if _lost_beside(after, node):
-                return False
-            args, kwargs = _on_labels(after, node, (node.args, dict(node.kwargs)))
-            got = invoke(node, after.run.submodule(node), args, kwargs)
-        else:
-            target, *rest = arguments
-            args, kwargs = _on_labels(after, node, tuple(rest))
-            name = "reshape" if target == "view" else target
-            got = getattr(args[0], name)(*args[1:], **kwargs) if isinstance(name, str) else name(*args, **kwargs)
-    except Exception:  # noqa: BLE001  sizes that do not fit are what is being looked for
-        return False
-    return _matches(got, expected, _fill(after, node))
-
-
-def _lost_beside(after: AfterRemoval, node: fx.Node) -> bool:
-    """Whether a concatenation loses channels of what depends on no input, which nothing else makes smaller."""
-    joined = after.labelling.structure.joined.get(node, {})
-    return any(not after.live.keeps(own.labels).all() for own in joined.values())
-
-
-def _on_labels(after: AfterRemoval, node: fx.Node, arguments: Any) -> Any:
-    """Put labels in the place of nodes; what a concatenation takes that depends on no input has labels there alone."""
-    joined = after.labelling.structure.joined.get(node, {})
-
-    def value(source: fx.Node) -> Any:
-        return after.compacted(joined[source]) if source in joined else after.values[source]
-
-    values = map_nested(map_nodes(arguments, value), lambda v: v.labels if isinstance(v, Selected) else v)
-    return map_nested(values, lambda v: v.labels if isinstance(v, Labelled) else v)
-
-
-def _fill(after: AfterRemoval, node: fx.Node) -> float | None:
-    """Return the number that a padding writes, or None: in its place labels say whose channel it stands in."""
-    if after.run.rule(node).kind is not Kind.PAD:
-        return None
-    value = read_padding(node, after.run.submodule(node)).value
-    return float(value) if isinstance(value, (int, float)) else 0.0
-
-
-def _matches(got: Any, expected: Any, fill: float | None) -> bool:
-    if isinstance(expected, Vanished):
-        return isinstance(got, Tensor) and got.numel() == 0
-    if isinstance(expected, Labelled):
-        if not isinstance(got, Tensor) or got.shape != expected.shape:
-            return False
-        same = collapse(got) == collapse(expected.labels)
-        return bool(same.all() if fill is None else (same | (got == fill)).all())
-    if isinstance(expected, (tuple, list)):
-        return len(got) == len(expected) and all(_matches(a, b, fill) for a, b in zip(got, expected, strict=True))
-    return _same(got, expected)
 
 
 def _reindexed(after: AfterRemoval, node: fx.Node, expected: Any) -> Any:

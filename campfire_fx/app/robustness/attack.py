@@ -20,8 +20,8 @@ from campfire_fx.app.robustness.fgsm import (
 from campfire_fx.app.robustness.normalisation import Normalisation
 from campfire_fx.base.errors import AttackError
 from campfire_fx.base.numbers import plain
+from campfire_fx.base.untouched import training_flags
 from campfire_fx.report.attack_record import AttackRecord, record_of
-from campfire_fx.shrink.verify import evaluating
 
 TUTORIAL_EPSILONS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 """Those of PyTorch's FGSM tutorial, which Campfire says it used: without the 0, as many as Table 6 has columns."""
@@ -100,7 +100,7 @@ def _under_attack(
         if epsilon == 0:
             rows.append(plain)
             continue
-        with evaluating(network), torch.no_grad():
+        with training_flags(network, False), torch.no_grad():
             found = network(as_input(network, threat.normalisation(threat.step(images, direction, epsilon))))
         rows.append(plain & (found.argmax(1).to(targets.device) == targets).cpu())
     return torch.stack(rows), int((direction.flatten(1) == 0).all(1).sum())

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from campfire_fx.app.robustness.normalisation import Normalisation
 from campfire_fx.base.errors import AttackError
-from campfire_fx.shrink.verify import evaluating
+from campfire_fx.base.untouched import training_flags
 
 Space = Literal["raw", "normalised"]
 Range = tuple[float, float]
@@ -90,7 +90,7 @@ def gradient_sign(
 
     The gradient is taken behind the normalisation: standard deviations are positive, so the sign is the same.
     """
-    with evaluating(network), torch.inference_mode(mode=False), torch.enable_grad():
+    with training_flags(network, False), torch.inference_mode(mode=False), torch.enable_grad():
         seen = as_input(network, normalisation(images)).detach().requires_grad_()
         found = network(seen)
         check_outputs(found, targets)
