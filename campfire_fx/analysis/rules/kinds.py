@@ -66,8 +66,9 @@ class Constant(Enum):
 
     EXECUTE = "run the operation on the constants, with NaN for what depends on the input"
     MAKE = "run the operation, whatever comes in: it puts numbers of its own there"
-    KEEP = "a uniform channel keeps its value (averages, maxima and resizing over space)"
-    ZERO = "only zero keeps its value; anything else depends on the size or the border (sums over space)"
+    KEEP = (
+        "a uniform channel keeps its value (averages, maxima, resizing over space); where the row pads, only zero does"
+    )
     TAINT = "unknown: every output counts as dependent on the input"
     POINTWISE = "run the operation; an output is unknown wherever an operand is (operations that swallow NaN)"
     EITHER = "each output is one of two operands, and data may decide which: known where both agree"

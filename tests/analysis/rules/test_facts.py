@@ -110,6 +110,13 @@ def _is_uniform(row: Rule) -> bool:
     return row.constant is Constant.KEEP or row.kind is Kind.PAD
 
 
+@pytest.mark.parametrize("target", table(), ids=name_of)
+def test_rows_say_nothing_that_nobody_reads(target: Hashable) -> None:
+    row = table()[target]
+    assert _is_uniform(row) or row.pads is False
+    assert (row.constant is Constant.MIX) is (row.kind in (Kind.MIX, Kind.MATMUL))
+
+
 @_of(_is_uniform)
 def test_ones_stay_ones_where_a_row_does_not_pad(target: Hashable, sample: Sample) -> None:
     one, row = alone(target, sample), table()[target]

@@ -60,22 +60,21 @@ def test_what_may_be_told_to_write_has_an_argument_for_it(target: Hashable) -> N
 def test_a_row_says_what_is_shared(target: Hashable, sample: Sample) -> None:
     if sample.runs:
         one = alone(target, sample)
-        shared, inputs = _shared(one)
+        shared, inputs, results = _shared(one)
         how = table()[target].aliases
         in_place = writes_in_place(one.node, one.run.submodule(one.node))
         assert not shared or how is not Aliases.OWN or in_place
-        assert how is not Aliases.SAME or writes_part(target) or shared == inputs[:1]
+        if how is Aliases.SAME:
+            (result,) = results
+            assert shared == inputs[:1] and result.data_ptr() == inputs[0].data_ptr()
+            assert (result.shape, result.stride()) == (inputs[0].shape, inputs[0].stride())
 
 
-def writes_part(target: Hashable) -> bool:
-    return table()[target].writes is Writes.PART
-
-
-def _shared(one: Alone) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the inputs in whose memory a part of the result lies, and all inputs."""
+def _shared(one: Alone) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Return the inputs in whose memory a part of the result lies, all inputs, and the tensors of the result."""
     inputs = [x.clone() for x in one.inputs]
     results = [r for r in pytree.tree_leaves(_call_alone(one, inputs)) if isinstance(r, Tensor)]
-    return [x for x in inputs if any(_overlap(x, r) for r in results)], inputs
+    return [x for x in inputs if any(_overlap(x, r) for r in results)], inputs, results
 
 
 @pytest.mark.parametrize("target", [t for t, row in table().items() if row.aliases is Aliases.VIEW], ids=name_of)
