@@ -29,7 +29,7 @@ from campfire_fx.analysis.rules import Kind
 from campfire_fx.analysis.rules.kinds import ON_ONE
 from campfire_fx.analysis.rules.norms import NORMS, NormArguments, read_norm
 from campfire_fx.base.compat import enter_autocast
-from campfire_fx.cost.timing import MACS_PER_MOVE
+from campfire_fx.base.timing import MACS_PER_MOVE
 from campfire_fx.layers.dual import graphs_of
 from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
 

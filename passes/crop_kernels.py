@@ -27,7 +27,7 @@ from campfire_fx.analysis.plan import KernelChange
 from campfire_fx.analysis.reader import Reader
 from campfire_fx.analysis.taps import Taps, smallest
 from campfire_fx.base.compat import is_erased
-from campfire_fx.cost.timing import MACS_PER_MOVE
+from campfire_fx.base.timing import MACS_PER_MOVE
 from campfire_fx.passes.runner import Result, graph_pass, removal_decided
 
 _FEW = 4  # filters: where these use every tap, nobody need look at the others

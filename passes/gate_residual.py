@@ -22,7 +22,7 @@ from campfire_fx.analysis.rules import Kind
 from campfire_fx.analysis.rules.effects import writes
 from campfire_fx.analysis.rules.gates import gate_add, gate_read
 from campfire_fx.analysis.rules.kinds import ON_ONE
-from campfire_fx.cost.timing import MACS_PER_MOVE
+from campfire_fx.base.timing import MACS_PER_MOVE
 from campfire_fx.layers.dual import graphs_of
 from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
 

@@ -25,7 +25,7 @@ from campfire_fx.analysis.rules import Kind
 from campfire_fx.analysis.rules.mixing import PLAIN
 from campfire_fx.analysis.rules.structure import MixCall
 from campfire_fx.base.compat import is_erased
-from campfire_fx.cost.timing import least_times
+from campfire_fx.base.timing import least_times
 from campfire_fx.passes.runner import Result, graph_pass, removal_decided
 
 MARGIN = 0.1

@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from campfire_fx.base.compat import TorchDispatchMode, fake_tensor_mode, packet_of, pytree, unsafe_view
 from campfire_fx.base.copies import private_copy
-from campfire_fx.cost.timing import once
+from campfire_fx.base.timing import once
 from campfire_fx.layers.masked import MaskedLayer
 
 

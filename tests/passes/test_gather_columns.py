@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from campfire_fx import ShrinkError, shrink, sparsify
 from campfire_fx.analysis.plan import ShrinkPlan
-from campfire_fx.cost.timing import least_times
+from campfire_fx.base.timing import least_times
 from campfire_fx.passes import gather_columns
 from tests.assertions import assert_same_output, parameters
 from tests.nets.case import named

@@ -15,7 +15,14 @@ ROOT = Path(__file__).parents[2]
 PYTHONS = {"__init__.py", "__main__.py", "__pycache__", "py.typed"}  # which Python asks for
 HEAVY = ("matplotlib", "networkx", "onnx", "rich", "sklearn", "sympy", "torch._dynamo", "torchvision", "typer")
 LOADED = f"import sys, campfire_fx; print(*(name for name in {HEAVY} if name in sys.modules))"
-TIMED = "import time, torch; t = time.process_time(); import campfire_fx; print(time.process_time() - t)"
+TIMED = """
+from time import process_time
+start = process_time()
+import torch
+between = process_time()
+import campfire_fx
+print(between - start, process_time() - between)
+"""
 
 
 def python(code: str) -> str:
@@ -133,5 +140,6 @@ def test_an_import_loads_nothing_that_only_applications_and_reports_need() -> No
 
 
 def test_an_import_takes_little_more_than_that_of_torch() -> None:
-    # Processor time, and the least of several: other work on the machine only adds.
-    assert min(float(python(TIMED)) for _ in range(3)) < 0.3
+    # On a quiet machine torch takes 1.5 s of processor time and this at most 0.3 s; other work slows both down alike.
+    runs = [[float(seconds) for seconds in python(TIMED).split()] for _ in range(3)]
+    assert any(ours < max(0.3, 0.2 * torchs) for torchs, ours in runs), runs
