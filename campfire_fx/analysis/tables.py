@@ -13,11 +13,8 @@ from torch import fx
 
 from campfire_fx.analysis.graph_run import GraphRun
 from campfire_fx.analysis.labels import Labelled
-from campfire_fx.analysis.rules import Call
+from campfire_fx.analysis.rules import Call, Kind, lookup
 from campfire_fx.analysis.rules.record import parts
-
-_DIM_SECOND = frozenset("narrow select index_select gather unfold".split())
-_DIM_THIRD = frozenset("split chunk tensor_split split_with_sizes take_along_dim".split())
 
 
 def join_rows(run: GraphRun, call: Call) -> bool:
@@ -38,14 +35,12 @@ def join_rows(run: GraphRun, call: Call) -> bool:
 
 def _picked(call: Call, rank: int) -> list[int]:
     """Return the dimensions from which a call takes what an input's size says."""
-    name = getattr(call.target, "__name__", str(call.target))
-    if call.target not in (*_DIM_SECOND, *_DIM_THIRD) and name == "getitem":
-        return _indexed(call.node.args[1], rank)
-    place = 1 if name in _DIM_SECOND else 2 if name in _DIM_THIRD else None
-    if place is None or not any(map(_reads_input, call.node.all_input_nodes[1:])):
+    rule = lookup(call.target)
+    if rule is None or not rule.movement:
         return []
-    dim = call.get(place, "dim", 0)
-    return [dim % rank] if isinstance(dim, int) else []
+    if rule.kind is Kind.INDEX:
+        return _indexed(call.node.args[1], rank)
+    return (call.axes() or []) if any(map(_reads_input, call.node.all_input_nodes[1:])) else []
 
 
 def _indexed(index: Any, rank: int) -> list[int]:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from campfire_fx.analysis.labels import Labelled, collapse, concatenated, varies
+from campfire_fx.analysis.rules.axes import dims_at
 from campfire_fx.analysis.rules.barriers import barrier
 from campfire_fx.analysis.rules.complex_numbers import PART, PARTS
 from campfire_fx.analysis.rules.kinds import Aliases, Constant, Kind, Shape
@@ -220,10 +221,10 @@ def nothing(call: Call) -> Any:
 
 
 _VIEWS = ("reshape", "view", "flatten", "squeeze", "unsqueeze", "expand", "broadcast_to", "hsplit", "vsplit",
-          "narrow", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "unfold", "atleast_1d", "atleast_2d",
+          "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "atleast_1d", "atleast_2d",
           "atleast_3d", "adjoint", "diagonal")  # fmt: skip
-_COPIES = ("repeat", "repeat_interleave", "tile", "stack", "hstack", "vstack", "dstack", "column_stack", "index_select",
-           "rot90", "gather", "take_along_dim", "narrow_copy")  # fmt: skip
+_COPIES = ("repeat", "repeat_interleave", "tile", "stack", "hstack", "vstack", "dstack", "column_stack",
+           "rot90", "narrow_copy")  # fmt: skip
 _ORDERS = ("roll", "flip", "fliplr", "flipud")
 _PERMUTATIONS = ("permute", "transpose", "t", "swapaxes", "swapdims", "movedim", "moveaxis")
 _SPLITS = ("split", "chunk", "tensor_split", "split_with_sizes")
@@ -246,16 +247,19 @@ _PADS = [
 register(Rule(Kind.MOVE, move, Constant.EXECUTE, Aliases.VIEW), *both_forms(_VIEWS), nn.Flatten)
 register(Rule(Kind.MOVE, move, Constant.EXECUTE, Aliases.VIEW), nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle)
 register(Rule(Kind.MOVE, shape_as, Constant.EXECUTE, Aliases.VIEW), *_SHAPED_LIKE)
+register(Rule(Kind.MOVE, move, Constant.EXECUTE, Aliases.VIEW, axes=dims_at(1, 0)), *both_forms(("narrow", "unfold")))
 register(Rule(Kind.MOVE, move, Constant.EXECUTE), *both_forms(_COPIES))
+register(Rule(Kind.MOVE, move, Constant.EXECUTE, axes=dims_at(1, 0)), *both_forms(("index_select", "gather")))
+register(Rule(Kind.MOVE, move, Constant.EXECUTE, axes=dims_at(2, 0)), *both_forms(("take_along_dim",)))
 register(Rule(Kind.MOVE, move, Constant.EXECUTE, sizes=Shape.FIRST), *both_forms(_ORDERS))
 register(Rule(Kind.PERMUTE, move, Constant.EXECUTE, Aliases.VIEW), *both_forms(_PERMUTATIONS))
 register(Rule(Kind.IDENTITY, move, Constant.EXECUTE, Aliases.SAME), *both_forms(("detach",)), nn.Identity)
 register(Rule(Kind.IDENTITY, move, Constant.EXECUTE, Aliases.VIEW), "contiguous")
 register(Rule(Kind.IDENTITY, move, Constant.EXECUTE), *both_forms(("clone",)))
-register(Rule(Kind.SPLIT, move, Constant.EXECUTE, Aliases.VIEW), *both_forms(_SPLITS))
+register(Rule(Kind.SPLIT, move, Constant.EXECUTE, Aliases.VIEW, axes=dims_at(2, 0)), *both_forms(_SPLITS))
 register(Rule(Kind.UNBIND, move, Constant.EXECUTE, Aliases.VIEW), *both_forms(("unbind",)))
 register(Rule(Kind.UNFLATTEN, move, Constant.EXECUTE, Aliases.VIEW), *both_forms(("unflatten",)), nn.Unflatten)
-register(Rule(Kind.SELECT, move, Constant.EXECUTE, Aliases.VIEW), *both_forms(("select",)))
+register(Rule(Kind.SELECT, move, Constant.EXECUTE, Aliases.VIEW, axes=dims_at(1, 0)), *both_forms(("select",)))
 register(Rule(Kind.INDEX, move, Constant.EXECUTE, Aliases.VIEW), operator.getitem)
 register(Rule(Kind.CONCATENATE, concatenate, Constant.EXECUTE), torch.cat, torch.concat, torch.concatenate)
 register(Rule(Kind.PAD, pad, Constant.MAKE, pads=puts_numbers), *_PADS)

@@ -93,7 +93,7 @@ def _meets(one: Alone, dim: int, axes: list[int]) -> bool:
     changed = x.clone()
     changed.select(dim, 0).mul_(torch.linspace(-30, 30, x.select(dim, 0).numel()).view(x.select(dim, 0).shape))
     for old, new in zip(before, _tensors(run(one.module, [changed])), strict=True):
-        place = dim if old.ndim == x.ndim else dim - sum(axis < dim for axis in axes)
+        place = dim if old.ndim >= x.ndim else dim - sum(axis < dim for axis in axes)
         gone = dim in axes and (old.ndim < x.ndim or old.shape[dim] != x.shape[dim])
         if gone or not torch.equal(old.movedim(place, 0)[1:], new.movedim(place, 0)[1:]):
             return True
