@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx
 
 from campfire_fx.analysis.compact import select
-from campfire_fx.analysis.edits.convolutions import Convolution, Convolutions, first_input, is_plain
-from campfire_fx.analysis.edits.cuts import Cut, Cuts, like, weight_now
+from campfire_fx.analysis.edits.convolutions import Convolutions, PlainConvolution, first_input, is_plain
+from campfire_fx.analysis.edits.cuts import Cuts, TensorCut, like, weight_now
 from campfire_fx.analysis.edits.plan import exchange, set_argument
 from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.labelling import Labelling
@@ -71,7 +71,7 @@ def _used(weight: Tensor) -> list[list[int]]:
 
 
 def _choose(
-    labelling: Labelling, live: Liveness, reader: Reader, conv: Convolution, used: Sequence[Sequence[int]]
+    labelling: Labelling, live: Liveness, reader: Reader, conv: PlainConvolution, used: Sequence[Sequence[int]]
 ) -> list[Taps]:
     """Return the taps to keep along each axis: those that any padding allows where paying for it is worth while."""
     pairs = list(zip(conv.settings.axes, used, strict=True))
@@ -91,7 +91,7 @@ def _choose(
     return any_pad if saved > MACS_PER_MOVE * moved else even
 
 
-def _why_not_padded(labelling: Labelling, conv: Convolution) -> str:
+def _why_not_padded(labelling: Labelling, conv: PlainConvolution) -> str:
     """Say why inputs cannot be padded by a call before the convolution; "" where they can."""
     if conv.settings.mode != "zeros":
         return f'padding_mode="{conv.settings.mode}" has no other'
@@ -104,7 +104,7 @@ def _crop(cuts: Cuts, reader: Reader, weight: Tensor, taps: Sequence[Taps]) -> T
     """Keep the taps of a weight, and note the cut."""
     kept = [_index(one, size) for one, size in zip(taps, weight.shape[2:], strict=True)]
     cropped = like(weight, select(weight.detach(), [None, None, *kept]).contiguous())
-    cut = cuts.tensors.setdefault(id(reader.mixer.weight), Cut(weight, weight, (None,) * weight.ndim, reader))
+    cut = cuts.tensors.setdefault(id(reader.mixer.weight), TensorCut(weight, weight, (None,) * weight.ndim, reader))
     cut.new, cut.keep = cropped, (*cut.keep[:2], *kept)
     return cropped
 
@@ -113,7 +113,7 @@ def _index(taps: Taps, size: int) -> Tensor | None:
     return None if len(taps.kept) == size else torch.tensor(taps.kept)
 
 
-def _set(conv: Convolution, taps: Sequence[Taps]) -> KernelChange:
+def _set(conv: PlainConvolution, taps: Sequence[Taps]) -> KernelChange:
     """Give every call the settings for the smaller kernel, and pad inputs where a convolution cannot."""
     axes = [one.axis if one.even else replace(one.axis, front=0, back=0) for one in taps]
     conv.set(replace(conv.settings, axes=tuple(axes)))

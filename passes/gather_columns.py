@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from campfire_fx.analysis.edits.columns import Columns
-from campfire_fx.analysis.edits.convolutions import Convolution, Convolutions, first_input, is_plain
-from campfire_fx.analysis.edits.cuts import Cut, Cuts, like, weight_now
+from campfire_fx.analysis.edits.convolutions import Convolutions, PlainConvolution, first_input, is_plain
+from campfire_fx.analysis.edits.cuts import Cuts, TensorCut, like, weight_now
 from campfire_fx.analysis.edits.plan import exchange, hold, set_argument
 from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.graph_run import GraphRun
@@ -61,7 +61,7 @@ def gather_columns(facts: Facts) -> Result:
     return Result(bool(new), tuple(changes))
 
 
-def _decide(conv: Convolution) -> tuple[ColumnChange, Columns]:
+def _decide(conv: PlainConvolution) -> tuple[ColumnChange, Columns]:
     """Time both ways, for all calls in evaluation."""
     weight = conv.weight.detach()
     columns = Columns.of(weight, conv.settings)
@@ -81,7 +81,7 @@ def _decide(conv: Convolution) -> tuple[ColumnChange, Columns]:
     return ColumnChange(name, total, after, order, dense, gathered, reason), columns
 
 
-def _input_shape(run: GraphRun, call: MixCall, conv: Convolution) -> list[int]:
+def _input_shape(run: GraphRun, call: MixCall, conv: PlainConvolution) -> list[int]:
     """Return the shape of what a call reads, as the example has it."""
     shape = list(run.values[call.source].shape)
     shape[call.channel_dim] = conv.weight.shape[1] * conv.settings.groups
@@ -93,7 +93,7 @@ def _input_shape(run: GraphRun, call: MixCall, conv: Convolution) -> list[int]:
     return shape
 
 
-def _dense(conv: Convolution, weight: Tensor) -> Callable[[Tensor], Tensor]:
+def _dense(conv: PlainConvolution, weight: Tensor) -> Callable[[Tensor], Tensor]:
     """Return the convolution as it is."""
     axes, settings = conv.settings.axes, conv.settings
     convolve, dilation = PLAIN[len(axes) - 1], [axis.dilation for axis in axes]
@@ -105,7 +105,7 @@ def _dense(conv: Convolution, weight: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda x: convolve(F.pad(x, ends, mode), weight, None, settings.stride, 0, dilation, settings.groups)
 
 
-def _gathered(conv: Convolution, columns: Columns, weight: Tensor) -> Callable[[Tensor], Tensor]:
+def _gathered(conv: PlainConvolution, columns: Columns, weight: Tensor) -> Callable[[Tensor], Tensor]:
     """Return the same by gathering: the very nodes that the model would get, in a graph of their own."""
     root, graph = nn.Module(), fx.Graph()
     root.register_buffer("weight", columns.weight(weight))
@@ -116,7 +116,7 @@ def _gathered(conv: Convolution, columns: Columns, weight: Tensor) -> Callable[[
     return fx.GraphModule(root, graph)
 
 
-def _rewrite(cuts: Cuts, reader: Reader, conv: Convolution, columns: Columns) -> Tensor:
+def _rewrite(cuts: Cuts, reader: Reader, conv: PlainConvolution, columns: Columns) -> Tensor:
     """Gather before every call, and let the calls convolve 1x1; return the new weight."""
     conv.set(columns.after)
     for module in conv.modules:
@@ -134,6 +134,6 @@ def _rewrite(cuts: Cuts, reader: Reader, conv: Convolution, columns: Columns) ->
             set_argument(call.node, 0, "input", columns.gather(source, index, conv.weight.shape[1]))
     weight = conv.weight
     new = like(weight, columns.weight(weight.detach()).contiguous())
-    cut = cuts.tensors.setdefault(id(reader.mixer.weight), Cut(weight, weight, (None,) * weight.ndim, reader))
+    cut = cuts.tensors.setdefault(id(reader.mixer.weight), TensorCut(weight, weight, (None,) * weight.ndim, reader))
     cut.new, cut.columns = new, columns.order
     return new

@@ -88,7 +88,7 @@ def _is_linear(layer: Any) -> bool:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Call:
+class _LayerCall:
     """One call of a module by a graph, and the modules (or None) behind its inputs and its readers."""
 
     path: str
@@ -97,7 +97,7 @@ class _Call:
     readers: tuple[nn.Module | None, ...]
 
 
-def _calls(captured: Captured) -> Iterator[_Call]:
+def _calls(captured: Captured) -> Iterator[_LayerCall]:
     paths = {id(module): path for path, module in captured.module.named_modules()}
     for island in captured.islands:
         for graph in graphs_of(island.module):
@@ -106,14 +106,14 @@ def _calls(captured: Captured) -> Iterator[_Call]:
                 if module is not None:
                     sources = tuple(_called(island.module, source) for source in node.all_input_nodes)
                     readers = tuple(_called(island.module, reader) for reader in node.users)
-                    yield _Call(paths[id(module)], module, sources, readers)
+                    yield _LayerCall(paths[id(module)], module, sources, readers)
 
 
 def _called(root: nn.Module, node: fx.Node) -> nn.Module | None:
     return root.get_submodule(str(node.target)) if node.op == "call_module" else None
 
 
-def _norms(calls: list[_Call]) -> Iterator[Norm]:
+def _norms(calls: list[_LayerCall]) -> Iterator[Norm]:
     """Pair norms with convolutions; a module called several times must qualify in all of its calls."""
     layers = [call.module for call in calls if isinstance(call.module, MaskedLayer)]
     # Not linear layers: their outputs are the last axis, and a norm's channels the second.

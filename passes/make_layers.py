@@ -23,7 +23,7 @@ from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Call:
+class _FunctionCall:
     """A call of a function that torch has a layer for, on the weight and bias of the module at `path`."""
 
     node: fx.Node
@@ -57,7 +57,7 @@ def layers_made(captured: Captured, only: Collection[str] | None = None) -> tupl
     root = captured.module
     if not isinstance(root, DualGraphModule) or [island.path for island in captured.islands] != [""]:
         return ()
-    calls: dict[nn.Module, list[_Call]] = {}
+    calls: dict[nn.Module, list[_FunctionCall]] = {}
     for graph in graphs_of(root):
         for call in (call for call in _calls(graph) if only is None or call.path in only):
             calls.setdefault(root.get_submodule(call.path), []).append(call)
@@ -70,7 +70,7 @@ def layers_made(captured: Captured, only: Collection[str] | None = None) -> tupl
     return tuple(found[0].path for found in made.values())
 
 
-def _calls(graph: fx.Graph) -> Iterator[_Call]:
+def _calls(graph: fx.Graph) -> Iterator[_FunctionCall]:
     for node in graph.nodes:
         if node.op != "call_function" or node.target not in MIXING:
             continue
@@ -81,7 +81,7 @@ def _calls(graph: fx.Graph) -> Iterator[_Call]:
         settings_known = not any(isinstance(value, fx.Node) for value in pytree.tree_leaves(given))
         if path and isinstance(source, fx.Node) and settings_known and (bias is None or _holder(bias, "bias") == path):
             settings = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
-            yield _Call(node, path, weight, bias, settings)
+            yield _FunctionCall(node, path, weight, bias, settings)
 
 
 def _holder(node: Any, name: str) -> str:
@@ -92,7 +92,7 @@ def _holder(node: Any, name: str) -> str:
     return path if last == name else ""
 
 
-def _is_one_layer(root: DualGraphModule, module: nn.Module, calls: list[_Call]) -> bool:
+def _is_one_layer(root: DualGraphModule, module: nn.Module, calls: list[_FunctionCall]) -> bool:
     """Return whether the module holds a weight and a bias alone, and these calls, all the same, are all their uses."""
     owned = dict(module.named_parameters()) | dict(module.named_buffers())
     wanted = {"weight"} if calls[0].bias is None else {"weight", "bias"}
@@ -113,7 +113,7 @@ def _is_one_layer(root: DualGraphModule, module: nn.Module, calls: list[_Call]) 
     return isinstance(owned["weight"], nn.Parameter)
 
 
-def _layer(module: nn.Module, call: _Call) -> nn.Module:
+def _layer(module: nn.Module, call: _FunctionCall) -> nn.Module:
     """Return torch's layer with the tensors of the module, as the call configures it."""
     form = MIXING[call.node.target]
     settings = form.settings
@@ -159,7 +159,7 @@ def _put(root: nn.Module, module: nn.Module, layer: nn.Module) -> None:
                 children_of(parent)[name] = layer
 
 
-def _call_module(call: _Call) -> None:
+def _call_module(call: _FunctionCall) -> None:
     graph = call.node.graph
     with graph.inserting_before(call.node):
         new = graph.call_module(call.path, (first_input(call.node),))  # an earlier call may have been replaced

@@ -80,7 +80,7 @@ def removal_decided(facts: Facts) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class PassesRun:
     """What a sequence of passes did: the facts to go on with, whether anything changed, and all records."""
 
     facts: Facts
@@ -88,7 +88,7 @@ class Outcome:
     done: tuple[Any, ...]
 
 
-def run(facts: Facts, passes: Iterable[Pass], progress: Callable[[str], None] = lambda _: None) -> Outcome:
+def run(facts: Facts, passes: Iterable[Pass], progress: Callable[[str], None] = lambda _: None) -> PassesRun:
     """Run passes in order. Graphs that run afterwards must be compiled anew: see `recompile`.
 
     Raises:
@@ -111,7 +111,7 @@ def run(facts: Facts, passes: Iterable[Pass], progress: Callable[[str], None] = 
         _check(one, one.ensures, facts, "ensures")
         done += result.done
         before = after
-    return Outcome(facts, changed, tuple(done))
+    return PassesRun(facts, changed, tuple(done))
 
 
 def apply(captured: Captured, *passes: Pass) -> tuple[Any, ...]:

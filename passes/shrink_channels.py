@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from campfire_fx.analysis.compact import kept_indices, select
 from campfire_fx.analysis.constants import bias_of, folded
-from campfire_fx.analysis.edits.cuts import Cut, Cuts, gather, like
+from campfire_fx.analysis.edits.cuts import Cuts, TensorCut, gather, like
 from campfire_fx.analysis.edits.plan import exchange, set_argument
 from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.labelling import GraphRun, Labelling
@@ -74,7 +74,7 @@ def _count_held(labelling: Labelling, cuts: Cuts) -> None:
 def _cut_plain(cuts: Cuts, tensor: Tensor, keep: tuple[Tensor | None, ...]) -> None:
     if any(indices is not None for indices in keep):
         new = select(tensor.detach(), keep)
-        cuts.tensors[id(tensor)] = Cut(tensor, like(tensor, new), keep)
+        cuts.tensors[id(tensor)] = TensorCut(tensor, like(tensor, new), keep)
 
 
 def _cut_weight(cuts: Cuts, reader: Reader, live: Liveness) -> None:
@@ -89,14 +89,14 @@ def _cut_weight(cuts: Cuts, reader: Reader, live: Liveness) -> None:
         keep: list[Tensor | None] = [None] * weight.ndim
         keep[layout.out_axis], keep[layout.in_axis] = _index(outputs[0]), _index(inputs[0])
         new = select(weight.detach(), keep).contiguous()
-        cut = Cut(weight, like(weight, new), tuple(keep), reader)
+        cut = TensorCut(weight, like(weight, new), tuple(keep), reader)
     else:
         groups = (inputs.any(1) | outputs.any(1)).nonzero().flatten()
         if not groups.numel():  # nothing reads it: its calls go too
-            cuts.tensors[id(weight)] = Cut(weight, like(weight, weight.detach()[:0, :0]), (groups, groups))
+            cuts.tensors[id(weight)] = TensorCut(weight, like(weight, weight.detach()[:0, :0]), (groups, groups))
             return
         grouped = (groups, _per_group(outputs[groups]), _per_group(inputs[groups]))
-        cut = Cut(weight, weight, (None,) * weight.ndim, reader, grouped)
+        cut = TensorCut(weight, weight, (None,) * weight.ndim, reader, grouped)
         cut.new = like(weight, layout.weight(gather(layout.kernels(weight.detach()), *grouped), weight))
     if merges:
         cuts.merged[id(weight)] = _merge(reader, live, merges, cut)
@@ -112,7 +112,7 @@ def _per_group(kept: Tensor) -> Tensor:
     return kept.nonzero()[:, 1].view(kept.shape[0], -1)
 
 
-def _merge(reader: Reader, live: Liveness, merges: list[tuple[int, int]], cut: Cut) -> int:
+def _merge(reader: Reader, live: Liveness, merges: list[tuple[int, int]], cut: TensorCut) -> int:
     """Add (c_i / c_kept) W[:, i] to the kernels of the kept channel, for every dead constant i of its group.
 
     Computed in float64, and only for the outputs that stay; written into the cut weight. Returns how many constants.
@@ -168,7 +168,7 @@ def _add_bias(labelling: Labelling, cuts: Cuts, call: MixCall, name: str, amount
     bias = bias_of(call)
     if bias is not None:
         if id(bias) not in done:
-            known = cuts.tensors.setdefault(id(bias), Cut(bias, like(bias, bias.detach().clone()), (None,)))
+            known = cuts.tensors.setdefault(id(bias), TensorCut(bias, like(bias, bias.detach().clone()), (None,)))
             known.new.data += amount
         done.add(id(bias))
     elif call.module is not None:

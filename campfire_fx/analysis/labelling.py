@@ -50,7 +50,7 @@ def label(captured: Captured, *, training: bool = True) -> Labelling:
     for island in captured.islands:
         for modes, variant in zip(island.module.graph_variants, island.variants, strict=True):
             twice = modes.train_graph is not None
-            known: dict[Any, _Result] | None = {} if twice else None
+            known: dict[Any, _CallResult] | None = {} if twice else None
             for graph in (modes.graph, modes.train_graph) if training else (modes.graph,):
                 if graph is not None:
                     args = placeholder_values(graph, *variant.examples[0])
@@ -68,14 +68,14 @@ def _names(module: nn.Module) -> dict[int, str]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Result:
+class _CallResult:
     """What a call gave in one graph: the same call of another graph, on the same labels, gives it again."""
 
     node: fx.Node
     value: Any
 
 
-def _run(run: GraphRun, structure: Structure, known: dict[Any, _Result] | None) -> None:
+def _run(run: GraphRun, structure: Structure, known: dict[Any, _CallResult] | None) -> None:
     structure.graph = run.number
     given = iter(run.args)
     example = ExampleValues(run)
@@ -87,7 +87,7 @@ def _run(run: GraphRun, structure: Structure, known: dict[Any, _Result] | None) 
             if node.op == "placeholder":
                 value = fix_tensors(next(given))
                 if known is not None:  # the inputs of both graphs
-                    value = known.setdefault((id(run.module), node.target), _Result(node, value)).value
+                    value = known.setdefault((id(run.module), node.target), _CallResult(node, value)).value
                 run.values[node] = value
             elif node.op == "get_attr":
                 value = attribute(run.module, str(node.target))
@@ -105,14 +105,14 @@ def _known_call(
     node: fx.Node,
     structure: Structure,
     example: Callable[[fx.Node], Any],
-    known: dict[Any, _Result] | None,
+    known: dict[Any, _CallResult] | None,
 ) -> Any:
     """Run a call, or take over what its twin in another graph gave; `known` is None where there is no other graph."""
     key = None if known is None else _signature(run, node)
     if known is None or key is None:
         return run_call(run, node, structure, example)
     if key not in known or run.rule(node).constant is Constant.MIX:  # a weight notes every call
-        result = _Result(node, run_call(run, node, structure, example))
+        result = _CallResult(node, run_call(run, node, structure, example))
         return known.setdefault(key, result).value
     twin = known[key].node
     if twin in structure.unstacked:

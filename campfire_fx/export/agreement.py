@@ -25,7 +25,7 @@ TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 1e-2, to
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Run:
+class ModelRun:
     """One call of the model: its arguments, and the tensors that came out, in order."""
 
     args: tuple[Any, ...]
@@ -45,13 +45,13 @@ class Runs:
         tolerance: largest relative difference that passes.
     """
 
-    example: Run
-    batch: Run | None
-    space: Run | None
+    example: ModelRun
+    batch: ModelRun | None
+    space: ModelRun | None
     axes: frozenset[int]
     tolerance: float
 
-    def __iter__(self) -> Iterator[Run]:
+    def __iter__(self) -> Iterator[ModelRun]:
         return (run for run in (self.example, self.batch, self.space) if run is not None)
 
 
@@ -78,7 +78,7 @@ def reference_runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
     return Runs(example, longer, larger, axes, _tolerance(model, example))
 
 
-def _larger(model: nn.Module, inputs: Any, *, batch: bool) -> tuple[Run | None, frozenset[int]]:
+def _larger(model: nn.Module, inputs: Any, *, batch: bool) -> tuple[ModelRun | None, frozenset[int]]:
     """Run the model on larger inputs: along all axes from 2 up, else along those that it takes one by one.
 
     A line of text is read at any width and one height: the height is in the weights of what reads its columns.
@@ -86,7 +86,7 @@ def _larger(model: nn.Module, inputs: Any, *, batch: bool) -> tuple[Run | None, 
     dims = max((leaf.dim() for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor)), default=0)
     every = frozenset(range(2, dims))
 
-    def run(axes: frozenset[int]) -> Run | None:
+    def run(axes: frozenset[int]) -> ModelRun | None:
         return _attempt(model, *_resized(inputs, batch=batch, axes=axes)) if axes else None
 
     if (found := run(every)) is not None or len(every) < 2:
@@ -97,7 +97,7 @@ def _larger(model: nn.Module, inputs: Any, *, batch: bool) -> tuple[Run | None, 
     return next(((found, frozenset({axis})) for axis, found in single.items()), (None, frozenset()))
 
 
-def difference(candidate: Callable[..., Any], run: Run) -> float:
+def difference(candidate: Callable[..., Any], run: ModelRun) -> float:
     """Return the candidate's distance from the run's outputs, relative to their largest; inf if unlike."""
     with torch.no_grad(), _same_draws():
         found = pytree.tree_leaves(candidate(*_cloned(run.args), **_cloned(run.kwargs)))
@@ -120,10 +120,10 @@ def batch_size(inputs: Any) -> int | None:
     )
 
 
-def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
+def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelRun:
     with torch.no_grad(), _same_draws():
         outputs = model(*_cloned(args), **_cloned(kwargs))
-    return Run(args, kwargs, tuple(pytree.tree_leaves(outputs)))
+    return ModelRun(args, kwargs, tuple(pytree.tree_leaves(outputs)))
 
 
 @contextlib.contextmanager
@@ -134,7 +134,7 @@ def _same_draws() -> Iterator[None]:
         yield
 
 
-def _attempt(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run | None:
+def _attempt(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelRun | None:
     """Run the model on inputs that it need not accept."""
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # torch.fx prints the line of the graph that failed
@@ -169,11 +169,11 @@ def _resized(inputs: Any, *, batch: bool, axes: Collection[int] = ()) -> Any:
     return pytree.tree_map(resize, inputs)
 
 
-def _finite(run: Run) -> bool:
+def _finite(run: ModelRun) -> bool:
     return all(leaf.isfinite().all() for leaf in run.outputs if isinstance(leaf, Tensor))
 
 
-def _tolerance(model: nn.Module, run: Run) -> float:
+def _tolerance(model: nn.Module, run: ModelRun) -> float:
     tensors = (*model.parameters(), *(leaf for leaf in run.outputs if isinstance(leaf, Tensor)))
     return max((TOLERANCES.get(tensor.dtype, 0.0) for tensor in tensors), default=0.0) or TOLERANCES[torch.float32]
 

@@ -15,7 +15,7 @@ from campfire_fx.base.errors import ExportError
 from campfire_fx.export.record import ExportRecord
 
 if TYPE_CHECKING:
-    from campfire_fx.export.agreement import Run
+    from campfire_fx.export.agreement import ModelRun
 
 # What writes files is slow to load, so it is imported where it is used.
 _log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def export(model: nn.Module, path: str | os.PathLike[str], example_inputs: Any =
     return record
 
 
-def _compared(target: Path, reloaded: Callable[..., Any], runs: Iterable[Run], tolerance: float) -> float:
+def _compared(target: Path, reloaded: Callable[..., Any], runs: Iterable[ModelRun], tolerance: float) -> float:
     """Return the largest difference of what was read back from the model; raise where it is too large."""
     from campfire_fx.export.agreement import difference, first_line
 

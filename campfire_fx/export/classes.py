@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from campfire_fx.export.layout import Part, Shape, is_name, is_numbered
+from campfire_fx.export.layout import ContainerKind, Part, is_name, is_numbered
 from campfire_fx.export.literals import literal
 from campfire_fx.export.scopes import Path
 from campfire_fx.export.statements import forward
@@ -47,9 +47,9 @@ class Classes:
         if part.text:
             return part.text
         made = {name: self.build(child) for name, child in part.parts.items()}
-        if part.shape is Shape.CHAIN:
+        if part.shape is ContainerKind.CHAIN:
             return f"nn.Sequential({chain_arguments(made)})"
-        if part.shape is Shape.LIST:
+        if part.shape is ContainerKind.LIST:
             return f"{self._name(part, 'nn.ModuleList')}([{', '.join(made.values())}])"
         given = [f"{name}={text}" for name, text in made.items() if is_name(name)]
         odd = [f"{literal(name)}: {text}" for name, text in made.items() if not is_name(name)]

@@ -18,7 +18,7 @@ from campfire_fx.base.disk.seal import fault
 from campfire_fx.base.disk.whole import write_file
 from campfire_fx.base.errors import ExportError
 from campfire_fx.base.naming import any_name
-from campfire_fx.export.agreement import Run, first_line
+from campfire_fx.export.agreement import ModelRun, first_line
 from campfire_fx.export.files import is_ours
 from campfire_fx.export.onnx_file import OnnxModel, required, write_onnx
 from campfire_fx.export.prepare import Prepared, as_graphs
@@ -38,7 +38,7 @@ class Written:
         frame: where the file holds parts only, a copy of the model to load them into.
     """
 
-    runs: Iterable[Run]
+    runs: Iterable[ModelRun]
     free: tuple[str, ...] = ()
     frame: nn.Module | None = None
 

@@ -20,7 +20,7 @@ from campfire_fx.export.literals import literal
 from campfire_fx.export.scopes import Block, Path, blocks, class_names, layer_targets, tensor_targets
 
 
-class Shape(Enum):
+class ContainerKind(Enum):
     """How a module keeps its children."""
 
     CHAIN = "nn.Sequential"
@@ -46,7 +46,7 @@ class Part:
     is_tensor: bool = False
     parts: dict[str, Part] = field(default_factory=dict)
     block: Block | None = None
-    shape: Shape = Shape.NAMED
+    shape: ContainerKind = ContainerKind.NAMED
     was: str = ""
 
     def add(self, path: Path) -> Part:
@@ -61,7 +61,7 @@ class Part:
         """Return how code in this module's class writes what is at `path`, given from the model down."""
         text, part = "self", self
         for name in path[len(self.path) :]:
-            if part.shape is not Shape.NAMED:
+            if part.shape is not ContainerKind.NAMED:
                 text += f"[{list(part.parts).index(name)}]"
             else:
                 text = f"{text}.{name}" if is_name(name) else f"getattr({text}, {literal(name)})"
@@ -155,12 +155,12 @@ def _settle(part: Part, known: dict[Path, str]) -> None:
         _settle(child, known)
     part.was = part.was or known.get(part.path, "")
     if (order := _chain(part)) is not None:
-        part.shape = Shape.CHAIN
+        part.shape = ContainerKind.CHAIN
         part.parts = {name: part.parts[name] for name in order}
         return
     numbers = sorted(part.parts, key=lambda name: (len(name), name))
     if numbers and is_numbered(numbers) and not any(child.is_tensor for child in part.parts.values()):
-        part.shape = Shape.LIST
+        part.shape = ContainerKind.LIST
         part.parts = {name: part.parts[name] for name in numbers}
 
 

@@ -19,7 +19,7 @@ from campfire_fx.base.compat import buffers_of, hooks_before, is_plain_graph, py
 from campfire_fx.base.errors import CaptureError, ExportError
 from campfire_fx.base.naming import any_name
 from campfire_fx.capture import example_for, trace, variant_of
-from campfire_fx.export.agreement import Run, Runs, first_line, reference_runs
+from campfire_fx.export.agreement import ModelRun, Runs, first_line, reference_runs
 from campfire_fx.export.functions import write_out_functions
 from campfire_fx.export.layers import Rebuilder, torch_class
 from campfire_fx.layers.bake_masks import bake_dense_weights
@@ -131,7 +131,7 @@ def _example(model: nn.Module, example_inputs: Any) -> tuple[tuple[Any, ...], di
     return pytree.tree_map(move, tuple(args)), pytree.tree_map(move, dict(kwargs))
 
 
-def _captured(module: nn.Module, example: Run) -> nn.Module:
+def _captured(module: nn.Module, example: ModelRun) -> nn.Module:
     """Capture an ordinary model: as one inference graph, else with graphs in place of the parts that can be one."""
     if isinstance(module, fx.GraphModule):
         raise ExportError(

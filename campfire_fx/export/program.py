@@ -17,7 +17,7 @@ from torch.export import Dim, ExportedProgram
 from campfire_fx.base.compat import pytree
 from campfire_fx.base.errors import ExportError
 from campfire_fx.base.naming import any_name
-from campfire_fx.export.agreement import Run, Runs, batch_size, difference, first_line
+from campfire_fx.export.agreement import ModelRun, Runs, batch_size, difference, first_line
 from campfire_fx.export.written_out import WrittenOut
 
 _log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ class Exported:
     """A program, and the runs that it must reproduce: all that its free sizes allow."""
 
     program: ExportedProgram
-    runs: tuple[Run, ...]
+    runs: tuple[ModelRun, ...]
 
 
 def exported_program(module: nn.Module, runs: Runs) -> Exported:
@@ -39,7 +39,9 @@ def exported_program(module: nn.Module, runs: Runs) -> Exported:
     Raises:
         ExportError: torch.export refuses the model, or what it makes answers otherwise.
     """
-    attempts: list[tuple[frozenset[int], Run, tuple[Run, ...]]] = [(frozenset(), runs.example, (runs.example,))]
+    attempts: list[tuple[frozenset[int], ModelRun, tuple[ModelRun, ...]]] = [
+        (frozenset(), runs.example, (runs.example,))
+    ]
     batch = frozenset() if runs.batch is None else frozenset({0})
     larger = runs.batch or runs.example  # of two samples at least: torch.export takes an axis of size 1 for a fixed one
     if batch:
@@ -89,7 +91,7 @@ def free_axes(program: ExportedProgram) -> tuple[str, ...]:
     )
 
 
-def _export(module: nn.Module, run: Run, axes: frozenset[int]) -> ExportedProgram:
+def _export(module: nn.Module, run: ModelRun, axes: frozenset[int]) -> ExportedProgram:
     """Export at the run's inputs, with those of the axes free that the model allows."""
     samples = batch_size((run.args, run.kwargs))
 

@@ -52,7 +52,7 @@ _GRAMMAR = (
 )  # fmt: skip
 
 
-class _Refused(Exception):
+class _UnsafeProgram(Exception):
     """The file could run code; the text says where, as half a sentence."""
 
 
@@ -68,7 +68,7 @@ def read_program(path: Path) -> ExportedProgram:
             raise ExportError(f"cannot load {path}: {spoilt}. Export it again.")
         with zipfile.ZipFile(path) as archive:
             copy = _copied(archive)
-    except _Refused as refused:
+    except _UnsafeProgram as refused:
         raise ExportError(
             f"cannot load {path}: {refused}, and that could run code. If you trust it, use torch.export.load."
         ) from None
@@ -82,7 +82,7 @@ def _copied(archive: zipfile.ZipFile) -> io.BytesIO:
     copy = io.BytesIO()
     names = archive.namelist()
     if len(set(names)) != len(names):
-        raise _Refused("two members of the archive have one name")
+        raise _UnsafeProgram("two members of the archive have one name")
     with zipfile.ZipFile(copy, "w") as needed:
         for name in names:
             root, _, member = name.partition("/")
@@ -91,7 +91,7 @@ def _copied(archive: zipfile.ZipFile) -> io.BytesIO:
             elif _TEXTS.fullmatch(member):
                 needed.writestr(name, json.dumps(_looked_at(json.loads(archive.read(name)))))
             elif not _LEFT.fullmatch(member):
-                raise _Refused(f"it holds {name!a}")
+                raise _UnsafeProgram(f"it holds {name!a}")
         if not names or any(not name.startswith(f"{root}/") for name in names):
             raise ValueError("its members do not lie in one folder")
         needed.writestr(f"{root}/{_SAMPLES}", b"")
@@ -103,7 +103,7 @@ def _looked_at(content: Any) -> Any:
     """Return the content of a JSON file without notes; raise unless every text in it is harmless."""
     for key, text in _texts(content, ""):
         if not _LOOKS.get(key, _is_word)(text):
-            raise _Refused(f"{text[:60]!a} stands in it for {key or 'a name'}")
+            raise _UnsafeProgram(f"{text[:60]!a} stands in it for {key or 'a name'}")
     return content
 
 
@@ -111,7 +111,7 @@ def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
     """Yield every text in JSON content, with the key that it stands under; drop the notes of nodes."""
     if isinstance(value, dict):
         if value.get("use_pickle"):
-            raise _Refused("a tensor in it is pickled")
+            raise _UnsafeProgram("a tensor in it is pickled")
         if "target" in value and "metadata" in value:
             value["metadata"] = {}
         for name, inner in value.items():

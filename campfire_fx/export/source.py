@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from torch import Tensor, fx
 
 from campfire_fx.base.compat import pytree
-from campfire_fx.export.agreement import Run
+from campfire_fx.export.agreement import ModelRun
 from campfire_fx.export.classes import Classes, chain_arguments, method
-from campfire_fx.export.layout import Part, Shape, is_name, is_numbered, layout, ties
+from campfire_fx.export.layout import ContainerKind, Part, is_name, is_numbered, layout, ties
 from campfire_fx.export.literals import literal
 from campfire_fx.export.prepare import Graphs
 from campfire_fx.export.safetensors import DTYPES
@@ -39,7 +39,7 @@ _IMPORTS = (
 )
 
 
-def model_source(graphs: Graphs, name: str, example: Run) -> str:
+def model_source(graphs: Graphs, name: str, example: ModelRun) -> str:
     """Return the code of the model: the same text for the same model and example shapes.
 
     Raises:
@@ -80,11 +80,13 @@ def _model(module: fx.GraphModule, title: str, classes: Classes) -> list[str]:
     (output,) = (node for node in module.graph.nodes if node.op == "output")
     block = root.block
     assert block is not None
-    if root.shape is Shape.CHAIN and (block.inputs[0].target != "input" or output.args[0] is not block.outputs[0]):
-        root.shape = Shape.LIST if is_numbered(root.parts) else Shape.NAMED
-    base = "nn.Module" if root.shape is Shape.NAMED else root.shape.value
+    if root.shape is ContainerKind.CHAIN and (
+        block.inputs[0].target != "input" or output.args[0] is not block.outputs[0]
+    ):
+        root.shape = ContainerKind.LIST if is_numbered(root.parts) else ContainerKind.NAMED
+    base = "nn.Module" if root.shape is ContainerKind.NAMED else root.shape.value
     lines = [f"class {title}({base}):", *_constructor(module, root, classes)]
-    if root.shape is not Shape.CHAIN:
+    if root.shape is not ContainerKind.CHAIN:
         names = [str(node.target).lstrip("*") for node in block.inputs]
         body = forward(block, output.args[0], names, root.access)
         lines += ["", *method("forward", _signature(block.inputs), body)]
@@ -94,9 +96,9 @@ def _model(module: fx.GraphModule, title: str, classes: Classes) -> list[str]:
 def _constructor(module: fx.GraphModule, root: Part, classes: Classes) -> tuple[str, ...]:
     """Return the lines of the model's __init__: its parts, and what it has under two names."""
     made = {name: classes.build(part) for name, part in root.parts.items()}
-    if root.shape is Shape.CHAIN:
+    if root.shape is ContainerKind.CHAIN:
         lines = [f"super().__init__({chain_arguments(made)})"]
-    elif root.shape is Shape.LIST:
+    elif root.shape is ContainerKind.LIST:
         lines = [f"super().__init__([{', '.join(made.values())}])"]
     else:
         lines = ["super().__init__()"]
@@ -110,7 +112,7 @@ def _signature(inputs: Iterable[fx.Node]) -> list[str]:
     return [f"{node.target}={literal(node.args[0])}" if node.args else str(node.target) for node in inputs]
 
 
-def _inputs(example: Run) -> str:
+def _inputs(example: ModelRun) -> str:
     """Describe the tensors of the example: their shapes and dtypes."""
     tensors = [leaf for leaf in pytree.tree_leaves((example.args, example.kwargs)) if isinstance(leaf, Tensor)]
     return ", ".join(f"{str(leaf.dtype).removeprefix('torch.')} {tuple(leaf.shape)}" for leaf in tensors) or "none"

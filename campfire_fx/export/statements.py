@@ -29,7 +29,7 @@ Access = Callable[[Path], str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Step:
+class StatementStep:
     """One statement.
 
     Attributes:
@@ -61,13 +61,15 @@ def forward(block: Block, result: Any, arguments: list[str], access: Access) -> 
     `result` is what it returns, graph nodes inside; `arguments` are the variables that `block.inputs` arrive
     in.
     """
-    writer = _Writer(block, access)
+    writer = _StatementWriter(block, access)
     steps = [writer.step(item) for item in block.items if isinstance(item, Block) or not writer.is_free(item)]
-    end = Step((), tuple(writer.variables(result)), lambda read: f"return {index(result, writer.names(read))}", depth=0)
+    end = StatementStep(
+        (), tuple(writer.variables(result)), lambda read: f"return {index(result, writer.names(read))}", depth=0
+    )
     return _named(_joined([*steps, end]), dict(zip(block.inputs, arguments, strict=True)), block.sizes)
 
 
-class _Writer:
+class _StatementWriter:
     """Writes the items of one block as steps, and knows which of its nodes need no variable."""
 
     def __init__(self, block: Block, access: Access) -> None:
@@ -75,16 +77,16 @@ class _Writer:
         self.inputs = set(block.inputs)
         self.own = {item for item in block.items if isinstance(item, fx.Node)}
 
-    def step(self, item: fx.Node | Block) -> Step:
+    def step(self, item: fx.Node | Block) -> StatementStep:
         if isinstance(item, Block):
             values = list(item.inputs)
             called = self.access(item.path)
-            return Step(
+            return StatementStep(
                 tuple(item.outputs),
                 tuple(self.variables(values)),
                 lambda read: f"{called}({', '.join(map(self.names(read), values))})",
             )
-        return Step(
+        return StatementStep(
             (item,) if item.users else (),
             tuple(self.variables((item.args, item.kwargs))),
             lambda read: expression(item, self.names(read), self._path),
@@ -125,10 +127,10 @@ class _Writer:
         return self.access(tuple(target.split(".")))
 
 
-def _joined(steps: list[Step]) -> list[Step]:
+def _joined(steps: list[StatementStep]) -> list[StatementStep]:
     """Write a step inside the next one where that reads its value, and nothing else does."""
     reads = Counter(node for step in steps for node in step.uses)
-    result: list[Step] = []
+    result: list[StatementStep] = []
     for step in steps:
         last = result[-1] if result else None
         if last is not None and len(last.defines) == 1 and reads[last.defines[0]] == 1:
@@ -141,13 +143,13 @@ def _joined(steps: list[Step]) -> list[Step]:
     return result
 
 
-def _inside(last: Step, step: Step) -> Step:
+def _inside(last: StatementStep, step: StatementStep) -> StatementStep:
     (value,) = last.defines
     uses = tuple(node for used in step.uses for node in (last.uses if used is value else (used,)))
     return replace(step, uses=uses, inside={**last.inside, value: last.code}, depth=last.depth + step.depth)
 
 
-def _named(steps: list[Step], variables: dict[fx.Node, str], sizes: frozenset[fx.Node]) -> list[str]:
+def _named(steps: list[StatementStep], variables: dict[fx.Node, str], sizes: frozenset[fx.Node]) -> list[str]:
     """Give each value a variable, and write the steps as lines."""
     last_read = {node: position for position, step in enumerate(steps) for node in step.uses}
     lines: list[str] = []

@@ -25,7 +25,7 @@ Told = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Way:
+class CompiledWay:
     """One graph, compiled: its forward, and the conditions among its guards that can be asked before it runs.
 
     `asks_later`: it has others, on what is computed on the way.
@@ -102,7 +102,7 @@ def by_mode(evaluate: Forward, train: Forward) -> Forward:
     return forward
 
 
-def by_guards(ways: Sequence[Way], told: Told) -> Forward:
+def by_guards(ways: Sequence[CompiledWay], told: Told) -> Forward:
     """Return a forward that runs the first of several graphs whose guards hold; AssertionError where none does."""
     widest = max((way.forward for way in ways), key=lambda code: len(inspect.signature(code).parameters))
 
@@ -121,7 +121,9 @@ def by_guards(ways: Sequence[Way], told: Told) -> Forward:
     return forward
 
 
-def _run_unless_refused(way: Way, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bool, Any]:
+def _run_unless_refused(
+    way: CompiledWay, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[bool, Any]:
     """Return whether a graph took the inputs, and its output; where it did not, statistics are as they were."""
     try:
         with _statistics_put_back(module):

@@ -15,7 +15,7 @@ from torch.fx.graph import PythonCode
 from campfire_fx.base.frozen_graphs import Frozen, freeze, thaw
 from campfire_fx.base.naming import any_name
 from campfire_fx.layers.belongings import OriginalClass, without_objects
-from campfire_fx.layers.dispatch import Forward, Told, Way, by_guards, by_mode, conditions_of
+from campfire_fx.layers.dispatch import CompiledWay, Forward, Told, by_guards, by_mode, conditions_of
 from campfire_fx.layers.dressing import plain_name
 from campfire_fx.layers.structure import share_structure
 
@@ -43,7 +43,7 @@ class DualGraphModule(fx.GraphModule):
     Without `compiled` it runs only after a call of `recompile()`: for who edits the graphs first.
     """
 
-    _ways: ClassVar[Sequence[Way]] = ()
+    _ways: ClassVar[Sequence[CompiledWay]] = ()
     """Of each variant, the compiled graph for evaluation; fx gives every graph module a class of its own."""
 
     def __init__(
@@ -167,9 +167,9 @@ class DualGraphModule(fx.GraphModule):
         type(self).forward = forward
         return code
 
-    def _way(self, graph: fx.Graph) -> Way:
+    def _way(self, graph: fx.Graph) -> CompiledWay:
         conditions, asks_later = conditions_of(graph)
-        return Way(self._compiled(graph), self._compiled(conditions), asks_later)
+        return CompiledWay(self._compiled(graph), self._compiled(conditions), asks_later)
 
     def _compiled(self, graph: fx.Graph) -> Forward:
         """Return the code of a graph."""

@@ -47,7 +47,7 @@ _FEW_ZEROS = 0.01  # of the weights: not worth a sentence
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class SizeRow:
     """One model, measured: parameters, MACs, median latency (ms) and bytes of one call on the example.
 
     `zeros`: how many weights of layers are zero, and of how many.
@@ -71,8 +71,8 @@ class ShrinkReport(Report):
 
     plan: ShrinkPlan
     verification: Verification | None
-    before: Size | None
-    after: Size
+    before: SizeRow | None
+    after: SizeRow
     inputs: tuple[tuple[int, ...], ...]
     max_rows: int | None = None
 
@@ -157,7 +157,7 @@ def shrink_report(
     models = {"after": slim} if before is None else {"before": before, "after": slim}
     times = latencies(models, args, kwargs, repeats=repeats)
     sizes = {
-        name: Size(parameters(model), macs(model, args, kwargs), times[name], size_bytes(model), zero_weights(model))
+        name: SizeRow(parameters(model), macs(model, args, kwargs), times[name], size_bytes(model), zero_weights(model))
         for name, model in models.items()
     }
     inputs = input_shapes(args, kwargs)

@@ -13,7 +13,7 @@ from campfire_fx.base.compat import pytree
 from campfire_fx.base.errors import ShrinkError
 
 if TYPE_CHECKING:
-    from campfire_fx.analysis.edits.cuts import Cut
+    from campfire_fx.analysis.edits.cuts import TensorCut
     from campfire_fx.shrink.pipeline import Shrunk
 
 _MEANS = {"row_var": -1, "exp_avg_sq_row": -1, "col_var": -2, "exp_avg_sq_col": -2}
@@ -49,7 +49,7 @@ class _Move:
     """What one of the optimizer's parameters becomes, and its state; `cut` is None where the tensor stays whole."""
 
     new: Tensor
-    cut: Cut | None
+    cut: TensorCut | None
     state: dict[str, Any] | None
 
 
@@ -75,7 +75,7 @@ def carry_over(optimizer: Optimizer, shrunk: Shrunk) -> None:
         optimizer.param_groups[0]["params"].extend(fresh)
 
 
-def _new(shrunk: Shrunk, working: Tensor) -> tuple[Tensor, Cut | None]:
+def _new(shrunk: Shrunk, working: Tensor) -> tuple[Tensor, TensorCut | None]:
     cut = shrunk.removal.cuts.tensors.get(id(working))
     return (working, None) if cut is None else (cut.new, cut)
 
@@ -108,7 +108,7 @@ def _exchange(optimizer: Optimizer, old: Tensor, moves: dict[int, _Move | None])
     return move.new
 
 
-def _cut_state(value: Any, name: str, old: Tensor, cut: Cut, place: str) -> Any:
+def _cut_state(value: Any, name: str, old: Tensor, cut: TensorCut, place: str) -> Any:
     """Return a parameter's state as the smaller parameter has it.
 
     Raises:
@@ -130,7 +130,7 @@ def _cut_state(value: Any, name: str, old: Tensor, cut: Cut, place: str) -> Any:
     )
 
 
-def _cut_mean(value: Tensor, axis: int, old: Tensor, cut: Cut) -> Tensor | None:
+def _cut_mean(value: Tensor, axis: int, old: Tensor, cut: TensorCut) -> Tensor | None:
     """Cut a mean over one axis of a parameter, kept as a single place or left out; None where it is no such thing.
 
     What was cut away had no gradient, so the mean over what is left is larger by as much as there were more.

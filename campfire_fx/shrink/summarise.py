@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from campfire_fx.analysis.edits.cuts import Cut, Cuts
+from campfire_fx.analysis.edits.cuts import Cuts, TensorCut
 from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.labels import FIXED
 from campfire_fx.analysis.liveness import Liveness
@@ -37,7 +37,7 @@ def summarise(facts: Facts, done: Iterable[object]) -> ShrinkPlan:
     )
 
 
-def _indices(cut: Cut) -> tuple[Tensor | None, ...]:
+def _indices(cut: TensorCut) -> tuple[Tensor | None, ...]:
     """Return the kept indices per axis; of a grouped weight those within groups only where all groups agree."""
     if cut.grouped is None or cut.reader is None:
         return cut.keep

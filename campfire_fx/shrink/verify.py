@@ -31,7 +31,7 @@ class DifferentOutput(ShrinkError):
     """The smaller model computes something else."""
 
 
-class Refused(Exception):
+class RefusedByGuard(Exception):
     """A guard of the smaller model says that inputs of this size are not for it."""
 
 
@@ -76,7 +76,7 @@ def verify(
             continue
         try:
             runs.append(comparison.compared(other))
-        except Refused:
+        except RefusedByGuard:
             continue
         break
     return Verification(max(run.difference for run in runs), tuple(runs))
@@ -180,7 +180,7 @@ class _Comparison:
                 got = tensors_of(self._after(*expected.inputs)) + expected.replay.received
         except Exception as error:
             if is_refusal(error):
-                raise Refused from error
+                raise RefusedByGuard from error
             raise DifferentOutput(
                 f"Shrinking would make the model fail at input shape {shape_of(expected.inputs)}, where it runs now: "
                 f"{type(error).__name__}: {first_line(error)}. The model is left as it was."

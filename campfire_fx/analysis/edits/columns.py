@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from campfire_fx.analysis.edits.convolutions import Settings
+from campfire_fx.analysis.edits.convolutions import ConvolutionSettings
 from campfire_fx.analysis.taps import Axis
 
 POINT = Axis(1, 1, 0, 0)
@@ -33,12 +33,12 @@ class Columns:
         taps: (tap, how many of its columns), in order.
     """
 
-    settings: Settings
+    settings: ConvolutionSettings
     order: Tensor
     taps: tuple[tuple[tuple[int, ...], int], ...]
 
     @staticmethod
-    def of(weight: Tensor, settings: Settings) -> Columns:
+    def of(weight: Tensor, settings: ConvolutionSettings) -> Columns:
         """Find the columns that are not zero in all filters."""
         live = (weight != 0).any(0).flatten(1).cpu()  # (C/groups, taps)
         tap, channel = live.t().nonzero().unbind(1)
@@ -55,10 +55,10 @@ class Columns:
         return self.order // taps
 
     @property
-    def after(self) -> Settings:
+    def after(self) -> ConvolutionSettings:
         """The settings of the convolution that reads the gathered columns."""
         ones = (1,) * len(self.settings.axes)
-        return Settings((POINT,) * len(ones), ones, self.settings.groups, "zeros")
+        return ConvolutionSettings((POINT,) * len(ones), ones, self.settings.groups, "zeros")
 
     def weight(self, weight: Tensor) -> Tensor:
         """Return a weight, or a tensor of its shape, with these columns alone: (K, columns, 1, ...)."""

@@ -20,7 +20,7 @@ _POSITIONS = {"stride": 3, "padding": 4, "dilation": 5, "groups": 6}
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ConvolutionSettings:
     """How a plain convolution is called.
 
     Attributes:
@@ -37,20 +37,20 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Convolution:
+class PlainConvolution:
     """One weight, every call of it that is left in the graphs, and the settings that they share."""
 
     mixer: Mixer
     weight: Tensor
     sites: tuple[tuple[GraphRun, MixCall], ...]
-    settings: Settings
+    settings: ConvolutionSettings
 
     @property
     def modules(self) -> list[nn.Module]:
         """The modules that are called, each once."""
         return list(dict.fromkeys(call.module for _, call in self.sites if call.module is not None))
 
-    def set(self, settings: Settings) -> None:
+    def set(self, settings: ConvolutionSettings) -> None:
         """Let every call have other settings. Their padding must be even, see `taps`."""
         sizes = tuple(axis.size for axis in settings.axes)
         padding = tuple(axis.front for axis in settings.axes)
@@ -90,7 +90,7 @@ class Convolutions:
     def __init__(self, labelling: Labelling) -> None:
         self._labelling = labelling
 
-    def read(self, mixer: Mixer, weight: Tensor) -> Convolution | str:
+    def read(self, mixer: Mixer, weight: Tensor) -> PlainConvolution | str:
         """Return a plain convolution with what its calls have in common, or in words why it must be left alone.
 
         Args:
@@ -107,7 +107,7 @@ class Convolutions:
             return "its settings are computed"
         if any(settings != known_settings[0] for settings in known_settings):
             return "it is called with different settings"
-        return Convolution(mixer, weight, sites, known_settings[0])
+        return PlainConvolution(mixer, weight, sites, known_settings[0])
 
     @functools.cached_property
     def _users(self) -> dict[int, set[fx.Node]]:
@@ -120,7 +120,7 @@ class Convolutions:
         return users
 
 
-def _settings(call: MixCall, weight: Tensor) -> Settings | None:
+def _settings(call: MixCall, weight: Tensor) -> ConvolutionSettings | None:
     """Read the settings of one call; None where the graph computes them."""
     given = _of_module(call.module) if call.module is not None else _of_function(call.node)
     if any(isinstance(value, fx.Node) for value in pytree.tree_leaves(given)):
@@ -135,7 +135,7 @@ def _settings(call: MixCall, weight: Tensor) -> Settings | None:
     else:
         ends = [(pad, pad) for pad in _each(given["padding"], len(sizes))]
     axes = tuple(Axis(size, apart, *end) for size, apart, end in zip(sizes, dilation, ends, strict=True))
-    return Settings(axes, stride, given["groups"], given["mode"])
+    return ConvolutionSettings(axes, stride, given["groups"], given["mode"])
 
 
 def _of_module(module: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from campfire_fx.analysis.reader import Reader
 
 
 @dataclass(slots=True, eq=False)
-class Cut:
+class TensorCut:
     """How one tensor was cut: `slice` does the same to any tensor of the old shape (optimizer state).
 
     Attributes:
@@ -43,7 +43,7 @@ class Cut:
 class Cuts:
     """Everything that was cut, by the id of the old tensor, and what was folded or merged, by weight id."""
 
-    tensors: dict[int, Cut] = field(default_factory=dict)
+    tensors: dict[int, TensorCut] = field(default_factory=dict)
     folds: dict[int, Tensor] = field(default_factory=dict)
     folded: dict[int, int] = field(default_factory=dict)
     merged: dict[int, int] = field(default_factory=dict)

@@ -40,7 +40,7 @@ _COLUMNS = (
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class LayerFacts:
+class LayerRow:
     """One layer that mixes channels; `pinned` says why its channels have to stay, if they do."""
 
     name: str
@@ -128,13 +128,13 @@ def inspect_command(
         show(f"Wrote {graph_file}.")
 
 
-def layer_facts(network: nn.Module, graph: nx.DiGraph, cost: MacCount) -> tuple[LayerFacts, ...]:
+def layer_facts(network: nn.Module, graph: nx.DiGraph, cost: MacCount) -> tuple[LayerRow, ...]:
     """Return the facts of every layer of a dependency graph that has a weight, in the order of the graph."""
     modules = dict(network.named_modules(remove_duplicate=False))
     held = {name: getattr(module, "weight", None) for name, module in modules.items()}
     weights = {name: weight for name, weight in held.items() if isinstance(weight, Tensor)}
     return tuple(
-        LayerFacts(
+        LayerRow(
             name,
             data["operation"],
             data["channels_in"],
@@ -149,13 +149,13 @@ def layer_facts(network: nn.Module, graph: nx.DiGraph, cost: MacCount) -> tuple[
     )
 
 
-def _layer_table(layers: tuple[LayerFacts, ...], network: nn.Module, cost: MacCount) -> FittedTable:
+def _layer_table(layers: tuple[LayerRow, ...], network: nn.Module, cost: MacCount) -> FittedTable:
     rows = [_row(layer) for layer in layers]
     total = ("the whole model", "", "", "", "", count(parameters(network)), count(cost.total), "")
     return FittedTable("Layers", _COLUMNS, rows, total)
 
 
-def _row(layer: LayerFacts) -> tuple[Any, ...]:
+def _row(layer: LayerRow) -> tuple[Any, ...]:
     return (
         layer.name,
         layer.operation,

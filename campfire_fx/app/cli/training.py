@@ -221,7 +221,7 @@ def train_command(
     where = Where(data_root, plan.image_size, download, plan.augment == "crop", plan.resize, plan.held_out, strict)
     if named:
         where = replace(where, classes=named.classes, recipe=recipe or "")
-    settings = job.Settings(
+    settings = job.JobSettings(
         model or values.get("model", _MODEL),
         regime or values.get("regime", _REGIME),
         values.get("sparsity", _SPARSITY) if sparsity is None else sparsity,

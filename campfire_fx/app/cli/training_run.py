@@ -33,7 +33,7 @@ class Machine:
 
 
 def train(
-    data: str, where: Where, plan: Recipe, settings: job.Settings, machine: Machine, *, as_json: bool = False
+    data: str, where: Where, plan: Recipe, settings: job.JobSettings, machine: Machine, *, as_json: bool = False
 ) -> None:
     """Open the data, run the job in as many processes as there are, and show what came of it."""
     tell = partial(show, on=errors if as_json else console)
@@ -80,7 +80,7 @@ def _useful_workers(processes: int) -> int:
     return max(1, (os.cpu_count() or 1) // processes)
 
 
-def _plan(data: ImageData, recipe: Recipe, settings: job.Settings, processes: int) -> str:
+def _plan(data: ImageData, recipe: Recipe, settings: job.JobSettings, processes: int) -> str:
     channels, height, width = data.shape
     held = "the test images for validation too" if data.valid is data.test else f"{len(data.valid):,} validation"
     shared = f" shared by {processes} processes" if processes > 1 else ""

@@ -19,7 +19,7 @@ RESULTS, ATTACK = "results.json", "attack.json"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Run:
+class RunFolder:
     """What a run folder holds; None, or empty, where the run did not come so far.
 
     Attributes:
@@ -46,7 +46,7 @@ class Run:
         return self.results.get("settings", {})
 
 
-def read_run(folder: Path, model: str | None = None) -> Run:
+def read_run(folder: Path, model: str | None = None) -> RunFolder:
     """Read all that the training command has written into a folder.
 
     Args:
@@ -66,7 +66,7 @@ def read_run(folder: Path, model: str | None = None) -> Run:
         sparse = None
     slim = sparse.shrink(results.get("settings", {}).get("residual", "union")) if sparse is not None else None
     log, attack = folder / LOG, folder / ATTACK
-    return Run(
+    return RunFolder(
         folder,
         results,
         read_log(log) if log.exists() else {},

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from campfire_fx.app.runs.folder import Run
+from campfire_fx.app.runs.folder import RunFolder
 from campfire_fx.app.train.outcome import LATENCY_BATCH
 from campfire_fx.app.train.training_log import Epoch
 from campfire_fx.base.disk.whole import told_as, write_bytes, write_text
@@ -43,7 +43,7 @@ class _Picture:
     alternative: str
 
 
-def write_report(run: Run, target: Path, *, pictures_folder: Path | None = None) -> list[Path]:
+def write_report(run: RunFolder, target: Path, *, pictures_folder: Path | None = None) -> list[Path]:
     """Write the report of a run as HTML; nothing in the file is fetched from elsewhere.
 
     Args:
@@ -74,7 +74,7 @@ def write_report(run: Run, target: Path, *, pictures_folder: Path | None = None)
     return [target, *written]
 
 
-def _page(run: Run, shown: Mapping[str, list[dict[str, str]]]) -> str:
+def _page(run: RunFolder, shown: Mapping[str, list[dict[str, str]]]) -> str:
     import jinja2
 
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
@@ -97,13 +97,13 @@ def _page(run: Run, shown: Mapping[str, list[dict[str, str]]]) -> str:
     )
 
 
-def _title(run: Run) -> str:
+def _title(run: RunFolder) -> str:
     model = run.settings.get("model") or (run.checkpoint.model if run.checkpoint else "A run")
     data = run.settings.get("data")
     return f"{model} on {Path(data).name}" if data else f"{model}, {run.folder.name}"
 
 
-def _pictures(run: Run) -> Iterator[_Picture]:
+def _pictures(run: RunFolder) -> Iterator[_Picture]:
     """Draw what there is to draw, in the order of the page."""
     rows = run.results.get("rows", [])
     if rows:
@@ -126,7 +126,7 @@ def _pictures(run: Run) -> Iterator[_Picture]:
         yield _Picture("Robustness", "attack", figure, "Accuracy of each network over the size of a step.")
 
 
-def _of_training(run: Run) -> Iterator[_Picture]:
+def _of_training(run: RunFolder) -> Iterator[_Picture]:
     era = run.sparse.sparsity().era if run.sparse is not None else None
     epochs = run.log.get("sparse", ())
     # A line of the log has the masks as its epoch ends: those of the next one.
@@ -153,7 +153,7 @@ def _curve(epochs: Sequence[Epoch], field: str) -> list[tuple[int, float]]:
     return [(epoch, value) for epoch, value in values if value is not None]
 
 
-def _pruned_masks(run: Run) -> Iterator[tuple[str, torch.Tensor]]:
+def _pruned_masks(run: RunFolder) -> Iterator[tuple[str, torch.Tensor]]:
     if run.sparse is None:
         return
     for layer in run.sparse.sparsity().pruned:

@@ -43,7 +43,7 @@ _COMPARED = 2048  # images on which files are compared, where each has to be rea
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class JobSettings:
     """What to train and where to put it.
 
     Attributes:
@@ -76,7 +76,7 @@ class Settings:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-def run(settings: Settings, data: ImageData, recipe: Recipe, *, show: Show, host: Host | None = None) -> Outcome:
+def run(settings: JobSettings, data: ImageData, recipe: Recipe, *, show: Show, host: Host | None = None) -> Outcome:
     """Run the whole job. Every network gets the same recipe, seed and images; test images are used once, at the end.
 
     Of several processes, all train; the first one alone exports, compares, writes and shows.
@@ -97,7 +97,7 @@ def run(settings: Settings, data: ImageData, recipe: Recipe, *, show: Show, host
         return _run(settings, data, recipe, show=show, host=host)
 
 
-def _run(settings: Settings, data: ImageData, recipe: Recipe, *, show: Show, host: Host) -> Outcome:
+def _run(settings: JobSettings, data: ImageData, recipe: Recipe, *, show: Show, host: Host) -> Outcome:
     began = time.perf_counter()
     host = _own_host(settings, data, recipe, host)
     if not host.ranks.first:
@@ -127,7 +127,7 @@ def _run(settings: Settings, data: ImageData, recipe: Recipe, *, show: Show, hos
     return outcome
 
 
-def _own_host(settings: Settings, data: ImageData, recipe: Recipe, host: Host) -> Host:
+def _own_host(settings: JobSettings, data: ImageData, recipe: Recipe, host: Host) -> Host:
     """Make the output folder ready, and return the host with what writes there."""
     host.ranks.from_first(lambda: prepare(settings.folder, settings.resume))
     facts = {
@@ -159,7 +159,7 @@ def _told(name: str, epochs: tuple[Epoch, ...]) -> str:
 
 
 def _slim(
-    sparse: SparseModel, settings: Settings, data: ImageData, recipe: Recipe, *, show: Show, host: Host
+    sparse: SparseModel, settings: JobSettings, data: ImageData, recipe: Recipe, *, show: Show, host: Host
 ) -> dict[str, nn.Module]:
     """Shrink the sparse network; train the slim widths from scratch, if all networks are wanted."""
     show(sparse.report())
@@ -180,7 +180,7 @@ def _from_scratch(slim: SlimModel, seed: int) -> nn.Module:
     return restart(scratch)
 
 
-def _export_and_reload(slim: nn.Module, data: ImageData, settings: Settings) -> tuple[Reloaded, ...]:
+def _export_and_reload(slim: nn.Module, data: ImageData, settings: JobSettings) -> tuple[Reloaded, ...]:
     """Export in every format asked for, load each file and compare it on the test images."""
     formats = settings.formats
     if formats is None:
@@ -206,7 +206,7 @@ def _reload(path: Path, expected: torch.Tensor, found: torch.Tensor) -> Reloaded
     return Reloaded(path.name, path.stat().st_size, difference, same, len(expected))
 
 
-def _noted(settings: Settings, data: ImageData, recipe: Recipe, host: Host) -> dict[str, Any]:
+def _noted(settings: JobSettings, data: ImageData, recipe: Recipe, host: Host) -> dict[str, Any]:
     """Return what a reader of the results may want to know of how they came about."""
     names = ("model", "networks", "regime", "sparsity", "residual", "seed")
     told = {"data": data.name, "data_root": str(settings.data_root), "image_size": data.shape[-1]}
@@ -214,7 +214,7 @@ def _noted(settings: Settings, data: ImageData, recipe: Recipe, host: Host) -> d
     return told | {"wishes": settings.arguments, "processes": host.ranks.count, "recipe": asdict(recipe)}
 
 
-def _compare(networks: dict[str, nn.Module], settings: Settings, data: ImageData, *, host: Host) -> Outcome:
+def _compare(networks: dict[str, nn.Module], settings: JobSettings, data: ImageData, *, host: Host) -> Outcome:
     """Test every network, in all processes; then measure and export them, in the first."""
     tested = {}
     for name, network in networks.items():

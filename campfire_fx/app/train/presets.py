@@ -10,7 +10,7 @@ from campfire_fx.base.errors import TrainError
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class RecipeValue:
     """One value of a named recipe.
 
     Attributes:
@@ -30,23 +30,23 @@ class Preset:
 
     about: str
     classes: int
-    values: Mapping[str, Value]
+    values: Mapping[str, RecipeValue]
 
     def plain(self) -> dict[str, Any]:
         """Return the values by themselves."""
         return {name: entry.value for name, entry in self.values.items()}
 
 
-def _stated(value: Any, where: str) -> Value:
-    return Value(value, "stated", where)
+def _stated(value: Any, where: str) -> RecipeValue:
+    return RecipeValue(value, "stated", where)
 
 
-def _chosen(value: Any, among: str) -> Value:
-    return Value(value, "chosen", among)
+def _chosen(value: Any, among: str) -> RecipeValue:
+    return RecipeValue(value, "chosen", among)
 
 
-def _inferred(value: Any, why: str) -> Value:
-    return Value(value, "inferred", why)
+def _inferred(value: Any, why: str) -> RecipeValue:
+    return RecipeValue(value, "inferred", why)
 
 
 _SETUP = "experimental set-up"

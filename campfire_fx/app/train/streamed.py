@@ -44,7 +44,7 @@ class Streamed:
         return self.channels, self.side, self.side
 
 
-class _Reader(Dataset[Read]):
+class _PictureReader(Dataset[Read]):
     """Reads one picture at a time, in a worker process or in this one."""
 
     def __init__(self, split: Streamed, seed: int) -> None:
@@ -77,7 +77,7 @@ def read_batches(
         TrainError: no picture of a batch can be read.
     """
     loader = DataLoader(
-        _Reader(split, seed),
+        _PictureReader(split, seed),
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=list,
