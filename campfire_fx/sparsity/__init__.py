@@ -16,17 +16,10 @@ from campfire_fx.sparsity.record import LayerSparsity, SparsityRecord
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.regimes import REGIMES, regime_named
 from campfire_fx.sparsity.regimes.admm import Admm, admm, admm_in_turn
-from campfire_fx.sparsity.regimes.block_fc import block_fc
-from campfire_fx.sparsity.regimes.ck import ck
-from campfire_fx.sparsity.regimes.combined import combined
-from campfire_fx.sparsity.regimes.filters import filters
-from campfire_fx.sparsity.regimes.fine_fc import fine_fc
-from campfire_fx.sparsity.regimes.inter_epoch import inter_epoch
-from campfire_fx.sparsity.regimes.n_of_m import n_of_m
+from campfire_fx.sparsity.regimes.campfire import block_fc, ck, combined, fine_fc, inter_epoch, window
+from campfire_fx.sparsity.regimes.magnitude import filters, n_of_m, unstructured
 from campfire_fx.sparsity.regimes.rigl import rigl
 from campfire_fx.sparsity.regimes.swat import DenseWeights, swat_erk, swat_m, swat_structured, swat_u
-from campfire_fx.sparsity.regimes.unstructured import unstructured
-from campfire_fx.sparsity.regimes.window import window
 from campfire_fx.sparsity.schedule import Constant, Polynomial, Schedule, Stages, Throughout
 from campfire_fx.sparsity.scope import WITHIN_CHANNEL, WITHIN_FILTER, WITHIN_KERNEL, WITHIN_LAYER, Scope, runs
 from campfire_fx.sparsity.score import at_random, l1, l2, largest

@@ -75,6 +75,11 @@ def lowest(scores: Tensor, count: int) -> Tensor:
     return (below | tied) & (scores < PROTECTED)
 
 
+def lowest_of_all(scores: Tensor, count: int) -> Tensor:
+    """Mark the `count` lowest of a whole tensor: see `lowest`."""
+    return lowest(scores.reshape(1, -1), count).view_as(scores)
+
+
 def rank(weight: Tensor, mask: Tensor, granularity: Granularity, score: Score) -> Tensor:
     """Score every group, (a, b, c); DEAD where the mask holds no weight of it."""
     magnitudes = granularity.split(weight.abs().masked_fill(~mask, 0))

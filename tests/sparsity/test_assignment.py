@@ -113,7 +113,7 @@ def test_an_override_with_a_backward_era_is_refused() -> None:
 
 
 def test_an_override_with_an_unknown_regime_names_the_layer() -> None:
-    with pytest.raises(RegimeError, match=r"overrides at fc: regime 'combine': unknown regime.* mean 'combined'"):
+    with pytest.raises(RegimeError, match=r"overrides at fc: unknown regime 'combine'.* mean 'combined'"):
         assign(LAYERS, wishes(overrides={"fc": {"regime": "combine"}}))
 
 

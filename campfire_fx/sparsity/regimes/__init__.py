@@ -13,18 +13,11 @@ from campfire_fx.base.errors import RegimeError
 from campfire_fx.sparsity.granularity import CHANNEL, COLUMN, ELEMENT, FILTER, KERNEL
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.regimes.admm import admm, admm_in_turn
-from campfire_fx.sparsity.regimes.block_fc import block_fc
-from campfire_fx.sparsity.regimes.ck import ck
-from campfire_fx.sparsity.regimes.combined import combined
-from campfire_fx.sparsity.regimes.filters import filters
-from campfire_fx.sparsity.regimes.fine_fc import fine_fc
-from campfire_fx.sparsity.regimes.inter_epoch import inter_epoch
-from campfire_fx.sparsity.regimes.n_of_m import n_of_m
+from campfire_fx.sparsity.regimes.campfire import block_fc, ck, combined, fine_fc, inter_epoch, window
+from campfire_fx.sparsity.regimes.magnitude import filters, n_of_m, unstructured
 from campfire_fx.sparsity.regimes.rigl import rigl
 from campfire_fx.sparsity.regimes.set import evolutionary
 from campfire_fx.sparsity.regimes.swat import swat_erk, swat_m, swat_structured, swat_u
-from campfire_fx.sparsity.regimes.unstructured import unstructured
-from campfire_fx.sparsity.regimes.window import window
 from campfire_fx.sparsity.scope import WITHIN_CHANNEL, WITHIN_LAYER
 
 REGIMES: dict[str, Callable[..., Regime]] = {

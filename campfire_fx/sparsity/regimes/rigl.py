@@ -16,7 +16,7 @@ from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.schedule import Throughout
 from campfire_fx.sparsity.scope import WITHIN_LAYER
 from campfire_fx.sparsity.score import at_random
-from campfire_fx.sparsity.selection import PROTECTED, Cut, lowest
+from campfire_fx.sparsity.selection import PROTECTED, Cut, lowest_of_all
 from campfire_fx.sparsity.topk import at_most
 
 
@@ -42,12 +42,8 @@ class DropGrow:
     def exchange(self, weight: Tensor, gradient: Tensor, mask: Tensor, moment: Moment) -> Tensor:
         """Return the next mask (K, C, P), with as many weights: see `Exchange`."""
         count = int(min(self.fraction / 2 * (1 + math.cos(math.pi * moment.progress)) * mask.sum(), (~mask).sum()))
-        kept = mask & ~_lowest(weight.abs().masked_fill(~mask, PROTECTED), count)
-        return kept | _lowest((-gradient.abs()).masked_fill(kept, PROTECTED), count)
-
-
-def _lowest(scores: Tensor, count: int) -> Tensor:
-    return lowest(scores.reshape(1, -1), count).view_as(scores)
+        kept = mask & ~lowest_of_all(weight.abs().masked_fill(~mask, PROTECTED), count)
+        return kept | lowest_of_all((-gradient.abs()).masked_fill(kept, PROTECTED), count)
 
 
 def rigl(period: int = 100) -> Regime:

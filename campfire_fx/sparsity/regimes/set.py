@@ -20,7 +20,7 @@ from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.schedule import Throughout
 from campfire_fx.sparsity.scope import WITHIN_LAYER
 from campfire_fx.sparsity.score import at_random
-from campfire_fx.sparsity.selection import PROTECTED, Cut, lowest
+from campfire_fx.sparsity.selection import PROTECTED, Cut, lowest_of_all
 from campfire_fx.sparsity.topk import at_most
 
 
@@ -55,13 +55,9 @@ class Rewiring(Method):
     def rewired(self, weight: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
         """Return the next mask, with as many weights."""
         count = int(min(self.zeta * mask.sum(), (~mask).sum()))
-        dropped = _lowest(weight.abs().masked_fill(~mask, PROTECTED), count)
+        dropped = lowest_of_all(weight.abs().masked_fill(~mask, PROTECTED), count)
         chance = torch.rand(mask.shape, generator=generator).to(mask.device)
-        return mask & ~dropped | _lowest(chance.masked_fill(mask, PROTECTED), count)
-
-
-def _lowest(scores: Tensor, count: int) -> Tensor:
-    return lowest(scores.reshape(1, -1), count).view_as(scores)
+        return mask & ~dropped | lowest_of_all(chance.masked_fill(mask, PROTECTED), count)
 
 
 def evolutionary(zeta: float = 0.3) -> Regime:

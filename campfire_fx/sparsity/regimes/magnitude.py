@@ -1,14 +1,20 @@
-"""N:M sparsity: N weights kept of every M neighbouring input channels."""
+"""The baselines: by magnitude, single weights, N of M of them, and whole filters."""
 
 from __future__ import annotations
 
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.numbers import plain
-from campfire_fx.sparsity.granularity import ELEMENT
+from campfire_fx.sparsity.granularity import ELEMENT, FILTER
 from campfire_fx.sparsity.regime import Regime
-from campfire_fx.sparsity.scope import runs
-from campfire_fx.sparsity.score import largest
+from campfire_fx.sparsity.regimes.campfire import FINE, MAGNITUDE
+from campfire_fx.sparsity.scope import WITHIN_LAYER, runs
+from campfire_fx.sparsity.score import l2, largest
 from campfire_fx.sparsity.selection import Cut
+
+
+def unstructured() -> Regime:
+    """Remove single weights, the smallest of each layer."""
+    return Regime("unstructured", spatial=MAGNITUDE, pointwise=MAGNITUDE, linear=FINE)
 
 
 def n_of_m(n: int = 2, m: int = 4) -> Regime:
@@ -25,3 +31,9 @@ def n_of_m(n: int = 2, m: int = 4) -> Regime:
         raise RegimeError(f"regime '{n}:{m}': {n} of {m} is not a part. Keep n of m weights with 0 < n < m, as 2:4.")
     few = Cut(ELEMENT, largest, runs(m))
     return Regime(f"{n}:{m}", spatial=few, pointwise=few, linear=few, sparsity=1 - n / m)
+
+
+def filters() -> Regime:
+    """Remove the filters of smallest L2 norm in each convolution (StructADMM's filter-wise set, by magnitude)."""
+    whole = Cut(FILTER, l2, WITHIN_LAYER)
+    return Regime("filter", spatial=whole, pointwise=whole, linear=None)
