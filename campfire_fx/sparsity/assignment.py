@@ -106,17 +106,17 @@ def check_sparsity(value: object, where: str) -> float:
 
 
 def _assign_one(layer: LayerFacts, settings: Request) -> Assignment:
-    wishes: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     for pattern, wish in settings.overrides.items():
         if fnmatch.fnmatchcase(layer.name, pattern):
-            wishes |= _as_wishes(wish)
-    era = check_era(wishes.get("era", settings.era), layer.name)
+            given |= _as_settings(wish)
+    era = check_era(given.get("era", settings.era), layer.name)
     try:
-        regime = as_regime(wishes.get("regime", settings.regime))
-        schedule = regime.schedule(*era, plain(wishes.get("exponent", settings.exponent)))
+        regime = as_regime(given.get("regime", settings.regime))
+        schedule = regime.schedule(*era, plain(given.get("exponent", settings.exponent)))
     except RegimeError as error:
         raise RegimeError(f"overrides at {layer.name}: {error}") from None
-    sparsity = plain(wishes.get("sparsity", settings.sparsity))
+    sparsity = plain(given.get("sparsity", settings.sparsity))
     rule, reason = _rule(layer, regime, settings)
     if rule is not None and sparsity == 0:
         rule, reason = None, "sparsity 0 was asked for"
@@ -124,7 +124,7 @@ def _assign_one(layer: LayerFacts, settings: Request) -> Assignment:
         return Assignment(layer.name, 0.0, schedule, None, regime.method, reason=reason)
     if regime.sparsity is not None:
         sparsity = regime.sparsity
-    budget = None if "sparsity" in wishes else regime.budget
+    budget = None if "sparsity" in given else regime.budget
     return Assignment(layer.name, float(sparsity), schedule, rule, regime.method, budget)
 
 
@@ -162,17 +162,17 @@ def check_era(era: object, where: str) -> tuple[int, int]:
 
 
 def _check_override(pattern: str, wish: Override) -> None:
-    where, wishes = f"overrides '{pattern}'", _as_wishes(wish)
+    where, given = f"overrides '{pattern}'", _as_settings(wish)
     known = ("sparsity", "era", "exponent", "regime")
-    for key in wishes:
+    for key in given:
         if key not in known:
-            told = f"'{key}' is no setting of a layer.{_nearest(key, known)}"
-            raise RegimeError(f"{where}: {told} The settings are {', '.join(known)}.")
-    if "sparsity" in wishes:
-        check_sparsity(wishes["sparsity"], where)
+            fact = f"'{key}' is no setting of a layer.{_nearest(key, known)}"
+            raise RegimeError(f"{where}: {fact} The settings are {', '.join(known)}.")
+    if "sparsity" in given:
+        check_sparsity(given["sparsity"], where)
 
 
-def _as_wishes(wish: Override) -> Mapping[str, Any]:
+def _as_settings(wish: Override) -> Mapping[str, Any]:
     return wish if isinstance(wish, Mapping) else {"sparsity": wish}
 
 

@@ -228,7 +228,7 @@ class LifeCycle:
         )
 
     @torch.no_grad()
-    def _call(self, hook: str, model: nn.Module, step: Step | None = None, **wishes: Any) -> None:
+    def _call(self, hook: str, model: nn.Module, step: Step | None = None, **arguments: Any) -> None:
         """Call a hook of every method that acts in it."""
         acting = [(method, names) for method, names in self.state.methods() if _acts(method, hook)]
         if acting:
@@ -237,7 +237,7 @@ class LifeCycle:
             layers = [self.layer(model, name, step and step.scale) for name in names]
             if step is not None:
                 layers = [layer for layer in layers if id(layer.module.weight) in step.held]
-            getattr(method, hook)(layers, self.state.clock, **wishes)
+            getattr(method, hook)(layers, self.state.clock, **arguments)
         if any(method.packs_inputs for method, _ in acting):
             arrange_relus(model)
 

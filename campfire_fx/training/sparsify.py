@@ -28,7 +28,7 @@ from campfire_fx.training.model import SparseModel
 
 
 @torch.inference_mode(mode=False)  # inference tensors cannot be trained
-def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
+def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
     model: nn.Module,
     regime: str | Regime = "combined",
     *,
@@ -72,7 +72,7 @@ def sparsify(  # noqa: PLR0913 - keyword-only wishes, each with a default
             era, exponent, regime. Later patterns win. A layer named in full is pruned whatever the switches say.
         prune_1x1: prune 1x1 convolutions too, by magnitude. The paper's prose speaks of 3x3 kernels only, but its
             numbers add up only with 1x1 pruned (an inference).
-        prune_stem: prune convolutions that read the model's input. The paper does not tell; they hold next to
+        prune_stem: prune convolutions that read the model's input. The paper does not say; they hold next to
             nothing (0.04 % of ResNet-50) and most other methods spare them. None: as the regime has it, which is
             no but for "swat-erk" and "swat-m".
         prune_fc: prune linear layers, each output keeping at least one weight.

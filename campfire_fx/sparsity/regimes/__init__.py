@@ -105,6 +105,6 @@ def _composed(name: str, make: Callable[..., Regime], settings: dict[str, object
 
 def refuse_setting(setting: str, regime: str) -> NoReturn:
     """Raise a RegimeError: a regime takes no such setting."""
-    key = next(key for key, told in _SETTINGS.items() if told == setting)
+    key = next(key for key, called in _SETTINGS.items() if called == setting)
     takers = [name for name, make in REGIMES.items() if key in inspect.signature(make).parameters]
     raise RegimeError(f"{setting}: regime '{regime}' takes none. Use it with {' or '.join(map(repr, takers))} by name.")
