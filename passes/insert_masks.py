@@ -17,7 +17,7 @@ from campfire_fx.base.compat import BATCH_NORM
 from campfire_fx.layers.dual import DualGraphModule, graphs_of
 from campfire_fx.layers.masked import MaskedLayer, mask_layer, plain_class, why_not_masked
 from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
-from campfire_fx.sparsity.assignment import LayerFacts
+from campfire_fx.sparsity.assignment import PrunableLayer
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Norm:
 class Insertion:
     """What was masked: layers in the model's order; norms that follow them; weights left out, (path, reason)."""
 
-    layers: tuple[LayerFacts, ...]
+    layers: tuple[PrunableLayer, ...]
     norms: tuple[Norm, ...]
     unmasked: tuple[tuple[str, str], ...]
 
@@ -49,7 +49,7 @@ def insert_masks(facts: Facts) -> Result:
     captured = facts.captured
     calls = list(_calls(captured))
     called = {id(call.module) for call in calls}
-    layers: list[LayerFacts] = []
+    layers: list[PrunableLayer] = []
     unmasked: list[tuple[str, str]] = []
     owner: dict[int, str] = {}
     stems = _stems(captured)
@@ -69,10 +69,10 @@ def insert_masks(facts: Facts) -> Result:
     return Result(bool(layers), (Insertion(tuple(layers), tuple(_norms(calls)), tuple(unmasked)),))
 
 
-def _facts(path: str, layer: MaskedLayer, *, stem: bool) -> LayerFacts:
+def _facts(path: str, layer: MaskedLayer, *, stem: bool) -> PrunableLayer:
     plain = plain_class(layer)
     assert plain is not None
-    return LayerFacts(
+    return PrunableLayer(
         name=path,
         operation=plain.__name__,
         kernel=layer.as_filters(layer.mask).shape[2],

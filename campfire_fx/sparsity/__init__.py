@@ -10,7 +10,7 @@ from campfire_fx.sparsity.budget import ERK, Budget, ByMomentum
 from campfire_fx.sparsity.exchange import Exchange, Moment
 from campfire_fx.sparsity.gradual import Gradual
 from campfire_fx.sparsity.granularity import CHANNEL, COLUMN, ELEMENT, FILTER, KERNEL, Granularity, block
-from campfire_fx.sparsity.layer import Layer, monotone
+from campfire_fx.sparsity.layer import PrunedLayer, monotone
 from campfire_fx.sparsity.method import Method
 from campfire_fx.sparsity.record import LayerSparsity, SparsityRecord
 from campfire_fx.sparsity.regime import Regime
@@ -51,11 +51,11 @@ __all__ = [
     "Goal",
     "Gradual",
     "Granularity",
-    "Layer",
     "LayerSparsity",
     "Method",
     "Moment",
     "Polynomial",
+    "PrunedLayer",
     "Regime",
     "Rule",
     "Schedule",

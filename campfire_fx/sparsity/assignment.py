@@ -22,7 +22,7 @@ Override = float | Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class LayerFacts:
+class PrunableLayer:
     """What a regime needs to know of a layer: its path, operation ("Conv2d"), weights per kernel, place and shape."""
 
     name: str
@@ -63,7 +63,7 @@ class Request:
     overrides: Mapping[str, Override] = field(default_factory=dict)
 
 
-def assign(layers: Sequence[LayerFacts], settings: Request) -> tuple[Assignment, ...]:
+def assign(layers: Sequence[PrunableLayer], settings: Request) -> tuple[Assignment, ...]:
     """Give each layer its rule, schedule and final sparsity.
 
     A pattern of `overrides` is matched against layer paths as file names are (`layer4.*`); of several that match,
@@ -105,7 +105,7 @@ def check_sparsity(value: object, where: str) -> float:
     return float(value)
 
 
-def _assign_one(layer: LayerFacts, settings: Request) -> Assignment:
+def _assign_one(layer: PrunableLayer, settings: Request) -> Assignment:
     given: dict[str, Any] = {}
     for pattern, wish in settings.overrides.items():
         if fnmatch.fnmatchcase(layer.name, pattern):
@@ -128,7 +128,7 @@ def _assign_one(layer: LayerFacts, settings: Request) -> Assignment:
     return Assignment(layer.name, float(sparsity), schedule, rule, regime.method, budget)
 
 
-def _rule(layer: LayerFacts, regime: Regime, settings: Request) -> tuple[Rule | None, str]:
+def _rule(layer: PrunableLayer, regime: Regime, settings: Request) -> tuple[Rule | None, str]:
     if layer.name not in settings.overrides:
         if layer.linear and not settings.prune_fc:
             return None, "prune_fc is off"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from campfire_fx.sparsity.clock import Clock
-from campfire_fx.sparsity.layer import Layer
+from campfire_fx.sparsity.layer import PrunedLayer
 from campfire_fx.sparsity.method import Method
 
 
@@ -65,24 +65,24 @@ class Exchanging(Method):
     weights_return = True
     how: Exchange
 
-    def begin(self, layers: Sequence[Layer], now: Clock) -> None:
+    def begin(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Leave the gradients whole of the layers that exchange weights before the next step: see `Method`."""
         on_time = now.updates > 0 and now.updates % self.how.period == 0
         for layer in layers:
             layer.open_gradient(on_time and layer.in_era)
 
-    def after_step(self, layers: Sequence[Layer], now: Clock) -> None:
+    def after_step(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """See `begin`."""
         self.begin(layers, now)
 
-    def epoch(self, layers: Sequence[Layer], now: Clock) -> None:
+    def epoch(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Take up the masks that the rule proposes: see `Method`."""
         self.begin(layers, now)
         for layer in layers:
             if layer.rises:
                 layer.move(self.how)
 
-    def before_step(self, layers: Sequence[Layer], now: Clock) -> None:
+    def before_step(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Exchange weights where that is due: see `Method`."""
         for layer in layers:
             if layer.module.masks_gradient:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from campfire_fx.sparsity.clock import Clock
-from campfire_fx.sparsity.layer import Layer, Update, monotone
+from campfire_fx.sparsity.layer import PrunedLayer, Update, monotone
 from campfire_fx.sparsity.method import Method
 
 
@@ -20,7 +20,7 @@ class Gradual(Method):
     name = "gradual"
     update: Update = monotone
 
-    def epoch(self, layers: Sequence[Layer], now: Clock) -> None:
+    def epoch(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Move the masks: see `Method`."""
         del now
         for layer in layers:

@@ -50,7 +50,7 @@ class LayerState:
 
 
 @dataclass(slots=True, eq=False)
-class Layer:
+class PrunedLayer:
     """One layer of a model. Tensors have the weight's shape; `module.as_filters` gives the view (K, C, P) of them.
 
     Layers that share a weight are one here, and get the same. Of a model that is spread over processes all tensors

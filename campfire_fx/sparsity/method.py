@@ -2,8 +2,8 @@
 
 `begin`, then for every step `before_step` and `after_step`, for every epoch `epoch`, and `finish`. When each is called
 stands in one place, `training/life_cycle.py`. A method is a frozen record of numbers, shared by all models that use
-it; what it has to remember of a layer it keeps with that layer (`Layer.state.numbers`, `Layer.keep`), and the library
-saves it under the method's name and version.
+it; what it has to remember of a layer it keeps with that layer (`PrunedLayer.state.numbers`, `module.carry`), and the
+library saves it under the method's name and version.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from campfire_fx.sparsity.clock import Clock
-from campfire_fx.sparsity.layer import Layer
+from campfire_fx.sparsity.layer import PrunedLayer
 from campfire_fx.sparsity.record import Iterate
 
 
@@ -38,26 +38,26 @@ class Method:
         """Whether layers keep but a part of their inputs for the backward pass."""
         return False
 
-    def begin(self, layers: Sequence[Layer], now: Clock) -> None:
+    def begin(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Bring layers into the form that they have now: at first, and when a clock or a mask was given."""
 
-    def loaded(self, layers: Sequence[Layer], now: Clock, *, dense: bool) -> None:
+    def loaded(self, layers: Sequence[PrunedLayer], now: Clock, *, dense: bool) -> None:
         """Take up weights that were loaded: those of a dense model, or of this training."""
 
-    def before_step(self, layers: Sequence[Layer], now: Clock) -> None:
+    def before_step(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Act before the optimizer steps. Gradients are accumulated, averaged over processes, unscaled and clipped."""
 
-    def after_step(self, layers: Sequence[Layer], now: Clock) -> None:
+    def after_step(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Act after the optimizer has stepped; the step is counted."""
 
-    def epoch(self, layers: Sequence[Layer], now: Clock) -> None:
+    def epoch(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Move the masks, as an epoch begins or after its first update; also asked twice."""
 
-    def finish(self, layers: Sequence[Layer], now: Clock) -> None:
+    def finish(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Bring masks to their final form; the clock is frozen."""
         self.epoch(layers, now)
 
-    def iterate(self, layer: Layer) -> Iterate | None:
+    def iterate(self, layer: PrunedLayer) -> Iterate | None:
         """Return what it did in a layer as the present epoch began, for the record."""
         del layer
         return None

@@ -32,7 +32,7 @@ from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.sharding import reshard
 from campfire_fx.layers.dense_weights import arrange_relus
 from campfire_fx.passes.insert_masks import Norm
-from campfire_fx.sparsity.layer import Layer
+from campfire_fx.sparsity.layer import PrunedLayer
 from campfire_fx.sparsity.method import Method
 from campfire_fx.sparsity.record import SparsityRecord
 from campfire_fx.sparsity.state import SparsityState
@@ -84,7 +84,7 @@ class LifeCycle:
             parameters: those that are stepped; other layers are left alone.
             scale: what the gradients are multiplied by, where a fused optimizer divides by it (fp16).
         """
-        self._call("before_step", model, Step(scale, frozenset(map(id, parameters))))
+        self._call("before_step", model, PendingStep(scale, frozenset(map(id, parameters))))
 
     def after_step(self, model: nn.Module, *, leads: bool, counts: bool = False, by_hand: bool = False) -> None:
         """Do what is due after an optimizer step.
@@ -162,10 +162,10 @@ class LifeCycle:
         """Zero what is masked: see `remask` in masks.py."""
         remask(model, self.norms, self.optimizers)
 
-    def layer(self, model: nn.Module, name: str, scale: Tensor | None = None) -> Layer:
+    def layer(self, model: nn.Module, name: str, scale: Tensor | None = None) -> PrunedLayer:
         """Return a layer as its method sees it."""
         module, state = find_layer(model, name, self.state.layers), self.state
-        return Layer(model, module, state.layers[name], state.clock, state.sparsity, self.optimizers, scale)
+        return PrunedLayer(model, module, state.layers[name], state.clock, state.sparsity, self.optimizers, scale)
 
     def measure(self, model: nn.Module) -> SparsityRecord:
         """Count all masks."""
@@ -228,7 +228,7 @@ class LifeCycle:
         )
 
     @torch.no_grad()
-    def _call(self, hook: str, model: nn.Module, step: Step | None = None, **arguments: Any) -> None:
+    def _call(self, hook: str, model: nn.Module, step: PendingStep | None = None, **arguments: Any) -> None:
         """Call a hook of every method that acts in it."""
         acting = [(method, names) for method, names in self.state.methods() if _acts(method, hook)]
         if acting:
@@ -242,7 +242,7 @@ class LifeCycle:
             arrange_relus(model)
 
 
-class Step(NamedTuple):
+class PendingStep(NamedTuple):
     """An optimizer step that is about to be taken: the scale of its gradients, and ids of the parameters it holds."""
 
     scale: Tensor | None

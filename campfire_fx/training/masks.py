@@ -15,7 +15,7 @@ from campfire_fx.base.sharding import local, reshard
 from campfire_fx.base.zeroing import selector, zero_all_
 from campfire_fx.layers.masked import MaskedLayer, layers_sharing, plain_class
 from campfire_fx.passes.insert_masks import Norm
-from campfire_fx.sparsity.layer import Layer
+from campfire_fx.sparsity.layer import PrunedLayer
 from campfire_fx.sparsity.record import LayerSparsity, SparsityRecord
 from campfire_fx.sparsity.state import SparsityState
 from campfire_fx.training.dead_norms import dead_norms
@@ -114,7 +114,7 @@ def _masked_weights(model: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def measure(
-    layers: Sequence[Layer], model: nn.Module, state: SparsityState, unmasked: tuple[tuple[str, str], ...]
+    layers: Sequence[PrunedLayer], model: nn.Module, state: SparsityState, unmasked: tuple[tuple[str, str], ...]
 ) -> SparsityRecord:
     """Count all masks of a model."""
     rows = tuple(map(_measure_layer, layers))
@@ -135,7 +135,7 @@ def measure(
     )
 
 
-def _measure_layer(layer: Layer) -> LayerSparsity:
+def _measure_layer(layer: PrunedLayer) -> LayerSparsity:
     assignment, plain = layer.state.assignment, plain_class(layer.module)
     assert plain is not None
     mask = layer.module.as_filters(layer.mask)

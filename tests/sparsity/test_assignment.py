@@ -8,13 +8,13 @@ import pytest
 
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.sparsity import Polynomial, regime_named
-from campfire_fx.sparsity.assignment import Assignment, LayerFacts, Request, as_regime, assign, check_era
+from campfire_fx.sparsity.assignment import Assignment, PrunableLayer, Request, as_regime, assign, check_era
 
 LAYERS = (
-    LayerFacts("conv1", "Conv2d", kernel=49, linear=False, stem=True),
-    LayerFacts("layer1.conv1", "Conv2d", kernel=9, linear=False, stem=False),
-    LayerFacts("layer1.down", "Conv2d", kernel=1, linear=False, stem=False),
-    LayerFacts("fc", "Linear", kernel=1, linear=True, stem=False),
+    PrunableLayer("conv1", "Conv2d", kernel=49, linear=False, stem=True),
+    PrunableLayer("layer1.conv1", "Conv2d", kernel=9, linear=False, stem=False),
+    PrunableLayer("layer1.down", "Conv2d", kernel=1, linear=False, stem=False),
+    PrunableLayer("fc", "Linear", kernel=1, linear=True, stem=False),
 )
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from campfire_fx.sparsity import ERK, ByMomentum, regime_named
-from campfire_fx.sparsity.assignment import LayerFacts, Request, assign
+from campfire_fx.sparsity.assignment import PrunableLayer, Request, assign
 
 SHAPES = st.lists(
     st.tuples(st.integers(1, 64), st.integers(1, 64), st.sampled_from([1, 3, 5]), st.sampled_from([1, 3])),
@@ -69,7 +69,7 @@ class TestByMomentum:
 
 
 LAYERS = tuple(
-    LayerFacts(name, "Conv2d", math.prod(shape[2:]), len(shape) == 2, name == "stem", shape)
+    PrunableLayer(name, "Conv2d", math.prod(shape[2:]), len(shape) == 2, name == "stem", shape)
     for name, shape in {"stem": (8, 3, 3, 3), "conv": (64, 64, 3, 3), "point": (64, 64, 1, 1), "fc": (10, 64)}.items()
 )
 

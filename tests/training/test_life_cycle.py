@@ -11,7 +11,7 @@ import torch
 from torch.optim import SGD
 
 from campfire_fx.base.errors import RegimeError
-from campfire_fx.sparsity import Gradual, Layer, Method, Regime, regime_named
+from campfire_fx.sparsity import Gradual, Method, PrunedLayer, Regime, regime_named
 from campfire_fx.sparsity.clock import Clock
 from tests.sparse_training import IMAGE, batches, layer, masks, sparse, train
 
@@ -25,28 +25,28 @@ class Noting(Gradual):
         super().__init__()
         object.__setattr__(self, "calls", calls)
 
-    def _note(self, hook: str, layers: Sequence[Layer], now: Clock) -> None:
+    def _note(self, hook: str, layers: Sequence[PrunedLayer], now: Clock) -> None:
         dead = sum(int((one.weight[~one.mask] != 0).sum()) for one in layers)
         names = ",".join(one.state.assignment.name for one in layers)
         self.calls.append(f"{hook} {names} at {now.epoch}.{now.step}/{now.updates}{' dirty' if dead else ''}")
 
-    def begin(self, layers: Sequence[Layer], now: Clock) -> None:
+    def begin(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         self._note("begin", layers, now)
 
-    def loaded(self, layers: Sequence[Layer], now: Clock, *, dense: bool) -> None:
+    def loaded(self, layers: Sequence[PrunedLayer], now: Clock, *, dense: bool) -> None:
         self._note("dense" if dense else "loaded", layers, now)
 
-    def before_step(self, layers: Sequence[Layer], now: Clock) -> None:
+    def before_step(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         self._note("before", layers, now)
 
-    def after_step(self, layers: Sequence[Layer], now: Clock) -> None:
+    def after_step(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         self._note("after", layers, now)
 
-    def epoch(self, layers: Sequence[Layer], now: Clock) -> None:
+    def epoch(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         super().epoch(layers, now)
         self._note("epoch", layers, now)
 
-    def finish(self, layers: Sequence[Layer], now: Clock) -> None:
+    def finish(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         super().epoch(layers, now)
         self._note("finish", layers, now)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import SGD
 
 from campfire_fx.base.errors import RegimeError
-from campfire_fx.sparsity import Goal, Gradual, Layer, Regime, regime_named
+from campfire_fx.sparsity import Goal, Gradual, PrunedLayer, Regime, regime_named
 from campfire_fx.sparsity.clock import Clock
 from tests.sparse_training import (
     assert_same_state,
@@ -28,7 +28,7 @@ from tests.sparse_training import (
 class EveryStep(Gradual):
     """Masks are chosen as an epoch begins, and after every step."""
 
-    def after_step(self, layers: Sequence[Layer], now: Clock) -> None:
+    def after_step(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         del now
         for one in layers:
             one.move(self.update)
@@ -37,7 +37,7 @@ class EveryStep(Gradual):
 class AfterEveryStep(EveryStep):
     """Masks are chosen after every step alone."""
 
-    def epoch(self, layers: Sequence[Layer], now: Clock) -> None:
+    def epoch(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         del layers, now
 
 

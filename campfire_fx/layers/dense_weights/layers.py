@@ -14,7 +14,12 @@ from torch import Tensor, nn
 from campfire_fx.base.compat import buffers_of, output_padding, padding_ahead
 from campfire_fx.base.ordering import kth_smallest
 from campfire_fx.base.zeroing import selected
-from campfire_fx.layers.dense_weights.operations import Convolution, Operation, Product, sparse_backward
+from campfire_fx.layers.dense_weights.operations import (
+    ConvolutionOp,
+    Operation,
+    ProductOp,
+    sparse_backward,
+)
 from campfire_fx.layers.masked import (
     MaskedConv1d,
     MaskedConv2d,
@@ -149,7 +154,7 @@ class _Convolving(_Spatial):
         if layer.padding_mode != "zeros" or isinstance(padding, str):  # "same" may pad the end by one more
             mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
             x, padding = F.pad(x, padding_ahead(layer), mode=mode), none
-        return Convolution(layer.stride, padding, layer.dilation, False, none, layer.groups), x
+        return ConvolutionOp(layer.stride, padding, layer.dilation, False, none, layer.groups), x
 
 
 class _Transposing(_Spatial):
@@ -157,7 +162,7 @@ class _Transposing(_Spatial):
         layer = cast(Any, self)
         settings = (layer.stride, layer.padding, layer.kernel_size, x.dim() - 2, layer.dilation)
         added = output_padding(layer, x, output_size, *settings)
-        return Convolution(layer.stride, layer.padding, layer.dilation, True, tuple(added), layer.groups), x
+        return ConvolutionOp(layer.stride, layer.padding, layer.dilation, True, tuple(added), layer.groups), x
 
 
 class DenseWeightsConv1d(_Convolving, MaskedConv1d):
@@ -188,7 +193,7 @@ class DenseWeightsLinear(DenseWeightsLayer, MaskedLinear):
     """An nn.Linear with dense weights."""
 
     def _operation(self, x: Tensor, _output_size: list[int] | None) -> tuple[Operation, Tensor]:
-        return Product(), x
+        return ProductOp(), x
 
 
 _DENSE: dict[type[MaskedLayer], type[DenseWeightsLayer]] = {

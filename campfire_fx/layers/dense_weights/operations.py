@@ -31,7 +31,7 @@ class Operation(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Product:
+class ProductOp:
     """A linear layer: (..., in) with a weight (out, in) to (..., out)."""
 
     def output(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -52,7 +52,7 @@ class Product:
 
 
 @dataclass(frozen=True, slots=True)
-class Convolution:
+class ConvolutionOp:
     """A convolution of any number of dimensions, transposed or not, padded with zeros; its input has a batch axis."""
 
     stride: tuple[int, ...]

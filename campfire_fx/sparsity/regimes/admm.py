@@ -22,7 +22,7 @@ from campfire_fx.base.numbers import plain, plain_fields
 from campfire_fx.base.sharding import local, part_of
 from campfire_fx.sparsity.clock import Clock
 from campfire_fx.sparsity.granularity import ELEMENT, Granularity
-from campfire_fx.sparsity.layer import Layer, exact
+from campfire_fx.sparsity.layer import PrunedLayer, exact
 from campfire_fx.sparsity.method import Method
 from campfire_fx.sparsity.record import Iterate
 from campfire_fx.sparsity.regime import Regime
@@ -64,12 +64,12 @@ class Admm(Method):
         """Return rho after so many updates of Z and U."""
         return self.rho * self.multiply**updates
 
-    def loaded(self, layers: Sequence[Layer], now: Clock, *, dense: bool) -> None:
+    def loaded(self, layers: Sequence[PrunedLayer], now: Clock, *, dense: bool) -> None:
         """Begin anew where the weights are those of a dense model: see `Method`."""
         if dense and any(layer.state.numbers for layer in layers):
             self._aim(layers, now, anew=True)
 
-    def before_step(self, layers: Sequence[Layer], now: Clock) -> None:
+    def before_step(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Add the gradient of the penalty, rho * (W - Z + U), to weights that have a gradient: see `Method`."""
         del now
         drawn = [(layer.module.weight, layer) for layer in layers if layer.in_era and Z in layer.module.carried]
@@ -83,7 +83,7 @@ class Admm(Method):
             foreach_mul_(pulls, layers[0].scale)
         foreach_add_([local(weight.grad) for weight in weights], pulls)
 
-    def epoch(self, layers: Sequence[Layer], now: Clock) -> None:
+    def epoch(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Update Z and U where that is due, at most once an epoch; move the masks; take up new aims: see `Method`."""
         for layer in layers:
             if Z in layer.module.carried and (last := _last(layer)) is not None and last.epoch != now.epoch:
@@ -96,12 +96,12 @@ class Admm(Method):
                 layer.move()
         self._aim(layers, now)
 
-    def iterate(self, layer: Layer) -> Iterate | None:
+    def iterate(self, layer: PrunedLayer) -> Iterate | None:
         """See `Method`."""
         last = _last(layer)
         return last if last is not None and last.epoch == layer.clock.epoch else None
 
-    def _aim(self, layers: Sequence[Layer], now: Clock, *, anew: bool = False) -> None:
+    def _aim(self, layers: Sequence[PrunedLayer], now: Clock, *, anew: bool = False) -> None:
         """Begin in layers with a new aim, Z = Proj(W) and U = 0, and end in those without one, after masks moved.
 
         `anew`: also where it has begun, because the weights are others.
@@ -119,7 +119,7 @@ class Admm(Method):
             primal = squared(layer.weight - near)
             layer.state.numbers = asdict(Iterate(layer.aim, now.epoch, 0, now.epoch, self.rho, primal))
 
-    def _update(self, layer: Layer, last: Iterate) -> None:
+    def _update(self, layer: PrunedLayer, last: Iterate) -> None:
         weight, before, dual = layer.weight, layer.module.carried[Z], layer.module.carried[U]
         near = _nearest(layer, weight + dual, last.aim)
         layer.module.carry(**{Z: near, U: dual + weight - near})
@@ -128,15 +128,15 @@ class Admm(Method):
         layer.state.numbers = asdict(last)
 
 
-def _last(layer: Layer) -> Iterate | None:
+def _last(layer: PrunedLayer) -> Iterate | None:
     return Iterate(**layer.state.numbers) if layer.state.numbers else None
 
 
-def _part(layer: Layer, name: str) -> Tensor:
+def _part(layer: PrunedLayer, name: str) -> Tensor:
     return part_of(layer.module.carried[name], layer.module.weight)
 
 
-def _nearest(layer: Layer, weight: Tensor, sparsity: float) -> Tensor:
+def _nearest(layer: PrunedLayer, weight: Tensor, sparsity: float) -> Tensor:
     filters, mask = layer.module.as_filters(exact(weight)), layer.module.as_filters(layer.mask)
     near = project(layer.rule, filters, mask, Goal(sparsity, layer.goal.final))
     return torch.empty_like(weight).copy_(layer.module.from_filters(near))

@@ -14,7 +14,7 @@ from campfire_fx.sparsity.budget import ERK
 from campfire_fx.sparsity.chance import agreed_generator
 from campfire_fx.sparsity.clock import Clock
 from campfire_fx.sparsity.granularity import ELEMENT
-from campfire_fx.sparsity.layer import Layer
+from campfire_fx.sparsity.layer import PrunedLayer
 from campfire_fx.sparsity.method import Method
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.schedule import Throughout
@@ -40,7 +40,7 @@ class Rewiring(Method):
         if isinstance(self.zeta, bool) or not isinstance(self.zeta, (int, float)) or not 0 <= self.zeta <= 1:
             raise RegimeError(f"zeta: {self.zeta!r} is outside [0, 1]. Give the share of weights that change places.")
 
-    def epoch(self, layers: Sequence[Layer], now: Clock) -> None:
+    def epoch(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Take up the first mask, or rewire once where an epoch of the era has passed: see `Method`."""
         for layer in layers:
             numbers = layer.state.numbers

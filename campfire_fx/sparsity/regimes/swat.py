@@ -13,7 +13,7 @@ from campfire_fx.base.numbers import plain_fields
 from campfire_fx.sparsity.budget import ERK, Budget, ByMomentum
 from campfire_fx.sparsity.clock import Clock
 from campfire_fx.sparsity.granularity import ELEMENT, KERNEL
-from campfire_fx.sparsity.layer import Layer
+from campfire_fx.sparsity.layer import PrunedLayer
 from campfire_fx.sparsity.method import Method
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.schedule import Throughout
@@ -63,7 +63,7 @@ class DenseWeights(Method):
         """See `Method`."""
         return self.inputs
 
-    def begin(self, layers: Sequence[Layer], now: Clock) -> None:
+    def begin(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Let layers train dense that still move, and no others: see `Method`."""
         for layer in layers:
             if layer.moves:
@@ -71,25 +71,25 @@ class DenseWeights(Method):
             else:
                 layer.train_masked()
 
-    def loaded(self, layers: Sequence[Layer], now: Clock, *, dense: bool) -> None:
+    def loaded(self, layers: Sequence[PrunedLayer], now: Clock, *, dense: bool) -> None:
         """Draw the masks of weights that were loaded: see `Method`."""
         del dense
         if any(layer.state.reached is not None for layer in layers):
             self._refresh(layers, now, anew=now.updates == 0)
 
-    def after_step(self, layers: Sequence[Layer], now: Clock) -> None:
+    def after_step(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Draw all masks at their thresholds: see `Method`."""
         moving = [layer for layer in layers if layer.moves]
         _redistribute([layer for layer in moving if isinstance(layer.state.assignment.budget, ByMomentum)])
         self.begin(layers, now)
         self._refresh(moving, now)
 
-    def epoch(self, layers: Sequence[Layer], now: Clock) -> None:
+    def epoch(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Draw the first masks: see `Method`."""
         self.begin(layers, now)
         self._refresh(layers, now)
 
-    def finish(self, layers: Sequence[Layer], now: Clock) -> None:
+    def finish(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Prune every layer once, to the weight, and make it an ordinary masked one: see `Method`."""
         for layer in layers:
             if layer.trains_dense:
@@ -99,7 +99,7 @@ class DenseWeights(Method):
     def _on_time(self, now: Clock) -> bool:
         return now.updates % self.period == 0
 
-    def _refresh(self, layers: Sequence[Layer], now: Clock, *, anew: bool = False) -> None:
+    def _refresh(self, layers: Sequence[PrunedLayer], now: Clock, *, anew: bool = False) -> None:
         """Draw masks at their thresholds, which are computed first where that is due, or `anew`."""
         for layer in layers:
             if not layer.moves:
@@ -117,7 +117,7 @@ class DenseWeights(Method):
                 layer.move(before=torch.ones_like(layer.mask))
 
 
-def _redistribute(layers: Sequence[Layer]) -> None:
+def _redistribute(layers: Sequence[PrunedLayer]) -> None:
     """Divide the weights among the layers of a budget by momentum, from the optimizers' present state.
 
     Raises:
@@ -134,7 +134,7 @@ def _redistribute(layers: Sequence[Layer]) -> None:
         layer.state.assignment = replace(layer.state.assignment, sparsity=sparsity)
 
 
-def _momentum(layer: Layer) -> Tensor:
+def _momentum(layer: PrunedLayer) -> Tensor:
     """Return the mean magnitude of momentum over the weights in use, () float64."""
     momentum = layer.momentum
     if momentum is None:

@@ -8,17 +8,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from campfire_fx.layers.dense_weights import operations
-from campfire_fx.layers.dense_weights.operations import Convolution, Operation, Product
+from campfire_fx.layers.dense_weights.operations import ConvolutionOp, Operation, ProductOp
 from tests.layers.dense_weights import reference
 
 CASES = {
-    "linear": (Product(), (4, 6), (5, 6)),
-    "linear of sequences": (Product(), (4, 3, 6), (5, 6)),
-    "conv1d": (Convolution((2,), (1,), (1,), False, (0,), 1), (2, 4, 9), (6, 4, 3)),
-    "conv2d": (Convolution((1, 2), (1, 0), (1, 2), False, (0, 0), 1), (2, 4, 7, 9), (6, 4, 3, 3)),
-    "grouped": (Convolution((1, 1), (1, 1), (1, 1), False, (0, 0), 2), (2, 4, 5, 5), (6, 2, 3, 3)),
-    "conv3d": (Convolution((1,) * 3, (1,) * 3, (1,) * 3, False, (0,) * 3, 1), (2, 2, 4, 4, 4), (3, 2, 3, 3, 3)),
-    "transposed": (Convolution((2, 2), (1, 1), (1, 1), True, (1, 1), 1), (2, 4, 5, 5), (4, 6, 3, 3)),
+    "linear": (ProductOp(), (4, 6), (5, 6)),
+    "linear of sequences": (ProductOp(), (4, 3, 6), (5, 6)),
+    "conv1d": (ConvolutionOp((2,), (1,), (1,), False, (0,), 1), (2, 4, 9), (6, 4, 3)),
+    "conv2d": (ConvolutionOp((1, 2), (1, 0), (1, 2), False, (0, 0), 1), (2, 4, 7, 9), (6, 4, 3, 3)),
+    "grouped": (ConvolutionOp((1, 1), (1, 1), (1, 1), False, (0, 0), 2), (2, 4, 5, 5), (6, 2, 3, 3)),
+    "conv3d": (
+        ConvolutionOp((1,) * 3, (1,) * 3, (1,) * 3, False, (0,) * 3, 1),
+        (2, 2, 4, 4, 4),
+        (3, 2, 3, 3, 3),
+    ),
+    "transposed": (ConvolutionOp((2, 2), (1, 1), (1, 1), True, (1, 1), 1), (2, 4, 5, 5), (4, 6, 3, 3)),
 }
 
 
@@ -37,7 +41,7 @@ def test_gradients_are_autograds(operation: Operation, x_shape: tuple[int, ...],
 
 
 def sparse_backward(x: Tensor, w: Tensor, b: Tensor, mask: Tensor, threshold: float) -> Tensor:
-    operation = Convolution((1, 1), (1, 1), (1, 1), False, (0, 0), 1)
+    operation = ConvolutionOp((1, 1), (1, 1), (1, 1), False, (0, 0), 1)
     return operations.sparse_backward(operation, x, w, b, mask, torch.tensor(threshold, dtype=x.dtype))
 
 
