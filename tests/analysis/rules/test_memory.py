@@ -29,6 +29,12 @@ NEVER_SHARED = {
     "cuda": "there need be no GPU",
 }
 """What may share memory, but in no call that can be made here: the reason for each."""
+SAME_HERE = {
+    **dict.fromkeys(("cpu", "cuda", "double"), "all samples are in float64, on a CPU"),
+    **dict.fromkeys((torch.conj, "conj", torch.resolve_conj, "resolve_conj"), "a conjugate is marked, not written out"),
+    **dict.fromkeys((torch.atleast_1d, torch.atleast_2d, torch.atleast_3d), "samples have dimensions enough"),
+}
+"""What gives the tensor that it is given in every call here, but not in every other: the reason for each."""
 
 
 @every_sample
@@ -46,7 +52,7 @@ def test_a_row_says_what_is_written(target: Hashable, sample: Sample) -> None:
     if row.kind not in (Kind.DROP, Kind.CAST) and one.sources:  # in evaluation these leave numbers as they are
         assert bool(changed) is writes and set(changed) <= set(written(one.node))
     if row.writes is Writes.FIRST and one.sources:
-        assert result.data_ptr() == inputs[0].data_ptr()
+        assert result.data_ptr() == inputs[0].data_ptr() and row.aliases is Aliases.SAME
     if row.writes is Writes.PART:
         assert not isinstance(result, Tensor)
 
@@ -65,9 +71,7 @@ def test_a_row_says_what_is_shared(target: Hashable, sample: Sample) -> None:
         in_place = writes_in_place(one.node, one.run.submodule(one.node))
         assert not shared or how is not Aliases.OWN or in_place
         if how is Aliases.SAME:
-            (result,) = results
-            assert shared == inputs[:1] and result.data_ptr() == inputs[0].data_ptr()
-            assert (result.shape, result.stride()) == (inputs[0].shape, inputs[0].stride())
+            assert shared == inputs[:1] and _is_same(inputs, results)
 
 
 def _shared(one: Alone) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
@@ -77,10 +81,29 @@ def _shared(one: Alone) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     return [x for x in inputs if any(_overlap(x, r) for r in results)], inputs, results
 
 
-@pytest.mark.parametrize("target", [t for t, row in table().items() if row.aliases is Aliases.VIEW], ids=name_of)
+views = pytest.mark.parametrize("target", [t for t, row in table().items() if row.aliases is Aliases.VIEW], ids=name_of)
+
+
+@views
 def test_what_may_share_memory_does_so_in_some_call(target: Hashable) -> None:
-    samples = [sample for sample in SAMPLES[target] if sample.runs]
-    assert any(_shared(alone(target, sample))[0] for sample in samples) is not (target in NEVER_SHARED)
+    assert any(_shared(one)[0] for one in _not_in_place(target)) is not (target in NEVER_SHARED)
+
+
+@views
+def test_what_always_is_the_tensor_that_is_given_is_said_to_be(target: Hashable) -> None:
+    assert all(_is_same(*_shared(one)[1:]) for one in _not_in_place(target)) is (target in SAME_HERE)
+
+
+def _not_in_place(target: Hashable) -> list[Alone]:
+    ones = [alone(target, sample) for sample in SAMPLES[target] if sample.runs]
+    return [one for one in ones if not writes_in_place(one.node, one.run.submodule(one.node))]
+
+
+def _is_same(inputs: list[Tensor], results: list[Tensor]) -> bool:
+    """Whether a call gave the first tensor that it was given."""
+    if not inputs or len(results) != 1 or results[0].data_ptr() != inputs[0].data_ptr():
+        return False
+    return (results[0].shape, results[0].stride()) == (inputs[0].shape, inputs[0].stride())
 
 
 @every_sample
