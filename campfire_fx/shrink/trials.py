@@ -15,7 +15,8 @@ from campfire_fx.base.nested import tensors_of
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 _Fill = Callable[[Tensor, list[int], torch.Generator], Tensor]
-_STEPS = (-32, 8, 32, 16, 0)
+_STEPS = (-32, 8, 32, 16)
+_LONGER = (8, 1, -1)  # tokens
 _SMALLEST = 32  # pixels: networks may well refuse images smaller than this
 
 
@@ -40,11 +41,15 @@ class Trials:
             yield self._filled(fill, list), fill
 
     def of_other_sizes(self, fill: _Fill) -> Iterator[Inputs]:
-        """Yield inputs of another batch size, and of several image sizes; the last has the example's."""
+        """Yield inputs of another batch, and of several sizes of images, then of sequences; last the example's."""
         shapes = [leaf.shape for leaf in tensors_of(self.example)]
         for step in _STEPS:
-            if not step or any(_resizable(shape, step) for shape in shapes):
+            if any(_resizable(shape, step) for shape in shapes):
                 yield self._filled(fill, functools.partial(_other_size, step=step))
+        length = _length(tensors_of(self.example))
+        for step in _LONGER if length > 1 else ():
+            yield self._filled(fill, functools.partial(_other_length, length=length, step=step))
+        yield self._filled(fill, functools.partial(_other_size, step=0))
 
     def _filled(self, fill: _Fill, resized: Callable[[Any], list[int]]) -> Inputs:
         generator = torch.Generator().manual_seed(0)
@@ -105,6 +110,20 @@ def _as_given(value: Tensor, shape: list[int], _: torch.Generator) -> Tensor:
 
 def _resizable(shape: torch.Size, step: int) -> bool:
     return len(shape) > 2 and any(step > 0 or size + step >= _SMALLEST for size in shape[2:])
+
+
+def _length(tensors: list[Tensor]) -> int:
+    """Return how long sequences are, (N, L, C), or (N, L) of whole numbers; 0 where the example has none."""
+    lengths = (t.shape[1] for t in tensors if t.ndim == 3 or (t.ndim == 2 and not t.is_floating_point()))
+    return next(lengths, 0)
+
+
+def _other_length(shape: torch.Size, length: int, step: int) -> list[int]:
+    """Another batch, and `step` more along the second dimension of whatever is as long as the sequences are."""
+    batch, *rest = _other_size(shape, 0)
+    if len(shape) in (2, 3) and shape[1] == length:
+        rest[0] += step
+    return [batch, *rest]
 
 
 def _other_size(shape: torch.Size, step: int) -> list[int]:

@@ -318,3 +318,45 @@ def test_tensors_in_containers_of_any_class_are_compared(wrap: Callable[[Tensor]
     assert verify(model, copy.deepcopy(model), (x,), {}).difference == 0
     with pytest.raises(ShrinkError, match="would change the output"):
         verify(model, Wrapped(wrap), (x,), {})
+
+
+class Tokens(nn.Module):
+    """Sequences of any length up to 20: (N, L, 6)."""
+
+    def __init__(self, *, baked: int | None = None) -> None:
+        super().__init__()
+        self.places, self.a, self.baked = nn.Parameter(torch.randn(20, 6)), nn.Linear(6, 4), baked
+
+    def forward(self, x: Tensor) -> Tensor:
+        length = x.shape[1] if self.baked is None else self.baked
+        return self.a(x + F.pad(self.places[:length], (0, 0, 0, x.shape[1] - length)))
+
+
+@pytest.mark.parametrize(("length", "other"), [(5, 13), (16, 17), (20, 19)])
+def test_the_second_sequence_is_of_another_length(length: int, other: int) -> None:
+    model = Tokens()
+    assert [run.shape for run in verify(model, model, (torch.randn(1, length, 6),), {}).runs] == [
+        (1, length, 6),
+        (2, other, 6),
+    ]
+
+
+def test_what_is_right_for_sequences_of_one_length_alone_is_found() -> None:
+    model, baked = Tokens(), Tokens(baked=5)
+    baked.load_state_dict(model.state_dict())
+    with pytest.raises(ShrinkError, match="differ"):
+        verify(model, baked, (torch.randn(1, 5, 6),), {})
+
+
+def test_whole_numbers_of_a_sequence_are_as_many_as_its_vectors() -> None:
+    class Embedded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.a = nn.Embedding(7, 6), nn.Linear(6, 4)
+
+        def forward(self, words: Tensor, x: Tensor) -> Tensor:
+            return self.a(self.table(words) + x)
+
+    model = Embedded()
+    proof = verify(model, model, (torch.tensor([[1, 2, 3, 4, 0]]), torch.randn(1, 5, 6)), {})
+    assert [run.shape for run in proof.runs] == [(1, 5), (2, 13)]
