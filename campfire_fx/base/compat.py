@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import random
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Collection, MutableMapping
 from typing import Any
 
 import torch
@@ -159,6 +159,14 @@ def unbatched_dims(module: Any) -> int:
 def writes_to(tensor: Tensor) -> int:
     """Return how often a tensor was written to in place."""
     return tensor._version
+
+
+def writes_to_each(tensors: Collection[Tensor]) -> list[int]:
+    """Return how often each of some tensors was written to; of inference tensors that is not counted."""
+    try:
+        return [tensor._version for tensor in tensors]
+    except RuntimeError:
+        return [0 if tensor.is_inference() else tensor._version for tensor in tensors]
 
 
 def memory_key(storage: torch.UntypedStorage) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from campfire_fx.base.compat import writes_to
+from campfire_fx.base.compat import writes_to_each
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def _pairs(content: Any) -> Any:
     return content.items() if isinstance(content, dict) else ()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Snapshot:
     """What a module itself holds: another one is equal while no tensor, child or attribute is another or written to.
 
@@ -86,7 +86,8 @@ class Snapshot:
     """
 
     kind: type
-    held: tuple[dict[str, Any], ...]
+    names: list[str]
+    held: list[Any]
     versions: list[int]
 
     __hash__ = None  # type: ignore[assignment]
@@ -94,24 +95,24 @@ class Snapshot:
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, Snapshot)
-            and (self.kind, self.versions) == (other.kind, other.versions)
-            and all(map(_hold_the_same, self.held, other.held))
+            and self.versions == other.versions
+            and self.names == other.names
+            and self.kind is other.kind
+            and (all(map(is_, self.held, other.held)) or all(map(_same, self.held, other.held)))
         )
 
 
 def snapshot(module: nn.Module) -> Snapshot:
     """Return what tells whether a module has changed; not what is written into lists, dicts and objects it holds."""
     own = vars(module)
-    parameters, buffers = own["_parameters"], own["_buffers"]
-    tensors = (*parameters.values(), *buffers.values())
-    versions = [writes_to(t) for t in tensors if t is not None and not t.is_inference()]
-    return Snapshot(type(module), (dict(own), dict(parameters), dict(buffers), dict(own["_modules"])), versions)
-
-
-def _hold_the_same(some: dict[str, Any], other: dict[str, Any]) -> bool:
-    if some.keys() != other.keys():
-        return False
-    return all(map(is_, some.values(), other.values())) or all(_same(some[name], other[name]) for name in some)
+    parameters, buffers, children = own["_parameters"], own["_buffers"], own["_modules"]
+    names, held, versions = [*own, *children], [*own.values(), *children.values()], list[int]()
+    if parameters or buffers:
+        tensors = [*parameters.values(), *buffers.values()]
+        names += [*parameters, *buffers]
+        held += tensors
+        versions = writes_to_each([tensor for tensor in tensors if tensor is not None])
+    return Snapshot(type(module), names, held, versions)
 
 
 def _same(value: Any, other: Any) -> bool:
