@@ -61,6 +61,8 @@ def _fold_operand(run: GraphRun, node: fx.Node, values: dict[fx.Node, Any], fact
             continue
         if operand.op in ("placeholder", "get_attr") or len(operand.users) > 1:
             continue
+        if position == 0 and node.target in IN_PLACE:
+            continue  # it is written to
         value = _constant(run, operand, collapse(values[operand]), facts)
         if value is None:
             continue
@@ -96,7 +98,6 @@ def _replace(run: GraphRun, node: fx.Node, position: int, value: Tensor, facts: 
     else:
         with graph.inserting_before(node):
             node.update_arg(position, hold(run.module, graph, f"{operand.name}_constant", value.clone()))
-        node.target = IN_PLACE.get(node.target, node.target)  # never into the buffer
     _erase_unused(run, operand, facts.labelling.structure)
 
 

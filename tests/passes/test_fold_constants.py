@@ -59,3 +59,32 @@ def test_a_branch_that_others_read_stays() -> None:
     slim = shrink(model, X)
     assert_same_output(model, slim, (X,))
     assert "b" in dict(slim.named_children())
+
+
+@pytest.mark.parametrize("join", [operator.iadd, operator.isub, operator.imul])
+@pytest.mark.parametrize("dead_first", [False, True])
+@pytest.mark.parametrize("relu", [False, True])
+def test_what_is_written_in_place_is_read_under_another_name(join: Any, dead_first: bool, relu: bool) -> None:
+    class Viewed(Branch):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+            first, second = (self.b(x), self.a(x)) if dead_first else (self.a(x), self.b(x))
+            seen = first.flatten(2)
+            if relu:
+                first = first.relu_()
+            return self.out(self.join(first, second)), seen.mean(2)
+
+    model = Viewed(join, 0.7).double()
+    assert_same_output(model, shrink(model, X, verify=False), (X,))
+
+
+@pytest.mark.parametrize("join", [operator.iadd, operator.isub, operator.imul])
+def test_a_branch_joined_in_place_is_folded_too(join: Any) -> None:
+    class InPlace(Branch):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(self.join(self.a(x), self.b(x).relu_()))
+
+    model = InPlace(join, 0.7).double()
+    slim = shrink(model, X)
+    assert_same_output(model, slim, (X,))
+    assert_same_output(model, slim, (X + 1,))  # again: the constant is not written to
+    assert "b" not in dict(slim.named_children())
