@@ -164,7 +164,7 @@ def test_a_text_that_torch_would_evaluate_is_refused(
 @pytest.mark.parametrize("content", [b"", b"PK\3\4", b"text", b"\0" * 500])
 def test_what_is_no_archive(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "it.pt2").write_bytes(content)
-    with pytest.raises(ExportError, match=r"cannot load .*it.pt2: it is no "):
+    with pytest.raises(ExportError, match=r"cannot load .*it.pt2: it is not a "):
         load(tmp_path / "it.pt2")
 
 

@@ -72,7 +72,7 @@ def test_by_itself_it_runs_the_oldest_on_the_lowest_python_alone(tool: Any, runs
 
 def test_the_counts_are_those_of_pytest(tool: Any, tmp_path: Path) -> None:
     tool.CACHE.mkdir()
-    options = argparse.Namespace(workers="1", pytest=["tests/test_intervals.py"])
+    options = argparse.Namespace(workers="1", pytest=["tests/report/test_intervals.py"])
     with (tmp_path / "log").open("w") as out:
         result = tool.tested("lock-x", Path(sys.prefix), "", options, out)
     assert result.state == "green" and result.passed > 0 and result.failed == result.skipped == 0
