@@ -228,7 +228,7 @@ def accuracy(network: nn.Module, split: Split | Streamed, data: ImageData, *, sh
 
 
 def tally(network: nn.Module, split: Split | Streamed, data: ImageData, *, share: Share = WHOLE) -> Tally:
-    """Count the images of a split that a network classifies rightly; its mode is left as it was."""
+    """Count the images of a split that a network classifies correctly; its mode is left as it was."""
     training, five = network.training, counts_five(len(data.classes))
     right = among = count = 0
     try:

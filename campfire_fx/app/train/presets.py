@@ -159,7 +159,7 @@ def preset(name: str) -> Preset:
     """Return a named recipe.
 
     Raises:
-        TrainError: there is none of this name.
+        TrainError: the name is unknown.
     """
     if name not in PRESETS:
         raise TrainError(f"--recipe {name}: there is no such recipe. Give one of {', '.join(PRESETS)}.")
