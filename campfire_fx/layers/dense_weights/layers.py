@@ -81,7 +81,7 @@ class DenseWeightsLayer(MaskedLayer):
         threshold = None
         if self.kept_inputs is not None:
             if self.refreshing:
-                self.input_threshold.copy_(largest_kept(x, self.kept_inputs))
+                _refresh(self.input_threshold, x.detach(), self.kept_inputs)
             threshold = self.input_threshold
         return sparse_backward(operation, x, self.weight, self._bias, self.mask, threshold)
 
@@ -119,20 +119,16 @@ def autocast(tensor: Tensor) -> Tensor:
 
 def largest_kept(x: Tensor, fraction: Tensor) -> Tensor:
     """Return the smallest of the k = ceil(fraction * n) largest magnitudes of n, (); 0 where all are kept."""
-    return _largest_kept(x.detach(), fraction)
-
-
-@torch.library.custom_op("campfire_fx::largest_kept", mutates_args=())
-def _largest_kept(x: Tensor, fraction: Tensor) -> Tensor:
     kept = count_kept(x.numel(), float(fraction))
     if kept >= x.numel():
         return x.new_zeros(())
     return kth_smallest(x.abs().flatten(), x.numel() - kept + 1)
 
 
-@_largest_kept.register_fake
-def _(x: Tensor, _fraction: Tensor) -> Tensor:
-    return x.new_empty(())
+# It writes to the threshold itself: torch 2.11 compiles a `copy_` of what was detached to nothing.
+@torch.library.custom_op("campfire_fx::refresh_threshold", mutates_args={"threshold"})
+def _refresh(threshold: Tensor, x: Tensor, fraction: Tensor) -> None:
+    threshold.copy_(largest_kept(x, fraction))
 
 
 def count_kept(size: int, fraction: float) -> int:
