@@ -30,6 +30,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table  # noqa: E402
 
 Result = dict[str, Any]
+_MOST_REASONS = 4  # in a row
 
 
 def main() -> int:
@@ -143,7 +144,10 @@ def cells(result: Result) -> list[str]:
     """Return one model's row, without its name."""
     differences = [f"{result['differences'].get(dtype, float('nan')):.0e}" for dtype in ("float32", "float64")]
     size, left = f"{result['before'] / 1e6:.1f} M", f"{result['left']:.0%}"
-    why = ", ".join(f"{count} {reason}" for reason, count in sorted(result["pins"].items(), key=lambda p: -p[1]))
+    pins = sorted(result["pins"].items(), key=lambda pin: -pin[1])
+    why = ", ".join(f"{count} {reason}" for reason, count in pins[:_MOST_REASONS])
+    if len(pins) > _MOST_REASONS:
+        why += f", {sum(count for _, count in pins[_MOST_REASONS:])} for {len(pins) - _MOST_REASONS} other reasons"
     return [size, left, *differences, f"{result['seconds']:.1f}", str(result["repairs"]), why]
 
 
