@@ -18,7 +18,7 @@ from torch import Tensor, fx
 
 from campfire_fx.analysis.compact import select
 from campfire_fx.analysis.edits.convolutions import Convolutions, PlainConvolution, first_input, is_plain
-from campfire_fx.analysis.edits.cuts import Cuts, TensorCut, like, weight_now
+from campfire_fx.analysis.edits.cuts import Cuts, TensorCut, convolving, like
 from campfire_fx.analysis.edits.plan import exchange, set_argument
 from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.labelling import Labelling
@@ -26,7 +26,6 @@ from campfire_fx.analysis.liveness import Liveness
 from campfire_fx.analysis.plan import KernelChange
 from campfire_fx.analysis.reader import Reader
 from campfire_fx.analysis.taps import Taps, smallest
-from campfire_fx.base.compat import is_erased
 from campfire_fx.base.timing import MACS_PER_MOVE
 from campfire_fx.passes.runner import Result, graph_pass, removal_decided
 
@@ -39,10 +38,7 @@ def crop_kernels(facts: Facts) -> Result:
     labelling, live, cuts = facts.labelling, facts.decided.live, facts.decided.cuts
     convolutions, changes = Convolutions(labelling), list[KernelChange]()
     new: dict[int, Tensor] = {}
-    for reader in live.readers:
-        weight = weight_now(cuts, reader)
-        if weight.ndim < 3 or reader.mixer.virtual or all(is_erased(call.node) for call in reader.mixer.calls):
-            continue
+    for reader, weight in convolving(live.readers, cuts):
         used = _used(weight.detach())
         if [len(taps) for taps in used] == list(weight.shape[2:]):
             continue

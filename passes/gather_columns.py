@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 
 from campfire_fx.analysis.edits.columns import Columns
 from campfire_fx.analysis.edits.convolutions import Convolutions, PlainConvolution, first_input, is_plain
-from campfire_fx.analysis.edits.cuts import Cuts, TensorCut, like, weight_now
+from campfire_fx.analysis.edits.cuts import Cuts, TensorCut, convolving, like
 from campfire_fx.analysis.edits.plan import exchange, hold, set_argument
 from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.graph_run import GraphRun
@@ -24,7 +24,6 @@ from campfire_fx.analysis.reader import Reader
 from campfire_fx.analysis.rules import Kind
 from campfire_fx.analysis.rules.mixing import PLAIN
 from campfire_fx.analysis.rules.structure import MixCall
-from campfire_fx.base.compat import is_erased
 from campfire_fx.base.timing import least_times
 from campfire_fx.passes.runner import Result, graph_pass, removal_decided
 
@@ -40,10 +39,7 @@ def gather_columns(facts: Facts) -> Result:
     labelling, live, cuts = facts.labelling, facts.decided.live, facts.decided.cuts
     convolutions, changes = Convolutions(labelling), list[ColumnChange]()
     new: dict[int, Tensor] = {}
-    for reader in live.readers:
-        weight = weight_now(cuts, reader)
-        if weight.ndim < 3 or reader.mixer.virtual or all(is_erased(call.node) for call in reader.mixer.calls):
-            continue
+    for reader, weight in convolving(live.readers, cuts):
         count = (int((weight.detach() != 0).any(0).sum()), weight[0].numel())
         if not 0 < count[0] <= (1 - _FEWEST_DEAD) * count[1]:
             continue

@@ -52,11 +52,6 @@ def is_infix(node: fx.Node) -> bool:
     return node.op == "call_function" and (node.target in INFIX or node.target in _PREFIX)
 
 
-def is_assignment(node: fx.Node) -> bool:
-    """Say whether the node is a statement of its own, `x[i] = y`."""
-    return node.op == "call_function" and node.target is operator.setitem
-
-
 def _call(node: fx.Node, names: Names) -> str:
     function: Any = node.target
     args = node.args

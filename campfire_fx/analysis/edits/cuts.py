@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from campfire_fx.analysis.compact import select
 from campfire_fx.analysis.edits.columns import select_columns
 from campfire_fx.analysis.reader import Reader
+from campfire_fx.base.compat import is_erased
 
 
 @dataclass(slots=True, eq=False)
@@ -53,6 +55,14 @@ def weight_now(cuts: Cuts, reader: Reader) -> Tensor:
     """Return the weight of a reader as far as it was cut until now."""
     cut = cuts.tensors.get(id(reader.mixer.weight))
     return reader.mixer.weight if cut is None else cut.new
+
+
+def convolving(readers: Iterable[Reader], cuts: Cuts) -> Iterator[tuple[Reader, Tensor]]:
+    """Yield each weight that has kernels, and is still called, as far as it was cut."""
+    for reader in readers:
+        weight = weight_now(cuts, reader)
+        if weight.ndim > 2 and not (reader.mixer.virtual or all(is_erased(call.node) for call in reader.mixer.calls)):
+            yield reader, weight
 
 
 def like(old: Tensor, new: Tensor) -> Tensor:
