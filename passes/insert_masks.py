@@ -12,7 +12,7 @@ from torch import fx, nn
 from campfire_fx.analysis.captured import Captured
 from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.graph_run import GraphRun
-from campfire_fx.analysis.rules import Constant
+from campfire_fx.analysis.rules import Transfer
 from campfire_fx.base.compat import BATCH_NORM
 from campfire_fx.layers.dual import DualGraphModule, graphs_of
 from campfire_fx.layers.masked import MaskedLayer, mask_layer, plain_class, why_not_masked
@@ -171,7 +171,7 @@ def _why_read(root: DualGraphModule, node: fx.Node) -> str:
             if all(source in made or source.op == "get_attr" for source in user.all_input_nodes):
                 made.add(user)
                 waiting.append(user)
-            elif run.rule(user).constant is Constant.MIX and node not in user.all_input_nodes:
+            elif run.rule(user).constant is Transfer.MIX and node not in user.all_input_nodes:
                 return "a weight is computed from it, and zeros in it need not be zeros there"
     return "a function reads it, not a layer"
 

@@ -9,7 +9,7 @@ from torch import fx
 from campfire_fx.analysis.captured import Captured
 from campfire_fx.analysis.labelling import GraphRun, Labelling, label
 from campfire_fx.analysis.labels import Labelled, collapse
-from campfire_fx.analysis.rules import Constant
+from campfire_fx.analysis.rules import Transfer
 from campfire_fx.analysis.rules.barriers import BARRIER
 from campfire_fx.analysis.rules.record import parts
 from campfire_fx.analysis.rules.structure import Mixer
@@ -85,7 +85,7 @@ class _Builder:
             self._nothing(node)
         elif node in self._mixers:
             self._mixer(node, self._mixers[node])
-        elif rule is BARRIER or rule.constant is Constant.MIX:
+        elif rule is BARRIER or rule.constant is Transfer.MIX:
             self._meeting(node, "barrier", "reads")
         elif len(self._activation_inputs(node)) > 1:
             kind = "concat" if rule.movement else "add"

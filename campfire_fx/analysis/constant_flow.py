@@ -15,7 +15,7 @@ from torch import Tensor, fx
 from campfire_fx.analysis.doubt import NAN, blurred, doubtful
 from campfire_fx.analysis.labelling import GraphRun, make_call
 from campfire_fx.analysis.labels import FIXED, Labelled, broadcast_shape, collapse
-from campfire_fx.analysis.rules import Call, Constant, Held, Kind, Rule
+from campfire_fx.analysis.rules import Call, Held, Kind, OpRule, Transfer
 from campfire_fx.analysis.rules.complex_numbers import known_zeros
 from campfire_fx.analysis.rules.effects import writes_in_place
 from campfire_fx.analysis.rules.kinds import POSITION_WISE, PRODUCTS
@@ -64,14 +64,14 @@ class Propagation:
         rule, labels = self.run.rule(node), self.run.values[node]
         if rule.kind in PRODUCTS:
             return self._crossed(node, labels)
-        if rule.constant in (Constant.TAINT, Constant.MIX):
+        if rule.constant in (Transfer.TAINT, Transfer.MIX):
             return self.unknown(labels)
         call = make_call(self.run, node, self.structure, lambda _: None, rule)
         if call.says(rule.random) or not self._is_worth_it(call, rule, node):
             return self.unknown(labels)
         pads = self._pads(rule, call)
         # A reduction that says when it pads sums different channels where it does not: it is executed.
-        if rule.constant is Constant.KEEP and (pads or rule.kind is not Kind.REDUCE or rule.pads is False):
+        if rule.constant is Transfer.KEEP and (pads or rule.kind is not Kind.REDUCE or rule.pads is False):
             result = self._kept(call, rule, labels)
             if pads:
                 result = map_nested(result, lambda v: v.masked_fill(v != 0, NAN) if isinstance(v, Tensor) else v)
@@ -82,21 +82,21 @@ class Propagation:
             return self.unknown(labels)
         return self._normal(labels, result)
 
-    def _is_worth_it(self, call: Call, rule: Rule, node: fx.Node) -> bool:
+    def _is_worth_it(self, call: Call, rule: OpRule, node: fx.Node) -> bool:
         """Whether anything constant comes in or is made, and no number that is read off the input's size."""
         known = False
         for source in node.all_input_nodes:
             plain = self.run.values[source]
             labelled = isinstance(plain, Held) or bool(parts(plain, Labelled))
             known = known or (labelled and self._is_known(source))
-        if known or rule.constant is Constant.PRODUCT:
+        if known or rule.constant is Transfer.PRODUCT:
             return True
-        if rule.constant is Constant.AFFINE:
+        if rule.constant is Transfer.AFFINE:
             scale, _, _ = affine_of(call)
             return isinstance(scale, Tensor) and not bool(scale.all())
-        return rule.constant is Constant.MAKE
+        return rule.constant is Transfer.MAKE
 
-    def _pads(self, rule: Rule, call: Call) -> bool:
+    def _pads(self, rule: OpRule, call: Call) -> bool:
         """Whether a uniform channel may change: by what the row says, or by arguments that are not always the same."""
         doubtful = rule.pads is not False and not self.doubts.isdisjoint(call.node.all_input_nodes)
         return doubtful or call.says(rule.pads)
@@ -110,7 +110,7 @@ class Propagation:
             seen = self._known[source] = (value, known)
         return seen[1]
 
-    def _kept(self, call: Call, rule: Rule, labels: Any) -> Any:
+    def _kept(self, call: Call, rule: OpRule, labels: Any) -> Any:
         """Look each output position up by its label: a channel keeps the value it had."""
         source, incoming = call.operand(0, "input"), call.get(0, "input")
         if (
@@ -151,8 +151,8 @@ class Propagation:
                 result = torch.where(same, found, result)
         return result
 
-    def _evaluate(self, call: Call, rule: Rule, node: fx.Node) -> Any:
-        if rule.constant is Constant.EITHER:
+    def _evaluate(self, call: Call, rule: OpRule, node: fx.Node) -> Any:
+        if rule.constant is Transfer.EITHER:
             return self._either(rule, node)
         if rule.kind in _PER_POSITION:
             try:
@@ -161,7 +161,7 @@ class Propagation:
                 pass
         return self._evaluate_as(call, rule, node, small=False)
 
-    def _arguments(self, rule: Rule, node: fx.Node, *, small: bool, writes: bool) -> tuple[Any, Any]:
+    def _arguments(self, rule: OpRule, node: fx.Node, *, small: bool, writes: bool) -> tuple[Any, Any]:
         """Return the constants that a call is given, with NaN for what is not the same in every call."""
 
         def convert(value: Any) -> Any:
@@ -173,37 +173,37 @@ class Propagation:
         def value(source: fx.Node) -> Any:
             known = self.values[source]
             if source in self.doubts and rule.kind is not Kind.CAST:
-                known = blurred(known, whole=not rule.movement, truths=rule.constant is Constant.EITHER)
+                known = blurred(known, whole=not rule.movement, truths=rule.constant is Transfer.EITHER)
             return map_nested(known, convert)
 
         return map_nodes((node.args, dict(node.kwargs)), value)
 
-    def _evaluate_as(self, call: Call, rule: Rule, node: fx.Node, *, small: bool) -> Any:
+    def _evaluate_as(self, call: Call, rule: OpRule, node: fx.Node, *, small: bool) -> Any:
         writes = writes_in_place(node, call.module)
         args, kwargs = self._arguments(rule, node, small=small, writes=writes)
         if small and writes:
             args = (*_together(args),)
         operands = [v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)]
         zeros, unknown = [], []
-        if rule.constant is Constant.PRODUCT:  # looked for before one is written over
+        if rule.constant is Transfer.PRODUCT:  # looked for before one is written over
             zeros = [v == 0 for v in operands]
-        elif rule.constant is Constant.POINTWISE:
+        elif rule.constant is Transfer.POINTWISE:
             unknown = [v.isnan() for v in operands if v.is_floating_point()]
             unknown += [torch.tensor(math.isnan(v)) for v in (*args, *kwargs.values()) if isinstance(v, float)]
         result = invoke(node, call.module, args, kwargs)
         if rule.kind is Kind.GATE_HALVES:
             first = (args[0] if args else kwargs["input"]).chunk(2, call.get(1, "dim", -1))[0]
             result = result.masked_fill(first == 0, 0.0)
-        elif rule.constant is Constant.PRODUCT and zeros:
+        elif rule.constant is Transfer.PRODUCT and zeros:
             result = result.masked_fill(torch.stack(_together(zeros)).any(0), 0.0)
-        elif rule.constant is Constant.POINTWISE:
+        elif rule.constant is Transfer.POINTWISE:
             for mask in unknown:
                 result = result.masked_fill(mask, NAN)
-        elif rule.constant is Constant.AFFINE:
+        elif rule.constant is Transfer.AFFINE:
             result = _shifts(call, result)
         return result
 
-    def _either(self, rule: Rule, node: fx.Node) -> Any:
+    def _either(self, rule: OpRule, node: fx.Node) -> Any:
         """Run a choice as if its condition held everywhere, and nowhere: what is the same is known."""
         args, kwargs = self._arguments(rule, node, small=False, writes=True)
         condition = condition_of(node, args, kwargs)

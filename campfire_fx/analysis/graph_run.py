@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from campfire_fx.analysis.evaluate import RECORDED, Evaluator
-from campfire_fx.analysis.rules import Held, Rule, known_class, lookup
+from campfire_fx.analysis.rules import Held, OpRule, known_class, lookup
 from campfire_fx.analysis.rules.barriers import BARRIER
 from campfire_fx.analysis.rules.movement import ask_layout
 from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes
@@ -25,7 +25,7 @@ class _Called:
 
     module: nn.Module | None
     target: Hashable
-    rule: Rule
+    rule: OpRule
 
 
 @dataclass(slots=True, eq=False)
@@ -50,11 +50,11 @@ class GraphRun:
     args: list[Any]
     trains_apart: bool = False
     values: dict[fx.Node, Any] = field(default_factory=dict)
-    settled: dict[fx.Node, Rule] = field(default_factory=dict)
+    settled: dict[fx.Node, OpRule] = field(default_factory=dict)
     _called: dict[tuple[str, Any], _Called] = field(default_factory=dict)
     _modules: dict[str, nn.Module] = field(default_factory=dict)
 
-    def rule(self, node: fx.Node) -> Rule:
+    def rule(self, node: fx.Node) -> OpRule:
         """Return the rule of a calling node; operations without a row are barriers."""
         return self.settled.get(node) or self._look_up(node).rule
 

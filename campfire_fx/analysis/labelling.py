@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from campfire_fx.analysis.captured import Captured
 from campfire_fx.analysis.graph_run import ExampleValues, GraphRun, attribute, placeholder_values, substitute
 from campfire_fx.analysis.labels import Labelled
-from campfire_fx.analysis.rules import Call, Constant, Held, Kind, Rule
+from campfire_fx.analysis.rules import Call, Held, Kind, OpRule, Transfer
 from campfire_fx.analysis.rules.barriers import BARRIER, fix_tensors
 from campfire_fx.analysis.rules.effects import writes_in_place
 from campfire_fx.analysis.rules.movement import asks_kind, asks_shape
@@ -111,7 +111,7 @@ def _known_call(
     key = None if known is None else _signature(run, node)
     if known is None or key is None:
         return run_call(run, node, structure, example)
-    if key not in known or run.rule(node).constant is Constant.MIX:  # a weight notes every call
+    if key not in known or run.rule(node).constant is Transfer.MIX:  # a weight notes every call
         result = _CallResult(node, run_call(run, node, structure, example))
         return known.setdefault(key, result).value
     twin = known[key].node
@@ -150,17 +150,17 @@ def _signature(run: GraphRun, node: fx.Node) -> Any:
 
 
 def make_call(
-    run: GraphRun, node: fx.Node, structure: Structure, example: Callable[[fx.Node], Any], rule: Rule
+    run: GraphRun, node: fx.Node, structure: Structure, example: Callable[[fx.Node], Any], rule: OpRule
 ) -> Call:
     """Return the call of a node on the labels found so far."""
     args, kwargs = substitute(run.values, node)
-    if rule.constant is not Constant.MIX and rule is not BARRIER:
+    if rule.constant is not Transfer.MIX and rule is not BARRIER:
         args, kwargs = map_nested((args, kwargs), lambda v: _labelled(v, structure, rule))
     return Call(node, run.target(node), run.submodule(node), args, kwargs, structure, example)
 
 
-def _labelled(value: Any, structure: Structure, rule: Rule) -> Any:
-    if not isinstance(value, Held) or rule.constant is Constant.AFFINE or rule.kind is Kind.PER_CHANNEL:
+def _labelled(value: Any, structure: Structure, rule: OpRule) -> Any:
+    if not isinstance(value, Held) or rule.constant is Transfer.AFFINE or rule.kind is Kind.PER_CHANNEL:
         return value
     if value.tensor.numel() == 1:
         structure.pin_tensor(value.tensor)  # a single number, which every channel reads
@@ -179,7 +179,7 @@ def run_call(run: GraphRun, node: fx.Node, structure: Structure, example: Callab
     if rule is BARRIER and is_candidate(node) and is_pointwise(call):
         rule = structure.settled[node] = PROVEN
     if rule.movement and join_rows(run, call):
-        rule = structure.settled[node] = replace(rule, constant=Constant.KEEP)
+        rule = structure.settled[node] = replace(rule, constant=Transfer.KEEP)
     try:
         return rule.flow(call)
     except ShrinkError:

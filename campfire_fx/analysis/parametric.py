@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from campfire_fx.analysis.graph_run import GraphRun
-from campfire_fx.analysis.rules import Aliases, Constant, Kind
+from campfire_fx.analysis.rules import Aliases, Kind, Transfer
 from campfire_fx.analysis.rules.effects import writes_in_place
 from campfire_fx.analysis.rules.factories import ARITHMETIC
 from campfire_fx.analysis.rules.mixing import bias_of
@@ -149,7 +149,7 @@ class Computations:
         rule = self._run.rule(user)
         if user.args and user.args[0] is node and len(user.all_input_nodes) > 1:
             return rule.kind is Kind.MATMUL
-        return rule.constant in (Constant.MIX, Constant.AFFINE) or rule.kind is Kind.PER_CHANNEL
+        return rule.constant in (Transfer.MIX, Transfer.AFFINE) or rule.kind is Kind.PER_CHANNEL
 
     def _inline(self, node: fx.Node) -> None:
         value = _plain(self._value(node))

@@ -14,14 +14,14 @@ import torch
 from torch import fx, nn
 
 from campfire_fx.analysis.evaluate import Evaluator
-from campfire_fx.analysis.rules import Constant, Kind, Shape, lookup
+from campfire_fx.analysis.rules import Kind, Shape, Transfer, lookup
 from campfire_fx.analysis.rules.barriers import BARRIER
 from campfire_fx.analysis.rules.shapes import convolution_of, keeps_shape
 from campfire_fx.capture.formulas import OPEN, formula
 
 
-class Sizes(Protocol):
-    """The sizes said so far, of which others are made; `sizes.Sizes` is it."""
+class KnownSizes(Protocol):
+    """The sizes said so far, of which others are made; `sizes.Sizes` is one."""
 
     evaluator: Evaluator
 
@@ -38,7 +38,7 @@ class Sizes(Protocol):
         """Return whether a node stands for a tensor."""
 
 
-def origin(sizes: Sizes, tensor: fx.Node, dim: int) -> Any:
+def origin(sizes: KnownSizes, tensor: fx.Node, dim: int) -> Any:
     """Return the size of a dimension as a formula over earlier ones; None where nothing is known."""
     if tensor.op == "get_attr":
         return sizes.evaluator.values[tensor].shape[dim]
@@ -57,13 +57,13 @@ def origin(sizes: Sizes, tensor: fx.Node, dim: int) -> Any:
         return sizes.size(source, dim)
     if rule.sizes is Shape.BROADCAST and not any(isinstance(given, fx.Node) for given in tensor.kwargs.values()):
         return _broadcast(sizes, tensor, dim)
-    if rule.kind is Kind.REDUCE and rule.constant is not Constant.KEEP:
+    if rule.kind is Kind.REDUCE and rule.constant is not Transfer.KEEP:
         return None  # what other reductions are given in the place of dimensions may be something else
     known = _ORIGINS.get(tensor.target) or _OF_KIND.get(rule.kind)
     return None if known is None else known(sizes, tensor, source, dim)
 
 
-def _module(sizes: Sizes, module: nn.Module, source: fx.Node, dim: int) -> Any:
+def _module(sizes: KnownSizes, module: nn.Module, source: fx.Node, dim: int) -> Any:
     given = sizes.evaluator.values[source]
     if keeps_shape(module, given):
         return sizes.size(source, dim)
@@ -91,7 +91,7 @@ def _window(size: Any, margin: int, stride: int) -> Any:
     return formula(operator.add, formula(operator.floordiv, formula(operator.add, size, margin), stride), 1)
 
 
-def _joined(sizes: Sizes, tensor: fx.Node, parts: Any, dim: int) -> Any:
+def _joined(sizes: KnownSizes, tensor: fx.Node, parts: Any, dim: int) -> Any:
     along = tensor.args[1] if len(tensor.args) > 1 else tensor.kwargs.get("dim", 0)
     if not isinstance(parts, (tuple, list)) or not isinstance(along, int) or not all(map(sizes.is_tensor, parts)):
         return None
@@ -103,7 +103,7 @@ def _joined(sizes: Sizes, tensor: fx.Node, parts: Any, dim: int) -> Any:
     return total
 
 
-def _broadcast(sizes: Sizes, tensor: fx.Node, dim: int) -> Any:
+def _broadcast(sizes: KnownSizes, tensor: fx.Node, dim: int) -> Any:
     """Return a size on which all operands agree, or that one has for every input: the others have it or are 1."""
     operands = [arg for arg in tensor.args if isinstance(arg, fx.Node) and sizes.is_tensor(arg)]
     rank = sizes.evaluator.values[tensor].dim()
@@ -118,7 +118,7 @@ def _broadcast(sizes: Sizes, tensor: fx.Node, dim: int) -> Any:
     return rest[0] if rest and all(size == rest[0] for size in rest) else 1 if not rest else None
 
 
-def _given(sizes: Sizes, tensor: fx.Node, _source: fx.Node, dim: int) -> Any:
+def _given(sizes: KnownSizes, tensor: fx.Node, _source: fx.Node, dim: int) -> Any:
     """Return a size that the call itself gives: a number, or a size of another tensor."""
     shape = _listed(tensor.args[1:])
     if dim >= len(shape) or shape[dim] == -1:
@@ -127,20 +127,20 @@ def _given(sizes: Sizes, tensor: fx.Node, _source: fx.Node, dim: int) -> Any:
     return size if isinstance(size, (int, *OPEN)) and not isinstance(size, bool) else None
 
 
-def _expanded(sizes: Sizes, tensor: fx.Node, source: fx.Node, dim: int) -> Any:
+def _expanded(sizes: KnownSizes, tensor: fx.Node, source: fx.Node, dim: int) -> Any:
     shape = _listed(tensor.args[1:])
     if dim < len(shape) and shape[dim] == -1:
         return sizes.size(source, dim - len(shape) + sizes.evaluator.values[source].dim())
     return _given(sizes, tensor, source, dim)
 
 
-def _permuted(sizes: Sizes, tensor: fx.Node, source: fx.Node, dim: int) -> Any:
+def _permuted(sizes: KnownSizes, tensor: fx.Node, source: fx.Node, dim: int) -> Any:
     order = _listed(tensor.args[1:])
     known = dim < len(order) and isinstance(order[dim], int)
     return sizes.size(source, order[dim] % len(order)) if known else None
 
 
-def _transposed(sizes: Sizes, tensor: fx.Node, source: fx.Node, dim: int) -> Any:
+def _transposed(sizes: KnownSizes, tensor: fx.Node, source: fx.Node, dim: int) -> Any:
     rank = sizes.evaluator.values[source].dim()
     if len(tensor.args) != 3 or not all(isinstance(arg, int) for arg in tensor.args[1:]):
         return None
@@ -148,12 +148,12 @@ def _transposed(sizes: Sizes, tensor: fx.Node, source: fx.Node, dim: int) -> Any
     return sizes.size(source, {first: second, second: first}.get(dim, dim))
 
 
-def _leading(sizes: Sizes, _tensor: fx.Node, source: fx.Node, dim: int) -> Any:
+def _leading(sizes: KnownSizes, _tensor: fx.Node, source: fx.Node, dim: int) -> Any:
     """Return the batch's size, and the channels', of what works on space."""
     return sizes.size(source, dim) if dim < 2 < sizes.evaluator.values[source].dim() else None
 
 
-def _flattened(sizes: Sizes, tensor: fx.Node, source: fx.Node, dim: int) -> Any:
+def _flattened(sizes: KnownSizes, tensor: fx.Node, source: fx.Node, dim: int) -> Any:
     rank = sizes.evaluator.values[source].dim()
     given = dict(zip(("start_dim", "end_dim"), tensor.args[1:], strict=False))
     first, last = ({**given, **tensor.kwargs}.get(name, preset) for name, preset in (("start_dim", 0), ("end_dim", -1)))
@@ -165,7 +165,7 @@ def _flattened(sizes: Sizes, tensor: fx.Node, source: fx.Node, dim: int) -> Any:
     return sizes.size(source, dim if dim < first else dim + last - first)
 
 
-def _averaged(sizes: Sizes, tensor: fx.Node, source: fx.Node, dim: int) -> Any:
+def _averaged(sizes: KnownSizes, tensor: fx.Node, source: fx.Node, dim: int) -> Any:
     rank = sizes.evaluator.values[source].dim()
     over = tensor.args[1] if len(tensor.args) > 1 else tensor.kwargs.get("dim")
     dims: Any = (over,) if isinstance(over, int) else over
@@ -177,7 +177,7 @@ def _averaged(sizes: Sizes, tensor: fx.Node, source: fx.Node, dim: int) -> Any:
     return sizes.size(source, [d for d in range(rank) if d not in gone][dim])
 
 
-def _sliced(sizes: Sizes, tensor: fx.Node, source: fx.Node, dim: int) -> Any:
+def _sliced(sizes: KnownSizes, tensor: fx.Node, source: fx.Node, dim: int) -> Any:
     index = tensor.args[1] if isinstance(tensor.args[1], tuple) else (tensor.args[1],)
     places = [place for place in index if place is None or not isinstance(place, int)]
     if any(place is not None and not isinstance(place, slice) for place in places):
@@ -207,7 +207,7 @@ def _listed(args: tuple[Any, ...]) -> list[Any]:
     return list(args[0]) if len(args) == 1 and isinstance(args[0], (tuple, list)) else list(args)
 
 
-_Origin = Callable[["Sizes", fx.Node, fx.Node, int], Any]
+_Origin = Callable[["KnownSizes", fx.Node, fx.Node, int], Any]
 _ORIGINS: dict[Any, _Origin] = {
     **dict.fromkeys(("view", "reshape", torch.reshape), _given),
     "expand": _expanded,
@@ -218,7 +218,7 @@ _ORIGINS: dict[Any, _Origin] = {
 _OF_KIND: dict[Kind, _Origin] = {Kind.REDUCE: _averaged, Kind.INDEX: _sliced, Kind.SPACE: _leading}
 
 
-def _split(sizes: Sizes, node: fx.Node) -> tuple[fx.Node, int] | None:
+def _split(sizes: KnownSizes, node: fx.Node) -> tuple[fx.Node, int] | None:
     """Return what is split, and along which dimension; None where `node` splits nothing."""
     source: Any = node.args[0] if node.args else None
     rank, kind = sizes.rank(source), _kind(node)
@@ -233,7 +233,7 @@ def _kind(node: fx.Node) -> Kind:
     return (lookup(node.target) or BARRIER).kind
 
 
-def pieces(sizes: Sizes, node: fx.Node) -> Any:
+def pieces(sizes: KnownSizes, node: fx.Node) -> Any:
     """Return the number of tensors that an operation gives; None where nothing is known."""
     split = _split(sizes, node)
     if split is None:
@@ -244,7 +244,7 @@ def pieces(sizes: Sizes, node: fx.Node) -> Any:
     return len(sizes.evaluator.values[node]) if isinstance(size, int) else None
 
 
-def _piece(sizes: Sizes, tensor: fx.Node, source: fx.Node, dim: int) -> Any:
+def _piece(sizes: KnownSizes, tensor: fx.Node, source: fx.Node, dim: int) -> Any:
     """Return a size of one of the tensors that an operation gave."""
     split = _split(sizes, source)
     if split is None:

@@ -14,9 +14,9 @@ from campfire_fx.analysis.rules import (
     pointwise,
     pooling,
 )
-from campfire_fx.analysis.rules.kinds import Aliases, Constant, Kind, Shape, Writes
-from campfire_fx.analysis.rules.record import Call, Held, Rule, known_class, lookup, register, table
+from campfire_fx.analysis.rules.kinds import Aliases, Kind, Shape, Transfer, Writes
+from campfire_fx.analysis.rules.record import Call, Held, OpRule, known_class, lookup, register, table
 
-__all__ = ["Aliases", "Call", "Constant", "Held", "Kind", "Rule", "Shape", "Writes", "barriers", "channelwise",
+__all__ = ["Aliases", "Call", "Held", "Kind", "OpRule", "Shape", "Transfer", "Writes", "barriers", "channelwise",
            "complex_numbers", "fake_quantisation", "gates", "known_class", "lookup", "matmul", "mixing", "movement",
            "norms", "picking", "pointwise", "pooling", "register", "table"]  # fmt: skip

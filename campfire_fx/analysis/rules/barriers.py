@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from campfire_fx.analysis.rules.kinds import Aliases, Constant, Kind
-from campfire_fx.analysis.rules.record import Call, Rule, map_nested
+from campfire_fx.analysis.rules.kinds import Aliases, Kind, Transfer
+from campfire_fx.analysis.rules.record import Call, OpRule, map_nested
 from campfire_fx.analysis.rules.structure import fixed
 
 
@@ -45,4 +45,4 @@ def unknown(call: Call) -> Any:
     return barrier(call, f"{name} has no channel rule")
 
 
-BARRIER = Rule(Kind.BARRIER, unknown, Constant.TAINT, Aliases.VIEW)
+BARRIER = OpRule(Kind.BARRIER, unknown, Transfer.TAINT, Aliases.VIEW)

@@ -10,8 +10,8 @@ from torch import nn
 
 from campfire_fx.analysis.labels import Labelled
 from campfire_fx.analysis.rules.barriers import barrier
-from campfire_fx.analysis.rules.kinds import Constant, Kind
-from campfire_fx.analysis.rules.record import Call, Held, Rule, register
+from campfire_fx.analysis.rules.kinds import Kind, Transfer
+from campfire_fx.analysis.rules.record import Call, Held, OpRule, register
 from campfire_fx.base.compat import INSTANCE_NORM, unbatched_dims
 
 _VECTORS = ("weight", "bias", "running_mean", "running_var")
@@ -60,9 +60,9 @@ def prelu(call: Call) -> Any:
 
 
 register(
-    Rule(Kind.PER_CHANNEL, per_channel, Constant.AFFINE),
+    OpRule(Kind.PER_CHANNEL, per_channel, Transfer.AFFINE),
     *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
     *(F.batch_norm, torch.batch_norm),
     *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, F.instance_norm, torch.instance_norm),
 )
-register(Rule(Kind.PER_CHANNEL, prelu, Constant.EXECUTE), nn.PReLU, F.prelu, torch.prelu)
+register(OpRule(Kind.PER_CHANNEL, prelu, Transfer.EXECUTE), nn.PReLU, F.prelu, torch.prelu)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from campfire_fx.analysis.rules.kinds import Aliases, Constant, Kind
+from campfire_fx.analysis.rules.kinds import Aliases, Kind, Transfer
 from campfire_fx.analysis.rules.pointwise import elementwise, pass_on
-from campfire_fx.analysis.rules.record import Rule, register
+from campfire_fx.analysis.rules.record import OpRule, register
 
 PARTS = ("real", "imag")
 """Attributes that are a part of a complex tensor."""
@@ -21,12 +21,12 @@ def known_zeros(value: Tensor) -> Tensor:
     return torch.zeros(value.shape, dtype=value.real.dtype).masked_fill(value != 0, float("nan"))
 
 
-PART = Rule(Kind.PASS, pass_on, Constant.KEEP, Aliases.VIEW, pads=True)
+PART = OpRule(Kind.PASS, pass_on, Transfer.KEEP, Aliases.VIEW, pads=True)
 """The row of a part of a complex tensor, which is read as an attribute too."""
 
 register(
     PART,
     *(torch.real, torch.imag, torch.conj, "conj", torch.resolve_conj, "resolve_conj"),
 )
-register(Rule(Kind.PASS, pass_on, Constant.KEEP, pads=True), torch.angle, "angle")
-register(Rule(Kind.ELEMENT_WISE, elementwise, Constant.EXECUTE), torch.complex, torch.polar)
+register(OpRule(Kind.PASS, pass_on, Transfer.KEEP, pads=True), torch.angle, "angle")
+register(OpRule(Kind.ELEMENT_WISE, elementwise, Transfer.EXECUTE), torch.complex, torch.polar)

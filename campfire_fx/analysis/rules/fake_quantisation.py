@@ -9,9 +9,9 @@ from torch import Tensor, fx
 
 from campfire_fx.analysis.labels import Labelled
 from campfire_fx.analysis.rules.barriers import barrier
-from campfire_fx.analysis.rules.kinds import Constant, Kind
+from campfire_fx.analysis.rules.kinds import Kind, Transfer
 from campfire_fx.analysis.rules.pointwise import pass_on
-from campfire_fx.analysis.rules.record import Call, Held, Rule, register
+from campfire_fx.analysis.rules.record import Call, Held, OpRule, register
 from campfire_fx.base.errors import ShrinkError
 
 
@@ -56,6 +56,6 @@ def rounded_by_channel(call: Call) -> Any:
     return value
 
 
-register(Rule(Kind.PASS, observed, Constant.POINTWISE), torch.fused_moving_avg_obs_fake_quant)
-register(Rule(Kind.PASS, rounded, Constant.POINTWISE), torch.fake_quantize_per_tensor_affine)
-register(Rule(Kind.PER_CHANNEL, rounded_by_channel, Constant.POINTWISE), torch.fake_quantize_per_channel_affine)
+register(OpRule(Kind.PASS, observed, Transfer.POINTWISE), torch.fused_moving_avg_obs_fake_quant)
+register(OpRule(Kind.PASS, rounded, Transfer.POINTWISE), torch.fake_quantize_per_tensor_affine)
+register(OpRule(Kind.PER_CHANNEL, rounded_by_channel, Transfer.POINTWISE), torch.fake_quantize_per_channel_affine)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from campfire_fx.analysis.labels import Labelled, concatenated
-from campfire_fx.analysis.rules.kinds import Aliases, Constant, Kind
-from campfire_fx.analysis.rules.record import Call, Rule, register
+from campfire_fx.analysis.rules.kinds import Aliases, Kind, Transfer
+from campfire_fx.analysis.rules.record import Call, OpRule, register
 from campfire_fx.analysis.rules.structure import Layout, MixCall, Mixer
 
 
@@ -77,6 +77,6 @@ def _gate(call: Call, operand: int, inputs: Tensor, outputs: Tensor, dim: int) -
     call.structure.mixers[id(weight)] = mixer
 
 
-register(Rule(Kind.GATE_READ, read, Constant.EXECUTE, Aliases.SAME), gate_read)
-register(Rule(Kind.GATE_ADD, add, Constant.EXECUTE), gate_add)
-register(Rule(Kind.SPREAD, spread_labels, Constant.MAKE), spread)
+register(OpRule(Kind.GATE_READ, read, Transfer.EXECUTE, Aliases.SAME), gate_read)
+register(OpRule(Kind.GATE_ADD, add, Transfer.EXECUTE), gate_add)
+register(OpRule(Kind.SPREAD, spread_labels, Transfer.MAKE), spread)

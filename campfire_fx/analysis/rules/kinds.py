@@ -61,8 +61,8 @@ PRODUCTS = (Kind.MATMUL, Kind.CONTRACT, Kind.ATTEND)
 GATES = (Kind.GATE_READ, Kind.GATE_ADD)
 
 
-class Constant(Enum):
-    """How a channel that is constant on the way in leaves an operation."""
+class Transfer(Enum):
+    """How a channel that is constant on the way in leaves an operation (its transfer function, in data-flow terms)."""
 
     EXECUTE = "run the operation on the constants, with NaN for what depends on the input"
     MAKE = "run the operation, whatever comes in: it puts numbers of its own there"

@@ -16,8 +16,8 @@ from torch import Tensor, fx
 
 from campfire_fx.analysis.labels import Labelled, broadcast_shape, varies
 from campfire_fx.analysis.rules.barriers import barrier
-from campfire_fx.analysis.rules.kinds import Constant, Kind
-from campfire_fx.analysis.rules.record import Call, Rule, map_nodes, register
+from campfire_fx.analysis.rules.kinds import Kind, Transfer
+from campfire_fx.analysis.rules.record import Call, OpRule, map_nodes, register
 from campfire_fx.analysis.rules.structure import Layout, MixCall, Mixer, fixed
 
 
@@ -252,5 +252,5 @@ def _enter(call: Call, labels: Tensor, *, reads: bool) -> None:
     call.structure.mixers[id(weight)] = mixer
 
 
-register(Rule(Kind.CONTRACT, contract, Constant.TAINT), torch.bmm, "bmm")
-register(Rule(Kind.ATTEND, attend, Constant.TAINT), F.scaled_dot_product_attention)
+register(OpRule(Kind.CONTRACT, contract, Transfer.TAINT), torch.bmm, "bmm")
+register(OpRule(Kind.ATTEND, attend, Transfer.TAINT), F.scaled_dot_product_attention)

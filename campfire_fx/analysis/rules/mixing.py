@@ -15,9 +15,9 @@ from torch import Tensor, fx, nn
 
 from campfire_fx.analysis.labels import Labelled
 from campfire_fx.analysis.rules.barriers import barrier
-from campfire_fx.analysis.rules.kinds import Constant, Kind
+from campfire_fx.analysis.rules.kinds import Kind, Transfer
 from campfire_fx.analysis.rules.matmul import contract
-from campfire_fx.analysis.rules.record import Call, Held, Rule, meta, register
+from campfire_fx.analysis.rules.record import Call, Held, OpRule, meta, register
 from campfire_fx.analysis.rules.shapes import shape_after
 from campfire_fx.analysis.rules.structure import Layout, MixCall
 from campfire_fx.base.compat import output_padding
@@ -230,5 +230,5 @@ _READERS: dict[Any, Any] = {
     torch.einsum: _einsum,
 }
 
-register(Rule(Kind.MIX, mix, Constant.MIX), *_CONVOLUTIONS, *PLAIN, *TRANSPOSED, nn.Linear, F.linear, torch.addmm)
-register(Rule(Kind.MATMUL, mix_or_contract, Constant.MIX), *_MATMULS, torch.einsum)
+register(OpRule(Kind.MIX, mix, Transfer.MIX), *_CONVOLUTIONS, *PLAIN, *TRANSPOSED, nn.Linear, F.linear, torch.addmm)
+register(OpRule(Kind.MATMUL, mix_or_contract, Transfer.MIX), *_MATMULS, torch.einsum)

@@ -14,10 +14,10 @@ from campfire_fx.analysis.labels import Labelled, collapse, concatenated, varies
 from campfire_fx.analysis.rules.axes import dims_at
 from campfire_fx.analysis.rules.barriers import barrier
 from campfire_fx.analysis.rules.complex_numbers import PART, PARTS
-from campfire_fx.analysis.rules.kinds import Aliases, Constant, Kind, Shape
+from campfire_fx.analysis.rules.kinds import Aliases, Kind, Shape, Transfer
 from campfire_fx.analysis.rules.picking import pick_at
 from campfire_fx.analysis.rules.pointwise import both_forms, pass_on
-from campfire_fx.analysis.rules.record import Call, Rule, map_nested, register
+from campfire_fx.analysis.rules.record import Call, OpRule, map_nested, register
 from campfire_fx.base.compat import CONSTANT_PADDING, assertion, exported_pad
 
 
@@ -244,27 +244,27 @@ _PADS = [
 ]  # fmt: skip
 
 
-register(Rule(Kind.MOVE, move, Constant.EXECUTE, Aliases.VIEW), *both_forms(_VIEWS), nn.Flatten)
-register(Rule(Kind.MOVE, move, Constant.EXECUTE, Aliases.VIEW), nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle)
-register(Rule(Kind.MOVE, shape_as, Constant.EXECUTE, Aliases.VIEW), *_SHAPED_LIKE)
-register(Rule(Kind.MOVE, move, Constant.EXECUTE, Aliases.VIEW, axes=dims_at(1, 0)), *both_forms(("narrow", "unfold")))
-register(Rule(Kind.MOVE, move, Constant.EXECUTE), *both_forms(_COPIES))
-register(Rule(Kind.MOVE, move, Constant.EXECUTE, axes=dims_at(1, 0)), *both_forms(("index_select", "gather")))
-register(Rule(Kind.MOVE, move, Constant.EXECUTE, axes=dims_at(2, 0)), *both_forms(("take_along_dim",)))
-register(Rule(Kind.MOVE, move, Constant.EXECUTE, sizes=Shape.FIRST), *both_forms(_ORDERS))
-register(Rule(Kind.PERMUTE, move, Constant.EXECUTE, Aliases.VIEW), *both_forms(_PERMUTATIONS))
-register(Rule(Kind.IDENTITY, move, Constant.EXECUTE, Aliases.SAME), *both_forms(("detach",)), nn.Identity)
-register(Rule(Kind.IDENTITY, move, Constant.EXECUTE, Aliases.VIEW), "contiguous")
-register(Rule(Kind.IDENTITY, move, Constant.EXECUTE), *both_forms(("clone",)))
-register(Rule(Kind.SPLIT, move, Constant.EXECUTE, Aliases.VIEW, axes=dims_at(2, 0)), *both_forms(_SPLITS))
-register(Rule(Kind.UNBIND, move, Constant.EXECUTE, Aliases.VIEW), *both_forms(("unbind",)))
-register(Rule(Kind.UNFLATTEN, move, Constant.EXECUTE, Aliases.VIEW), *both_forms(("unflatten",)), nn.Unflatten)
-register(Rule(Kind.SELECT, move, Constant.EXECUTE, Aliases.VIEW, axes=dims_at(1, 0)), *both_forms(("select",)))
-register(Rule(Kind.INDEX, move, Constant.EXECUTE, Aliases.VIEW), operator.getitem)
-register(Rule(Kind.CONCATENATE, concatenate, Constant.EXECUTE), torch.cat, torch.concat, torch.concatenate)
-register(Rule(Kind.PAD, pad, Constant.MAKE, pads=puts_numbers), *_PADS)
-register(Rule(Kind.ASK, ask, Constant.EXECUTE), *_QUESTIONS, len, torch.numel, torch.is_floating_point)
-register(Rule(Kind.ASK, ask_layout, Constant.EXECUTE), *_LAYOUT_QUESTIONS)
-register(Rule(Kind.ASK, attribute, Constant.EXECUTE, Aliases.VIEW), getattr)
-register(Rule(Kind.WRITE, write, Constant.TAINT), operator.setitem, "copy_", "index_copy_", "index_add_", "scatter_")
-register(Rule(Kind.GUARD, nothing, Constant.EXECUTE), assertion, print)
+register(OpRule(Kind.MOVE, move, Transfer.EXECUTE, Aliases.VIEW), *both_forms(_VIEWS), nn.Flatten)
+register(OpRule(Kind.MOVE, move, Transfer.EXECUTE, Aliases.VIEW), nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle)
+register(OpRule(Kind.MOVE, shape_as, Transfer.EXECUTE, Aliases.VIEW), *_SHAPED_LIKE)
+register(OpRule(Kind.MOVE, move, Transfer.EXECUTE, Aliases.VIEW, axes=dims_at(1, 0)), *both_forms(("narrow", "unfold")))
+register(OpRule(Kind.MOVE, move, Transfer.EXECUTE), *both_forms(_COPIES))
+register(OpRule(Kind.MOVE, move, Transfer.EXECUTE, axes=dims_at(1, 0)), *both_forms(("index_select", "gather")))
+register(OpRule(Kind.MOVE, move, Transfer.EXECUTE, axes=dims_at(2, 0)), *both_forms(("take_along_dim",)))
+register(OpRule(Kind.MOVE, move, Transfer.EXECUTE, sizes=Shape.FIRST), *both_forms(_ORDERS))
+register(OpRule(Kind.PERMUTE, move, Transfer.EXECUTE, Aliases.VIEW), *both_forms(_PERMUTATIONS))
+register(OpRule(Kind.IDENTITY, move, Transfer.EXECUTE, Aliases.SAME), *both_forms(("detach",)), nn.Identity)
+register(OpRule(Kind.IDENTITY, move, Transfer.EXECUTE, Aliases.VIEW), "contiguous")
+register(OpRule(Kind.IDENTITY, move, Transfer.EXECUTE), *both_forms(("clone",)))
+register(OpRule(Kind.SPLIT, move, Transfer.EXECUTE, Aliases.VIEW, axes=dims_at(2, 0)), *both_forms(_SPLITS))
+register(OpRule(Kind.UNBIND, move, Transfer.EXECUTE, Aliases.VIEW), *both_forms(("unbind",)))
+register(OpRule(Kind.UNFLATTEN, move, Transfer.EXECUTE, Aliases.VIEW), *both_forms(("unflatten",)), nn.Unflatten)
+register(OpRule(Kind.SELECT, move, Transfer.EXECUTE, Aliases.VIEW, axes=dims_at(1, 0)), *both_forms(("select",)))
+register(OpRule(Kind.INDEX, move, Transfer.EXECUTE, Aliases.VIEW), operator.getitem)
+register(OpRule(Kind.CONCATENATE, concatenate, Transfer.EXECUTE), torch.cat, torch.concat, torch.concatenate)
+register(OpRule(Kind.PAD, pad, Transfer.MAKE, pads=puts_numbers), *_PADS)
+register(OpRule(Kind.ASK, ask, Transfer.EXECUTE), *_QUESTIONS, len, torch.numel, torch.is_floating_point)
+register(OpRule(Kind.ASK, ask_layout, Transfer.EXECUTE), *_LAYOUT_QUESTIONS)
+register(OpRule(Kind.ASK, attribute, Transfer.EXECUTE, Aliases.VIEW), getattr)
+register(OpRule(Kind.WRITE, write, Transfer.TAINT), operator.setitem, "copy_", "index_copy_", "index_add_", "scatter_")
+register(OpRule(Kind.GUARD, nothing, Transfer.EXECUTE), assertion, print)

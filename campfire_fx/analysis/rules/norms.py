@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from campfire_fx.analysis.labels import Labelled, varies
 from campfire_fx.analysis.rules.barriers import barrier
 from campfire_fx.analysis.rules.channelwise import channel_dim, per_channel
-from campfire_fx.analysis.rules.kinds import Constant, Kind
-from campfire_fx.analysis.rules.record import Call, Held, Rule, register
+from campfire_fx.analysis.rules.kinds import Kind, Transfer
+from campfire_fx.analysis.rules.record import Call, Held, OpRule, register
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,4 +111,4 @@ def _axes(call: Call) -> list[int] | None:
     return None if norm is None or not isinstance(value, Labelled) else list(norm.dims(len(value.shape)))
 
 
-register(Rule(Kind.NORMALISE, normalise_channels, Constant.AFFINE, axes=_axes), *NORMS)
+register(OpRule(Kind.NORMALISE, normalise_channels, Transfer.AFFINE, axes=_axes), *NORMS)

@@ -16,9 +16,9 @@ from torch import Tensor
 from campfire_fx.analysis.labels import Labelled, varies
 from campfire_fx.analysis.rules.axes import dims_at, space
 from campfire_fx.analysis.rules.barriers import barrier
-from campfire_fx.analysis.rules.kinds import Constant, Kind, Writes
+from campfire_fx.analysis.rules.kinds import Kind, Transfer, Writes
 from campfire_fx.analysis.rules.pointwise import both_forms
-from campfire_fx.analysis.rules.record import Call, Rule, map_nested, meta, register
+from campfire_fx.analysis.rules.record import Call, OpRule, map_nested, meta, register
 from campfire_fx.analysis.rules.structure import fixed
 
 
@@ -107,11 +107,11 @@ def grid(call: Call) -> Any:
     return fixed(call.run(meta).shape)
 
 
-PICK = Rule(Kind.PICK, order, Constant.KEEP)
+PICK = OpRule(Kind.PICK, order, Transfer.KEEP)
 # A list has a method of that name, which does write.
 register(replace(PICK, axes=dims_at(1, -1), writes=Writes.NOTHING), *both_forms(("sort",)))
 register(replace(PICK, axes=dims_at(1, -1)), *both_forms(("mode", "cummax", "cummin")))
 register(replace(PICK, axes=dims_at(2, -1)), *both_forms(("topk", "kthvalue")))
-register(Rule(Kind.PICK, order, Constant.TAINT, axes=dims_at(1, -1)), *both_forms(("argsort",)))
-register(Rule(Kind.SAMPLE, sample, Constant.KEEP, axes=space, pads=True), F.grid_sample, torch.grid_sampler)
-register(Rule(Kind.GRID, grid, Constant.TAINT, spare=1), F.affine_grid)
+register(OpRule(Kind.PICK, order, Transfer.TAINT, axes=dims_at(1, -1)), *both_forms(("argsort",)))
+register(OpRule(Kind.SAMPLE, sample, Transfer.KEEP, axes=space, pads=True), F.grid_sample, torch.grid_sampler)
+register(OpRule(Kind.GRID, grid, Transfer.TAINT, spare=1), F.affine_grid)

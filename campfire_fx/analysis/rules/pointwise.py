@@ -12,8 +12,8 @@ from torch import Tensor, fx, nn
 
 from campfire_fx.analysis.labels import Labelled, broadcast_shape, collapse, varies
 from campfire_fx.analysis.rules.barriers import barrier
-from campfire_fx.analysis.rules.kinds import Aliases, Constant, Kind, Shape
-from campfire_fx.analysis.rules.record import Call, Rule, register
+from campfire_fx.analysis.rules.kinds import Aliases, Kind, Shape, Transfer
+from campfire_fx.analysis.rules.record import Call, OpRule, register
 from campfire_fx.analysis.rules.structure import fixed
 
 
@@ -175,45 +175,45 @@ def all_forms(names: tuple[str, ...]) -> list[Any]:
     return both_forms((*names, *(f"{name}_" for name in names)))
 
 
-register(Rule(Kind.PASS, pass_on, Constant.EXECUTE), *_ACTIVATIONS, *all_forms(_UNARY))
-register(Rule(Kind.PASS, pass_on, Constant.EXECUTE, random=_draws(3, False)), F.rrelu, F.rrelu_)
+register(OpRule(Kind.PASS, pass_on, Transfer.EXECUTE), *_ACTIVATIONS, *all_forms(_UNARY))
+register(OpRule(Kind.PASS, pass_on, Transfer.EXECUTE, random=_draws(3, False)), F.rrelu, F.rrelu_)
 # Results in the shape of a tensor whose values do not count.
-register(Rule(Kind.PASS, pass_on, Constant.MAKE), *both_forms(("zeros_like", "ones_like", "full_like", "zero_")))
+register(OpRule(Kind.PASS, pass_on, Transfer.MAKE), *both_forms(("zeros_like", "ones_like", "full_like", "zero_")))
 _DRAWN_LIKE = ("rand_like", "randn_like", "randint_like")
-register(Rule(Kind.PASS, pass_on, Constant.TAINT, random=True), *both_forms(_DRAWN_LIKE))
-register(Rule(Kind.PASS, pass_on, Constant.TAINT), *both_forms(("empty_like",)))
-register(Rule(Kind.DROP, pass_on, Constant.EXECUTE, Aliases.SAME), *_DROPOUTS)
+register(OpRule(Kind.PASS, pass_on, Transfer.TAINT, random=True), *both_forms(_DRAWN_LIKE))
+register(OpRule(Kind.PASS, pass_on, Transfer.TAINT), *both_forms(("empty_like",)))
+register(OpRule(Kind.DROP, pass_on, Transfer.EXECUTE, Aliases.SAME), *_DROPOUTS)
 register(
-    Rule(Kind.DROP, pass_on, Constant.EXECUTE, Aliases.VIEW, random=_draws(2, True)),
+    OpRule(Kind.DROP, pass_on, Transfer.EXECUTE, Aliases.VIEW, random=_draws(2, True)),
     *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, torch.dropout),
 )
 register(
-    Rule(Kind.DROP, pass_on, Constant.EXECUTE, Aliases.VIEW, random=_draws(2, False)),
+    OpRule(Kind.DROP, pass_on, Transfer.EXECUTE, Aliases.VIEW, random=_draws(2, False)),
     *(F.alpha_dropout, F.feature_alpha_dropout),
 )
 register(
-    Rule(Kind.DROP, pass_on, Constant.EXECUTE, Aliases.VIEW, random=_draws(3, True)),
+    OpRule(Kind.DROP, pass_on, Transfer.EXECUTE, Aliases.VIEW, random=_draws(3, True)),
     "torchvision.ops.stochastic_depth:stochastic_depth",
 )
-register(Rule(Kind.CAST, cast, Constant.EXECUTE, Aliases.VIEW), *_CASTS)
-register(Rule(Kind.CAST, cast, Constant.EXECUTE, Aliases.SAME), *both_forms(("positive",)), operator.pos)
-register(Rule(Kind.CAST, cast, Constant.EXECUTE), "requires_grad_")
+register(OpRule(Kind.CAST, cast, Transfer.EXECUTE, Aliases.VIEW), *_CASTS)
+register(OpRule(Kind.CAST, cast, Transfer.EXECUTE, Aliases.SAME), *both_forms(("positive",)), operator.pos)
+register(OpRule(Kind.CAST, cast, Transfer.EXECUTE), "requires_grad_")
 
-register(Rule(Kind.ADD, elementwise, Constant.EXECUTE), *all_forms(("add",)), *_SUMS)
-register(Rule(Kind.SUBTRACT, elementwise, Constant.EXECUTE), *all_forms(("sub", "subtract")), *_DIFFERENCES)
-register(Rule(Kind.DIVIDE, elementwise, Constant.EXECUTE), *all_forms(("div", "divide", "true_divide")), *_QUOTIENTS)
-register(Rule(Kind.MULTIPLY, elementwise, Constant.PRODUCT), *all_forms(("mul", "multiply")), *_PRODUCTS)
+register(OpRule(Kind.ADD, elementwise, Transfer.EXECUTE), *all_forms(("add",)), *_SUMS)
+register(OpRule(Kind.SUBTRACT, elementwise, Transfer.EXECUTE), *all_forms(("sub", "subtract")), *_DIFFERENCES)
+register(OpRule(Kind.DIVIDE, elementwise, Transfer.EXECUTE), *all_forms(("div", "divide", "true_divide")), *_QUOTIENTS)
+register(OpRule(Kind.MULTIPLY, elementwise, Transfer.PRODUCT), *all_forms(("mul", "multiply")), *_PRODUCTS)
 register(
-    Rule(Kind.ELEMENT_WISE, elementwise, Constant.EXECUTE),
+    OpRule(Kind.ELEMENT_WISE, elementwise, Transfer.EXECUTE),
     *(*all_forms(_BINARY), "__rsub__", operator.neg, operator.abs),
 )
-register(Rule(Kind.ELEMENT_WISE, elementwise, Constant.EXECUTE, Aliases.VIEW, sizes=Shape.OTHER), "expand_as")
-register(Rule(Kind.ELEMENT_WISE, elementwise, Constant.MAKE), *both_forms(("fill", "fill_")))
-register(Rule(Kind.ELEMENT_WISE, choose, Constant.EITHER), *both_forms(("where", "masked_fill", "masked_fill_")))
+register(OpRule(Kind.ELEMENT_WISE, elementwise, Transfer.EXECUTE, Aliases.VIEW, sizes=Shape.OTHER), "expand_as")
+register(OpRule(Kind.ELEMENT_WISE, elementwise, Transfer.MAKE), *both_forms(("fill", "fill_")))
+register(OpRule(Kind.ELEMENT_WISE, choose, Transfer.EITHER), *both_forms(("where", "masked_fill", "masked_fill_")))
 register(
-    Rule(Kind.ELEMENT_WISE, elementwise, Constant.POINTWISE),
+    OpRule(Kind.ELEMENT_WISE, elementwise, Transfer.POINTWISE),
     *(*all_forms(_SWALLOWING), *all_forms(_SWALLOWING_BINARY), *_SWALLOWING_OPERATORS),
     *(nn.Hardshrink, nn.Threshold, F.hardshrink, F.threshold),
 )
-register(Rule(Kind.ELEMENT_WISE, elementwise, Constant.POINTWISE, Aliases.VIEW), *_WHOLE)
-register(Rule(Kind.GATE_HALVES, gate_halves, Constant.PRODUCT), nn.GLU, F.glu)
+register(OpRule(Kind.ELEMENT_WISE, elementwise, Transfer.POINTWISE, Aliases.VIEW), *_WHOLE)
+register(OpRule(Kind.GATE_HALVES, gate_halves, Transfer.PRODUCT), nn.GLU, F.glu)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from campfire_fx.analysis.labels import Labelled, varies
 from campfire_fx.analysis.rules.axes import dims, dims_at, last, space
 from campfire_fx.analysis.rules.barriers import barrier
-from campfire_fx.analysis.rules.kinds import Constant, Kind
+from campfire_fx.analysis.rules.kinds import Kind, Transfer
 from campfire_fx.analysis.rules.pointwise import both_forms, join_all
-from campfire_fx.analysis.rules.record import Call, Rule, map_nested, meta, register
+from campfire_fx.analysis.rules.record import Call, OpRule, map_nested, meta, register
 from campfire_fx.analysis.rules.shapes import shape_after
 
 
@@ -117,28 +117,30 @@ def _pools(count: int, *names: str) -> list[Any]:
 
 for _n in (1, 2, 3):
     register(
-        Rule(Kind.SPACE, over_space, Constant.KEEP, axes=last(_n)),
+        OpRule(Kind.SPACE, over_space, Transfer.KEEP, axes=last(_n)),
         *_pools(_n, "max_pool", "adaptive_avg_pool", "adaptive_max_pool"),
         getattr(torch, f"max_pool{_n}d"),
     )
-    register(Rule(Kind.SPACE, over_space, Constant.KEEP, axes=last(_n), pads=_counts_zeros), *_pools(_n, "avg_pool"))
-    register(Rule(Kind.SPACE, over_space, Constant.KEEP, axes=last(_n), pads=True), *_pools(_n, "lp_pool"))
-register(Rule(Kind.SPACE, over_space, Constant.KEEP, axes=space), nn.Upsample, F.interpolate, F.upsample)
-register(Rule(Kind.SPACE, over_space, Constant.KEEP, axes=last(2)), nn.UpsamplingBilinear2d, nn.UpsamplingNearest2d)
-register(Rule(Kind.REDUCE, reduce, Constant.KEEP, axes=dims_at(1)), *both_forms(("mean", "amax", "amin", "max", "min")))
-register(Rule(Kind.REDUCE, reduce, Constant.KEEP, axes=dims_at(1), pads=_sums_space), *both_forms(("sum",)))
+    register(OpRule(Kind.SPACE, over_space, Transfer.KEEP, axes=last(_n), pads=_counts_zeros), *_pools(_n, "avg_pool"))
+    register(OpRule(Kind.SPACE, over_space, Transfer.KEEP, axes=last(_n), pads=True), *_pools(_n, "lp_pool"))
+register(OpRule(Kind.SPACE, over_space, Transfer.KEEP, axes=space), nn.Upsample, F.interpolate, F.upsample)
+register(OpRule(Kind.SPACE, over_space, Transfer.KEEP, axes=last(2)), nn.UpsamplingBilinear2d, nn.UpsamplingNearest2d)
 register(
-    Rule(Kind.REDUCE, reduce, Constant.TAINT, axes=dims_at(1)),
+    OpRule(Kind.REDUCE, reduce, Transfer.KEEP, axes=dims_at(1)), *both_forms(("mean", "amax", "amin", "max", "min"))
+)
+register(OpRule(Kind.REDUCE, reduce, Transfer.KEEP, axes=dims_at(1), pads=_sums_space), *both_forms(("sum",)))
+register(
+    OpRule(Kind.REDUCE, reduce, Transfer.TAINT, axes=dims_at(1)),
     *both_forms(("var", "std", "var_mean", "std_mean", "logsumexp", "prod", "median", "nansum", "nanmean")),
     *both_forms(("argmax", "argmin", "any", "all", "count_nonzero")),
 )
 _VECTOR_NORMS = (torch.linalg.norm, torch.linalg.vector_norm)
-register(Rule(Kind.REDUCE, reduce, Constant.TAINT, axes=dims_at(2)), *both_forms(("norm",)), *_VECTOR_NORMS)
+register(OpRule(Kind.REDUCE, reduce, Transfer.TAINT, axes=dims_at(2)), *both_forms(("norm",)), *_VECTOR_NORMS)
 register(
-    Rule(Kind.NORMALISE, normalise, Constant.TAINT, axes=dims_at(1)),
+    OpRule(Kind.NORMALISE, normalise, Transfer.TAINT, axes=dims_at(1)),
     *(nn.Softmax, nn.LogSoftmax, nn.Softmin, F.softmax, F.log_softmax, F.softmin),
     *both_forms(("softmax", "log_softmax", "cumsum", "cumprod")),
 )
-register(Rule(Kind.NORMALISE, normalise, Constant.TAINT, axes=dims_at(2, 1)), F.normalize)
-register(Rule(Kind.NORMALISE, normalise, Constant.TAINT, axes=dims(1)), nn.LocalResponseNorm)
-register(Rule(Kind.NORMALISE, normalise, Constant.TAINT, axes=dims(-3)), nn.Softmax2d)
+register(OpRule(Kind.NORMALISE, normalise, Transfer.TAINT, axes=dims_at(2, 1)), F.normalize)
+register(OpRule(Kind.NORMALISE, normalise, Transfer.TAINT, axes=dims(1)), nn.LocalResponseNorm)
+register(OpRule(Kind.NORMALISE, normalise, Transfer.TAINT, axes=dims(-3)), nn.Softmax2d)

@@ -14,9 +14,9 @@ from torch import Tensor, fx
 
 from campfire_fx.analysis.function_call import FunctionCall
 from campfire_fx.analysis.labels import Labelled
-from campfire_fx.analysis.rules.kinds import Constant, Kind
+from campfire_fx.analysis.rules.kinds import Kind, Transfer
 from campfire_fx.analysis.rules.pointwise import elementwise
-from campfire_fx.analysis.rules.record import Call, Rule
+from campfire_fx.analysis.rules.record import Call, OpRule
 from campfire_fx.base.compat import TorchDispatchMode, pytree, to_copy, writes_to
 
 _SHAPE = (2, 3, 5, 7)  # no length twice, so that one taken for another shows
@@ -81,4 +81,4 @@ def is_pointwise(call: Call) -> bool:
     return watch.is_pointwise and plain and not drawn
 
 
-PROVEN = Rule(Kind.ELEMENT_WISE, elementwise, Constant.POINTWISE)
+PROVEN = OpRule(Kind.ELEMENT_WISE, elementwise, Transfer.POINTWISE)

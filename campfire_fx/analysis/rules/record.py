@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 
 from campfire_fx.analysis.labels import Labelled, concatenated
 from campfire_fx.analysis.rules.conventions import writes_by_name
-from campfire_fx.analysis.rules.kinds import ARITHMETIC, MOVEMENTS, ON_ONE, Aliases, Constant, Kind, Shape, Writes
+from campfire_fx.analysis.rules.kinds import ARITHMETIC, MOVEMENTS, ON_ONE, Aliases, Kind, Shape, Transfer, Writes
 from campfire_fx.base.compat import has_hooks
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ Fact: TypeAlias = "bool | Callable[[Call], bool]"
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """One row of the table.
+class OpRule:
+    """One row of the rule table: the facts about one operation, or about several that are alike.
 
     Attributes:
         kind: what the operation does to channels.
@@ -49,7 +49,7 @@ class Rule:
 
     kind: Kind
     flow: Callable[[Call], Any]
-    constant: Constant
+    constant: Transfer
     aliases: Aliases = Aliases.OWN
     writes: Writes | None = None
     sizes: Shape | None = None
@@ -186,10 +186,10 @@ def meta(value: Labelled | Held) -> Tensor:
     return torch.empty(value.shape, device="meta")
 
 
-_TABLE: dict[Hashable, Rule] = {}
+_TABLE: dict[Hashable, OpRule] = {}
 
 
-def register(rule: Rule, *targets: Hashable) -> None:
+def register(rule: OpRule, *targets: Hashable) -> None:
     """Enter a rule for torch.nn classes, functions, and methods or qualified functions by name.
 
     Raises:
@@ -201,7 +201,7 @@ def register(rule: Rule, *targets: Hashable) -> None:
         _TABLE[target] = _told(rule, target)
 
 
-def _told(rule: Rule, target: Hashable) -> Rule:
+def _told(rule: OpRule, target: Hashable) -> OpRule:
     """Return the rule with the facts that its kind and the name of the operation tell."""
     writes = writes_by_name(target) if rule.writes is None else rule.writes
     aliases = Aliases.SAME if writes is Writes.FIRST else rule.aliases
@@ -215,7 +215,7 @@ _SIZES = {
 }
 
 
-def lookup(target: Any) -> Rule | None:
+def lookup(target: Any) -> OpRule | None:
     """Return the rule of a target; functions are also found by "package.module:name"."""
     rule = _TABLE.get(target)
     if rule is None and callable(target):
@@ -223,7 +223,7 @@ def lookup(target: Any) -> Rule | None:
     return rule
 
 
-def table() -> dict[Hashable, Rule]:
+def table() -> dict[Hashable, OpRule]:
     """Return a copy of the whole table."""
     return dict(_TABLE)
 

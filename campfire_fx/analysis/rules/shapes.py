@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from campfire_fx.analysis.rules.kinds import ARITHMETIC, Constant, Kind, Shape, Writes
-from campfire_fx.analysis.rules.record import Rule, lookup
+from campfire_fx.analysis.rules.kinds import ARITHMETIC, Kind, Shape, Transfer, Writes
+from campfire_fx.analysis.rules.record import OpRule, lookup
 from campfire_fx.base.compat import BATCH_NORM
 
 META = torch.device("meta")
@@ -22,9 +22,9 @@ _ADAPTIVE: dict[type[nn.Module] | None, int] = {
 }  # fmt: skip
 
 
-def _keeps_all(rule: Rule) -> bool:
+def _keeps_all(rule: OpRule) -> bool:
     """Whether an operation gives a tensor of the shape and dtype of its first argument."""
-    return rule.kind in (Kind.PASS, Kind.DROP) and rule.constant is Constant.EXECUTE
+    return rule.kind in (Kind.PASS, Kind.DROP) and rule.constant is Transfer.EXECUTE
 
 
 def keeps_shape(module: nn.Module, x: torch.Tensor) -> bool:

@@ -131,7 +131,9 @@ def _of_training(run: RunFolder) -> Iterator[_Picture]:
     epochs = run.log.get("sparse", ())
     # A line of the log has the masks as its epoch ends: those of the next one.
     moments = [
-        pictures.Moment(e.epoch + 1, e.target, e.sparsity, e.kernels, e.window) for e in epochs if e.target is not None
+        pictures.SparsityPoint(e.epoch + 1, e.target, e.sparsity, e.kernels, e.window)
+        for e in epochs
+        if e.target is not None
     ]
     if moments:
         figure = pictures.sparsity_course(moments, era=era)

@@ -18,7 +18,7 @@ from campfire_fx.report.pictures.residual_course import residual_course as resid
 from campfire_fx.report.pictures.robustness_curves import robustness_curves as robustness_curves
 from campfire_fx.report.pictures.size_tradeoff import Sized as Sized
 from campfire_fx.report.pictures.size_tradeoff import size_tradeoff as size_tradeoff
-from campfire_fx.report.pictures.sparsity_course import Moment as Moment
+from campfire_fx.report.pictures.sparsity_course import SparsityPoint as SparsityPoint
 from campfire_fx.report.pictures.sparsity_course import sparsity_course as sparsity_course
 from campfire_fx.report.pictures.training_course import training_course as training_course
 

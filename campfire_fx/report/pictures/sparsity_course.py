@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class SparsityPoint:
     """The sparsity of one epoch, as shares in [0, 1] of the weights of the pruned layers.
 
     Attributes:
@@ -33,7 +33,7 @@ class Moment:
 
 
 def sparsity_course(
-    moments: Sequence[Moment], *, era: tuple[int, int] | None = None, title: str = "Sparsity over training"
+    moments: Sequence[SparsityPoint], *, era: tuple[int, int] | None = None, title: str = "Sparsity over training"
 ) -> Figure:
     """Draw target and true sparsity over the epochs, and how it divides into dead kernels and zeros in live ones.
 

@@ -15,7 +15,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from campfire_fx.analysis.labels import Labelled
-from campfire_fx.analysis.rules import Constant, table
+from campfire_fx.analysis.rules import Transfer, table
 from campfire_fx.analysis.rules.norms import NORMS as OVER_CHANNELS
 from tests.analysis.rules.alone import LARGE, SMALL, Act, Alone, Sample, alone
 from tests.analysis.rules.cutting import run
@@ -102,7 +102,7 @@ def _assert_all_found(found: list[Tensor], one: Alone, *, zero: bool) -> None:
         assert all(value.isnan().all() for value in found)
 
 
-PRODUCTS = [target for target, rule in table().items() if rule.constant is Constant.PRODUCT]
+PRODUCTS = [target for target, rule in table().items() if rule.constant is Transfer.PRODUCT]
 
 
 @pytest.mark.parametrize("target", PRODUCTS, ids=name_of)
@@ -127,7 +127,7 @@ def test_a_linear_unit_whose_values_are_zero_is_zero() -> None:
         assert all((value == 0).all() for value, _ in proven(one))
 
 
-NORMS = [target for target, rule in table().items() if rule.constant is Constant.AFFINE]
+NORMS = [target for target, rule in table().items() if rule.constant is Transfer.AFFINE]
 
 
 @pytest.mark.parametrize("target", NORMS, ids=name_of)

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from campfire_fx.analysis.labelling import make_call
-from campfire_fx.analysis.rules import Call, Constant, Kind, Rule, Shape, table
+from campfire_fx.analysis.rules import Call, Kind, OpRule, Shape, Transfer, table
 from tests.analysis.rules.alone import Alone, Sample, alone
 from tests.analysis.rules.cutting import run
 from tests.analysis.rules.samples import SAMPLES
@@ -106,15 +106,15 @@ def _keeps_ones(one: Alone) -> bool:
     return all(bool((value == 1).all()) for value in values)
 
 
-def _is_uniform(row: Rule) -> bool:
-    return row.constant is Constant.KEEP or row.kind is Kind.PAD
+def _is_uniform(row: OpRule) -> bool:
+    return row.constant is Transfer.KEEP or row.kind is Kind.PAD
 
 
 @pytest.mark.parametrize("target", table(), ids=name_of)
 def test_rows_say_nothing_that_nobody_reads(target: Hashable) -> None:
     row = table()[target]
     assert _is_uniform(row) or row.pads is False
-    assert (row.constant is Constant.MIX) is (row.kind in (Kind.MIX, Kind.MATMUL))
+    assert (row.constant is Transfer.MIX) is (row.kind in (Kind.MIX, Kind.MATMUL))
 
 
 @_of(_is_uniform)

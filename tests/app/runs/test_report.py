@@ -115,7 +115,11 @@ def test_the_masks_that_an_epoch_ends_with_are_those_of_the_next(
     course = pictures.sparsity_course
     monkeypatch.setattr(pictures, "sparsity_course", lambda moments, **rest: drawn.extend(moments) or course(moments))
     write_report(dataclasses.replace(read_run(folder), slim=None, sparse=None), tmp_path / "report.html")
-    assert drawn == [pictures.Moment(1, 0.0, 0.0), pictures.Moment(2, 0.0, 0.0), pictures.Moment(3, 0.5, 0.5625)]
+    assert drawn == [
+        pictures.SparsityPoint(1, 0.0, 0.0),
+        pictures.SparsityPoint(2, 0.0, 0.0),
+        pictures.SparsityPoint(3, 0.5, 0.5625),
+    ]
 
 
 def test_residuals_of_admm_are_drawn_where_the_log_has_them(tmp_path: Path) -> None:

@@ -16,11 +16,11 @@ from campfire_fx.app.robustness import AttackRecord, Curve
 from campfire_fx.base.errors import ReportError
 from campfire_fx.report import pictures
 from campfire_fx.report.intervals import Interval, of_share
-from campfire_fx.report.pictures import Moment, Residuals, Sized
+from campfire_fx.report.pictures import Residuals, Sized, SparsityPoint
 from campfire_fx.report.pictures.mask_grid import DEAD, KEPT, ZERO, kinds_of
 from tests.report.small import Small, damaged
 
-MOMENTS = [Moment(e, e / 10, e / 10 + 0.01, e / 20, e / 30) for e in range(6)]
+MOMENTS = [SparsityPoint(e, e / 10, e / 10 + 0.01, e / 20, e / 30) for e in range(6)]
 NETWORKS = [Sized("dense", 95, 100, 800), Sized("slim", 94, 100, 500), Sized("slim from scratch", 90, 100, 500)]
 ZERO_DIFFERENCES = (Interval(0, 0, 0),) * 3
 ATTACKED = AttackRecord((0.0, 0.1, 0.2), "raw", 50, (
@@ -103,7 +103,7 @@ def test_sparsity_lines_are_the_moments() -> None:
 
 
 def test_what_was_not_recorded_is_not_drawn() -> None:
-    drawn = lines(pictures.sparsity_course([Moment(0, 0.0), Moment(1, 0.5, 0.4)]))
+    drawn = lines(pictures.sparsity_course([SparsityPoint(0, 0.0), SparsityPoint(1, 0.5, 0.4)]))
     assert drawn["true"] == ([1], [40.0])
     assert "dead kernels" not in drawn
 
