@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -12,24 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from run_files import read, tested, write
 from torch import Tensor, nn
 from training_cost import training_cost
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from campfire_fx import SparseModel, export, load, sparsify  # noqa: E402
-from campfire_fx.app.robustness import Normalisation, attack  # noqa: E402
-from campfire_fx.app.train.batches import plain_batches  # noqa: E402
-from campfire_fx.app.train.data import ImageData, Split  # noqa: E402
-from campfire_fx.app.train.loop import fit  # noqa: E402
-from campfire_fx.app.train.models import build_model  # noqa: E402
-from campfire_fx.app.train.networks import restart  # noqa: E402
-from campfire_fx.app.train.recipe import Recipe  # noqa: E402
-from campfire_fx.base.errors import CampfireError  # noqa: E402
-from campfire_fx.cost.measure import latencies, macs, parameters  # noqa: E402
-from campfire_fx.sparsity import ERK, Regime, regime_named  # noqa: E402
-from campfire_fx.sparsity.assignment import check_sparsity  # noqa: E402
+from campfire_fx import SparseModel, export, load, sparsify
+from campfire_fx.app.robustness import Normalisation, attack
+from campfire_fx.app.train.data import ImageData, Split
+from campfire_fx.app.train.loop import fit
+from campfire_fx.app.train.models import build_model
+from campfire_fx.app.train.networks import restart
+from campfire_fx.app.train.recipe import Recipe
+from campfire_fx.base.errors import CampfireError
+from campfire_fx.cost.measure import latencies, macs, parameters
+from campfire_fx.sparsity import ERK, Regime, regime_named
+from campfire_fx.sparsity.assignment import check_sparsity
 
 DENSE = "dense"
 LATENCY_BATCH = 64
@@ -136,13 +131,13 @@ def execute(run: Run, budget: Budget, data: ImageData, folder: Path) -> dict[str
     if run.scratch and _as_wide_as_dense(read(folder, parent)):
         # Not a channel was removed: its widths from scratch are those of the dense run.
         facts = read(folder, Run(DENSE, 0.0, run.seed)) | {"same_as": Run(DENSE, 0.0, run.seed).name, "seconds": 0.0}
-        return _write(facts | {"run": asdict(run)}, folder, run)
+        return write(facts | {"run": asdict(run)}, folder, run)
     network, found = _trained(run, budget, data, folder)
     network.eval()
     file = export(network, folder / f"{run.name}.safetensors", _example(budget))
     facts = {"run": asdict(run), "budget": budget.to_facts(), "bytes": file.bytes, "same_as": None}
-    facts |= found | _measured(network, budget) | _tested(network, data)
-    return _write(facts | {"seconds": time.perf_counter() - began, "fgsm": None}, folder, run)
+    facts |= found | _measured(network, budget) | tested(network, data)
+    return write(facts | {"seconds": time.perf_counter() - began, "fgsm": None}, folder, run)
 
 
 def _trained(run: Run, budget: Budget, data: ImageData, folder: Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -204,13 +199,6 @@ def _measured(network: nn.Module, budget: Budget) -> dict[str, Any]:
     }
 
 
-def _tested(network: nn.Module, data: ImageData) -> dict[str, Any]:
-    with torch.no_grad():
-        found = [network(images).argmax(1) == targets for images, targets in plain_batches(data.test, data)]
-    right = torch.cat(found)
-    return {"images": len(right), "accuracy": float(right.double().mean()), "right": pack(right)}
-
-
 def _as_wide_as_dense(facts: dict[str, Any]) -> bool:
     budget = facts["budget"]
     dense = build_model(budget["model"], classes=budget["classes"], channels=budget["shape"][0])
@@ -219,37 +207,6 @@ def _as_wide_as_dense(facts: dict[str, Any]) -> bool:
 
 def _example(budget: Budget) -> Tensor:
     return torch.randn(1, *budget.shape, generator=torch.Generator().manual_seed(0))
-
-
-def pack(flags: Tensor) -> str:
-    """Return bools (N,) as hexadecimal text, first image first."""
-    bits = "".join("1" if flag else "0" for flag in flags.tolist())
-    return f"{int('1' + bits, 2):x}"
-
-
-def unpack(text: str) -> Tensor:
-    """Undo `pack`."""
-    return torch.tensor([bit == "1" for bit in f"{int(text, 16):b}"[1:]])
-
-
-def path_of(folder: Path, run: Run) -> Path:
-    """Return where the JSON file of a finished run is."""
-    return folder / f"{run.name}.json"
-
-
-def read(folder: Path, run: Run) -> dict[str, Any]:
-    """Read what `execute` wrote."""
-    facts: dict[str, Any] = json.loads(path_of(folder, run).read_text(encoding="utf-8"))
-    return facts
-
-
-def _write(facts: dict[str, Any], folder: Path, run: Run) -> dict[str, Any]:
-    """Write whole or not at all: a file that is there is of a finished run."""
-    path = path_of(folder, run)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
-    return facts
 
 
 def attacked(run: Run, epsilons: list[float], data: ImageData, folder: Path) -> dict[str, Any]:
@@ -269,4 +226,4 @@ def attacked(run: Run, epsilons: list[float], data: ImageData, folder: Path) -> 
     (curve,) = record.curves
     by_step = dict(zip(record.epsilons, curve.right, strict=True))
     shares = {f"{epsilon:g}/255": by_step[epsilon / 255] / record.images for epsilon in missing}
-    return _write(facts | {"fgsm": known | shares}, folder, run)
+    return write(facts | {"fgsm": known | shares}, folder, run)

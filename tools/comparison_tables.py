@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from comparison_runs import DENSE, Run, unpack
+from comparison_runs import DENSE, Run
+from run_files import unpack
 
 # Student's t, 97.5 %, for 1, 2, ... degrees of freedom; more degrees take the last, which is a little wide.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)

@@ -18,7 +18,6 @@ The validation images are held out of the training images; the test images are l
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import statistics
 import sys
@@ -28,11 +27,10 @@ from typing import Any
 
 import torch
 from comparison_figure import draw
-from comparison_runs import DENSE, ROOT, Budget, Run, attacked, execute, path_of, plan, read
+from comparison_runs import DENSE, Budget, Run, attacked, execute, plan
 from comparison_tables import rows_of, to_csv, to_markdown
+from run_files import check_same, path_of, read, told
 from torch.nn import functional as F
-
-sys.path.insert(0, str(ROOT))
 
 from campfire_fx.app.train.data import ImageData, Where, open_data
 from campfire_fx.app.train.recipe import PRECISIONS, recipe_for
@@ -110,15 +108,8 @@ def parse() -> argparse.Namespace:
 def check(runs: list[Run], budget: Budget, folder: Path) -> None:
     """Refuse a folder whose runs had another budget, data or network: they could not be compared."""
     for run in runs:
-        if not path_of(folder, run).exists():
-            continue
-        theirs = Budget.completed(read(folder, run)["budget"])
-        odd = [key for key, mine in budget.to_facts().items() if theirs.get(key) != mine]
-        if odd:
-            raise CampfireError(
-                f"Run at {path_of(folder, run)}: its {odd[0]} was {json.dumps(theirs.get(odd[0]))}, not"
-                f" {json.dumps(budget.to_facts()[odd[0]])}. Give another --output."
-            )
+        if path_of(folder, run).exists():
+            check_same(path_of(folder, run), Budget.completed(read(folder, run)["budget"]), budget.to_facts())
 
 
 def work(runs: list[Run], budget: Budget, data: ImageData, options: argparse.Namespace) -> int:
@@ -164,11 +155,6 @@ def _probed(budget: Budget, data: ImageData) -> float:
         F.cross_entropy(network(torch.randn(batch, *budget.shape)), torch.zeros(batch).long()).backward()
         times.append(time.perf_counter() - began)
     return statistics.median(times[1:]) * (len(data.train) // batch) * budget.recipe.epochs
-
-
-def told(seconds: float) -> str:
-    """Say how long something takes."""
-    return f"about {seconds / 60:.0f} minutes" if seconds >= 90 else f"about {seconds:.0f} seconds"
 
 
 def write_table(runs: list[Run], left: list[Run], budget: Budget, options: argparse.Namespace) -> None:

@@ -103,7 +103,7 @@ def test_intervals_over_seeds_and_over_images(tables: Any) -> None:
     assert two.mean == pytest.approx(0.71)
     assert two.half == pytest.approx(12.706 * 0.01, rel=1e-6)  # t(1) times the standard error of two
     assert str(two) == "71.00 ± 12.71"
-    runs = importlib.import_module("comparison_runs")
+    runs = importlib.import_module("run_files")
     right = {"right": runs.pack(torch.tensor([True, True, False, True]))}
     other = {"right": runs.pack(torch.tensor([True, False, False, True]))}
     mean, half = tables.paired([(right, other)])
@@ -112,7 +112,7 @@ def test_intervals_over_seeds_and_over_images(tables: Any) -> None:
 
 
 def test_flags_survive_packing(tables: Any) -> None:
-    runs = importlib.import_module("comparison_runs")
+    runs = importlib.import_module("run_files")
     for flags in ([False], [True, False, False], [False] * 9 + [True]):
         assert runs.unpack(runs.pack(torch.tensor(flags))).tolist() == flags
 

@@ -1,0 +1,61 @@
+"""How long a network trains: as many epochs as the dense one, or as many as cost what the dense ones do.
+
+The cost is counted in multiply-accumulates (MACs) of a training step: two backward for each forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from campfire_fx.app.train.recipe import Recipe
+from campfire_fx.sparsity import Polynomial
+from pareto.plan import CUT, DENSE, THEIRS, Run
+
+PASSES = 3  # a step costs as much as so many forward passes
+Shares = Callable[[int], float]
+
+
+def planned_shares(run: Run, recipe: Recipe, width_share: float) -> Shares:
+    """Return the share of the dense MACs that a network is planned to have, by epoch.
+
+    Args:
+        run: which.
+        recipe: with its epochs and era.
+        width_share: of the dense MACs, where widths are fixed from the beginning.
+    """
+    target = 1.0 if run.target is None else run.target
+    if run.new_weights:
+        return lambda _: width_share
+    if run.kind == THEIRS and run.parts[1] == "one-shot":
+        return lambda epoch: target if epoch >= recipe.epochs // 2 else 1.0
+    if run.kind == THEIRS:
+        return along_era(recipe, target)
+    if run.method.endswith(CUT):
+        return lambda epoch: along_era(recipe, target)(epoch - 1)  # cut as an epoch begins, to the masks of the last
+    return lambda _: 1.0
+
+
+def along_era(recipe: Recipe, target: float) -> Shares:
+    """Return how the share of the dense MACs falls to its target over the era: eq. (1) of Campfire."""
+    schedule = Polynomial(*recipe.era)
+    return lambda epoch: 1 - schedule.fraction(epoch) * (1 - target)
+
+
+def recipe_of(run: Run, recipe: Recipe, budget: str, width_share: float) -> Recipe:
+    """Return the recipe of one run; with an equal compute its epochs and era are stretched as far as it reaches."""
+    best = recipe
+    if budget == "epochs" or run.method == DENSE:
+        return best
+    while True:
+        longer = stretched(recipe, best.epochs + 1)
+        shares = planned_shares(run, longer, width_share)
+        if sum(map(shares, range(longer.epochs))) > recipe.epochs + 1e-9:
+            return best
+        best = longer
+
+
+def stretched(recipe: Recipe, epochs: int) -> Recipe:
+    """Return a recipe over more epochs: its era is as much longer, and begins as much later."""
+    start, end = (round(epoch * epochs / recipe.epochs) for epoch in recipe.era)
+    return replace(recipe, epochs=epochs, era=(start, end))
