@@ -8,6 +8,7 @@ from torch import fx, nn
 
 from campfire_fx.analysis.facts import Facts
 from campfire_fx.base.compat import buffers_of, parameters_of
+from campfire_fx.base.torch_classes import is_torchs_own
 from campfire_fx.layers.dual import graphs_of
 from campfire_fx.passes.runner import Result, graph_pass
 
@@ -38,7 +39,7 @@ def _prune(module: nn.Module, path: str, wanted: set[str], prefixes: set[str]) -
             pruned |= _prune(child, f"{full}.", wanted, prefixes)
         else:
             gone.append(name)
-    prints = type(module).__module__.startswith("torch.nn.")  # torch's layers say whether they have a bias
+    prints = is_torchs_own(module)  # torch's layers say whether they have a bias
     for name in gone:
         if prints and name in tensors:
             setattr(module, name, None)

@@ -35,7 +35,6 @@ PRIVATE: dict[str, str] = {
     "torch.nn.Module._version": "keeps the version of a module's layout in its state_dict",
     "torch.nn.Module._load_from_state_dict": "overridden: masked layers take dense weights over",
     "torch.nn.Module._save_to_state_dict": "overridden: masked layers write the weights that count",
-    "torch.nn.Conv2d._conv_forward": "overridden by others, whose convolutions are then their own",
     "torch.nn.Conv2d(1, 1, 1)._reversed_padding_repeated_twice": "the padding that a convolution does not do itself",
     "torch.nn.ConvTranspose2d._output_padding": "the size that a transposed convolution is asked for",
     "torch.nn.InstanceNorm2d._get_no_batch_dim": "knows whether an input has a batch axis",
@@ -97,7 +96,6 @@ stack_frame = sys._getframe
 
 TABLES = ("_parameters", "_buffers", "_modules")
 """Attributes in which a module holds what its own __getattr__ finds."""
-CONV_FORWARD = "_conv_forward"
 UNSAVED = "_non_persistent_buffers_set"
 
 

@@ -2,7 +2,7 @@
 
 Nothing here knows a layer by name, save the few of torch.nn that do not keep what they were built with. The
 arguments are the constructor's own signature, each looked up as an attribute of the layer; what equals the
-default is left out. A layer is the torch.nn class whose `forward` it runs, so a masked, parametrised or
+default is left out. A layer is the torch.nn class whose computation it performs, so a masked, parametrised or
 hook-pruned convolution comes out as a plain one that holds the weights it computes with.
 """
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from campfire_fx.base.errors import ExportError
+from campfire_fx.base.torch_classes import torch_class
 from campfire_fx.export.literals import literal
 
 _SPATIAL = frozenset({"kernel_size", "stride", "padding", "dilation", "output_padding"})
@@ -60,19 +61,6 @@ class Construction:
     def build(self) -> nn.Module:
         """Make the layer, with fresh weights."""
         return self.kind(*self.positional, **self.keywords)
-
-
-def torch_class(layer: nn.Module) -> type[nn.Module] | None:
-    """Return the public torch.nn class whose `forward` the layer runs, or None.
-
-    A container (`nn.Sequential`, `nn.ModuleList`) is not a layer.
-    """
-    for kind in type(layer).__mro__:
-        if getattr(nn, kind.__name__, None) is kind and issubclass(kind, nn.Module):
-            same = type(layer).forward is kind.forward
-            plain = kind is not nn.Module and not issubclass(kind, nn.Sequential | nn.ModuleList | nn.ModuleDict)
-            return kind if same and plain else None
-    return None
 
 
 def construction(layer: nn.Module, name: str) -> Construction:

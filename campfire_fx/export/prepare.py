@@ -18,10 +18,11 @@ from campfire_fx.analysis.rules import Kind, lookup
 from campfire_fx.base.compat import buffers_of, hooks_before, is_plain_graph, pytree
 from campfire_fx.base.errors import CaptureError, ExportError
 from campfire_fx.base.naming import any_name
+from campfire_fx.base.torch_classes import torch_class
 from campfire_fx.capture import example_for, trace, variant_of
 from campfire_fx.export.agreement import ModelRun, Runs, first_line, reference_runs
 from campfire_fx.export.functions import write_out_functions
-from campfire_fx.export.layers import Rebuilder, torch_class
+from campfire_fx.export.layers import Rebuilder
 from campfire_fx.layers.bake_masks import bake_dense_weights
 from campfire_fx.layers.dual import DualGraphModule
 

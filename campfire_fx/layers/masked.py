@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle, unserializable_hook
 
-from campfire_fx.base.compat import CONV_FORWARD, buffers_of, parameters_of, writes_to
+from campfire_fx.base.compat import buffers_of, parameters_of, writes_to
 from campfire_fx.base.sharding import local, part_of
+from campfire_fx.base.torch_classes import overridden
 from campfire_fx.base.zeroing import selector, zero_
 
 _TRANSIENT = ("_factors", "_watched")
@@ -261,11 +262,10 @@ def why_not_masked(module: nn.Module) -> str:
     plain = plain_class(module)
     if plain is None:
         return "it is no convolution or linear layer of torch's"
-    for method in ("forward", CONV_FORWARD):
-        if getattr(type(module), method, None) is not getattr(plain, method, None):
-            return f"it computes its output in a {method} of its own"
     if not isinstance(parameters_of(module).get("weight"), nn.Parameter):
         return COMPUTED
+    if name := overridden(type(module), plain):
+        return f"it computes its output in a {name} of its own"
     return ""
 
 

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from campfire_fx.analysis.labels import Labelled, concatenated
 from campfire_fx.analysis.rules.conventions import writes_by_name
 from campfire_fx.analysis.rules.kinds import ARITHMETIC, MOVEMENTS, ON_ONE, Aliases, Kind, Shape, Transfer, Writes
 from campfire_fx.base.compat import has_hooks
+from campfire_fx.base.torch_classes import torch_class
 
 if TYPE_CHECKING:
     from campfire_fx.analysis.rules.structure import Structure
@@ -231,19 +233,6 @@ def table() -> dict[Hashable, OpRule]:
 def known_class(module: nn.Module) -> type[nn.Module] | None:
     """Return the torch.nn class whose computation a module performs, or None if it is its own.
 
-    A subclass counts as its torch.nn base only if it inherits every method that the base defines, and no hook
-    or computed parameter can change what the call returns.
+    Hooks, and parameters that are computed, may change what the call returns: it is the module's own then.
     """
-    if has_hooks(module) or hasattr(module, "parametrizations"):
-        return None
-    for cls in type(module).__mro__:
-        if cls.__module__.startswith("torch.nn.modules"):
-            return cls if _inherits_computation(type(module), cls) else None
-    return None
-
-
-_COMPUTATION = ("forward", "__call__", "_conv_forward", "_check_input_dim", "_output_padding", "__getattr__")
-
-
-def _inherits_computation(cls: type, base: type) -> bool:
-    return all(getattr(cls, name, None) is getattr(base, name, None) for name in _COMPUTATION)
+    return None if has_hooks(module) or is_parametrized(module) else torch_class(module)

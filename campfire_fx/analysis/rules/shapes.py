@@ -13,6 +13,7 @@ from torch import fx, nn
 from campfire_fx.analysis.rules.kinds import ARITHMETIC, Kind, Shape, Transfer, Writes
 from campfire_fx.analysis.rules.record import OpRule, lookup
 from campfire_fx.base.compat import BATCH_NORM
+from campfire_fx.base.torch_classes import torch_class
 
 META = torch.device("meta")
 # Class -> dimensions of space.
@@ -41,7 +42,7 @@ def keeps_shape(module: nn.Module, x: torch.Tensor) -> bool:
 
 def shape_after(module: nn.Module, shape: torch.Size) -> torch.Size | None:
     """Return the shape that a plain convolution or an adaptive pool makes of one of `shape`; None: run it to know."""
-    base = _inherited(module, ("torch.nn.modules.conv", "torch.nn.modules.pooling"))
+    base = torch_class(module)
     if base in _CONVOLUTIONS:
         return _convolved(module, _CONVOLUTIONS[base], shape)
     return _pooled(module, _ADAPTIVE[base], shape) if base in _ADAPTIVE else None
@@ -49,16 +50,7 @@ def shape_after(module: nn.Module, shape: torch.Size) -> torch.Size | None:
 
 def convolution_of(module: nn.Module) -> int | None:
     """Return the dimensions of space of a module that convolves as torch's own classes do; None: it does not."""
-    return _CONVOLUTIONS.get(_inherited(module, ("torch.nn.modules.conv",)))
-
-
-def _inherited(module: nn.Module, homes: tuple[str, ...]) -> type[nn.Module] | None:
-    """Return the class of torch from these files whose computation a module inherits, if there is one."""
-    cls: Any = type(module)
-    base: Any = next((base for base in cls.__mro__ if base.__module__ in homes), None)
-    names = ("forward", "_conv_forward")
-    same = base is not None and all(getattr(cls, name, None) is getattr(base, name, None) for name in names)
-    return base if same else None
+    return _CONVOLUTIONS.get(torch_class(module))
 
 
 def _convolved(conv: Any, count: int, shape: torch.Size) -> torch.Size | None:
