@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from campfire_fx.base.comparison import gap_and_scale
 from campfire_fx.base.compat import pytree
 from campfire_fx.base.errors import ExportError
 
@@ -183,10 +184,5 @@ def _distance(expected: Any, found: Any) -> float:
         return 0.0 if expected == found else math.inf
     if expected.shape != found.shape or expected.dtype != found.dtype:
         return math.inf
-    if expected.numel() == 0:
-        return 0.0
-    gap = (expected.double() - found.double()).abs().max().item()
-    scale = expected.double().abs().max().item()
-    if math.isnan(gap):
-        return math.inf
+    gap, scale = gap_and_scale(expected, found)
     return gap / scale if scale else gap

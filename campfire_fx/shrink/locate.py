@@ -63,7 +63,8 @@ def _differs(run: GraphRun, node: fx.Node, expected: Any, got: Any, shrunk: Shru
     if labels.labels.ndim != expected.ndim:
         return False
     expected = cut_like(expected, labels.labels, shrunk.removal.live)
-    if expected.shape != got.shape:
+    if expected.shape != got.shape or expected.dtype != got.dtype:
         return True
-    scale = expected.abs().max().clamp(min=1e-30) if expected.numel() else 1.0
-    return bool(((expected - got).abs() > _TOLERANCE * scale).any())
+    finite = expected[expected.isfinite()].abs()
+    allowed = _TOLERANCE * float(finite.max().clamp(min=1e-30)) if finite.numel() else 0.0
+    return not torch.allclose(expected, got, rtol=0.0, atol=allowed, equal_nan=True)

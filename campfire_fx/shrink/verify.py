@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from campfire_fx.analysis.plan import Verification, VerifiedRun
+from campfire_fx.base.comparison import gap_and_scale
 from campfire_fx.base.draws import Generators, is_drawn_by_torch
 from campfire_fx.base.errors import ShrinkError
 from campfire_fx.base.location import summary as first_line
@@ -222,9 +223,6 @@ def _largest_difference(expected: list[Tensor], got: list[Tensor]) -> float:
         )
     worst = 0.0
     for a, b in zip(expected, got, strict=True):
-        if a.numel():
-            if a.is_complex():
-                a, b = torch.view_as_real(a.resolve_conj()), torch.view_as_real(b.resolve_conj())
-            a, b = a.double(), b.double()
-            worst = max(worst, float((a - b).abs().max() / a.abs().max().clamp(min=1e-30)))
+        gap, scale = gap_and_scale(a, b)
+        worst = max(worst, gap / max(scale, 1e-30))
     return worst

@@ -63,6 +63,7 @@ for path in sorted(folder.iterdir()):
             with torch.no_grad():
                 outputs = pytree.tree_leaves(model(*args))
             assert [a.shape for a in expected] == [b.shape for b in outputs], "shapes"
+            assert all(b.isfinite().all() for b in outputs), "finite"
             worst = max([worst, *(float((a - b).abs().max() / a.abs().max()) for a, b in zip(expected, outputs))])
         found[path.name] = worst
     except Exception as error:

@@ -59,6 +59,17 @@ def test_the_difference_is_relative_to_the_largest_output() -> None:
     assert relative_difference(Times(1000.0), Times(1001.0), (X,), {}) == pytest.approx(1e-3, rel=1e-3)
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_a_model_that_gives_no_numbers_any_more_is_refused(wrong: float) -> None:
+    model = net()
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.b.weight[0, 0, 0, 0] = wrong
+    assert relative_difference(model, other, (X,), {}) == float("inf")
+    with pytest.raises(ShrinkError, match="the largest relative difference is inf, more than"):
+        verify(model, other, (X,), {})
+
+
 def test_another_form_is_refused() -> None:
     with pytest.raises(ShrinkError, match="form of the output"):
         verify(conv(3, 4), conv(3, 5), (X,), {})
@@ -86,10 +97,12 @@ def test_modes_and_inputs_stay() -> None:
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
-def test_the_first_operation_that_differs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("amount", [0.0, float("nan")])
+def test_the_first_operation_that_differs_is_named(monkeypatch: pytest.MonkeyPatch, amount: float) -> None:
     model = randomise(named(a=block(3, 8), b=conv(8, 6, 1), c=nn.ReLU(), d=conv(6, 4, 1)).double(), 0, positive=True)
     zero_filters(model.get_submodule("a.0"), (0, 1))
-    monkeypatch.setattr(shrink_channels, "folded", lambda mixer, value: torch.zeros(mixer.outputs.numel()))
+    wrong = torch.full((6,), amount, dtype=torch.float64)
+    monkeypatch.setattr(shrink_channels, "folded", lambda mixer, value: wrong)
     with pytest.raises(ShrinkError, match=r"The first node that differs is b\."):
         shrink(model, X.double())
 
