@@ -20,6 +20,7 @@ from campfire_fx.base.compat import buffers_of, parameters_of, writes_to
 from campfire_fx.base.sharding import local, part_of
 from campfire_fx.base.torch_classes import overridden
 from campfire_fx.base.zeroing import selector, zero_
+from campfire_fx.layers.layout import layout_of
 
 _TRANSIENT = ("_factors", "_watched")
 COMPUTED = "its weight is computed, not a parameter"
@@ -50,11 +51,11 @@ class MaskedLayer(nn.Module):
 
     def as_filters(self, tensor: Tensor) -> Tensor:
         """View a tensor of the weight's shape as (K, C, P): filters, channels per filter, positions in a kernel."""
-        return tensor.reshape(tensor.shape[0], tensor.shape[1], -1)
+        return layout_of(self).filters(tensor)
 
     def from_filters(self, tensor: Tensor) -> Tensor:
         """Undo `as_filters`: (K, C, P) back to the weight's shape."""
-        return tensor.reshape(self.weight.shape)
+        return layout_of(self).from_filters(tensor, self.weight)
 
     @torch.no_grad()
     def set_mask(self, mask: Tensor) -> None:
@@ -196,22 +197,6 @@ def layers_sharing(model: nn.Module, layer: MaskedLayer) -> list[MaskedLayer]:
     return [module for module in model.modules() if isinstance(module, MaskedLayer) and module.weight is layer.weight]
 
 
-class _Transposed(MaskedLayer):
-    """A transposed convolution: its weight is (C, K / groups, ...)."""
-
-    groups: int
-
-    def as_filters(self, tensor: Tensor) -> Tensor:
-        c, k = tensor.shape[:2]
-        grouped = tensor.reshape(self.groups, c // self.groups, k, -1).transpose(1, 2)
-        return grouped.reshape(k * self.groups, c // self.groups, -1)
-
-    def from_filters(self, tensor: Tensor) -> Tensor:
-        k, c = tensor.shape[:2]
-        grouped = tensor.reshape(self.groups, k // self.groups, c, -1).transpose(1, 2)
-        return grouped.reshape(self.weight.shape)
-
-
 class MaskedConv1d(MaskedLayer, nn.Conv1d):
     """An nn.Conv1d whose weight obeys a mask."""
 
@@ -224,15 +209,15 @@ class MaskedConv3d(MaskedLayer, nn.Conv3d):
     """An nn.Conv3d whose weight obeys a mask."""
 
 
-class MaskedConvTranspose1d(_Transposed, nn.ConvTranspose1d):
+class MaskedConvTranspose1d(MaskedLayer, nn.ConvTranspose1d):
     """An nn.ConvTranspose1d whose weight obeys a mask."""
 
 
-class MaskedConvTranspose2d(_Transposed, nn.ConvTranspose2d):
+class MaskedConvTranspose2d(MaskedLayer, nn.ConvTranspose2d):
     """An nn.ConvTranspose2d whose weight obeys a mask."""
 
 
-class MaskedConvTranspose3d(_Transposed, nn.ConvTranspose3d):
+class MaskedConvTranspose3d(MaskedLayer, nn.ConvTranspose3d):
     """An nn.ConvTranspose3d whose weight obeys a mask."""
 
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from campfire_fx.analysis.labels import Labelled, concatenated
 from campfire_fx.analysis.rules.kinds import Aliases, Kind, Transfer
 from campfire_fx.analysis.rules.record import Call, OpRule, register
-from campfire_fx.analysis.rules.structure import Layout, MixCall, Mixer
+from campfire_fx.analysis.rules.structure import MixCall, Mixer
+from campfire_fx.layers.layout import Layout
 
 
 def gate_read(stream: Tensor, dim: int) -> Tensor:

@@ -18,7 +18,8 @@ from campfire_fx.analysis.labels import Labelled, broadcast_shape, varies
 from campfire_fx.analysis.rules.barriers import barrier
 from campfire_fx.analysis.rules.kinds import Kind, Transfer
 from campfire_fx.analysis.rules.record import Call, OpRule, map_nodes, register
-from campfire_fx.analysis.rules.structure import Layout, MixCall, Mixer, fixed
+from campfire_fx.analysis.rules.structure import MixCall, Mixer, fixed
+from campfire_fx.layers.layout import Layout
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,9 @@ from campfire_fx.analysis.rules.kinds import Kind, Transfer
 from campfire_fx.analysis.rules.matmul import contract
 from campfire_fx.analysis.rules.record import Call, Held, OpRule, meta, register
 from campfire_fx.analysis.rules.shapes import shape_after
-from campfire_fx.analysis.rules.structure import Layout, MixCall
+from campfire_fx.analysis.rules.structure import MixCall
 from campfire_fx.base.compat import output_padding
+from campfire_fx.layers.layout import Layout, layout_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +84,8 @@ def _convolution_module(call: Call) -> MixArguments | None:
     value, source = call.get(0, "input"), call.operand(0, "input")
     if not isinstance(value, Labelled) or source is None or not isinstance(module.weight, nn.Parameter):
         return None
-    transposed = module.transposed
-    layout = Layout(int(transposed), int(not transposed), module.groups)
-    padded = transposed or _is_padded(module.padding, module.kernel_size, module.padding_mode)
+    layout = layout_of(module)
+    padded = module.transposed or _is_padded(module.padding, module.kernel_size, module.padding_mode)
     dim = len(value.shape) - len(module.kernel_size) - 1
     name = type(module).__name__.removeprefix("Masked")
     shape = _module_shape(call, module, value, dim)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from campfire_fx.analysis.labels import FIXED, LabelForest, Labelled, lines, not_zero
+from campfire_fx.layers.layout import Layout
 
 _MOST_LABELS = 1 << 18
 
@@ -21,36 +22,6 @@ class Pin:
     node: str
     channels: int
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How a weight holds its kernels: which axis is OUT, which is IN; the others are taps.
-
-    A grouped convolution has weight (K, C/groups, *taps); a transposed one (C, K/groups, *taps).
-    """
-
-    out_axis: int
-    in_axis: int
-    groups: int = 1
-
-    def kernels(self, weight: Tensor) -> Tensor:
-        """View a weight as (groups, outputs per group, inputs per group, taps)."""
-        both = sorted((self.out_axis, self.in_axis))
-        taps = [axis for axis in range(weight.ndim) if axis not in both]
-        weight = weight.permute(*both, *taps).flatten(2) if taps else weight.permute(*both).unsqueeze(-1)
-        weight = weight.unflatten(0, (self.groups, -1))
-        return weight if self.out_axis < self.in_axis else weight.transpose(1, 2)
-
-    def weight(self, kernels: Tensor, like: Tensor) -> Tensor:
-        """Undo `kernels`; tap sizes are those of `like`."""
-        kernels = kernels if self.out_axis < self.in_axis else kernels.transpose(1, 2)
-        both = sorted((self.out_axis, self.in_axis))
-        taps = [axis for axis in range(like.ndim) if axis not in both]
-        folded = kernels.flatten(0, 1)
-        folded = folded.unflatten(2, [like.shape[a] for a in taps]) if taps else folded.squeeze(-1)
-        order = [*both, *taps]
-        return folded.permute([order.index(axis) for axis in range(like.ndim)]).contiguous()
 
 
 @dataclass(frozen=True, slots=True)
