@@ -12,14 +12,14 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor, fx, nn
 
 from campfire_fx.analysis.captured import Captured
+from campfire_fx.analysis.edits.function_layers import layers_made
 from campfire_fx.analysis.edits.plan import put_holder, set_argument
 from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.parametric import Computations, Computed
 from campfire_fx.analysis.plan import Repair
 from campfire_fx.base.compat import enter_autocast
 from campfire_fx.layers.dual import DualGraphModule, graphs_of
-from campfire_fx.passes.drop_unused import keep_only, used_paths
-from campfire_fx.passes.make_layers import layers_made
+from campfire_fx.layers.unused import keep_only, used_paths
 from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
 
 _NAMES = ("weight", "bias")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from campfire_fx.analysis.facts import Facts
-from campfire_fx.passes.drop_unused import used_paths
+from campfire_fx.layers.unused import used_paths
 from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
 
 
