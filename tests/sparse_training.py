@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -65,8 +66,8 @@ def train(model: nn.Module, optimizer: Optimizer, data: list[tuple[Tensor, Tenso
         yield index
 
 
-def sparse(regime: str | Regime = "combined", **wishes: Any) -> SparseModel:
-    torch.manual_seed(3)
+def sparse(regime: str | Regime = "combined", *, seed: int = 3, **wishes: Any) -> SparseModel:
+    torch.manual_seed(seed)
     settings = SETTINGS.get(regime, {}) if isinstance(regime, str) else {}
     return sparsify(Net(), regime, **({"era": (1, 4), "example_inputs": IMAGE} | settings | wishes))
 
@@ -100,6 +101,46 @@ def assert_same_state(first: Any, second: Any) -> None:
             assert_same_state(one, other)
     else:
         assert first == second
+
+
+def assert_resumes(
+    start: Callable[[int], SparseModel],
+    make: Callable[[Iterator[nn.Parameter]], Optimizer],
+    data: list[tuple[Tensor, Tensor]],
+    *,
+    stop: int,
+    steps_per_epoch: int,
+    attach_first: bool = False,
+) -> SparseModel:
+    """A run that is saved, and goes on in another model, is to the bit the run never stopped, which is returned.
+
+    Args:
+        start: makes the model, from a seed for its weights.
+        make: makes the optimizer.
+        data: a batch for each step.
+        stop: after how many steps the state is saved.
+        steps_per_epoch: as `attach` takes it.
+        attach_first: whether the other model is attached before it loads the state, too.
+    """
+    whole, resumed = start(3), start(4)
+    optimizer, again = make(whole.parameters()), make(resumed.parameters())
+    file = io.BytesIO()
+    whole.attach(optimizer, steps_per_epoch=steps_per_epoch)
+    for step in train(whole, optimizer, data):
+        if step + 1 == stop:
+            torch.save({"model": whole.state_dict(), "optimizer": optimizer.state_dict()}, file)
+    file.seek(0)
+    state = torch.load(file, weights_only=True)
+    if attach_first:
+        resumed.attach(again, steps_per_epoch=steps_per_epoch)
+    resumed.load_state_dict(state["model"])
+    again.load_state_dict(state["optimizer"])
+    resumed.attach(again, steps_per_epoch=steps_per_epoch)
+    for _ in train(resumed, again, data[stop:]):
+        pass
+    assert_same_state(resumed.state_dict(), whole.state_dict())
+    assert_same_state(again.state_dict(), optimizer.state_dict())
+    return whole
 
 
 def assert_zero_under_masks(model: nn.Module, optimizer: Optimizer) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,10 +16,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.sparsity import COLUMN, FILTER, KERNEL, Admm, admm
 from campfire_fx.training.model import SparseModel
-from campfire_fx.training.sparsify import sparsify
 from tests.sparse_training import (
-    IMAGE,
+    OPTIMIZERS,
     Net,
+    assert_resumes,
     assert_same_state,
     assert_zero_under_masks,
     batches,
@@ -207,29 +206,13 @@ def test_layers_have_targets_and_rho_of_their_own() -> None:
 
 class TestState:
     @pytest.mark.parametrize("stop", [5, 7, 8, 13])  # in the era within an epoch and between two, and after it
-    @pytest.mark.parametrize("make", [sgd, lambda m: AdamW(m.parameters(), 1e-2)], ids=["sgd", "adamw"])
-    def test_a_run_resumed_is_the_run_never_stopped(self, stop: int, make: Callable[[nn.Module], Optimizer]) -> None:
-        regime, data = admm(COLUMN, update=STRONG, steps=(0.6, 1.0)), batches(16)
-        whole = sparse(regime)
-        optimizer = make(whole)
-        whole.attach(optimizer, steps_per_epoch=3)
-        for step in train(whole, optimizer, data):
-            if step + 1 == stop:
-                file = io.BytesIO()
-                torch.save({"model": whole.state_dict(), "optimizer": optimizer.state_dict()}, file)
-        file.seek(0)
-        saved = torch.load(file, weights_only=True)
-        resumed = sparsify(Net(), regime, era=(1, 4), example_inputs=IMAGE)  # other weights
-        again = make(resumed)
-        resumed.attach(again, steps_per_epoch=3)
-        resumed.load_state_dict(saved["model"])
-        again.load_state_dict(saved["optimizer"])
-        resumed.attach(again, steps_per_epoch=3)
-        for _ in train(resumed, again, data[stop:]):
-            pass
+    @pytest.mark.parametrize("make", [OPTIMIZERS["sgd-momentum"], lambda p: AdamW(p, 1e-2)], ids=["sgd", "adamw"])
+    def test_a_run_resumed_is_the_run_never_stopped(self, stop: int, make: Callable[[Any], Optimizer]) -> None:
+        regime = admm(COLUMN, update=STRONG, steps=(0.6, 1.0))
+        whole = assert_resumes(
+            lambda seed: sparse(regime, seed=seed), make, batches(16), stop=stop, steps_per_epoch=3, attach_first=True
+        )
         assert whole.sparsity().frozen
-        assert_same_state(resumed.state_dict(), whole.state_dict())
-        assert_same_state(again.state_dict(), optimizer.state_dict())
 
     def test_the_state_dict_holds_z_u_and_rho(self) -> None:
         model = sparse("admm-filter", era=(0, 4))

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import io
-from typing import Any
-
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from campfire_fx.base.errors import RegimeError
-from campfire_fx.training.sparsify import sparsify
-from tests.sparse_training import IMAGE, OPTIMIZERS, SETTINGS, Net, assert_same_state, masks, sparse, train
+from tests.sparse_training import OPTIMIZERS, assert_resumes, assert_same_state, masks, sparse
 from tests.training.every_regime import DATA, STEPS, every_regime, trained
-
-
-def copied(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    file = io.BytesIO()
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, file)
-    file.seek(0)
-    loaded: dict[str, Any] = torch.load(file, weights_only=True)
-    return loaded
 
 
 @every_regime
@@ -33,17 +20,9 @@ def test_two_runs_are_equal_to_the_bit(regime: str) -> None:
 @every_regime
 @pytest.mark.parametrize("stop", [5, 9])  # inside an epoch, and between two
 def test_a_resumed_run_is_the_run_never_stopped(regime: str, stop: int) -> None:
-    whole, optimizer = trained(regime)
-    saved = copied(*trained(regime, DATA[:stop]))
-    resumed = sparsify(Net(), regime, era=(1, 4), example_inputs=IMAGE, **SETTINGS.get(regime, {}))  # other weights
-    again = OPTIMIZERS["nesterov"](resumed.parameters())
-    resumed.load_state_dict(saved["model"])
-    again.load_state_dict(saved["optimizer"])
-    resumed.attach(again, steps_per_epoch=STEPS)
-    for _ in train(resumed, again, DATA[stop:]):
-        pass
-    assert_same_state(resumed.state_dict(), whole.state_dict())
-    assert_same_state(again.state_dict(), optimizer.state_dict())
+    assert_resumes(
+        lambda seed: sparse(regime, seed=seed), OPTIMIZERS["nesterov"], DATA, stop=stop, steps_per_epoch=STEPS
+    )
 
 
 @every_regime

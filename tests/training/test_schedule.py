@@ -14,15 +14,7 @@ from torch.optim import SGD
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.sparsity import Goal, Gradual, PrunedLayer, Regime, regime_named
 from campfire_fx.sparsity.clock import Clock
-from tests.sparse_training import (
-    assert_same_state,
-    batches,
-    layer,
-    masks,
-    saved,
-    sparse,
-    train,
-)
+from tests.sparse_training import assert_resumes, assert_same_state, batches, layer, masks, saved, sparse, train
 
 
 class EveryStep(Gradual):
@@ -96,19 +88,13 @@ class TestMasksMove:
 
     def test_a_move_that_waits_is_in_the_state(self) -> None:
         """A run stopped as an epoch ends goes on to the bit, and one that was never to wait still does not."""
-        whole, stopped, again = (sparse(masks_move="after") for _ in range(3))
-        made = [SGD(m.parameters(), 0.05, momentum=0.9) for m in (whole, stopped, again)]
-        for model, optimizer in zip((whole, stopped), made, strict=False):
-            model.attach(optimizer, steps_per_epoch=3)
-            for _ in train(model, optimizer, batches(9)):
-                pass
-        again.load_state_dict(stopped.state_dict())
-        made[2].load_state_dict(made[1].state_dict())
-        again.attach(made[2], steps_per_epoch=3)
-        for model, optimizer in ((whole, made[0]), (again, made[2])):
-            for _ in train(model, optimizer, batches(18)[9:]):
-                pass
-        assert_same_state(whole.state_dict(), again.state_dict())
+        assert_resumes(
+            lambda seed: sparse(masks_move="after", seed=seed),
+            lambda parameters: SGD(parameters, 0.05, momentum=0.9),
+            batches(18),
+            stop=9,
+            steps_per_epoch=3,
+        )
 
     def test_what_waits_is_done_by_finalize_and_by_a_step_by_hand(self) -> None:
         for end in (lambda m: m.finalize(), lambda m: m.step()):

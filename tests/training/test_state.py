@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,12 @@ from tests.sparse_training import (
     IMAGE,
     OPTIMIZERS,
     Net,
+    assert_resumes,
     assert_same_state,
     batches,
     layer,
     masks,
     sparse,
-    train,
 )
 
 
@@ -36,26 +35,8 @@ class TestResume:
     def test_in_mid_era_it_is_bit_for_bit_the_run_never_stopped(
         self, make: Callable[[Any], Optimizer], regime: str, stop: int
     ) -> None:
-        data = batches(20)
-        whole = sparse(regime)
-        optimizer = make(whole.parameters())
-        whole.attach(optimizer, steps_per_epoch=3)
-        for step in train(whole, optimizer, data):
-            if step + 1 == stop:
-                file = io.BytesIO()
-                torch.save({"model": whole.state_dict(), "optimizer": optimizer.state_dict()}, file)
-        file.seek(0)
-        saved = torch.load(file, weights_only=True)
-        resumed = sparsify(Net(), regime, era=(1, 4), example_inputs=IMAGE)  # other weights
-        again = make(resumed.parameters())
-        resumed.load_state_dict(saved["model"])
-        again.load_state_dict(saved["optimizer"])
-        resumed.attach(again, steps_per_epoch=3)
-        for _ in train(resumed, again, data[stop:]):
-            pass
+        whole = assert_resumes(lambda seed: sparse(regime, seed=seed), make, batches(20), stop=stop, steps_per_epoch=3)
         assert whole.sparsity().true > 0.3 and whole.sparsity().epoch == 6
-        assert_same_state(resumed.state_dict(), whole.state_dict())
-        assert_same_state(again.state_dict(), optimizer.state_dict())
 
     def test_a_finalized_model_and_hand_made_masks_come_back(self) -> None:
         model = sparse(era=(30, 50))

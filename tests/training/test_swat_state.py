@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import json
 import pickle
 from collections.abc import Iterator
@@ -19,32 +18,28 @@ from torch.optim.swa_utils import AveragedModel
 
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.layers.dense_weights import DenseWeightsLayer
-from campfire_fx.training.sparsify import sparsify
-from tests.sparse_training import IMAGE, Net, assert_same_state, batches, layer, masks, saved, sparse, train
+from tests.sparse_training import (
+    IMAGE,
+    OPTIMIZERS,
+    Net,
+    assert_resumes,
+    assert_same_state,
+    batches,
+    layer,
+    masks,
+    saved,
+    sparse,
+    train,
+)
 from tests.training.test_swat import SWAT, sgd, swat, trained
 
 
 @pytest.mark.parametrize("regime", SWAT)
 @pytest.mark.parametrize("stop", [4, 6])  # inside a period, and between two
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(regime: str, stop: int) -> None:
-    data, whole = batches(11), swat(regime)
-    optimizer = sgd(whole)
-    whole.attach(optimizer, steps_per_epoch=4)
-    for step in train(whole, optimizer, data):
-        if step + 1 == stop:
-            file = io.BytesIO()
-            torch.save({"model": whole.state_dict(), "optimizer": optimizer.state_dict()}, file)
-    file.seek(0)
-    saved = torch.load(file, weights_only=True)
-    resumed = sparsify(Net(), regime, sparsity=0.6, period=3, era=(1, 4), example_inputs=IMAGE)  # other weights
-    again = sgd(resumed)
-    resumed.load_state_dict(saved["model"])
-    again.load_state_dict(saved["optimizer"])
-    resumed.attach(again, steps_per_epoch=4)
-    for _ in train(resumed, again, data[stop:]):
-        pass
-    assert_same_state(resumed.state_dict(), whole.state_dict())
-    assert_same_state(again.state_dict(), optimizer.state_dict())
+    assert_resumes(
+        lambda seed: swat(regime, seed=seed), OPTIMIZERS["sgd-momentum"], batches(11), stop=stop, steps_per_epoch=4
+    )
 
 
 class TestStateDict:
