@@ -14,47 +14,9 @@ from campfire_fx.base.errors import CaptureError
 from campfire_fx.capture import is_refusal, trace
 from campfire_fx.layers.dual import DualGraphModule
 from tests.capture.checks import call, same
+from tests.nets.options import Batched, Features, Images, Masked, Net
 
 X = torch.randn(2, 3, 8, 8)
-
-
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.norm, self.b, self.c = (
-            nn.Conv2d(3, 6, 3, padding=1),
-            nn.BatchNorm2d(6),
-            nn.Conv2d(6, 4, 1),
-            nn.Conv2d(6, 4, 1),
-        )
-
-    def features(self, x: Tensor) -> Tensor:
-        return torch.relu(self.norm(self.a(x)))
-
-
-class Features(Net):
-    def forward(self, x: Tensor, return_features: bool = False) -> Any:
-        y = self.features(x)
-        return (self.b(y), y) if return_features else self.b(y)
-
-
-class Masked(Net):
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        y = self.features(x)
-        return self.b(y) if mask is None else self.c(y * mask)
-
-
-class Batched(Net):
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.features(x)
-        if x.size(0) > 1:
-            y = y - y.mean(0, keepdim=True)
-        return self.b(y)
-
-
-class Images(Net):
-    def forward(self, images: list[Tensor]) -> list[Tensor]:
-        return [self.b(self.features(image)) for image in images]
 
 
 class Keywords(Net):
@@ -267,7 +229,7 @@ class Odd(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layer = nn.Conv2d(6, 6, 1)
+        self.layer = nn.Conv2d(8, 8, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x) if float(x.sum()) > -1e9 else x
