@@ -10,13 +10,13 @@
 Methods:
     dense            always trained, as what all are compared with
     uniform          the dense network with all widths multiplied by one factor, from scratch
-    channel[/SCORE[/SCOPE]]             coupled channels, under masks; SCORE: flow, l1, l2, norm_scale, taylor, fpgm,
-                     at_random; SCOPE: global, each-set. With +reconfigure behind it training goes on in the smaller
-                     network after each epoch of the era
+    channel[/SCORE[/SCOPE]]             coupled channels; SCORE: flow, l1, l2, norm_scale, taylor, fpgm, at_random;
+                     SCOPE: global, each-set
     channel-combined[/SCORE[/SCOPE]]    channels to the target, then window and CK to each of --sparsities
     torch-pruning/magnitude|taylor/gradual|one-shot     its group importance, all layers ranked together: to the shares
                      of `channel` at every epoch of the era, or at once in the middle of the training
     filter, combined, ...               any other regime, at --sparsities
+A regime trains under masks, and with +reconfigure behind it in a smaller network from every epoch of the era on.
 
 All runs of a folder see the same images in the same order, and have the same budget: so many epochs, or with
 `--budget compute` so many that the multiply-accumulates of all their training steps are those of the dense network.

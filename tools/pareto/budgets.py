@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from campfire_fx.app.train.recipe import Recipe
 from campfire_fx.sparsity import Polynomial
-from pareto.plan import CUT, DENSE, THEIRS, Run
+from pareto.plan import DENSE, THEIRS, Run
 
 PASSES = 3  # a step costs as much as so many forward passes
 Shares = Callable[[int], float]
@@ -29,11 +29,7 @@ def planned_shares(run: Run, recipe: Recipe, width_share: float) -> Shares:
         return lambda _: width_share
     if run.kind == THEIRS and run.parts[1] == "one-shot":
         return lambda epoch: target if epoch >= recipe.epochs // 2 else 1.0
-    if run.kind == THEIRS:
-        return along_era(recipe, target)
-    if run.method.endswith(CUT):
-        return lambda epoch: along_era(recipe, target)(epoch - 1)  # cut as an epoch begins, to the masks of the last
-    return lambda _: 1.0
+    return along_era(recipe, target) if run.kind == THEIRS or run.cut else lambda _: 1.0
 
 
 def along_era(recipe: Recipe, target: float) -> Shares:

@@ -17,13 +17,13 @@ from pareto.training import Trainee
 
 
 class Sparse(Trainee):
-    """A network under masks, which becomes the smaller one after the last epoch, or after every epoch of the era.
+    """A network under masks, which becomes the smaller one after the last epoch, or at every epoch of the era.
 
     Args:
         network: from `sparsify`.
         recipe: of its training.
         batches: of its training images.
-        cut: go on in a smaller network after every epoch of the era.
+        cut: go on in a smaller network from every epoch of the era on.
     """
 
     network: SparseModel
@@ -34,9 +34,10 @@ class Sparse(Trainee):
         network.attach(self.optimizer, steps_per_epoch=len(batches))
 
     def epoch(self, epoch: int) -> None:
-        """Cut off what the masks of the last epoch have left without use."""
+        """Let the masks move, and cut off what they leave without use."""
         start, end = self.recipe.era
-        if self.cut and start + 1 < epoch <= end + 1:
+        if self.cut and start < epoch <= end:
+            self.network.epoch(epoch)
             self.network = self.network.reconfigure(self.optimizer, verify=False)
 
     def finish(self) -> dict[str, float]:

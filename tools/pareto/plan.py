@@ -26,9 +26,9 @@ class Run:
     """One network to train.
 
     Attributes:
-        method: "dense"; "uniform"; "channel/SCORE/SCOPE" or "channel-combined/SCORE/SCOPE" (score and scope may be
-            left out), with "+reconfigure" behind it where training goes on in a smaller network after every epoch of
-            the era; "torch-pruning/IMPORTANCE/WAY"; or another regime by name.
+        method: "dense"; "uniform"; "torch-pruning/IMPORTANCE/WAY"; "channel/SCORE/SCOPE" or
+            "channel-combined/SCORE/SCOPE" (score and scope may be left out); or another regime by name. A regime with
+            "+reconfigure" behind it trains in a smaller network from every epoch of the era on.
         target: share of the dense multiply-accumulates that is left; None where the method takes no target.
         sparsity: share of zeros; None where the method takes none.
         seed: of initial weights and of the order and augmentation of images.
@@ -145,16 +145,14 @@ def checked(run: Run) -> Run:
     """Return the run if its method is known, else raise a CampfireError."""
     known: dict[str, tuple[tuple[str, ...], ...]] = {UNIFORM: (), THEIRS: (IMPORTANCES, WAYS)}
     known |= dict.fromkeys(CHANNELS, (SCORES, SCOPES))
-    if run.kind not in known:
-        regime_named(run.method)
-        return run
-    words = known[run.kind]
+    words = known.get(run.kind, ())
     fits = len(run.parts) <= len(words) and all(p in w for p, w in zip(run.parts, words, strict=False))
-    if not fits or (run.kind == THEIRS and len(run.parts) < 2) or (run.cut and run.kind not in CHANNELS):
+    fixed = run.kind in {UNIFORM, THEIRS}
+    if not fits or (run.kind == THEIRS and len(run.parts) < 2) or (run.cut and fixed):
         choices = "".join("/" + "|".join(choice) for choice in words)
-        end = f", and {CUT} behind it" if run.kind in CHANNELS else ""
+        end = "" if fixed else f", and {CUT} behind it"
         raise CampfireError(f"--methods {run.method}: there is no such form of it. Give {run.kind}{choices}{end}.")
-    if run.kind in CHANNELS:
+    if not fixed:
         regime_named(run.kind)
     return run
 
