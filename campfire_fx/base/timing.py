@@ -1,40 +1,70 @@
-"""What is faster: two ways to compute the same, timed in turns; and what memory traffic costs."""
+"""What takes how long: calls timed in turns, so that a busy machine slows all alike; and what memory traffic costs."""
 
 from __future__ import annotations
 
+import math
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
 MACS_PER_MOVE = 32
 """Multiply-adds that take as long as moving one float through memory; about 20 to 60 on CPUs and GPUs of today."""
 
-_WARM, _LEAST, _MOST = 2, 5, 15  # rounds
+_LEAST, _MOST = 5, 15  # rounds
 _ENOUGH = 1.0  # seconds
 
 
 def least_times(first: Callable[[], object], second: Callable[[], object], device: torch.device) -> tuple[float, float]:
     """Return the fewest milliseconds of each in 15 rounds; in fewer, but 5, where these take more than a second."""
-    times: tuple[list[float], list[float]] = ([], [])
+    one, other = in_turns((first, second), device, least=_LEAST, most=_MOST, enough=_ENOUGH)
+    return 1e3 * min(one), 1e3 * min(other)
+
+
+def in_turns(
+    runs: Sequence[Callable[[], object]],
+    device: torch.device,
+    *,
+    least: int,
+    most: int,
+    enough: float = math.inf,
+    warm: int = 2,
+) -> list[list[float]]:
+    """Return the seconds of every call: for each of `runs` those of its rounds; in each round all run once, in turn.
+
+    Args:
+        runs: what is timed.
+        device: on which it runs.
+        least: rounds that are timed at least.
+        most: rounds that are timed at most.
+        enough: seconds after which no more than the least are begun.
+        warm: rounds before these, not timed, in which caches and allocators warm up.
+    """
+    times: list[list[float]] = [[] for _ in runs]
     begun = time.perf_counter()
-    for turn in range(_WARM + _MOST):
-        if turn >= _WARM + _LEAST and time.perf_counter() - begun > _ENOUGH:
+    for turn in range(warm + most):
+        if turn >= warm + least and time.perf_counter() - begun > enough:
             break
-        for run, taken in zip((first, second), times, strict=True):
+        for run, taken in zip(runs, times, strict=True):
             took = once(run, device)
-            if turn >= _WARM:
-                taken.append(took * 1e3)
-    return min(times[0]), min(times[1])
+            if turn >= warm:
+                taken.append(took)
+    return times
 
 
 def once(run: Callable[[], object], device: torch.device) -> float:
-    """Return the seconds of one call, a GPU's work included."""
+    """Return the seconds of one call, a GPU's work included.
+
+    Of what one thread computes it is the processor time: while other processes have the core, the call does not run.
+    """
+    alone = device.type == "cpu" and torch.get_num_threads() == 1 and sys.platform != "win32"  # too coarse there
+    clock = time.thread_time if alone else time.perf_counter
     _wait(device)
-    start = time.perf_counter()
+    start = clock()
     run()
     _wait(device)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def _wait(device: torch.device) -> None:

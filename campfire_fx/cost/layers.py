@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from campfire_fx.base.compat import CONVOLUTION, TRANSPOSED_CONVOLUTION
 from campfire_fx.cost.measure import macs
 
+LAYERS = (CONVOLUTION, nn.Linear)
+"""Classes of the layers that a cost model sees."""
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -71,7 +74,7 @@ def work_of(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | No
         args: positional inputs, tensors of (N, C, H, W) or whatever the model takes. Counts are of all N samples.
         kwargs: inputs by name.
     """
-    layers = {name: m for name, m in model.named_modules() if isinstance(m, (CONVOLUTION, nn.Linear))}
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, LAYERS)}
     moved: dict[str, tuple[int, int]] = {}
     hooks = [layer.register_forward_hook(_note(moved, name), with_kwargs=True) for name, layer in layers.items()]
     # A run that failed on fake tensors is repeated on real ones: each starts with a clean sheet.

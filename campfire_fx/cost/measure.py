@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from campfire_fx.base.compat import TorchDispatchMode, fake_tensor_mode, packet_of, pytree, unsafe_view
 from campfire_fx.base.copies import private_copy
-from campfire_fx.base.timing import once
+from campfire_fx.base.timing import in_turns
 from campfire_fx.layers.masked import MaskedLayer
 
 
@@ -37,7 +37,7 @@ class MacCount:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Wall-clock time of one call, in milliseconds: the median and the middle half of `repeats` calls."""
+    """Time of one call, in milliseconds: the median and the middle half of `repeats` calls."""
 
     median_ms: float
     low_ms: float
@@ -106,7 +106,7 @@ def _count(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> M
 
     counter = FlopCounterMode(display=False)
     counter.mod_tracker = _Running(model)  # type: ignore[assignment]
-    others = _Others(counter.flop_registry)
+    others = OperationCount(counter.flop_registry)
     with others, counter:
         model(*args, **kwargs)
     totals = {str(k): sum(v.values()) // 2 for k, v in counter.get_flop_counts().items() if k not in ("Global", "")}
@@ -149,10 +149,14 @@ class _Running:
             self._stack.pop()
 
 
-class _Others(TorchDispatchMode):
-    """Counts the operations that a FLOP counter has no formula for, leaving out those that only look at memory."""
+class OperationCount(TorchDispatchMode):
+    """Counts in `seen` the operations that run, by name, without those that only look at memory.
 
-    def __init__(self, known: Mapping[Any, Any]) -> None:
+    Args:
+        known: operations that are not counted, such as those that a FLOP counter has a formula for.
+    """
+
+    def __init__(self, known: Container[Any] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._known = known
         self.seen: Counter[str] = Counter()
@@ -179,17 +183,17 @@ def latencies(
     models: Mapping[str, nn.Module], args: tuple[Any, ...], kwargs: dict[str, Any] | None = None, *, repeats: int = 20
 ) -> dict[str, Latency]:
     """Time several models on one input, their calls interleaved so that a busy machine slows all of them alike."""
-    times: dict[str, list[float]] = {name: [] for name in models}
     copies = {name: private_copy(model).eval() for name, model in models.items()}
-    tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-    device = next((tensor.device for tensor in tensors if tensor.is_cuda), torch.device("cpu"))
     with torch.no_grad():
-        for turn in range(repeats + 2):  # the first two calls warm caches and allocators
-            for name, model in copies.items():
-                took = once(partial(model, *args, **(kwargs or {})), device)
-                if turn >= 2:
-                    times[name].append(took * 1e3)
-    return {name: _summary(values) for name, values in times.items()}
+        runs = [partial(model, *args, **(kwargs or {})) for model in copies.values()]
+        times = in_turns(runs, device_of((args, kwargs)), least=repeats, most=repeats)
+    return {name: _summary([1e3 * took for took in taken]) for name, taken in zip(copies, times, strict=True)}
+
+
+def device_of(inputs: object) -> torch.device:
+    """Return the GPU that one of the tensors in nested inputs is on; the CPU where none is."""
+    tensors = [leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor)]
+    return next((tensor.device for tensor in tensors if tensor.is_cuda), torch.device("cpu"))
 
 
 def _summary(values: list[float]) -> Latency:

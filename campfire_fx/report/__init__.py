@@ -6,6 +6,8 @@ from campfire_fx.report.capture import capture_report as capture_report
 from campfire_fx.report.dependency import DependencyReport as DependencyReport
 from campfire_fx.report.dependency import dependency_report as dependency_report
 from campfire_fx.report.flops import FlopReport as FlopReport
+from campfire_fx.report.latency import LatencyReport as LatencyReport
+from campfire_fx.report.latency import latency_report as latency_report
 from campfire_fx.report.shrink import ShrinkReport as ShrinkReport
 from campfire_fx.report.shrink import shrink_report as shrink_report
 from campfire_fx.report.sparsity import SparsityReport as SparsityReport
