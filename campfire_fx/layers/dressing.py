@@ -1,7 +1,10 @@
 """Dressing: put a class over a module that exists, so that it stays the same object and gains methods.
 
-The module gets a class of its own, `type(name, (over, its class), {})`, as FSDP2 does it. That class cannot be
-found by name, so copying and pickling step back to the module's own class and dress the result.
+A captured model is an fx.GraphModule whose forward fx writes anew as the class's own, or, where it was captured in
+parts, a module of the user's class. Around it, a SparseModel would give every parameter another name than the dense
+model has, and would be no GraphModule. So it stays the module, and gets a class of its own,
+`type(name, (over, its class), {})`, as FSDP2 does it. That class cannot be found by name, so copying and pickling step
+back to the module's own class and dress the result.
 """
 
 from __future__ import annotations

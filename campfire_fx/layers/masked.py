@@ -20,6 +20,7 @@ from campfire_fx.base.compat import buffers_of, parameters_of, writes_to
 from campfire_fx.base.sharding import local, part_of
 from campfire_fx.base.torch_classes import overridden
 from campfire_fx.base.zeroing import selector, zero_
+from campfire_fx.layers.classes import change_class
 from campfire_fx.layers.layout import layout_of
 
 _TRANSIENT = ("_factors", "_watched")
@@ -255,16 +256,15 @@ def why_not_masked(module: nn.Module) -> str:
 
 
 def mask_layer(module: nn.Module) -> MaskedLayer:
-    """Turn a layer into a masked one in place, keeping everything: the module stays the same object.
+    """Turn a layer into a masked one in place, keeping everything: see `change_class`.
 
-    The class is changed, so that every name and every graph node that leads to the module leads to the masked
-    layer. A subclass that adds nothing to `forward` becomes the masked layer of torch's class.
+    A subclass that adds nothing to `forward` becomes the masked layer of torch's class.
     """
     if isinstance(module, MaskedLayer):
         return module
     plain = plain_class(module)
     assert plain is not None and not why_not_masked(module)
-    module.__class__ = _MASKED[plain]
+    change_class(module, {type(module): _MASKED[plain]})
     assert isinstance(module, MaskedLayer)
     module.register_buffer("mask", torch.ones_like(module.weight, dtype=torch.bool, requires_grad=False))
     return module
@@ -278,6 +278,5 @@ def unmask_layer(layer: MaskedLayer) -> nn.Module:
     for name in (*_TRANSIENT, "carried", "masks_gradient"):
         layer.__dict__.pop(name, None)
     del buffers_of(layer)["mask"]
-    module: nn.Module = layer
-    module.__class__ = _PLAIN[type(layer)]
-    return module
+    change_class(layer, _PLAIN)
+    return layer

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from campfire_fx.base.compat import buffers_of, output_padding, padding_ahead
 from campfire_fx.base.ordering import kth_smallest
 from campfire_fx.base.zeroing import selected
+from campfire_fx.layers.classes import change_class
 from campfire_fx.layers.dense_weights.operations import (
     ConvolutionOp,
     Operation,
@@ -34,7 +34,6 @@ from campfire_fx.layers.masked import (
 
 _THRESHOLDS = ("weight_threshold", "input_threshold")
 _SETTINGS = ("kept_inputs", "refreshing")
-_OF_A_CLASS = ("__dict__", "__weakref__")
 
 
 class DenseWeightsLayer(MaskedLayer):
@@ -204,19 +203,12 @@ _DENSE: dict[type[MaskedLayer], type[DenseWeightsLayer]] = {
 _MASKED = {dense: masked for masked, dense in _DENSE.items()}
 
 
-def _exchanged(cls: type[Any], table: Mapping[Any, type[MaskedLayer]]) -> type[Any]:
-    """Return what stands for a class in a table; of a class that FSDP2 made over one in it, one like it."""
-    if cls in table:
-        return table[cls]
-    bases = tuple(table.get(base, base) for base in cls.__bases__)
-    return type(cls.__name__, bases, {name: value for name, value in vars(cls).items() if name not in _OF_A_CLASS})
-
-
 def keep_dense_weights(layer: MaskedLayer) -> DenseWeightsLayer:
     """Let a masked layer keep its weights under the mask from now on, in place."""
     if isinstance(layer, DenseWeightsLayer):
         return layer
-    layer.__class__, layer._factors = _exchanged(type(layer), _DENSE), None
+    layer._factors = None
+    change_class(layer, _DENSE)
     assert isinstance(layer, DenseWeightsLayer)
     for name in _THRESHOLDS:
         layer.register_buffer(name, torch.zeros((), dtype=layer.weight.dtype, device=layer.weight.device))
@@ -231,6 +223,5 @@ def release_dense_weights(layer: MaskedLayer) -> None:
         del buffers_of(layer)[name]
     for name in _SETTINGS:
         layer.__dict__.pop(name, None)
-    masked: MaskedLayer = layer
-    masked.__class__ = _exchanged(type(layer), _MASKED)
-    masked.set_mask(masked.mask)
+    change_class(layer, _MASKED)
+    layer.set_mask(layer.mask)

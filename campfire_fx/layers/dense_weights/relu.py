@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from campfire_fx.layers.classes import change_class
 from campfire_fx.layers.dense_weights.packing import axes_in_memory, pack_bits, unpack_bits
 
 
@@ -44,11 +45,11 @@ def pack_relus(model: nn.Module) -> None:
     """Make every nn.ReLU of a model a packed one, in place."""
     for module in model.modules():
         if type(module) is nn.ReLU:
-            module.__class__ = PackedReLU
+            change_class(module, {nn.ReLU: PackedReLU})
 
 
 def unpack_relus(model: nn.Module) -> None:
     """Undo `pack_relus`."""
     for module in model.modules():
         if isinstance(module, PackedReLU):
-            module.__class__ = nn.ReLU  # type: ignore[assignment]
+            change_class(module, {PackedReLU: nn.ReLU})
