@@ -168,17 +168,17 @@ def test_dense_comes_first_and_widths_from_scratch_last() -> None:
 
 def test_an_equal_compute_makes_a_schedule_as_long_as_it_reaches() -> None:
     def longer(method: str, share: float = 1.0) -> Any:
-        return budgets.recipe_of(Run(method, target=0.5), RECIPE, "compute", share)
+        return budgets.recipe_of(Run(method, target=0.5), RECIPE, "compute", share, 100)
 
     assert longer("dense").epochs == 12 and longer("filter").epochs == 12
     assert (longer("uniform", 0.5).epochs, longer("uniform", 0.35).epochs) == (24, 34)
-    assert longer("torch-pruning/taylor/one-shot").epochs == 16  # eight epochs at 1, eight at 0.5
-    assert budgets.recipe_of(Run("uniform", target=0.5), RECIPE, "epochs", 0.5) == RECIPE
+    assert longer("torch-pruning/magnitude/one-shot").epochs == 16  # eight epochs at 1, eight at 0.5
+    assert budgets.recipe_of(Run("uniform", target=0.5), RECIPE, "epochs", 0.5, 100) == RECIPE
     for method in ("torch-pruning/taylor/gradual", "channel+reconfigure"):
         found = longer(method)
         assert found.epochs > 12 and found.era == (round(2 * found.epochs / 12), round(7 * found.epochs / 12))
         spent, over = (
-            sum(map(budgets.planned_shares(Run(method, target=0.5), recipe, 1.0), range(recipe.epochs)))
+            budgets.dense_epochs(Run(method, target=0.5), recipe, 1.0, 100)
             for recipe in (found, budgets.stretched(RECIPE, found.epochs + 1))
         )
         assert spent <= 12 < over
@@ -232,6 +232,20 @@ def test_a_regime_is_asked_for_as_a_run_says(monkeypatch: pytest.MonkeyPatch) ->
     assert asked.pop("example_inputs").shape == (1, 1, 8, 8)
     wishes = {"target": {"macs": 0.5}, "sparsity": 0.7, "score": "norm_scale", "scope": "each set", "era": (2, 7)}
     assert asked == wishes | {"regime": "channel-combined"}
+
+
+@pytest.mark.parametrize("way", ["gradual", "one-shot"])
+@pytest.mark.parametrize("importance", ["magnitude", "taylor"])
+def test_a_training_costs_what_was_planned(importance: str, way: str) -> None:
+    pytest.importorskip("torch_pruning")
+    given, data = small(), noise()
+    run = Run(f"torch-pruning/{importance}/{way}", target=0.5)
+    recipe, batches = replace(RECIPE, epochs=4, era=(1, 3)), TrainBatches(data, 16, 0)
+    trainee = trainee_of(run, given.build(), recipe, batches, given)
+    spent = training.train(trainee, given, seed=0, title="").training_macs
+    epoch = len(batches) * batches.batch * budgets.PASSES * setting.dense_macs(given)
+    planned = budgets.dense_epochs(run, recipe, 1.0, len(batches))
+    assert 0.95 * planned < spent / epoch <= planned
 
 
 @pytest.mark.parametrize("importance", ["magnitude", "taylor"])

@@ -5,6 +5,7 @@ The cost is counted in multiply-accumulates (MACs) of a training step: two backw
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from campfire_fx.sparsity import Polynomial
 from pareto.plan import DENSE, THEIRS, Run
 
 PASSES = 3  # a step costs as much as so many forward passes
+GRADIENT_BATCHES = 10  # of which Torch-Pruning's Taylor score is made, beside the steps
 Shares = Callable[[int], float]
 
 
@@ -38,15 +40,32 @@ def along_era(recipe: Recipe, target: float) -> Shares:
     return lambda epoch: 1 - schedule.fraction(epoch) * (1 - target)
 
 
-def recipe_of(run: Run, recipe: Recipe, budget: str, width_share: float) -> Recipe:
+def dense_epochs(run: Run, recipe: Recipe, width_share: float, steps: int) -> float:
+    """Return how many epochs of the dense network cost what a run is planned to cost.
+
+    Args:
+        run: which.
+        recipe: with its epochs and era.
+        width_share: of the dense MACs, where widths are fixed from the beginning.
+        steps: in an epoch.
+    """
+    shares = planned_shares(run, recipe, width_share)
+    by_epoch = [shares(epoch) for epoch in range(recipe.epochs + 1)]
+    gathered = 0.0
+    if run.kind == THEIRS and run.parts[0] == "taylor":
+        falls = [before for before, after in itertools.pairwise(by_epoch) if after < before]
+        gathered = sum(falls) * min(GRADIENT_BATCHES, steps) / steps
+    return sum(by_epoch[:-1]) + gathered
+
+
+def recipe_of(run: Run, recipe: Recipe, budget: str, width_share: float, steps: int) -> Recipe:
     """Return the recipe of one run; with an equal compute its epochs and era are stretched as far as it reaches."""
     best = recipe
     if budget == "epochs" or run.method == DENSE:
         return best
     while True:
         longer = stretched(recipe, best.epochs + 1)
-        shares = planned_shares(run, longer, width_share)
-        if sum(map(shares, range(longer.epochs))) > recipe.epochs + 1e-9:
+        if dense_epochs(run, longer, width_share, steps) > recipe.epochs + 1e-9:
             return best
         best = longer
 

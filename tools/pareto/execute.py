@@ -40,8 +40,9 @@ def execute(run: Run, setting: Setting, data: ImageData, folder: Path, trained: 
     """
     began = time.perf_counter()
     share = share_of(run, setting, folder)
-    recipe = recipe_of(run, setting.recipe, setting.budget, share)
-    batches = TrainBatches(data, recipe.batch, run.seed, moved=recipe.augment != "none")
+    usual = setting.recipe
+    batches = TrainBatches(data, usual.batch, run.seed, moved=usual.augment != "none")
+    recipe = recipe_of(run, usual, setting.budget, share, len(batches))
     torch.manual_seed(run.seed)
     network = _beginning(run, setting, folder)
     if trained is not None:
@@ -50,10 +51,10 @@ def execute(run: Run, setting: Setting, data: ImageData, folder: Path, trained: 
     trainee = trainee_of(run, network, recipe, batches, setting)
     found = train(trainee, setting, seed=run.seed, title=run.label)
     facts = {"run": asdict(run), "setting": setting.to_facts(), **asdict(found)} | trainee.finish()
-    network = trainee.network.eval()
+    network = trainee.network.eval().to(memory_format=torch.channels_last)
     facts |= {"epochs": recipe.epochs, "era": list(recipe.era), "macs_by_epoch": found.macs}
     images = len(batches) * batches.batch
-    facts["dense_training_macs"] = setting.recipe.epochs * images * PASSES * dense_macs(setting)
+    facts["dense_training_macs"] = usual.epochs * images * PASSES * dense_macs(setting)
     facts |= measured(network, setting)
     facts |= {"bytes": export(network, folder / f"{run.name}.safetensors", setting.example).bytes}
     facts |= {"valid": accuracy(network, data.valid, data), **tested(network, data)}

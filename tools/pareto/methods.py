@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from campfire_fx import SparseModel, sparsify
@@ -38,7 +39,8 @@ class Sparse(Trainee):
         start, end = self.recipe.era
         if self.cut and start < epoch <= end:
             self.network.epoch(epoch)
-            self.network = self.network.reconfigure(self.optimizer, verify=False)
+            smaller = self.network.reconfigure(self.optimizer, verify=False)
+            self.network = smaller.to(memory_format=torch.channels_last)
 
     def finish(self) -> dict[str, float]:
         """Shrink, and tell how many weights are zero and how far the outputs differ."""

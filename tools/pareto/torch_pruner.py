@@ -13,13 +13,12 @@ from campfire_fx.app.train.loop import make_optimizer
 from campfire_fx.app.train.recipe import Recipe
 from campfire_fx.base.errors import CampfireError
 from campfire_fx.cost.measure import macs
-from pareto.budgets import PASSES, Shares
+from pareto.budgets import GRADIENT_BATCHES, PASSES, Shares
 from pareto.setting import Setting
 from pareto.training import Trainee, loss_of
 
 FLOOR = 0.15  # of the channels of a layer: once it has fewer, it is cut no more
 _STEPS = 400  # from all channels to none
-_BATCHES = 10  # of whose gradients a Taylor score is made
 
 
 class TorchPruned(Trainee):
@@ -104,7 +103,7 @@ class TorchPruned(Trainee):
         """Gather gradients over the first images of the epoch that begins, in evaluation mode, as its makers do."""
         self.network.eval()
         self.optimizer.zero_grad()
-        for _, (images, targets) in zip(range(_BATCHES), self.batches.epoch(epoch), strict=False):
+        for _, (images, targets) in zip(range(GRADIENT_BATCHES), self.batches.epoch(epoch), strict=False):
             loss_of(self.network, images, targets, self.recipe).backward()
             self.more_macs += PASSES * len(images) * self.count()
 
