@@ -13,7 +13,7 @@ from rich.text import Text
 from campfire_fx.report.numbers import count, percent, shape
 from campfire_fx.report.style import STYLES, Report
 from campfire_fx.report.table import Column, FittedTable
-from campfire_fx.sparsity.record import LayerSparsity, SparsityRecord
+from campfire_fx.sparsity.record import CostRecord, LayerSparsity, SparsityRecord
 
 _COLUMNS = (
     Column("layer", right=False),
@@ -38,6 +38,7 @@ class SparsityReport(Report):
         lines: list[Any] = [
             FittedTable(_title(record), _COLUMNS, [_row(layer) for layer in record.layers], _total(record)),
             Text(_summary(record)),
+            *(Text(_cost(cost)) for cost in record.costs),
         ]
         dense = [(layer.name, layer.reason) for layer in record.layers if layer.reason]
         told = [*_grouped("Left dense", dense), *_grouped("No mask of its own", record.unmasked)]
@@ -87,7 +88,24 @@ def _total(record: SparsityRecord) -> tuple[str, ...]:
     )
 
 
+_COSTS = {"macs": "multiply-accumulates", "parameters": "parameters", "channels": "channels", "latency": "time"}
+
+
+def _cost(cost: CostRecord) -> str:
+    now = f"Slim, the model would have {percent(cost.now)} of the dense {_COSTS[cost.name]}"
+    if cost.name == "latency":
+        now = f"Slim, the model would take {percent(cost.now)} of the dense time, by the table of measured times"
+    if cost.due is None or cost.final is None:
+        return f"{now}."
+    return f"{now}; at most {percent(cost.due)} is due now, {percent(cost.final)} in the end."
+
+
 def _summary(record: SparsityRecord) -> str:
+    if any(cost.final is not None for cost in record.costs):
+        return (
+            f"{count(record.zeros)} of {count(record.parameters)} parameters are masked: {percent(record.overall)} of "
+            "the model."
+        )
     return (
         f"{count(record.zeros)} of {count(record.parameters)} parameters are masked: {percent(record.overall)} of the "
         f"model. Target at the end of the era: {percent(record.final)} of the pruned layers."

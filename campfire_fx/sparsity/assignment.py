@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from campfire_fx.base.errors import RegimeError
+from campfire_fx.base.hints import did_you_mean
 from campfire_fx.base.numbers import plain
 from campfire_fx.sparsity.budget import Budget
+from campfire_fx.sparsity.channel_choice import check_floor
 from campfire_fx.sparsity.gradual import GRADUAL
 from campfire_fx.sparsity.method import Method
 from campfire_fx.sparsity.regime import Regime
-from campfire_fx.sparsity.regimes import refuse_setting, regime_named
+from campfire_fx.sparsity.regimes import is_asked, refuse_setting, regime_named
 from campfire_fx.sparsity.schedule import Schedule
-from campfire_fx.sparsity.selection import Rule
+from campfire_fx.sparsity.selection import WHOLE, Rule
 
 Override = float | Mapping[str, object]
 
@@ -37,7 +38,8 @@ class PrunableLayer:
 class Assignment:
     """What one layer is asked for; no rule means that it stays dense, and `reason` says why.
 
-    A budget means that the layer's sparsity is a part of what that budget divides.
+    A budget means that the layer's sparsity is a part of what that budget divides; `at_least` that so much of each
+    coupled set which the layer writes has to stay, a share or, as a whole number, a count of channels.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Assignment:
     method: Method = GRADUAL
     budget: Budget | None = None
     reason: str = ""
+    at_least: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ def assign(layers: Sequence[PrunableLayer], settings: Request) -> tuple[Assignme
     names = [layer.name for layer in layers]
     for pattern, wish in settings.overrides.items():
         if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
-            raise RegimeError(f"overrides '{pattern}': no layer has such a path.{_nearest(pattern, names)}")
+            raise RegimeError(f"overrides '{pattern}': no layer has such a path.{did_you_mean(pattern, names)}")
         _check_override(pattern, wish)
     assignments = {layer.name: _assign_one(layer, settings) for layer in layers}
     shapes = {layer.name: layer.shape for layer in layers}
@@ -118,6 +121,12 @@ def _assign_one(layer: PrunableLayer, settings: Request) -> Assignment:
         raise RegimeError(f"overrides at {layer.name}: {error}") from None
     sparsity = plain(given.get("sparsity", settings.sparsity))
     rule, reason = _rule(layer, regime, settings)
+    if regime.method.couples:
+        spared = layer.stem and settings.prune_stem is None and not regime.stem
+        asked = Assignment(layer.name, float(sparsity), schedule, rule, regime.method, reason="" if spared else reason)
+        return _coupled(asked, given.get("at_least"))
+    if "at_least" in given:
+        raise RegimeError(f"overrides at {layer.name}: regime '{regime.name}' has no at_least, its channels die alone.")
     if rule is not None and sparsity == 0:
         rule, reason = None, "sparsity 0 was asked for"
     if rule is None:
@@ -126,6 +135,18 @@ def _assign_one(layer: PrunableLayer, settings: Request) -> Assignment:
         sparsity = regime.sparsity
     budget = None if "sparsity" in given else regime.budget
     return Assignment(layer.name, float(sparsity), schedule, rule, regime.method, budget)
+
+
+def _coupled(asked: Assignment, at_least: Any) -> Assignment:
+    """Return what a layer of coupled channels is asked for: one that is to stay dense keeps all channels it writes.
+
+    It may lose inputs all the same.
+    """
+    reason = "sparsity 0 was asked for" if asked.sparsity == 0 else asked.reason
+    at_least = None if at_least is None else check_floor(at_least, asked.name)
+    if reason:
+        return replace(asked, rule=WHOLE, reason=f"its channels stay: {reason}", at_least=1.0)
+    return replace(asked, rule=asked.rule or WHOLE, at_least=at_least)
 
 
 def _rule(layer: PrunableLayer, regime: Regime, settings: Request) -> tuple[Rule | None, str]:
@@ -147,7 +168,7 @@ def as_regime(regime: object, **settings: Any) -> Regime:
     if isinstance(regime, str):
         return regime_named(regime, **settings)
     if isinstance(regime, Regime):
-        for setting in (name for name, value in settings.items() if value not in (None, "layer")):
+        for setting in (name for name, value in settings.items() if is_asked(name, value)):
             refuse_setting(setting, regime.name)
         return regime
     raise RegimeError(f"regime: {regime!r} is neither a name nor a Regime. Give a name, as 'combined'.")
@@ -163,10 +184,10 @@ def check_era(era: object, where: str) -> tuple[int, int]:
 
 def _check_override(pattern: str, wish: Override) -> None:
     where, given = f"overrides '{pattern}'", _as_settings(wish)
-    known = ("sparsity", "era", "exponent", "regime")
+    known = ("sparsity", "era", "exponent", "regime", "at_least")
     for key in given:
         if key not in known:
-            fact = f"'{key}' is no setting of a layer.{_nearest(key, known)}"
+            fact = f"'{key}' is no setting of a layer.{did_you_mean(key, known)}"
             raise RegimeError(f"{where}: {fact} The settings are {', '.join(known)}.")
     if "sparsity" in given:
         check_sparsity(given["sparsity"], where)
@@ -174,8 +195,3 @@ def _check_override(pattern: str, wish: Override) -> None:
 
 def _as_settings(wish: Override) -> Mapping[str, Any]:
     return wish if isinstance(wish, Mapping) else {"sparsity": wish}
-
-
-def _nearest(pattern: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(pattern, names, n=1, cutoff=0.0)
-    return f" Did you mean '{near[0]}'?" if near else ""

@@ -15,6 +15,7 @@ from campfire_fx.base.sharding import local, whole
 from campfire_fx.layers.dense_weights import DenseWeightsLayer, keep_dense_weights, release_dense_weights
 from campfire_fx.layers.masked import MaskedLayer, layers_sharing
 from campfire_fx.sparsity.clock import Clock
+from campfire_fx.sparsity.coupling import Coupling
 from campfire_fx.sparsity.schedule import aim
 from campfire_fx.sparsity.selection import Goal, Rule
 
@@ -64,6 +65,8 @@ class PrunedLayer:
         total: the final sparsity that all layers together were asked for.
         optimizers: those that are attached.
         scale: what gradients are multiplied by before a step, where a fused optimizer divides by it (fp16).
+        coupling: the coupled channels of the model, for a method that asks for them.
+        memory: tensors that the method remembers of all layers together, by name; saved in the `state_dict`.
     """
 
     model: nn.Module
@@ -73,6 +76,8 @@ class PrunedLayer:
     total: float = 0.0
     optimizers: Sequence[Optimizer] = ()
     scale: Tensor | None = None
+    coupling: Coupling | None = None
+    memory: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def due(self) -> float:

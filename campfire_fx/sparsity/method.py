@@ -33,6 +33,9 @@ class Method:
     weights_return: ClassVar[bool] = False
     """Whether what is masked may be kept again later."""
 
+    couples: ClassVar[bool] = False
+    """Whether it removes coupled channels, so that its layers come with a `Coupling`, and it decides for all of them."""
+
     @property
     def packs_inputs(self) -> bool:
         """Whether layers keep but a part of their inputs for the backward pass."""

@@ -71,6 +71,23 @@ class LayerSparsity:
 
 
 @dataclass(frozen=True, slots=True)
+class CostRecord:
+    """What the slim network would cost now, as a part of the dense one; "macs", "parameters", "latency", "channels".
+
+    Attributes:
+        name: of the cost.
+        now: by the channels that live.
+        due: the most that it may be in the present epoch; None where it is not limited.
+        final: the most that it may be in the end.
+    """
+
+    name: str
+    now: float
+    due: float | None = None
+    final: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SparsityRecord:
     """A sparse model's state: what was asked, what is there, and what stays dense.
 
@@ -84,6 +101,7 @@ class SparsityRecord:
         layers: every convolution and linear layer of the model that could hold a mask.
         unmasked: (path, reason) of weights that cannot hold one, so that nothing is left out in silence.
         parameters: how many parameters the whole model has.
+        costs: where whole channels die together: what is left of the dense network's costs.
     """
 
     regime: str
@@ -95,6 +113,7 @@ class SparsityRecord:
     layers: tuple[LayerSparsity, ...]
     unmasked: tuple[tuple[str, str], ...]
     parameters: int
+    costs: tuple[CostRecord, ...] = ()
 
     @property
     def pruned(self) -> tuple[LayerSparsity, ...]:

@@ -7,6 +7,7 @@ rule and method instead; those are still compared by it.
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import operator
@@ -38,7 +39,8 @@ def to_tensor(state: SparsityState) -> Tensor:
     """Return a state as JSON in a uint8 tensor: it fits every format that holds tensors."""
     known: dict[int, Any] = {}
     constant = {name: _described(layer.assignment, known) for name, layer in state.layers.items()}
-    room = len(json.dumps(constant)) + _ROOM * (len(constant) + 1)
+    memory = {name: _as_text(tensor) for name, tensor in state.memory.items()}
+    room = len(json.dumps(constant)) + len(json.dumps(memory)) + _ROOM * (len(constant) + 1)
     content: dict[str, Any] = {
         "format": _FORMAT,
         "regime": state.regime,
@@ -46,6 +48,8 @@ def to_tensor(state: SparsityState) -> Tensor:
         "clock": {name: getattr(state.clock, name) for name in _CLOCK},
         "layers": {name: constant[name] | _numbers(layer) for name, layer in state.layers.items()},
     }
+    if memory:
+        content["memory"] = memory
     content["crc32"] = zlib.crc32(json.dumps(content, sort_keys=True).encode())
     text = json.dumps(content, sort_keys=True).encode()
     return torch.frombuffer(bytearray(text.ljust(-(-room // _BLOCK) * _BLOCK)), dtype=torch.uint8).clone()
@@ -63,6 +67,7 @@ def load(state: SparsityState, tensor: object) -> None:
         clock = Clock(**saved["clock"], steps_per_epoch=state.clock.steps_per_epoch)
         layers = {name: _loaded(layer.assignment, saved["layers"][name]) for name, layer in state.layers.items()}
         sparsity = float(saved["sparsity"])
+        memory = {name: _as_tensor(text) for name, text in saved.get("memory", {}).items()}
     except RegimeError:
         raise
     except Exception as error:  # whatever a spoilt record leads to
@@ -70,7 +75,16 @@ def load(state: SparsityState, tensor: object) -> None:
             "state_dict: the saved schedule in '_extra_state' cannot be read. "
             "Load the file that state_dict() of a sparse model gave, or leave that key out."
         ) from error
-    state.clock, state.layers, state.sparsity = clock, layers, sparsity
+    state.clock, state.layers, state.sparsity, state.memory = clock, layers, sparsity, memory
+
+
+def _as_text(tensor: Tensor) -> str:
+    return base64.b64encode(tensor.detach().cpu().double().numpy().tobytes()).decode()
+
+
+def _as_tensor(text: str) -> Tensor:
+    """Undo `_as_text`: (size,) float64."""
+    return torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.float64).clone()
 
 
 def _numbers(layer: LayerState) -> dict[str, Any]:

@@ -43,6 +43,18 @@ class Rule(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """The rule of a layer in which nothing dies by itself: whole channels may, with those of other layers."""
+
+    def __call__(self, weight: Tensor, mask: Tensor, goal: Goal) -> Tensor:
+        """Propose the mask that there is: see `Rule`."""
+        del weight, goal
+        return mask
+
+
+WHOLE = Whole()
+
 Count = Callable[[int, float], int]
 
 

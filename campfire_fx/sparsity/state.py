@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from torch import Tensor
+
 from campfire_fx.sparsity.assignment import Assignment
 from campfire_fx.sparsity.clock import Clock
+from campfire_fx.sparsity.coupling import Coupling
 from campfire_fx.sparsity.layer import LayerState
 from campfire_fx.sparsity.method import Method
 
@@ -20,17 +23,21 @@ class SparsityState:
         sparsity: the final sparsity asked for, as reports give it.
         layers: how far each layer has come, by path.
         clock: how far the training has.
+        coupling: the coupled channels, where a method removes them; not saved, since the model says them.
+        memory: tensors that methods remember of all layers together, by name.
     """
 
     regime: str
     sparsity: float
     layers: dict[str, LayerState]
     clock: Clock = field(default_factory=Clock)
+    coupling: Coupling | None = None
+    memory: dict[str, Tensor] = field(default_factory=dict)
 
     def copy(self) -> SparsityState:
         """Return a state that goes its own way from here."""
         layers = {name: replace(layer, numbers=dict(layer.numbers)) for name, layer in self.layers.items()}
-        return replace(self, layers=layers, clock=replace(self.clock))
+        return replace(self, layers=layers, clock=replace(self.clock), memory=dict(self.memory))
 
     @property
     def ruled(self) -> dict[str, LayerState]:

@@ -37,6 +37,7 @@ from campfire_fx.sparsity.method import Method
 from campfire_fx.sparsity.record import SparsityRecord
 from campfire_fx.sparsity.state import SparsityState
 from campfire_fx.training.attachment import Attachment, Handle, after_step, before_step, check_attachment
+from campfire_fx.training.dead_channels import DeadChannels
 from campfire_fx.training.masks import copy_masks, find_layer, measure, remask, set_mask
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class LifeCycle:
         unmasked: (path, reason) of weights that can hold no mask.
         examples: (args, kwargs) that the model was captured with.
         attachments: the optimizers that the masks ride on.
+        dead_channels: what is zero with coupled channels that died.
     """
 
     state: SparsityState
@@ -59,13 +61,14 @@ class LifeCycle:
     unmasked: tuple[tuple[str, str], ...]
     examples: tuple[tuple[tuple[Any, ...], dict[str, Any]], ...]
     attachments: list[Attachment] = field(default_factory=list)
+    dead_channels: DeadChannels = field(default_factory=DeadChannels)
 
     def __getstate__(self) -> tuple[Any, ...]:
         return self.state, self.norms, self.unmasked, self.examples
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self.state, self.norms, self.unmasked, self.examples = state
-        self.attachments = []
+        self.attachments, self.dead_channels = [], DeadChannels()
 
     def begin(self, model: nn.Module) -> None:
         """Bring layers into the form that the clock asks for: at first, and when clock or masks were given."""
@@ -160,12 +163,15 @@ class LifeCycle:
 
     def remask(self, model: nn.Module) -> None:
         """Zero what is masked: see `remask` in masks.py."""
-        remask(model, self.norms, self.optimizers)
+        coupling = self.state.coupling
+        dead = () if coupling is None else self.dead_channels.entries(model, coupling)
+        remask(model, self.norms, self.optimizers, dead)
 
     def layer(self, model: nn.Module, name: str, scale: Tensor | None = None) -> PrunedLayer:
         """Return a layer as its method sees it."""
         module, state = find_layer(model, name, self.state.layers), self.state
-        return PrunedLayer(model, module, state.layers[name], state.clock, state.sparsity, self.optimizers, scale)
+        known = state.layers[name], state.clock, state.sparsity, self.optimizers, scale
+        return PrunedLayer(model, module, *known, state.coupling, state.memory)
 
     def measure(self, model: nn.Module) -> SparsityRecord:
         """Count all masks."""

@@ -16,8 +16,11 @@ from campfire_fx.base.zeroing import selector, zero_all_
 from campfire_fx.layers.masked import MaskedLayer, layers_sharing, plain_class
 from campfire_fx.passes.insert_masks import Norm
 from campfire_fx.sparsity.layer import PrunedLayer
-from campfire_fx.sparsity.record import LayerSparsity, SparsityRecord
+from campfire_fx.sparsity.channel_targets import Target, record_costs
+from campfire_fx.sparsity.record import CostRecord, LayerSparsity, SparsityRecord
+from campfire_fx.sparsity.selection import WHOLE
 from campfire_fx.sparsity.state import SparsityState
+from campfire_fx.training.dead_channels import living
 from campfire_fx.training.dead_norms import dead_norms
 
 
@@ -72,7 +75,12 @@ def copy_masks(source: nn.Module, target: nn.Module, names: Iterable[str]) -> No
 
 
 @torch.no_grad()
-def remask(model: nn.Module, norms: Sequence[Norm], optimizers: Iterable[Optimizer]) -> None:
+def remask(
+    model: nn.Module,
+    norms: Sequence[Norm],
+    optimizers: Iterable[Optimizer],
+    more: Iterable[tuple[Tensor, Tensor]] = (),
+) -> None:
     """Zero weights under their masks, norms of dead filters, and the optimizer state of both.
 
     A zeroed gradient is not enough: momentum, moments and decay move a weight after its gradient is gone.
@@ -84,12 +92,13 @@ def remask(model: nn.Module, norms: Sequence[Norm], optimizers: Iterable[Optimiz
         norms: BatchNorms to be zeroed (weight, bias, running_mean) in the channels whose filters are dead, together
             with the biases of those filters, so that such a channel is exactly zero.
         optimizers: any; parameters they do not hold are skipped.
+        more: further tensors, each with its factor of 0 and 1.
     """
     tensors: list[Tensor] = []
     factors: list[Tensor] = []
     states = [optimizer.state for optimizer in optimizers]
     reshard(model.modules())
-    for tensor, factor in (*_masked_weights(model), *dead_norms(model, norms)):
+    for tensor, factor in (*_masked_weights(model), *dead_norms(model, norms), *more):
         tensors.append(local(tensor))
         factors.append(factor)
         for state in states:
@@ -132,7 +141,25 @@ def measure(
         layers=rows,
         unmasked=unmasked,
         parameters=sum(p.numel() for p in model.parameters()),
+        costs=_measure_costs(layers, model, state),
     )
+
+
+def _measure_costs(layers: Sequence[PrunedLayer], model: nn.Module, state: SparsityState) -> tuple[CostRecord, ...]:
+    """Return what the slim network would cost, where coupled channels die."""
+    coupled = next((layer for layer in layers if layer.state.assignment.method.couples), None)
+    if state.coupling is None or coupled is None:
+        return ()
+    assignment, clock = coupled.state.assignment, state.clock
+    target = getattr(assignment.method, "target", Target())
+    fraction = 1.0 if clock.frozen else assignment.schedule.fraction(clock.epoch)
+    return record_costs(target, state.coupling, living(model, state.coupling), fraction)
+
+
+def _target(layer: PrunedLayer, true: float) -> float:
+    """Return the sparsity due in a layer; where nothing but channels dies, and no layer has a target, what it has."""
+    rule = layer.state.assignment.rule
+    return true if rule == WHOLE else layer.due if rule is not None else 0.0
 
 
 def _measure_layer(layer: PrunedLayer) -> LayerSparsity:
@@ -147,7 +174,7 @@ def _measure_layer(layer: PrunedLayer) -> LayerSparsity:
         operation=plain.__name__,
         shape=tuple(layer.module.weight.shape),
         final=assignment.sparsity,
-        target=layer.due if assignment.rule is not None else 0.0,
+        target=_target(layer, (mask.numel() - kept) / mask.numel()),
         weights=mask.numel(),
         zeros=mask.numel() - kept,
         window=1 - kept / (n_live * mask.shape[2]) if n_live else 0.0,

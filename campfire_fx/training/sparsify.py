@@ -19,10 +19,12 @@ from campfire_fx.passes.make_relus import make_relus
 from campfire_fx.passes.runner import apply
 from campfire_fx.shrink.copies import private_copy
 from campfire_fx.sparsity.assignment import Assignment, Override, Request, as_regime, assign, check_era, check_sparsity
+from campfire_fx.sparsity.channel_scores import ChannelScore
 from campfire_fx.sparsity.clock import Clock
 from campfire_fx.sparsity.layer import LayerState
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.state import SparsityState
+from campfire_fx.training.couple import couple
 from campfire_fx.training.life_cycle import LifeCycle
 from campfire_fx.training.model import SparseModel
 
@@ -45,6 +47,12 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
     ck_scope: str = "layer",
     period: int | None = None,
     rho: float | None = None,
+    target: Mapping[str, float] | None = None,
+    score: str | ChannelScore | None = None,
+    scope: str | None = None,
+    at_least: float | None = None,
+    round_to: int | None = None,
+    soft: bool | None = None,
     dead_norm: str = "zero",
     masks_move: str = "before",
 ) -> SparseModel:
@@ -83,6 +91,17 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
             "rigl" between two exchanges of weights (None: 100).
         rho: for the ADMM regimes: how strongly weights are drawn to where they will be; None: 0.03. It grows by 1.3
             with every epoch.
+        target: for "channel" and "channel-combined", in the place of `sparsity`: what the slim network may cost, as
+            {"macs": 0.5}: "macs", "parameters" and "latency" as fractions of the dense network's, "gmacs",
+            "mparameters" and "latency_ms" in numbers; several hold together. At the end of the era `shrink` meets it.
+        score: for them: how much a channel matters: "flow" (the default), "l1", "l2", "norm_scale", "fpgm", "taylor",
+            "at_random", or a `ChannelScore`.
+        scope: for them: "global" ranks channels over the whole model, "each set" takes the same share of each coupled
+            set. None: "global" where there is a target.
+        at_least: for them: the share, or as a whole number the count, of each coupled set's channels that stays;
+            None: 0.15. A setting of `overrides`, too.
+        round_to: for them: coupled sets keep a multiple of so many channels.
+        soft: for "channel": channels that are chosen are set to zero at each epoch and train on until the era ends.
         dead_norm: "zero" also zeroes the BatchNorm channel (weight, bias, running mean) and the convolution's bias
             behind a filter that dies, so that training sees the channel as the zero it will be; "keep" leaves
             them, and shrinking folds the constant that remains. Norms behind layers whose weights can come
@@ -99,7 +118,19 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
         RegimeError: the regime is unknown, or a number is out of range.
     """
     settings = Request(
-        regime=as_regime(regime, window_cap=window_cap, ck_scope=ck_scope, period=period, rho=rho),
+        regime=as_regime(
+            regime,
+            window_cap=window_cap,
+            ck_scope=ck_scope,
+            period=period,
+            rho=rho,
+            target=target,
+            score=score,
+            scope=scope,
+            at_least=at_least,
+            round_to=round_to,
+            soft=soft,
+        ),
         sparsity=check_sparsity(sparsity, "sparsify"),
         era=check_era(era, "sparsify"),
         exponent=plain(exponent),
@@ -128,9 +159,11 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
     if any(a.method.packs_inputs for a in pruned):
         apply(captured, make_relus)
     zero = dead_norm == "zero"
+    couples = any(a.method.couples for a in pruned)
+    coupling = couple(captured, assignments, dead_norm=dead_norm) if couples else None
     layers = {a.name: LayerState(a) for a in assignments}
     cycle = LifeCycle(
-        state=SparsityState(settings.regime.name, final, layers, Clock(late=masks_move == "after")),
+        state=SparsityState(settings.regime.name, final, layers, Clock(late=masks_move == "after"), coupling),
         norms=tuple(n for n in insertion.norms if not returning.intersection(n.convolutions)) if zero else (),
         unmasked=insertion.unmasked,
         examples=((captured.args, captured.kwargs), *captured.others),

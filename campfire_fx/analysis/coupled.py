@@ -1,0 +1,249 @@
+"""Coupled channels: which filters, norm entries and input channels a shrink removes only together, and at what gain.
+
+Labels say it: what has one label is one channel. Grouped convolutions keep their groups equal, so there channels are
+coupled further: either whole groups go, or every group loses as many. A channel is in a group only if a shrink really
+removes it when all that the group owns is zero; that is tried, on the weights themselves.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from campfire_fx.analysis.captured import Captured
+from campfire_fx.analysis.facts import Facts
+from campfire_fx.analysis.labelling import Labelling
+from campfire_fx.analysis.labels import LabelForest
+from campfire_fx.analysis.rules.structure import Mixer, Structure
+from campfire_fx.base.compat import BATCH_NORM, INSTANCE_NORM
+from campfire_fx.sparsity.coupling import (
+    Alive,
+    CoupledLayer,
+    CoupledSet,
+    CoupledVector,
+    Coupling,
+    Groups,
+    Stays,
+    lives,
+)
+
+_NORMS = (BATCH_NORM, INSTANCE_NORM, nn.GroupNorm)
+Keeps = Mapping[str, str]
+"""Path of a layer -> why the channels that it writes have to stay."""
+
+
+def find_coupling(captured: Captured, masked: Mapping[int, str], keeps: Keeps | None = None) -> Coupling:
+    """Find the coupled channels of a captured model.
+
+    Args:
+        captured: the traced model; its weights are as they were when this returns.
+        masked: id of each weight that can hold a mask -> path of its layer.
+        keeps: layers whose output channels have to stay, and why.
+    """
+    labelling = Facts(captured).labelling
+    structure = labelling.structure
+    keeps = keeps or {}
+    mixers = [mixer for mixer in structure.mixers.values() if mixer.calls]
+    paths = {id(mixer): masked.get(id(mixer.weight), mixer.name) for mixer in mixers}
+    forest = _coupled(structure, mixers)
+    kept = [mixer.outputs for mixer in mixers if paths[id(mixer)] in keeps]
+    if kept:
+        forest.fix(torch.cat(kept))
+    stays = [Stays(pin.node, pin.channels, pin.reason) for pin in structure.pins]
+    stays += [Stays(path, m.outputs.numel(), keeps[path]) for m in mixers if (path := paths[id(m)]) in keeps]
+    coupling = _coupling(labelling, forest, mixers, paths, masked, tuple(stays))
+    stuck = _stuck(captured, coupling)
+    if not stuck.any():
+        return coupling
+    fixed = {s for s in range(len(coupling.sets)) if stuck[coupling.sets[s].start : coupling.sets[s].stop].any()}
+    for mixer, layer in zip((m for m in mixers if not m.virtual), coupling.layers, strict=True):
+        for labels, groups in ((mixer.outputs, layer.outputs), (mixer.inputs, layer.inputs.reshape(-1))):
+            gone = np.isin(_set_numbers(coupling, groups), list(fixed))
+            if gone.any():
+                forest.fix(labels[torch.from_numpy(gone)])
+    reason = "something other than a masked layer reads them"
+    stays += [Stays(one.name, one.size * one.channels, reason) for s, one in enumerate(coupling.sets) if s in fixed]
+    return _coupling(labelling, forest, mixers, paths, masked, tuple(stays))
+
+
+def _set_numbers(coupling: Coupling, groups: Groups) -> Groups:
+    return np.where(groups >= 0, np.append(coupling.set_of, -1)[groups], -1)
+
+
+def _coupled(structure: Structure, mixers: Iterable[Mixer]) -> LabelForest:
+    """Return the label forest with the further coupling of grouped layers."""
+    forest = copy.deepcopy(structure.forest)
+    for mixer in mixers:
+        groups, outputs, inputs, _ = mixer.layout.kernels(mixer.weight).shape
+        if groups == 1 or outputs == inputs == 1:
+            continue
+        ports = mixer.inputs.view(groups, inputs), mixer.outputs.view(groups, outputs)
+        ways = [copy.deepcopy(forest) for _ in range(2)]
+        ways[0].join(ports[0], ports[0][:, :1])
+        ways[0].join(ports[1], ports[0][:, :1])  # a group goes whole
+        for port in ports:
+            ways[1].join(port, port[:1])  # every group loses as many
+        forest = max(ways, key=lambda way: _removable(way, ports))
+    return forest
+
+
+def _removable(forest: LabelForest, ports: Iterable[Tensor]) -> int:
+    roots = torch.cat([forest.find(port).flatten() for port in ports]).unique()
+    return int((roots != 0).sum())
+
+
+def _coupling(
+    labelling: Labelling,
+    forest: LabelForest,
+    mixers: list[Mixer],
+    paths: Mapping[int, str],
+    masked: Mapping[int, str],
+    stays: tuple[Stays, ...],
+) -> Coupling:
+    """Number the groups, set by set, and say of every tensor which entries are whose."""
+    sets, number = _sets(forest, mixers, paths)
+
+    def groups_of(labels: Tensor) -> Groups:
+        return np.asarray(number[forest.find(labels).numpy().astype(np.int64)])
+
+    macs = _macs(labelling)
+    layers = []
+    for mixer in (mixer for mixer in mixers if not mixer.virtual):
+        groups, _, inputs, taps = mixer.layout.kernels(mixer.weight).shape
+        ports = groups_of(mixer.outputs), groups_of(mixer.inputs).reshape(groups, inputs)
+        path, holds = paths[id(mixer)], id(mixer.weight) in masked
+        layers.append(CoupledLayer(path, mixer.operation, *ports, taps, macs(mixer), holds))
+    vectors = tuple(_vectors(labelling, groups_of))
+    named = tuple(_with_norms(one, vectors) for one in sets)
+    counted = sum(layer.outputs.size * layer.inputs.shape[1] * layer.taps for layer in layers)
+    counted += sum(vector.groups.size for vector in vectors if vector.parameter)
+    total = sum(parameter.numel() for parameter in labelling.captured.module.parameters())
+    return Coupling(named, tuple(layers), vectors, stays, other_parameters=total - counted)
+
+
+def _sets(
+    forest: LabelForest, mixers: list[Mixer], paths: Mapping[int, str]
+) -> tuple[list[CoupledSet], Groups]:
+    """Return the sets, and the group of every root of the forest."""
+    ports: dict[int, list[tuple[int, bool, int]]] = defaultdict(list)  # root -> mixer, whether it writes, how often
+    for place, mixer in enumerate(mixers):
+        for writes, labels in ((False, mixer.inputs), (True, mixer.outputs)):
+            roots, counts = forest.find(labels).unique(return_counts=True)
+            for root, count in zip(roots.long().tolist(), counts.tolist(), strict=True):
+                ports[root].append((place, writes, count))
+    ports.pop(0, None)
+    alike: dict[tuple[tuple[int, bool, int], ...], list[int]] = defaultdict(list)
+    for root in sorted(ports):
+        if any(writes for _, writes, _ in ports[root]):
+            alike[tuple(ports[root])].append(root)
+    number = np.full(len(forest), -1, dtype=np.int64)
+    found: list[CoupledSet] = []
+    named: dict[str, int] = defaultdict(int)
+    for signature, roots in sorted(alike.items()):
+        start = found[-1].stop if found else 0
+        number[roots] = np.arange(start, start + len(roots))
+        own = [(paths[id(mixers[place])], writes) for place, writes, _ in signature if not mixers[place].virtual]
+        writers = tuple(dict.fromkeys(path for path, writes in own if writes))
+        readers = tuple(dict.fromkeys(path for path, writes in own if not writes))
+        first = (writers or readers or ("?",))[0]
+        named[first] += 1
+        name = first if named[first] == 1 else f"{first} [{named[first]}]"
+        channels = max(count for _, _, count in signature)
+        found.append(CoupledSet(name, start, start + len(roots), writers, readers, channels=channels))
+    return found, number
+
+
+def _with_norms(one: CoupledSet, vectors: tuple[CoupledVector, ...]) -> CoupledSet:
+    norms = [v.norm for v in vectors if v.norm and ((v.groups >= one.start) & (v.groups < one.stop)).any()]
+    return CoupledSet(
+        one.name, one.start, one.stop, one.writers, one.readers, tuple(dict.fromkeys(norms)), one.channels
+    )
+
+
+def _vectors(labelling: Labelling, groups_of: Callable[[Tensor], Groups]) -> Iterator[CoupledVector]:
+    structure = labelling.structure
+    norms = {
+        id(tensor): path
+        for path, module in labelling.captured.module.named_modules()
+        if isinstance(module, _NORMS)
+        for tensor in (module.weight, module.bias)
+        if isinstance(tensor, Tensor)
+    }
+    held = [(tensor, labels.labels) for tensor, labels in structure.tensors.values()]
+    for tensor, labels in (*held, *structure.biases.values()):
+        name = structure.names.get(id(tensor), "")
+        groups = groups_of(labels)
+        if not name or not (groups >= 0).any():
+            continue
+        parameter = isinstance(tensor, nn.Parameter)
+        zeroed = parameter or name.rpartition(".")[2] == "running_mean"
+        yield CoupledVector(name, groups.reshape(tensor.shape), parameter, norms.get(id(tensor), ""), zeroed)
+
+
+def _macs(labelling: Labelling) -> Callable[[Mixer], float]:
+    """Return the function that counts the MACs of one kernel, over all calls on the first example."""
+    seen: dict[int, int] = {}
+    for run in labelling.runs:  # of several ways through the code the first
+        if not run.training:
+            seen.setdefault(id(run.module), run.number)
+    first = set(seen.values())
+
+    def of(mixer: Mixer) -> float:
+        groups, outputs, inputs, taps = mixer.layout.kernels(mixer.weight).shape
+        positions = 0
+        for call in (call for call in mixer.calls if call.graph in first):
+            values = labelling.runs[call.graph].values
+            transposed = mixer.layout.out_axis == 1 and taps > 1
+            node, channels = (call.source, groups * inputs) if transposed else (call.node, groups * outputs)
+            positions += prod(values[node].shape) // max(1, channels)
+        return float(positions * taps)
+
+    return of
+
+
+def _stuck(captured: Captured, coupling: Coupling) -> Alive:
+    """Return which groups a shrink keeps although all that they own is zero, but for one group of each set."""
+    dead = np.ones(coupling.groups, dtype=np.bool_)
+    for one in coupling.sets:
+        dead[one.start] = False
+    with _zeroed(captured.module, coupling, ~dead):
+        facts = Facts(captured)
+        facts.decide()
+    live = facts.decided.live
+    stuck = np.zeros(coupling.groups + 1, dtype=np.bool_)
+    mixers = [m for m in facts.labelling.structure.mixers.values() if m.calls and not m.virtual]
+    for mixer, layer in zip(mixers, coupling.layers, strict=True):
+        for labels, groups in ((mixer.outputs, layer.outputs), (mixer.inputs, layer.inputs.reshape(-1))):
+            stuck[groups[live.keeps(labels).expand(labels.shape).numpy()]] = True
+    return stuck[:-1] & dead
+
+
+@contextmanager
+def _zeroed(model: nn.Module, coupling: Coupling, alive: Alive) -> Iterator[None]:
+    """Zero for a while what dead groups own, where masks and their followers will."""
+    tensors = dict([*model.named_buffers(), *model.named_parameters()])
+    saved: list[tuple[Tensor, Tensor]] = []
+    with torch.no_grad():
+        for layer in (layer for layer in coupling.layers if layer.masked):
+            module: nn.Module = model.get_submodule(layer.path)
+            weight = module.weight
+            saved.append((weight, weight.detach().clone()))
+            kernels = torch.from_numpy(layer.kernels(alive)).to(weight.device)
+            weight.mul_(module.from_filters(kernels.unsqueeze(-1).expand(*kernels.shape, layer.taps)))
+        for vector in (vector for vector in coupling.vectors if vector.zeroed):
+            tensor = tensors[vector.name]
+            saved.append((tensor, tensor.detach().clone()))
+            tensor.mul_(torch.from_numpy(lives(vector.groups, alive)).to(tensor.device))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, before in saved:
+                tensor.copy_(before)

@@ -1,0 +1,129 @@
+"""Which coupled groups die: the cheapest for what they save, one after the other, until every cost is met."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from campfire_fx.base.errors import RegimeError
+from campfire_fx.base.numbers import plain
+from campfire_fx.sparsity.channel_costs import Cost, Widths
+from campfire_fx.sparsity.coupling import Alive, Coupling, Floats
+
+EVEN = "each set"
+GLOBAL = "global"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A cost and the most that it may come to."""
+
+    cost: Cost
+    most: float
+
+    def excess(self, widths: Floats) -> float:
+        """Return by how much it is passed; 0 or less: it holds."""
+        return self.cost.total(widths) - self.most * (1 + 1e-9)
+
+
+def floors(coupling: Coupling, at_least: Sequence[float]) -> Widths:
+    """Return the fewest groups that each set keeps: at least one.
+
+    Args:
+        coupling: the sets.
+        at_least: of each set; a share up to 1.0, or a whole number of channels as an int.
+    """
+    return np.array([_floor(one.size, one.channels, least) for one, least in zip(coupling.sets, at_least, strict=True)])
+
+
+def _floor(size: int, channels: int, least: float) -> int:
+    wanted = -(-least // channels) if isinstance(least, int) else np.ceil(least * size - 1e-9)
+    return int(min(size, max(1, wanted)))
+
+
+def check_floor(value: object, where: str) -> float:
+    """Return a floor of sets: a share in [0, 1], or a whole number of channels from 1 up; raise if it is neither."""
+    value = plain(value)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1:
+        return float(value)
+    raise RegimeError(f"at_least at {where}: {value!r} is neither a share in [0, 1] nor a number of channels.")
+
+
+def choose(
+    coupling: Coupling,
+    scores: Floats,
+    alive: Alive,
+    limits: Sequence[Limit],
+    floor: Widths,
+    *,
+    scope: str = GLOBAL,
+    multiple: int = 1,
+) -> Alive:
+    """Return which groups live on.
+
+    In the scope "global" that group dies next whose score is the lowest for what it saves, over all sets; in "each set"
+    the weakest group of the set of which the largest share is left, so that all sets shrink alike. Savings count
+    against each limit that is not met yet, as parts of what is left to save. Of equal groups the first dies.
+
+    Args:
+        coupling: the sets.
+        scores: how much each group matters, (groups,), 0 or more.
+        alive: which live so far, (groups,): none comes back.
+        limits: what must hold in the end; where floors forbid it, what is left is the least there can be.
+        floor: the fewest groups that each set keeps, (sets,).
+        scope: "global" or "each set".
+        multiple: sets keep a multiple of so many channels, where their floor lets them.
+    """
+    alive = alive.copy()
+    queues = [_Queue(one.start, alive[one.start : one.stop], scores[one.start : one.stop]) for one in coupling.sets]
+    steps = np.array([max(1, multiple // np.gcd(multiple, one.channels)) for one in coupling.sets])
+    sizes = np.array([one.size for one in coupling.sets], dtype=np.float64)
+    widths = np.array([queue.left for queue in queues], dtype=np.float64)
+    chunk = np.where(widths % steps == 0, steps, widths % steps).astype(np.int64)
+    lost = np.array([queue.lowest(count) for queue, count in zip(queues, chunk, strict=True)])
+    while passed := [(limit.cost, excess) for limit in limits if (excess := limit.excess(widths)) > 0]:
+        price = -widths / sizes if scope == EVEN else _prices(passed, widths, chunk, lost)
+        price[widths - chunk < floor] = np.inf
+        if not price.size or price.min() == np.inf:
+            break
+        weakest = int(price.argmin())
+        alive[queues[weakest].take(int(chunk[weakest]))] = False
+        widths[weakest] -= chunk[weakest]
+        chunk[weakest] = steps[weakest]
+        lost[weakest] = queues[weakest].lowest(int(chunk[weakest]))
+    return alive
+
+
+def _prices(passed: Sequence[tuple[Cost, float]], widths: Floats, chunk: Widths, lost: Floats) -> Floats:
+    """Return what the next chunk of each set is worth, for what it saves; inf where it saves nothing."""
+    saved = np.sum([cost.savings(widths) / excess for cost, excess in passed], axis=0) * chunk
+    return np.where(saved > 0, lost / np.maximum(saved, 1e-300), np.inf)
+
+
+class _Queue:
+    """The living groups of one set, the weakest first."""
+
+    def __init__(self, start: int, alive: Alive, scores: Floats) -> None:
+        places = alive.nonzero()[0]
+        order = scores[places].argsort(kind="stable")
+        self._groups: NDArray[np.int64] = places[order] + start
+        self._scores: Floats = scores[places][order]
+        self._first = 0
+
+    @property
+    def left(self) -> int:
+        return self._groups.size - self._first
+
+    def lowest(self, count: int) -> float:
+        """Return the sum of the lowest scores."""
+        return float(self._scores[self._first : self._first + count].sum())
+
+    def take(self, count: int) -> NDArray[np.int64]:
+        """Return the weakest groups, and forget them."""
+        self._first += count
+        return self._groups[self._first - count : self._first]

@@ -1,0 +1,151 @@
+"""Targets of channel pruning: what the slim network may cost, as parts of the dense one or in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from campfire_fx.base.errors import RegimeError
+from campfire_fx.base.hints import did_you_mean
+from campfire_fx.base.numbers import plain
+from campfire_fx.sparsity.channel_choice import Limit, floors
+from campfire_fx.sparsity.channel_costs import Cost, Tabled, channels_cost, macs_cost, parameters_cost
+from campfire_fx.sparsity.coupling import Alive, Coupling, Floats
+from campfire_fx.sparsity.record import CostRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The most that the slim network may cost; None: no limit. Several together all hold.
+
+    Attributes:
+        macs, parameters, latency: fractions of the dense network's, in (0, 1].
+        gmacs: multiply-accumulates of one call on the example, in 10^9.
+        mparameters: parameters, in 10^6.
+        latency_ms: milliseconds of one call on the example.
+        channels: fraction of all groups; what `sparsity` asks for where there is no target.
+    """
+
+    macs: float | None = None
+    parameters: float | None = None
+    latency: float | None = None
+    gmacs: float | None = None
+    mparameters: float | None = None
+    latency_ms: float | None = None
+    channels: float | None = None
+
+    @property
+    def asked(self) -> dict[str, float]:
+        """The limits that there are, by key."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+    @property
+    def timed(self) -> bool:
+        """Whether it limits time, for which a table of measured times is needed."""
+        return self.latency is not None or self.latency_ms is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """What a key of a target limits: which cost, and how much one of it is; `unit` None: a part of the dense cost."""
+
+    cost: str
+    unit: float | None = None
+
+
+_KEYS = {
+    "macs": _Key("macs"),
+    "parameters": _Key("parameters"),
+    "latency": _Key("latency"),
+    "gmacs": _Key("macs", 1e9),
+    "mparameters": _Key("parameters", 1e6),
+    "latency_ms": _Key("latency", 1.0),
+    "channels": _Key("channels"),
+}
+_PUBLIC = tuple(key for key in _KEYS if key != "channels")
+
+
+def as_target(given: object) -> Target:
+    """Return a target from a dict as users give it.
+
+    Raises:
+        RegimeError: it is no dict, a key is unknown, or a number is out of range.
+    """
+    if isinstance(given, Target):
+        return given
+    if not isinstance(given, Mapping) or not given:
+        raise RegimeError(f"target: {given!r} is not a dict of limits. Give one, as {{'macs': 0.5}}.")
+    for key, value in given.items():
+        if key not in _PUBLIC:
+            raise RegimeError(
+                f"target: unknown key {key!r}.{did_you_mean(str(key), _PUBLIC)} The keys are {', '.join(_PUBLIC)}."
+            )
+        _check(key, plain(value))
+    return Target(**{key: float(plain(value)) for key, value in given.items()})
+
+
+def _check(key: str, value: Any) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if number and 0 < value <= (1 if _KEYS[key].unit is None else np.inf):
+        return
+    if _KEYS[key].unit is None:
+        raise RegimeError(f"target at {key}: {value!r} is outside (0, 1]. Give the fraction of the dense cost to keep.")
+    raise RegimeError(f"target at {key}: {value!r} is not a number above 0. Give the most that it may come to.")
+
+
+def cost_of(coupling: Coupling, cost: str) -> Cost:
+    """Return a cost of a model by name: "macs", "parameters", "channels" or "latency"."""
+    make: dict[str, Callable[[Coupling], Cost]] = {
+        "macs": macs_cost,
+        "parameters": parameters_cost,
+        "channels": channels_cost,
+        "latency": Tabled.of,
+    }
+    return make[cost](coupling)
+
+
+def costs_of(coupling: Coupling, alive: Alive | None = None) -> dict[str, float]:
+    """Return what a model costs, by name of the cost; time only where it was measured."""
+    widths = np.array([one.size for one in coupling.sets]) if alive is None else coupling.widths(alive)
+    names = ["macs", "parameters", "channels", *(["latency"] if coupling.times is not None else [])]
+    return {name: cost_of(coupling, name).total(widths.astype(np.float64)) for name in names}
+
+
+def limits(target: Target, coupling: Coupling, fraction: float = 1.0) -> list[Limit]:
+    """Return what must hold when `fraction` of the way from dense to the target is due."""
+    found = []
+    for key, value in target.asked.items():
+        dense = coupling.dense[_KEYS[key].cost]
+        final = value * (_KEYS[key].unit or dense)
+        found.append(Limit(cost_of(coupling, _KEYS[key].cost), dense - fraction * max(0.0, dense - final)))
+    return found
+
+
+def record_costs(target: Target, coupling: Coupling, alive: Alive, fraction: float) -> tuple[CostRecord, ...]:
+    """Return what is left of each cost, and what may be, when `fraction` of the way to the target is due."""
+    asked = {_KEYS[key].cost: key for key in target.asked}
+    due, final = (dict(zip(asked, limits(target, coupling, part), strict=True)) for part in (fraction, 1.0))
+    return tuple(
+        CostRecord(name, now / dense, *(one[name].most / dense for one in (due, final) if name in one))
+        for name, now in costs_of(coupling, alive).items()
+        if (dense := coupling.dense[name]) > 0
+    )
+
+
+def require_possible(target: Target, coupling: Coupling, at_least: list[float]) -> None:
+    """Raise a RegimeError if a target cannot be met although every set shrinks to its floor."""
+    least: Floats = floors(coupling, at_least).astype(np.float64)
+    for key, one in zip(target.asked, limits(target, coupling), strict=True):
+        if one.excess(least) <= 0:
+            continue
+        unit = _KEYS[key].unit or coupling.dense[_KEYS[key].cost]
+        standing = sorted(coupling.stays, key=lambda stays: -stays.channels)[:3]
+        why = "".join(f" {stays.channels} channels stay at {stays.where}: {stays.reason}." for stays in standing)
+        raise RegimeError(
+            f"target at {key}: {getattr(target, key):g} cannot be met; the least is {one.cost.total(least) / unit:.4g}."
+            f"{why} Ask for less, or lower at_least."
+        )
+

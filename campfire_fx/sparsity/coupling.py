@@ -1,0 +1,196 @@
+"""Coupled channels as plain data: which filters, norm entries and input channels live or die together.
+
+A *group* is one such unit: every filter that writes a channel, every entry of a norm on its way, and every input
+channel that reads it, over residual adds, depthwise and grouped layers, concatenations, splits and gates. Groups of
+the same layers form a *coupled set*: they are alike but for their weights, and compete with each other. Groups are
+numbered over the whole model; -1 stands for a channel that has to stay. Made by `analysis.coupled.find_coupling`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Groups = NDArray[np.int64]
+"""Numbers of groups; -1: no group."""
+Alive = NDArray[np.bool_]
+"""Which groups live, (groups,)."""
+Floats = NDArray[np.float64]
+LayerTimes = Callable[[Floats, Floats], Floats]
+"""From input channels and filters of every layer, (layers,) each, to milliseconds of each."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CoupledLayer:
+    """One weight that mixes channels.
+
+    Attributes:
+        path: of the layer; where a function reads the weight, of the weight.
+        operation: "Conv2d", "Linear", ...
+        outputs: group of each filter, (K,).
+        inputs: group of each input channel, (G, C / G) for G groups of the layer.
+        taps: weights in a kernel.
+        macs: multiply-accumulates of one kernel in one call of the model on its example.
+        masked: whether it can hold a mask.
+    """
+
+    path: str
+    operation: str
+    outputs: Groups
+    inputs: Groups
+    taps: int
+    macs: float
+    masked: bool = True
+    _copies: dict[torch.device, Tensor] = field(default_factory=dict, repr=False)
+
+    @property
+    def groups(self) -> int:
+        """How many groups of filters it has that read inputs of their own; 1 for an ordinary layer."""
+        return int(self.inputs.shape[0])
+
+    @property
+    def goes_whole(self) -> bool:
+        """Whether it couples its inputs with its filters, group by group, as a depthwise convolution does."""
+        together = np.concatenate([self.inputs, self.outputs.reshape(self.groups, -1)], axis=1)
+        return self.groups > 1 and bool((together == together[:, :1]).all())
+
+    def inputs_on(self, device: torch.device) -> Tensor:
+        """Return the groups of the input channels, (C,), on a device; copied there once."""
+        if device not in self._copies:
+            self._copies[device] = torch.from_numpy(self.inputs.reshape(-1)).to(device)
+        return self._copies[device]
+
+    def kernels(self, alive: Alive) -> Alive:
+        """Return which kernels live, (K, C / G): those whose filter and whose input channel do."""
+        rows, columns = lives(self.outputs, alive), lives(self.inputs, alive)
+        return rows[:, None] & np.repeat(columns, rows.size // self.groups, axis=0)
+
+    def widths(self, alive: Alive) -> tuple[int, int]:
+        """Return (input channels, filters) that live."""
+        return int(lives(self.inputs, alive).sum()), int(lives(self.outputs, alive).sum())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CoupledVector:
+    """A parameter or buffer with entries of single channels: of a norm, a bias, a scale.
+
+    Attributes:
+        name: as in the model's `state_dict`.
+        groups: group of each entry, of the tensor's shape.
+        parameter: whether it is a parameter, and counted as one.
+        norm: path of the norm that it belongs to; "" for other tensors.
+        zeroed: whether it is zero in dead channels (not the variance of a norm).
+    """
+
+    name: str
+    groups: Groups
+    parameter: bool
+    norm: str = ""
+    zeroed: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CoupledSet:
+    """Groups of the same layers: a range of numbers.
+
+    Attributes:
+        name: the first layer that writes them; where it writes several sets, with the place among these.
+        start, stop: its groups are `range(start, stop)`.
+        writers, readers: paths of the layers that write and read them, in the model's order.
+        norms: paths of the norms that they pass.
+        channels: how many channels one group has; more than one where a grouped layer couples them.
+    """
+
+    name: str
+    start: int
+    stop: int
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    norms: tuple[str, ...] = ()
+    channels: int = 1
+
+    @property
+    def size(self) -> int:
+        """How many groups it has."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Stays:
+    """Channels that have to stay: where, how many, and why."""
+
+    where: str
+    channels: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Coupling:
+    """The coupled channels of a model.
+
+    Attributes:
+        sets: all coupled sets; together they hold the groups 0 .. `groups` - 1.
+        layers: all weights that mix channels, in the model's order.
+        vectors: what else has entries of single channels.
+        stays: channels that are in no group, and why.
+        other_macs, other_parameters, other_ms: what is in none of the layers and vectors, and always stays.
+        times: of the layers over their widths, where they were measured.
+        dense: costs of the dense model that the training began with, by name: see `costs_of`.
+    """
+
+    sets: tuple[CoupledSet, ...]
+    layers: tuple[CoupledLayer, ...]
+    vectors: tuple[CoupledVector, ...]
+    stays: tuple[Stays, ...] = ()
+    other_macs: float = 0.0
+    other_parameters: int = 0
+    other_ms: float = 0.0
+    times: LayerTimes | None = None
+    dense: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def groups(self) -> int:
+        """How many groups there are."""
+        return self.sets[-1].stop if self.sets else 0
+
+    @property
+    def set_of(self) -> Groups:
+        """Return the number of each group's set, (groups,)."""
+        return np.repeat(np.arange(len(self.sets)), [one.size for one in self.sets])
+
+    def widths(self, alive: Alive) -> Groups:
+        """Return how many groups of each set live, (sets,)."""
+        return np.bincount(self.set_of[alive], minlength=len(self.sets))
+
+
+def lives(groups: Groups, alive: Alive) -> Alive:
+    """Return which entries live, same shape: those whose group does, and those that have none."""
+    if not alive.size:
+        return np.ones(groups.shape, dtype=np.bool_)
+    return alive[groups] | (groups < 0)
+
+
+def summed(values: Floats, groups: Groups, count: int) -> Floats:
+    """Add up the values of each group's entries: two arrays of one shape to (count,)."""
+    inside = groups >= 0
+    return np.bincount(groups[inside], weights=values[inside], minlength=count)
+
+
+def alive_in(layers: Sequence[tuple[CoupledLayer, Alive]], count: int) -> Alive:
+    """Return which groups live by what masks keep: any kernel of a filter, or of an input channel.
+
+    Args:
+        layers: each with its live kernels, (K, C / G).
+        count: of groups.
+    """
+    alive = np.zeros(count + 1, dtype=np.bool_)  # the last one takes what is in no group
+    for layer, kernels in layers:
+        alive[layer.outputs[kernels.any(1)]] = True
+        columns = kernels.reshape(layer.groups, -1, kernels.shape[1]).any(1)
+        alive[layer.inputs[columns]] = True
+    return alive[:count]

@@ -1,0 +1,303 @@
+"""Coupled channels: whole channels die together, everywhere, until the slim network meets a target.
+
+As an epoch of the era begins, the groups of lowest score for what they save are masked in all layers that they have a
+part in, so that every cost is at most dense - f(epoch) * (dense - target), with f of eq. (1) of Campfire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from campfire_fx.base.errors import RegimeError
+from campfire_fx.base.hints import did_you_mean
+from campfire_fx.base.numbers import plain
+from campfire_fx.base.sharding import local, part_of, whole
+from campfire_fx.base.zeroing import selector, zero_
+from campfire_fx.sparsity.channel_choice import EVEN, GLOBAL, Limit, check_floor, choose, floors
+from campfire_fx.sparsity.channel_scores import SCORES, ChannelScore, Evidence, columns, normalised
+from campfire_fx.sparsity.channel_targets import Target, as_target, cost_of, limits
+from campfire_fx.sparsity.clock import Clock
+from campfire_fx.sparsity.coupling import Alive, CoupledLayer, Coupling, Floats, alive_in
+from campfire_fx.sparsity.layer import PrunedLayer, exact
+from campfire_fx.sparsity.method import Method
+from campfire_fx.sparsity.regime import Regime
+from campfire_fx.sparsity.regimes.campfire import combined
+from campfire_fx.sparsity.selection import WHOLE, Goal, nearest
+
+_GATHERED = "channel scores"
+_SMOOTHING = 0.98  # of the moving average over steps: it remembers about the last fifty
+
+
+@dataclass(frozen=True, slots=True)
+class CoupledChannels(Method):
+    """Coupled groups die in the order of their score for what they save.
+
+    Attributes:
+        score: how much a group matters.
+        scope: what groups are ranked in: "global", or "each set".
+        target: what the slim network may cost.
+        at_least: the share (or, as a whole number, the count) of each set's channels that stays.
+        round_to: sets keep a multiple of so many channels.
+        soft: groups that are chosen in the era are set to zero at each epoch and train on; only at its end are they
+            masked (SFP, He et al. 2018).
+        share: where there is no target, the part of a layer's sparsity that whole channels make up.
+    """
+
+    name = "channel"
+    couples = True
+    score: ChannelScore = SCORES["flow"]
+    scope: str = GLOBAL
+    target: Target = Target()
+    at_least: float = 0.15
+    round_to: int = 1
+    soft: bool = False
+    share: float = 1.0
+
+    def epoch(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
+        """Choose the groups that die, and mask them in every layer: see `Method`."""
+        if not any(layer.rises for layer in layers):
+            return
+        ends = now.frozen or all(layer.progress >= 1 for layer in layers)
+        coupling = _coupling_of(layers)
+        known = _known(layers, coupling)
+        alive = np.ones(coupling.groups, dtype=np.bool_) if self.soft and not ends else _alive(known, coupling)
+        left = self.chosen(layers, coupling, alive)
+        for layer, coupled in known:
+            if layer.state.by_hand:
+                continue
+            kernels = torch.from_numpy(coupled.kernels(left)).to(layer.mask.device)
+            if self.soft and not ends:
+                _zero_filters(layer, kernels)
+            else:
+                _mask(layer, kernels)
+            layer.state.reached = layer.due
+
+    def chosen(self, layers: Sequence[PrunedLayer], coupling: Coupling, alive: Alive) -> Alive:
+        """Return which of the living groups live on."""
+        first = layers[0]
+        evidence = _evidence(layers, coupling)
+        scores = self.score.of(evidence)
+        if self.scope == GLOBAL and not self.score.comparable:
+            scores = normalised(scores, coupling)
+        floor = floors(coupling, self._least(layers, coupling))
+        if self.target.asked:
+            schedule = first.state.assignment.schedule
+            due = limits(self.target, coupling, 1.0 if first.clock.frozen else schedule.fraction(first.clock.epoch))
+        else:
+            shares = np.array([self.share * due for due in _due_of(layers, coupling)])
+            sizes = np.array([one.size for one in coupling.sets])
+            kept = sizes - np.array([nearest(int(n), s) for n, s in zip(sizes, shares, strict=True)], dtype=np.int64)
+            floor = np.maximum(floor, kept) if self.scope == EVEN else floor
+            due = [Limit(cost_of(coupling, "channels"), float(kept.sum()))]
+        return choose(coupling, scores, alive, due, floor, scope=self.scope, multiple=self.round_to)
+
+
+    def _least(self, layers: Sequence[PrunedLayer], coupling: Coupling) -> list[float]:
+        """Return the floor of each set; one with a layer whose mask was set by hand stays whole."""
+        asked = {layer.state.assignment.name: layer.state.assignment.at_least for layer in layers}
+        least = least_of(coupling, asked, self.at_least)
+        by_hand = {layer.state.assignment.name for layer in layers if layer.state.by_hand}
+        whole = [not by_hand.isdisjoint((*one.writers, *one.readers)) for one in coupling.sets]
+        return [1.0 if kept else usual for kept, usual in zip(whole, least, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class GatheringChannels(CoupledChannels):
+    """Coupled channels by a score that is gathered in every step, from gradients that are there anyway."""
+
+    def begin(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
+        """Make room for it: see `Method`."""
+        del now
+        if layers:
+            room = torch.full((_coupling_of(layers).groups,), torch.nan, dtype=torch.float64)
+            layers[0].memory.setdefault(_GATHERED, room)
+
+    def before_step(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
+        """Gather the score of a step: see `Method`."""
+        del now
+        if not layers or not layers[0].moves:
+            return
+        change = _change_of_loss(layers, _coupling_of(layers))
+        if change is None or not bool(torch.isfinite(change).all()):
+            return  # of a step that a gradient scaler will skip
+        memory, seen = layers[0].memory, change.square()
+        before = memory[_GATHERED].to(change.device)
+        memory[_GATHERED] = torch.where(before.isnan(), seen, _SMOOTHING * before + (1 - _SMOOTHING) * seen)
+
+
+def least_of(coupling: Coupling, asked: Mapping[str, float | None], usual: float) -> list[float]:
+    """Return the floor of each set: the highest that a layer which writes it asks for, by path; else the usual one."""
+    found = []
+    for one in coupling.sets:
+        own = [least for path in one.writers if (least := asked.get(path)) is not None]
+        found.append(max(own, default=usual, key=lambda least: _share(least, one.size * one.channels)))
+    return found
+
+
+def _due_of(layers: Sequence[PrunedLayer], coupling: Coupling) -> list[float]:
+    """Return the share of each set that is due to go: the least that a layer which writes it asks for."""
+    due = {layer.state.assignment.name: layer.due for layer in layers}
+    return [min((due[path] for path in one.writers if path in due), default=0.0) for one in coupling.sets]
+
+
+def _share(least: Any, size: int) -> float:
+    return least / size if isinstance(least, int) else least
+
+
+def _coupling_of(layers: Sequence[PrunedLayer]) -> Coupling:
+    coupling = layers[0].coupling
+    assert coupling is not None, "sparsify gives a method that couples its groups"
+    return coupling
+
+
+def _known(layers: Sequence[PrunedLayer], coupling: Coupling) -> list[tuple[PrunedLayer, CoupledLayer]]:
+    """Pair the method's layers with their coupling."""
+    named = {layer.state.assignment.name: layer for layer in layers}
+    return [(named[coupled.path], coupled) for coupled in coupling.layers if coupled.path in named]
+
+
+def _alive(known: Sequence[tuple[PrunedLayer, CoupledLayer]], coupling: Coupling) -> Alive:
+    masks = ((coupled, layer.module.as_filters(layer.mask).any(-1).cpu().numpy()) for layer, coupled in known)
+    return alive_in(list(masks), coupling.groups)
+
+
+def _evidence(layers: Sequence[PrunedLayer], coupling: Coupling) -> Evidence:
+    known = _known(layers, coupling)
+    weights = {coupled.path: layer.module.as_filters(exact(layer.weight)) for layer, coupled in known}
+    biases = {c.path: exact(whole(l.module.bias.detach())) for l, c in known if isinstance(l.module.bias, Tensor)}
+    norms = {vector.norm for vector in coupling.vectors if vector.norm}
+    modules = {path: layers[0].model.get_submodule(path) for path in sorted(norms)}
+    scales: Mapping[str, Any] = {path: (_vector(m.weight), _vector(m.bias)) for path, m in modules.items()}
+    gathered = layers[0].memory.get(_GATHERED)
+    seen = None if gathered is None or bool(gathered.isnan().any()) else gathered.cpu().numpy()
+    return Evidence(coupling, weights, scales, biases, seen)
+
+
+def _vector(value: Any) -> Tensor | None:
+    return exact(whole(value.detach())) if isinstance(value, Tensor) else None
+
+
+def _mask(layer: PrunedLayer, kernels: Tensor) -> None:
+    """Mask the kernels of dead channels, and inside the others what the layer's rule proposes."""
+    mask = layer.module.as_filters(layer.mask)
+    mask = mask & kernels.unsqueeze(-1)
+    rule = layer.state.assignment.rule
+    rows, inputs = kernels.any(1), kernels.any(0)
+    if rule is not None and rule != WHOLE and bool(rows.any()):
+        weight = layer.module.as_filters(exact(layer.weight))
+        size = mask.numel() / (int(rows.sum()) * int(inputs.sum()) * mask.shape[2])
+        goal = Goal(*(max(0.0, 1 - (1 - sparsity) * size) for sparsity in (layer.goal.sparsity, layer.goal.final)))
+        inside = mask[rows][:, inputs]
+        inside = inside & rule(weight[rows][:, inputs], inside, goal)
+        places = rows.nonzero(), inputs.nonzero().flatten()
+        mask = mask.index_put((places[0], places[1]), inside)
+    if not torch.equal(mask, layer.module.as_filters(layer.mask)):
+        layer.set_mask(layer.module.from_filters(mask))
+
+
+def _zero_filters(layer: PrunedLayer, kernels: Tensor) -> None:
+    """Set the filters of dead channels to zero, once."""
+    weight = layer.module.weight
+    live = kernels.any(1)[:, None, None].expand_as(layer.module.as_filters(layer.mask))
+    zero_(local(weight), part_of(selector(layer.module.from_filters(live), weight), weight))
+
+
+def _change_of_loss(layers: Sequence[PrunedLayer], coupling: Coupling) -> Tensor | None:
+    """Return sum over readers of <W_r[:, c], dL/dW_r[:, c]> for each group, (groups,) float64; None: no gradient."""
+    total: Tensor | None = None
+    for layer, coupled in _known(layers, coupling):
+        gradient = layer.gradient
+        if gradient is None or coupled.goes_whole:
+            continue
+        products = layer.module.as_filters(layer.weight * gradient).sum(-1, keepdim=True)
+        values = columns(products, coupled).sum(1).double()
+        if layer.scale is not None:
+            values = values / layer.scale.to(values)
+        if total is None:
+            total = values.new_zeros(coupling.groups + 1)  # the last one takes what is in no group
+        total.index_add_(0, coupled.inputs_on(values.device) % (coupling.groups + 1), values)
+    return None if total is None else total[:-1]
+
+
+def _score_named(score: object) -> ChannelScore:
+    if isinstance(score, ChannelScore):
+        return score
+    if score not in SCORES:
+        raise RegimeError(
+            f"score: unknown score {score!r}.{did_you_mean(str(score), SCORES)} The scores are {', '.join(SCORES)}."
+        )
+    return SCORES[str(score)]
+
+
+def _method(regime: str, **given: Any) -> CoupledChannels:
+    asked = {name: plain(value) for name, value in given.items() if value is not None}
+    target = as_target(asked["target"]) if "target" in asked else Target()
+    scope = asked.get("scope", GLOBAL if target.asked else EVEN)
+    if scope not in (GLOBAL, EVEN):
+        raise RegimeError(f"scope: {scope!r} is not known. Use '{GLOBAL}' or '{EVEN}'.")
+    at_least = check_floor(asked.get("at_least", 0.15), f"regime '{regime}'")
+    round_to = asked.get("round_to", 1)
+    if type(round_to) is not int or round_to < 1:
+        raise RegimeError(f"round_to: {round_to!r} is not a number of channels. Give 1, or 8 for most hardware.")
+    soft = asked.get("soft", False)
+    if not isinstance(soft, bool):
+        raise RegimeError(f"soft: {soft!r} is neither True nor False. Give one of them.")
+    known = _score_named(asked.get("score", "flow"))
+    kind = GatheringChannels if known.from_data else CoupledChannels
+    return kind(known, scope, target, at_least, round_to, soft)
+
+
+def channel(
+    target: Any = None,
+    score: Any = None,
+    scope: str | None = None,
+    at_least: float | None = None,
+    round_to: int | None = None,
+    soft: bool | None = None,
+) -> Regime:
+    """Remove whole channels, in all layers that they couple, until the slim network meets a target.
+
+    Args:
+        target: {"macs": 0.5} and the like: see `Target`; None: `sparsity` is the share of channels that goes.
+        score: a name in `SCORES`, or a `ChannelScore`; None: "flow".
+        scope: "global" ranks groups over all sets, "each set" takes the same share of each. None: "global" for a
+            target, "each set" for a sparsity.
+        at_least: share (up to 1.0) or count (a whole number) of each set's channels that stays; None: 0.15.
+        round_to: every set keeps a multiple of so many channels.
+        soft: channels that are chosen train on until the era ends.
+
+    Raises:
+        RegimeError: one of them is out of range.
+    """
+    asked = _method("channel", target=target, score=score, scope=scope, at_least=at_least, round_to=round_to, soft=soft)
+    return Regime("channel", spatial=WHOLE, pointwise=WHOLE, linear=WHOLE, update=asked, stem=True)
+
+
+def channel_combined(
+    target: Any = None,
+    score: Any = None,
+    scope: str | None = None,
+    at_least: float | None = None,
+    round_to: int | None = None,
+    fraction: float = 0.8,
+) -> Regime:
+    """Remove whole channels to a target, and windows and kernels in what survives to the sparsity, in one era.
+
+    Every layer meets its sparsity, with the weights of its dead channels counted as zeros. The arguments are those of
+    `channel` and `combined`; without a target half of the sparsity is the share of channels that goes.
+
+    Raises:
+        RegimeError: one of them is out of range.
+    """
+    inside = combined(fraction)
+    wish = {"score": score, "scope": scope, "at_least": at_least, "round_to": round_to}
+    asked = replace(_method("channel-combined", target=target, **wish), share=0.5)
+    return Regime("channel-combined", inside.spatial, inside.pointwise, inside.linear, update=asked)
+
+
