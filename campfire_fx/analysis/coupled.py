@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
+from typing import Any
 
 import numpy as np
 import torch
@@ -128,9 +129,7 @@ def _coupling(
     return Coupling(named, tuple(layers), vectors, stays, other_parameters=total - counted)
 
 
-def _sets(
-    forest: LabelForest, mixers: list[Mixer], paths: Mapping[int, str]
-) -> tuple[list[CoupledSet], Groups]:
+def _sets(forest: LabelForest, mixers: list[Mixer], paths: Mapping[int, str]) -> tuple[list[CoupledSet], Groups]:
     """Return the sets, and the group of every root of the forest."""
     ports: dict[int, list[tuple[int, bool, int]]] = defaultdict(list)  # root -> mixer, whether it writes, how often
     for place, mixer in enumerate(mixers):
@@ -232,8 +231,8 @@ def _zeroed(model: nn.Module, coupling: Coupling, alive: Alive) -> Iterator[None
     saved: list[tuple[Tensor, Tensor]] = []
     with torch.no_grad():
         for layer in (layer for layer in coupling.layers if layer.masked):
-            module: nn.Module = model.get_submodule(layer.path)
-            weight = module.weight
+            module: Any = model.get_submodule(layer.path)
+            weight: Tensor = module.weight
             saved.append((weight, weight.detach().clone()))
             kernels = torch.from_numpy(layer.kernels(alive)).to(weight.device)
             weight.mul_(module.from_filters(kernels.unsqueeze(-1).expand(*kernels.shape, layer.taps)))

@@ -50,16 +50,16 @@ class LayerWidths:
         """Count, layer by layer, how many channels one group of each set has there."""
         shape = len(coupling.layers), len(coupling.sets)
         outputs, inputs = np.zeros(shape), np.zeros(shape)
-        fixed, factor = np.zeros((2, shape[0])), np.ones(shape[0])
+        outputs_fixed, inputs_fixed, factor = np.zeros(shape[0]), np.zeros(shape[0]), np.ones(shape[0])
         sizes = np.array([one.size for one in coupling.sets])
         for place, layer in enumerate(coupling.layers):
-            outputs[place], fixed[0, place] = _per_group(layer.outputs, coupling, sizes)
+            outputs[place], outputs_fixed[place] = _per_group(layer.outputs, coupling, sizes)
             if layer.goes_whole:
-                fixed[1, place] = layer.inputs.shape[1]
+                inputs_fixed[place] = layer.inputs.shape[1]
             else:
-                inputs[place], fixed[1, place] = _per_group(layer.inputs.reshape(-1), coupling, sizes)
+                inputs[place], inputs_fixed[place] = _per_group(layer.inputs.reshape(-1), coupling, sizes)
                 factor[place] = 1 / layer.groups
-        return LayerWidths(outputs, inputs, *fixed, factor)
+        return LayerWidths(outputs, inputs, outputs_fixed, inputs_fixed, factor)
 
     def at(self, widths: Floats) -> tuple[Floats, Floats]:
         """Return (inputs, filters) of every layer."""

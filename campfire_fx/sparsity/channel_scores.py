@@ -57,7 +57,7 @@ class Evidence:
         return total
 
     def of_norms(self, measure: Callable[[Tensor, Tensor], Tensor], instead: Floats) -> Floats:
-        """Sum over the norms on a group's way; `measure`: of (weight, bias). Without a norm it is what `instead` has."""
+        """Sum over the norms on a group's way; `measure`: of (weight, bias). Without a norm, take `instead`."""
         total, normed = np.zeros(self.coupling.groups), np.zeros(self.coupling.groups)
         for vector in self.coupling.vectors:
             if not vector.norm or not vector.name.endswith(".weight") or vector.norm not in self.scales:
@@ -178,6 +178,6 @@ SCORES = {
 
 def normalised(scores: Floats, coupling: Coupling) -> Floats:
     """Divide the scores of each set by their mean: else sets of large weights win every ranking over all."""
-    means = np.bincount(coupling.set_of, weights=scores, minlength=len(coupling.sets))
-    means /= np.array([one.size for one in coupling.sets])
+    sizes = np.array([one.size for one in coupling.sets])
+    means = summed(scores, coupling.set_of, len(coupling.sets)) / sizes
     return scores / np.maximum(means, 1e-300)[coupling.set_of]

@@ -148,4 +148,3 @@ def require_possible(target: Target, coupling: Coupling, at_least: list[float]) 
             f"target at {key}: {getattr(target, key):g} cannot be met; the least is {one.cost.total(least) / unit:.4g}."
             f"{why} Ask for less, or lower at_least."
         )
-

@@ -178,7 +178,7 @@ def lives(groups: Groups, alive: Alive) -> Alive:
 def summed(values: Floats, groups: Groups, count: int) -> Floats:
     """Add up the values of each group's entries: two arrays of one shape to (count,)."""
     inside = groups >= 0
-    return np.bincount(groups[inside], weights=values[inside], minlength=count)
+    return np.bincount(groups[inside], weights=values[inside], minlength=count).astype(np.float64)
 
 
 def alive_in(layers: Sequence[tuple[CoupledLayer, Alive]], count: int) -> Alive:

@@ -34,7 +34,7 @@ class Method:
     """Whether what is masked may be kept again later."""
 
     couples: ClassVar[bool] = False
-    """Whether it removes coupled channels, so that its layers come with a `Coupling`, and it decides for all of them."""
+    """Whether it removes coupled channels: its layers come with a `Coupling`, and it decides for all of them."""
 
     @property
     def packs_inputs(self) -> bool:

@@ -1,10 +1,8 @@
-"""The coupled channels of a model that trains sparse, with what they cost and the check that their target can be met."""
+"""The coupled channels of a model that trains sparse, what they cost, and whether the target can be met."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-
-from torch import nn
 
 from campfire_fx.analysis.captured import Captured
 from campfire_fx.analysis.coupled import find_coupling
@@ -30,7 +28,9 @@ def couple(captured: Captured, assignments: tuple[Assignment, ...], *, dead_norm
     """
     own = [a for a in assignments if a.method.couples]
     if any(a.method != own[0].method or a.schedule != own[0].schedule for a in own):
-        raise RegimeError("overrides: coupled channels have one era, exponent and regime for all layers. Give no others.")
+        raise RegimeError(
+            "overrides: coupled channels have one era, exponent and regime for all layers. Give no others."
+        )
     others = {a.name: f"it is pruned by {a.method.name}" for a in assignments if not a.method.couples}
     module = captured.module
     masked = {id(m.weight): path for path, m in reversed(list(module.named_modules())) if isinstance(m, MaskedLayer)}

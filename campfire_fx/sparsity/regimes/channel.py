@@ -23,13 +23,14 @@ from campfire_fx.sparsity.channel_choice import EVEN, GLOBAL, Limit, check_floor
 from campfire_fx.sparsity.channel_scores import SCORES, ChannelScore, Evidence, columns, normalised
 from campfire_fx.sparsity.channel_targets import Target, as_target, cost_of, limits
 from campfire_fx.sparsity.clock import Clock
-from campfire_fx.sparsity.coupling import Alive, CoupledLayer, Coupling, Floats, alive_in
+from campfire_fx.sparsity.coupling import Alive, CoupledLayer, Coupling, alive_in
 from campfire_fx.sparsity.layer import PrunedLayer, exact
 from campfire_fx.sparsity.method import Method
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.regimes.campfire import combined
 from campfire_fx.sparsity.selection import WHOLE, Goal, nearest
 
+NO_TARGET = Target()
 _GATHERED = "channel scores"
 _SMOOTHING = 0.98  # of the moving average over steps: it remembers about the last fifty
 
@@ -53,7 +54,7 @@ class CoupledChannels(Method):
     couples = True
     score: ChannelScore = SCORES["flow"]
     scope: str = GLOBAL
-    target: Target = Target()
+    target: Target = NO_TARGET
     at_least: float = 0.15
     round_to: int = 1
     soft: bool = False
@@ -96,7 +97,6 @@ class CoupledChannels(Method):
             floor = np.maximum(floor, kept) if self.scope == EVEN else floor
             due = [Limit(cost_of(coupling, "channels"), float(kept.sum()))]
         return choose(coupling, scores, alive, due, floor, scope=self.scope, multiple=self.round_to)
-
 
     def _least(self, layers: Sequence[PrunedLayer], coupling: Coupling) -> list[float]:
         """Return the floor of each set; one with a layer whose mask was set by hand stays whole."""
@@ -170,7 +170,11 @@ def _alive(known: Sequence[tuple[PrunedLayer, CoupledLayer]], coupling: Coupling
 def _evidence(layers: Sequence[PrunedLayer], coupling: Coupling) -> Evidence:
     known = _known(layers, coupling)
     weights = {coupled.path: layer.module.as_filters(exact(layer.weight)) for layer, coupled in known}
-    biases = {c.path: exact(whole(l.module.bias.detach())) for l, c in known if isinstance(l.module.bias, Tensor)}
+    biases = {
+        coupled.path: exact(whole(layer.module.bias.detach()))
+        for layer, coupled in known
+        if isinstance(layer.module.bias, Tensor)
+    }
     norms = {vector.norm for vector in coupling.vectors if vector.norm}
     modules = {path: layers[0].model.get_submodule(path) for path in sorted(norms)}
     scales: Mapping[str, Any] = {path: (_vector(m.weight), _vector(m.bias)) for path, m in modules.items()}
@@ -299,5 +303,3 @@ def channel_combined(
     wish = {"score": score, "scope": scope, "at_least": at_least, "round_to": round_to}
     asked = replace(_method("channel-combined", target=target, **wish), share=0.5)
     return Regime("channel-combined", inside.spatial, inside.pointwise, inside.linear, update=asked)
-
-
