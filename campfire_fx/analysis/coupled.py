@@ -11,6 +11,7 @@ import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -120,7 +121,7 @@ def _coupling(
         groups, _, inputs, taps = mixer.layout.kernels(mixer.weight).shape
         ports = groups_of(mixer.outputs), groups_of(mixer.inputs).reshape(groups, inputs)
         path, holds = paths[id(mixer)], id(mixer.weight) in masked
-        layers.append(CoupledLayer(path, mixer.operation, *ports, taps, macs(mixer), holds))
+        layers.append(CoupledLayer(path, mixer.operation, *ports, taps, macs(mixer), holds, mixer.layout.out_axis))
     vectors = tuple(_vectors(labelling, groups_of))
     named = tuple(_with_norms(one, vectors) for one in sets)
     counted = sum(layer.outputs.size * layer.inputs.shape[1] * layer.taps for layer in layers)
@@ -155,15 +156,14 @@ def _sets(forest: LabelForest, mixers: list[Mixer], paths: Mapping[int, str]) ->
         named[first] += 1
         name = first if named[first] == 1 else f"{first} [{named[first]}]"
         channels = max(count for _, _, count in signature)
-        found.append(CoupledSet(name, start, start + len(roots), writers, readers, channels=channels))
+        size = len(roots)
+        found.append(CoupledSet(name, start, start + size, writers, readers, channels=channels, whole=size))
     return found, number
 
 
 def _with_norms(one: CoupledSet, vectors: tuple[CoupledVector, ...]) -> CoupledSet:
     norms = [v.norm for v in vectors if v.norm and ((v.groups >= one.start) & (v.groups < one.stop)).any()]
-    return CoupledSet(
-        one.name, one.start, one.stop, one.writers, one.readers, tuple(dict.fromkeys(norms)), one.channels
-    )
+    return replace(one, norms=tuple(dict.fromkeys(norms)))
 
 
 def _vectors(labelling: Labelling, groups_of: Callable[[Tensor], Groups]) -> Iterator[CoupledVector]:
@@ -199,7 +199,7 @@ def _macs(labelling: Labelling) -> Callable[[Mixer], float]:
         positions = 0
         for call in (call for call in mixer.calls if call.graph in first):
             values = labelling.runs[call.graph].values
-            transposed = mixer.layout.out_axis == 1 and taps > 1
+            transposed = "transpose" in mixer.operation.lower()
             node, channels = (call.source, groups * inputs) if transposed else (call.node, groups * outputs)
             positions += prod(values[node].shape) // max(1, channels)
         return float(positions * taps)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.numbers import plain
 from campfire_fx.sparsity.channel_costs import Cost, Widths
-from campfire_fx.sparsity.coupling import Alive, Coupling, Floats
+from campfire_fx.sparsity.coupling import Alive, CoupledSet, Coupling, Floats
 
 EVEN = "each set"
 GLOBAL = "global"
@@ -36,12 +36,12 @@ def floors(coupling: Coupling, at_least: Sequence[float]) -> Widths:
         coupling: the sets.
         at_least: of each set; a share up to 1.0, or a whole number of channels as an int.
     """
-    return np.array([_floor(one.size, one.channels, least) for one, least in zip(coupling.sets, at_least, strict=True)])
+    return np.array([_floor(one, least) for one, least in zip(coupling.sets, at_least, strict=True)])
 
 
-def _floor(size: int, channels: int, least: float) -> int:
-    wanted = -(-least // channels) if isinstance(least, int) else np.ceil(least * size - 1e-9)
-    return int(min(size, max(1, wanted)))
+def _floor(one: CoupledSet, least: float) -> int:
+    wanted = -(-least // one.channels) if isinstance(least, int) else np.ceil(least * one.whole - 1e-9)
+    return int(min(one.size, max(1, wanted)))
 
 
 def check_floor(value: object, where: str) -> float:
@@ -82,7 +82,7 @@ def choose(
     alive = alive.copy()
     queues = [_Queue(one.start, alive[one.start : one.stop], scores[one.start : one.stop]) for one in coupling.sets]
     steps = np.array([max(1, multiple // np.gcd(multiple, one.channels)) for one in coupling.sets])
-    sizes = np.array([one.size for one in coupling.sets], dtype=np.float64)
+    sizes = np.array([one.whole for one in coupling.sets], dtype=np.float64)
     widths = np.array([queue.left for queue in queues], dtype=np.float64)
     chunk = np.where(widths % steps == 0, steps, widths % steps).astype(np.int64)
     lost = np.array([queue.lowest(count) for queue, count in zip(queues, chunk, strict=True)])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.sparsity.chance import agreed_generator
-from campfire_fx.sparsity.coupling import CoupledLayer, Coupling, Floats, summed
+from campfire_fx.sparsity.coupling import Alive, CoupledLayer, Coupling, Floats, lives, summed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,6 +27,7 @@ class Evidence:
         weights: of each masked layer by path, (K, C / G, P), in float32 or float64.
         scales: (weight, bias) of each norm by path, each (C,) or None.
         biases: of each masked layer that has one, (K,).
+        alive: which groups live: dead ones count in no mean, and their scores mean nothing.
         gathered: what a score from data has gathered, (groups,); None: nothing.
     """
 
@@ -34,6 +35,7 @@ class Evidence:
     weights: Mapping[str, Tensor]
     scales: Mapping[str, tuple[Tensor | None, Tensor | None]]
     biases: Mapping[str, Tensor]
+    alive: Alive
     gathered: Floats | None = None
 
     @property
@@ -42,10 +44,13 @@ class Evidence:
         return [layer for layer in self.coupling.layers if layer.path in self.weights]
 
     def of_filters(self, measure: Callable[[Tensor], Tensor]) -> Floats:
-        """Sum over a group's filters; `measure`: from (K, members) to (K,)."""
+        """Sum over a group's filters; `measure`: from the living ones, (K, members), to (K,)."""
         total = np.zeros(self.coupling.groups)
         for layer in self.layers:
-            total += summed(_numbers(measure(self.weights[layer.path].flatten(1))), layer.outputs, total.size)
+            rows = lives(layer.outputs, self.alive)
+            filters = self.weights[layer.path].flatten(1)
+            measured = _numbers(measure(filters if rows.all() else filters[torch.from_numpy(rows).to(filters.device)]))
+            total += summed(measured, layer.outputs[rows], total.size)
         return total
 
     def of_readers(self, measure: Callable[[Tensor], Tensor]) -> Floats:
@@ -99,13 +104,13 @@ def _written(evidence: Evidence) -> Floats:
 
 
 def l1(evidence: Evidence) -> Floats:
-    """Score by the mean magnitude of the weights in a group's filters (Li et al. 2017), summed over filters."""
-    return evidence.of_filters(lambda filters: filters.abs().mean(1))
+    """Score by the L1 norm of a group's filters (Li et al. 2017), summed over filters."""
+    return evidence.of_filters(lambda filters: filters.abs().sum(1))
 
 
 def l2(evidence: Evidence) -> Floats:
-    """Score by the root mean square of the weights in a group's filters, summed over filters."""
-    return evidence.of_filters(lambda filters: filters.square().mean(1).sqrt())
+    """Score by the L2 norm of a group's filters, summed over filters."""
+    return evidence.of_filters(lambda filters: filters.square().sum(1).sqrt())
 
 
 def norm_scale(evidence: Evidence) -> Floats:
@@ -116,11 +121,11 @@ def norm_scale(evidence: Evidence) -> Floats:
 def fpgm(evidence: Evidence) -> Floats:
     """Score a filter by its mean distance to the others of its layer (FPGM, He et al. 2019), summed over filters.
 
-    Distances are counted in root mean squares of the layer's weights, so that layers with large weights do not win.
+    Distances are counted in root mean squares of the filters' norms: layers with large weights do not win.
     """
 
     def distance(filters: Tensor) -> Tensor:
-        return torch.cdist(filters, filters).mean(1) / filters.square().mean().sqrt().clamp_min(1e-30)
+        return torch.cdist(filters, filters).mean(1) / filters.square().sum(1).mean().sqrt().clamp_min(1e-30)
 
     return evidence.of_filters(distance)
 
@@ -176,8 +181,8 @@ SCORES = {
 }
 
 
-def normalised(scores: Floats, coupling: Coupling) -> Floats:
-    """Divide the scores of each set by their mean: else sets of large weights win every ranking over all."""
-    sizes = np.array([one.size for one in coupling.sets])
-    means = summed(scores, coupling.set_of, len(coupling.sets)) / sizes
+def normalised(scores: Floats, coupling: Coupling, alive: Alive) -> Floats:
+    """Divide the scores of each set by the mean of its living groups: else sets of large weights always win."""
+    totals = summed(scores * alive, coupling.set_of, len(coupling.sets))
+    means = totals / np.maximum(1, coupling.widths(alive))
     return scores / np.maximum(means, 1e-300)[coupling.set_of]

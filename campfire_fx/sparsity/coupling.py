@@ -37,6 +37,7 @@ class CoupledLayer:
         taps: weights in a kernel.
         macs: multiply-accumulates of one kernel in one call of the model on its example.
         masked: whether it can hold a mask.
+        out_axis: axis of the weight along which its filters lie.
     """
 
     path: str
@@ -46,6 +47,7 @@ class CoupledLayer:
     taps: int
     macs: float
     masked: bool = True
+    out_axis: int = 0
     _copies: dict[torch.device, Tensor] = field(default_factory=dict, repr=False)
 
     @property
@@ -104,6 +106,7 @@ class CoupledSet:
         writers, readers: paths of the layers that write and read them, in the model's order.
         norms: paths of the norms that they pass.
         channels: how many channels one group has; more than one where a grouped layer couples them.
+        whole: how many groups it had in the dense model, where it was made smaller since.
     """
 
     name: str
@@ -113,6 +116,7 @@ class CoupledSet:
     readers: tuple[str, ...]
     norms: tuple[str, ...] = ()
     channels: int = 1
+    whole: int = 0
 
     @property
     def size(self) -> int:
@@ -182,15 +186,15 @@ def summed(values: Floats, groups: Groups, count: int) -> Floats:
 
 
 def alive_in(layers: Sequence[tuple[CoupledLayer, Alive]], count: int) -> Alive:
-    """Return which groups live by what masks keep: any kernel of a filter, or of an input channel.
+    """Return which groups live by what masks keep: those that are both written and read.
 
     Args:
         layers: each with its live kernels, (K, C / G).
         count: of groups.
     """
-    alive = np.zeros(count + 1, dtype=np.bool_)  # the last one takes what is in no group
+    written, read, reads = np.zeros((3, count + 1), dtype=np.bool_)  # the last one takes what is in no group
     for layer, kernels in layers:
-        alive[layer.outputs[kernels.any(1)]] = True
-        columns = kernels.reshape(layer.groups, -1, kernels.shape[1]).any(1)
-        alive[layer.inputs[columns]] = True
-    return alive[:count]
+        written[layer.outputs[kernels.any(1)]] = True
+        reads[layer.inputs] = True
+        read[layer.inputs[kernels.reshape(layer.groups, -1, kernels.shape[1]).any(1)]] = True
+    return (written & (read | ~reads))[:count]

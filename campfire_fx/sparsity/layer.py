@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _MOMENTA = ("momentum_buffer", "exp_avg")
 
+WEIGHTS = "weights"
+"""What a layer that was made smaller in the middle of its training remembers: how many weights it had."""
+
 Update = Callable[[Tensor, Tensor], Tensor]
 """From a mask and the one that a rule proposes after it to the next one, (K, C, P) bool each."""
 
@@ -84,6 +87,11 @@ class PrunedLayer:
         """The sparsity due now."""
         assignment = self.state.assignment
         return assignment.sparsity * (1.0 if self.clock.frozen else assignment.schedule.fraction(self.clock.epoch))
+
+    @property
+    def dense_weights(self) -> int:
+        """How many weights it had when the training began: more than now, where it was made smaller since."""
+        return int(self.state.numbers.get(WEIGHTS, self.mask.numel()))
 
     @property
     def goal(self) -> Goal:

@@ -37,6 +37,11 @@ class Method:
     """Whether it removes coupled channels: its layers come with a `Coupling`, and it decides for all of them."""
 
     @property
+    def goes_on_smaller(self) -> bool:
+        """Whether it can go on in a model from which what is dead was removed."""
+        return False
+
+    @property
     def packs_inputs(self) -> bool:
         """Whether layers keep but a part of their inputs for the backward pass."""
         return False

@@ -55,6 +55,12 @@ class SparsityState:
             names.append(name)
         return found
 
+    @property
+    def goes_on_smaller(self) -> bool:
+        """Whether masks that still move can move on in a smaller model, made in the middle of the training."""
+        methods = {type(method): method for method, _ in self.methods()}.values()
+        return bool(methods) and all(method.goes_on_smaller for method in methods)
+
     def training_masked(self) -> Iterator[Assignment]:
         """Yield what the layers are asked for that still train the weights under their masks."""
         for layer in self.ruled.values():

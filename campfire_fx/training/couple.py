@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
+
+import numpy as np
 
 from campfire_fx.analysis.captured import Captured
 from campfire_fx.analysis.coupled import find_coupling
+from campfire_fx.base.copies import private_copy
 from campfire_fx.base.errors import RegimeError
+from campfire_fx.capture import trace
 from campfire_fx.cost.measure import macs
 from campfire_fx.layers.masked import MaskedLayer
+from campfire_fx.shrink.slim import SlimModel
 from campfire_fx.sparsity.assignment import Assignment
 from campfire_fx.sparsity.channel_targets import costs_of, require_possible
-from campfire_fx.sparsity.coupling import Coupling
+from campfire_fx.sparsity.coupling import Coupling, Groups
 from campfire_fx.sparsity.regimes.channel import CoupledChannels, least_of
 
 
@@ -31,10 +38,7 @@ def couple(captured: Captured, assignments: tuple[Assignment, ...], *, dead_norm
         raise RegimeError(
             "overrides: coupled channels have one era, exponent and regime for all layers. Give no others."
         )
-    others = {a.name: f"it is pruned by {a.method.name}" for a in assignments if not a.method.couples}
-    module = captured.module
-    masked = {id(m.weight): path for path, m in reversed(list(module.named_modules())) if isinstance(m, MaskedLayer)}
-    coupling = find_coupling(captured, masked, others)
+    coupling = _find(captured, assignments)
     if not coupling.sets:
         raise RegimeError(_nothing(coupling))
     if dead_norm == "keep":
@@ -46,6 +50,48 @@ def couple(captured: Captured, assignments: tuple[Assignment, ...], *, dead_norm
         least = least_of(coupling, {a.name: a.at_least for a in own}, method.at_least)
         require_possible(method.target, coupling, least)
     return coupling
+
+
+_CARRIED = ("other_macs", "other_ms", "times", "dense")
+
+
+def couple_again(slim: SlimModel, before: Coupling, assignments: Sequence[Assignment]) -> tuple[Coupling, Groups]:
+    """Find the coupled channels of a model that was made smaller, as parts of those that it had before.
+
+    Returns:
+        The coupling, whose costs and floors count from the dense model; and for each group the number that it had
+        before, (groups,), or -1 where that is not known.
+    """
+    given = [kwargs or args for args, kwargs in slim.examples]
+    coupling = _find(trace(private_copy(slim), examples=given, compiled=False), assignments)
+    numbers = _numbers_before(coupling, before, slim.plan.keep)
+    sizes = np.array([one.whole for one in before.sets])[before.set_of]
+    known = [numbers[one.start : one.stop] for one in coupling.sets]
+    wholes = [int(sizes[own[own >= 0][0]]) if (own >= 0).any() else own.size for own in known]
+    sets = tuple(replace(one, whole=whole) for one, whole in zip(coupling.sets, wholes, strict=True))
+    zeroed = {vector.name: vector.zeroed for vector in before.vectors}
+    vectors = tuple(replace(v, zeroed=zeroed.get(v.name, v.zeroed)) for v in coupling.vectors)
+    same: dict[str, Any] = {name: getattr(before, name) for name in _CARRIED}
+    return replace(coupling, sets=sets, vectors=vectors, **same), numbers
+
+
+def _numbers_before(coupling: Coupling, before: Coupling, keep: Mapping[str, Sequence[Sequence[int] | None]]) -> Groups:
+    numbers = np.full(coupling.groups + 1, -1, dtype=np.int64)
+    large = {layer.path: layer for layer in before.layers}
+    for layer in (layer for layer in coupling.layers if layer.groups == 1 and layer.path in large):
+        axes = keep.get(f"{layer.path}.weight", (None, None))
+        ports = (layer.outputs, large[layer.path].outputs), (layer.inputs[0], large[layer.path].inputs[0])
+        for (now, was), kept in zip(ports, axes[1::-1] if layer.out_axis else axes, strict=False):
+            numbers[now] = was if kept is None else was[list(kept)]
+    return numbers[:-1]
+
+
+def _find(captured: Captured, assignments: Sequence[Assignment]) -> Coupling:
+    """Find the coupled channels; those of layers that another method prunes stay."""
+    others = {a.name: f"it is pruned by {a.method.name}" for a in assignments if not a.method.couples}
+    modules = reversed(list(captured.module.named_modules()))
+    masked = {id(module.weight): path for path, module in modules if isinstance(module, MaskedLayer)}
+    return find_coupling(captured, masked, others)
 
 
 def _other_macs(captured: Captured, coupling: Coupling) -> float:

@@ -159,7 +159,9 @@ def _measure_costs(layers: Sequence[PrunedLayer], model: nn.Module, state: Spars
 def _target(layer: PrunedLayer, true: float) -> float:
     """Return the sparsity due in a layer; where nothing but channels dies, and no layer has a target, what it has."""
     rule = layer.state.assignment.rule
-    return true if rule == WHOLE else layer.due if rule is not None else 0.0
+    if rule is None or rule == WHOLE:
+        return 0.0 if rule is None else true
+    return max(0.0, 1 - (1 - layer.due) * layer.dense_weights / layer.mask.numel())
 
 
 def _measure_layer(layer: PrunedLayer) -> LayerSparsity:

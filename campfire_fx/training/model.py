@@ -179,7 +179,7 @@ class SparseModel(Dress):
                 "shrink: with an optimizer the weights under the masks would be lost while they still train. "
                 "Call finalize() first."
             )
-        if not self.sparsity().frozen:
+        if not (self.sparsity().frozen or optimizer is not None):
             logger.warning("shrink: the pruning era is not over, so masks are not final. finalize() makes them so.")
         baked = baked_copy(self)
         slim = shrink(
@@ -213,21 +213,21 @@ class SparseModel(Dress):
             verify: prove that the output is the same.
 
         Raises:
-            RegimeError: the era is not over: masks still move.
+            RegimeError: masks still move, by a method that cannot go on in a smaller model.
             ShrinkError: as `shrink`; nothing is changed.
         """
         from campfire_fx.training.reconfiguration import mask_again
 
         record, cycle = self.sparsity(), self._life_cycle
-        if not record.frozen:
+        if not (record.frozen or cycle.state.goes_on_smaller):
             raise RegimeError(
                 f"reconfigure at epoch {record.epoch}: the pruning era is not over, masks still move. "
-                "Wait for its end, or call finalize() first."
+                "Wait for its end, or call finalize() first; in the era 'channel' and 'channel-combined' can go on."
             )
         attached = [a for a in cycle.attachments if optimizer and a.optimizer() is bare(optimizer)]
         slim = self.shrink(residual, round_to=round_to, verify=verify, optimizer=optimizer)
-        smaller = dress(slim, SparseModel, {"_life_cycle": mask_again(slim, self, cycle)})
-        smaller.step()
+        smaller = dress(slim, SparseModel, {"_life_cycle": mask_again(slim, self, cycle, goes_on=not record.frozen)})
+        smaller._life_cycle.remask(smaller)
         if optimizer is not None and attached:
             smaller.attach(optimizer, cycle.state.clock.steps_per_epoch if attached[0].counts else None)
         return smaller

@@ -60,6 +60,11 @@ class CoupledChannels(Method):
     soft: bool = False
     share: float = 1.0
 
+    @property
+    def goes_on_smaller(self) -> bool:
+        """See `Method`: groups that only wait to be masked must be there when they are."""
+        return not self.soft
+
     def epoch(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Choose the groups that die, and mask them in every layer: see `Method`."""
         if not any(layer.rises for layer in layers):
@@ -82,17 +87,17 @@ class CoupledChannels(Method):
     def chosen(self, layers: Sequence[PrunedLayer], coupling: Coupling, alive: Alive) -> Alive:
         """Return which of the living groups live on."""
         first = layers[0]
-        evidence = _evidence(layers, coupling)
+        evidence = _evidence(layers, coupling, alive)
         scores = self.score.of(evidence)
         if self.scope == GLOBAL and not self.score.comparable:
-            scores = normalised(scores, coupling)
+            scores = normalised(scores, coupling, alive)
         floor = floors(coupling, self._least(layers, coupling))
         if self.target.asked:
             schedule = first.state.assignment.schedule
             due = limits(self.target, coupling, 1.0 if first.clock.frozen else schedule.fraction(first.clock.epoch))
         else:
             shares = np.array([self.share * due for due in _due_of(layers, coupling)])
-            sizes = np.array([one.size for one in coupling.sets])
+            sizes = np.array([one.whole for one in coupling.sets])
             kept = sizes - np.array([nearest(int(n), s) for n, s in zip(sizes, shares, strict=True)], dtype=np.int64)
             floor = np.maximum(floor, kept) if self.scope == EVEN else floor
             due = [Limit(cost_of(coupling, "channels"), float(kept.sum()))]
@@ -167,7 +172,7 @@ def _alive(known: Sequence[tuple[PrunedLayer, CoupledLayer]], coupling: Coupling
     return alive_in(list(masks), coupling.groups)
 
 
-def _evidence(layers: Sequence[PrunedLayer], coupling: Coupling) -> Evidence:
+def _evidence(layers: Sequence[PrunedLayer], coupling: Coupling, alive: Alive) -> Evidence:
     known = _known(layers, coupling)
     weights = {coupled.path: layer.module.as_filters(exact(layer.weight)) for layer, coupled in known}
     biases = {
@@ -180,7 +185,7 @@ def _evidence(layers: Sequence[PrunedLayer], coupling: Coupling) -> Evidence:
     scales: Mapping[str, Any] = {path: (_vector(m.weight), _vector(m.bias)) for path, m in modules.items()}
     gathered = layers[0].memory.get(_GATHERED)
     seen = None if gathered is None or bool(gathered.isnan().any()) else gathered.cpu().numpy()
-    return Evidence(coupling, weights, scales, biases, seen)
+    return Evidence(coupling, weights, scales, biases, alive, seen)
 
 
 def _vector(value: Any) -> Tensor | None:
@@ -195,7 +200,7 @@ def _mask(layer: PrunedLayer, kernels: Tensor) -> None:
     rows, inputs = kernels.any(1), kernels.any(0)
     if rule is not None and rule != WHOLE and bool(rows.any()):
         weight = layer.module.as_filters(exact(layer.weight))
-        size = mask.numel() / (int(rows.sum()) * int(inputs.sum()) * mask.shape[2])
+        size = layer.dense_weights / (int(rows.sum()) * int(inputs.sum()) * mask.shape[2])
         goal = Goal(*(max(0.0, 1 - (1 - sparsity) * size) for sparsity in (layer.goal.sparsity, layer.goal.final)))
         inside = mask[rows][:, inputs]
         inside = inside & rule(weight[rows][:, inputs], inside, goal)
