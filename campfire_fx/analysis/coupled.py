@@ -23,9 +23,9 @@ from campfire_fx.analysis.captured import Captured
 from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.labelling import Labelling
 from campfire_fx.analysis.labels import LabelForest
+from campfire_fx.analysis.rules import Transfer
 from campfire_fx.analysis.rules.structure import Mixer, Structure
-from campfire_fx.base.compat import BATCH_NORM, INSTANCE_NORM
-from campfire_fx.sparsity.coupling import (
+from campfire_fx.sparsity.channels.coupling import (
     Alive,
     CoupledLayer,
     CoupledSet,
@@ -36,7 +36,6 @@ from campfire_fx.sparsity.coupling import (
     lives,
 )
 
-_NORMS = (BATCH_NORM, INSTANCE_NORM, nn.GroupNorm)
 Keeps = Mapping[str, str]
 """Path of a layer -> why the channels that it writes have to stay."""
 
@@ -168,11 +167,13 @@ def _with_norms(one: CoupledSet, vectors: tuple[CoupledVector, ...]) -> CoupledS
 
 def _vectors(labelling: Labelling, groups_of: Callable[[Tensor], Groups]) -> Iterator[CoupledVector]:
     structure = labelling.structure
+    paths = {id(module): path for path, module in labelling.captured.module.named_modules()}
     norms = {
-        id(tensor): path
-        for path, module in labelling.captured.module.named_modules()
-        if isinstance(module, _NORMS)
-        for tensor in (module.weight, module.bias)
+        id(tensor): paths[id(module)]
+        for run in labelling.runs
+        for node in run.graph.find_nodes(op="call_module")
+        if run.rule(node).constant is Transfer.AFFINE and id(module := run.submodule(node)) in paths
+        for tensor in (getattr(module, "weight", None), getattr(module, "bias", None))
         if isinstance(tensor, Tensor)
     }
     held = [(tensor, labels.labels) for tensor, labels in structure.tensors.values()]

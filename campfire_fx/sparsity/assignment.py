@@ -11,7 +11,7 @@ from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.hints import did_you_mean
 from campfire_fx.base.numbers import plain
 from campfire_fx.sparsity.budget import Budget
-from campfire_fx.sparsity.channel_choice import check_floor
+from campfire_fx.sparsity.channels.choice import check_floor
 from campfire_fx.sparsity.gradual import GRADUAL
 from campfire_fx.sparsity.method import Method
 from campfire_fx.sparsity.regime import Regime

@@ -14,8 +14,8 @@ from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.sharding import local, whole
 from campfire_fx.layers.dense_weights import DenseWeightsLayer, keep_dense_weights, release_dense_weights
 from campfire_fx.layers.masked import MaskedLayer, layers_sharing
+from campfire_fx.sparsity.channels.coupling import Coupling
 from campfire_fx.sparsity.clock import Clock
-from campfire_fx.sparsity.coupling import Coupling
 from campfire_fx.sparsity.schedule import aim
 from campfire_fx.sparsity.selection import Goal, Rule
 

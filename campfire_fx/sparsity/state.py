@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from campfire_fx.sparsity.assignment import Assignment
+from campfire_fx.sparsity.channels.coupling import Coupling
 from campfire_fx.sparsity.clock import Clock
-from campfire_fx.sparsity.coupling import Coupling
 from campfire_fx.sparsity.layer import LayerState
 from campfire_fx.sparsity.method import Method
 

@@ -17,8 +17,8 @@ from campfire_fx.cost.measure import macs
 from campfire_fx.layers.masked import MaskedLayer
 from campfire_fx.shrink.slim import SlimModel
 from campfire_fx.sparsity.assignment import Assignment
-from campfire_fx.sparsity.channel_targets import costs_of, require_possible
-from campfire_fx.sparsity.coupling import Coupling, Groups
+from campfire_fx.sparsity.channels.coupling import Coupling, Groups
+from campfire_fx.sparsity.channels.targets import costs_of, require_possible
 from campfire_fx.sparsity.regimes.channel import CoupledChannels, least_of
 
 

@@ -12,7 +12,7 @@ from campfire_fx.base.compat import writes_to
 from campfire_fx.base.sharding import part_of
 from campfire_fx.base.zeroing import selector
 from campfire_fx.layers.masked import MaskedLayer
-from campfire_fx.sparsity.coupling import Alive, CoupledLayer, Coupling, alive_in, lives
+from campfire_fx.sparsity.channels.coupling import Alive, CoupledLayer, Coupling, alive_in, lives
 
 
 @dataclass(slots=True)

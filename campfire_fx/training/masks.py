@@ -15,7 +15,7 @@ from campfire_fx.base.sharding import local, reshard
 from campfire_fx.base.zeroing import selector, zero_all_
 from campfire_fx.layers.masked import MaskedLayer, layers_sharing, plain_class
 from campfire_fx.passes.insert_masks import Norm
-from campfire_fx.sparsity.channel_targets import Target, record_costs
+from campfire_fx.sparsity.channels.targets import Target, record_costs
 from campfire_fx.sparsity.layer import PrunedLayer
 from campfire_fx.sparsity.record import CostRecord, LayerSparsity, SparsityRecord
 from campfire_fx.sparsity.selection import WHOLE

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from campfire_fx.analysis.captured import Captured
 from campfire_fx.base.errors import CampfireError, RegimeError
 from campfire_fx.base.numbers import plain
 from campfire_fx.capture import model_of, trace
@@ -19,7 +20,7 @@ from campfire_fx.passes.make_relus import make_relus
 from campfire_fx.passes.runner import apply
 from campfire_fx.shrink.copies import private_copy
 from campfire_fx.sparsity.assignment import Assignment, Override, Request, as_regime, assign, check_era, check_sparsity
-from campfire_fx.sparsity.channel_scores import ChannelScore
+from campfire_fx.sparsity.channels.scores import ChannelScore
 from campfire_fx.sparsity.clock import Clock
 from campfire_fx.sparsity.layer import LayerState
 from campfire_fx.sparsity.regime import Regime
@@ -117,20 +118,12 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
         CaptureError: no part of the model can be captured.
         RegimeError: the regime is unknown, or a number is out of range.
     """
+    own: dict[str, Any] = {
+        "window_cap": window_cap, "ck_scope": ck_scope, "period": period, "rho": rho, "target": target, "score": score,
+        "scope": scope, "at_least": at_least, "round_to": round_to, "soft": soft,
+    }  # fmt: skip
     settings = Request(
-        regime=as_regime(
-            regime,
-            window_cap=window_cap,
-            ck_scope=ck_scope,
-            period=period,
-            rho=rho,
-            target=target,
-            score=score,
-            scope=scope,
-            at_least=at_least,
-            round_to=round_to,
-            soft=soft,
-        ),
+        regime=as_regime(regime, **own),
         sparsity=check_sparsity(sparsity, "sparsify"),
         era=check_era(era, "sparsify"),
         exponent=plain(exponent),
@@ -151,6 +144,15 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
     captured = trace(copied, example_inputs, examples=examples, compiled=False)
     *_, insertion = apply(captured, make_layers, insert_masks)
     _require_layers(model, settings.regime, insertion)
+    cycle = _life_cycle(captured, insertion, settings, dead_norm=dead_norm, late=masks_move == "after")
+    cycle.begin(captured.module)
+    return dress(captured.module, SparseModel, {"_life_cycle": cycle})
+
+
+def _life_cycle(
+    captured: Captured, insertion: Insertion, settings: Request, *, dead_norm: str, late: bool
+) -> LifeCycle:
+    """Say what each layer is asked for, and make the model ready for it."""
     assignments = assign(insertion.layers, settings)
     _require_rules(settings.regime, assignments)
     final = settings.sparsity if settings.regime.sparsity is None else settings.regime.sparsity
@@ -158,18 +160,16 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
     returning = {a.name for a in pruned if a.method.weights_return}
     if any(a.method.packs_inputs for a in pruned):
         apply(captured, make_relus)
-    zero = dead_norm == "zero"
     couples = any(a.method.couples for a in pruned)
     coupling = couple(captured, assignments, dead_norm=dead_norm) if couples else None
     layers = {a.name: LayerState(a) for a in assignments}
-    cycle = LifeCycle(
-        state=SparsityState(settings.regime.name, final, layers, Clock(late=masks_move == "after"), coupling),
-        norms=tuple(n for n in insertion.norms if not returning.intersection(n.convolutions)) if zero else (),
+    zeroed = (n for n in insertion.norms if dead_norm == "zero" and not returning.intersection(n.convolutions))
+    return LifeCycle(
+        state=SparsityState(settings.regime.name, final, layers, Clock(late=late), coupling),
+        norms=tuple(zeroed),
         unmasked=insertion.unmasked,
         examples=((captured.args, captured.kwargs), *captured.others),
     )
-    cycle.begin(captured.module)
-    return dress(captured.module, SparseModel, {"_life_cycle": cycle})
 
 
 def _check_switches(**switches: object) -> None:

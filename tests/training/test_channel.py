@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.cost.measure import macs, parameters
-from campfire_fx.sparsity.channel_costs import macs_cost
-from campfire_fx.sparsity.channel_scores import SCORES
+from campfire_fx.sparsity.channels.costs import macs_cost
+from campfire_fx.sparsity.channels.scores import SCORES
 from campfire_fx.training.dead_channels import living
 from campfire_fx.training.model import SparseModel
 from campfire_fx.training.sparsify import sparsify

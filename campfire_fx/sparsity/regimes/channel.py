@@ -12,26 +12,32 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.hints import did_you_mean
 from campfire_fx.base.numbers import plain
-from campfire_fx.base.sharding import local, part_of, whole
-from campfire_fx.base.zeroing import selector, zero_
-from campfire_fx.sparsity.channel_choice import EVEN, GLOBAL, Limit, check_floor, choose, floors
-from campfire_fx.sparsity.channel_scores import SCORES, ChannelScore, Evidence, columns, normalised
-from campfire_fx.sparsity.channel_targets import Target, as_target, cost_of, limits
+from campfire_fx.sparsity.channels.choice import EVEN, GLOBAL, Limit, check_floor, choose, floors
+from campfire_fx.sparsity.channels.coupling import Alive, Coupling
+from campfire_fx.sparsity.channels.layers import (
+    GATHERED,
+    change_of_loss,
+    coupling_of,
+    evidence_of,
+    living,
+    mask_kernels,
+    with_coupling,
+    zero_filters,
+)
+from campfire_fx.sparsity.channels.scores import SCORES, ChannelScore, normalised
+from campfire_fx.sparsity.channels.targets import Target, as_target, cost_of, limits
 from campfire_fx.sparsity.clock import Clock
-from campfire_fx.sparsity.coupling import Alive, CoupledLayer, Coupling, alive_in
-from campfire_fx.sparsity.layer import PrunedLayer, exact
+from campfire_fx.sparsity.layer import PrunedLayer
 from campfire_fx.sparsity.method import Method
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.regimes.campfire import combined
-from campfire_fx.sparsity.selection import WHOLE, Goal, nearest
+from campfire_fx.sparsity.selection import WHOLE, nearest
 
 NO_TARGET = Target()
-_GATHERED = "channel scores"
 _SMOOTHING = 0.98  # of the moving average over steps: it remembers about the last fifty
 
 
@@ -70,24 +76,23 @@ class CoupledChannels(Method):
         if not any(layer.rises for layer in layers):
             return
         ends = now.frozen or all(layer.progress >= 1 for layer in layers)
-        coupling = _coupling_of(layers)
-        known = _known(layers, coupling)
-        alive = np.ones(coupling.groups, dtype=np.bool_) if self.soft and not ends else _alive(known, coupling)
+        coupling = coupling_of(layers)
+        alive = np.ones(coupling.groups, dtype=np.bool_) if self.soft and not ends else living(layers, coupling)
         left = self.chosen(layers, coupling, alive)
-        for layer, coupled in known:
+        for layer, coupled in with_coupling(layers, coupling):
             if layer.state.by_hand:
                 continue
             kernels = torch.from_numpy(coupled.kernels(left)).to(layer.mask.device)
             if self.soft and not ends:
-                _zero_filters(layer, kernels)
+                zero_filters(layer, kernels)
             else:
-                _mask(layer, kernels)
+                mask_kernels(layer, kernels)
             layer.state.reached = layer.due
 
     def chosen(self, layers: Sequence[PrunedLayer], coupling: Coupling, alive: Alive) -> Alive:
         """Return which of the living groups live on."""
         first = layers[0]
-        evidence = _evidence(layers, coupling, alive)
+        evidence = evidence_of(layers, coupling, alive)
         scores = self.score.of(evidence)
         if self.scope == GLOBAL and not self.score.comparable:
             scores = normalised(scores, coupling, alive)
@@ -120,20 +125,20 @@ class GatheringChannels(CoupledChannels):
         """Make room for it: see `Method`."""
         del now
         if layers:
-            room = torch.full((_coupling_of(layers).groups,), torch.nan, dtype=torch.float64)
-            layers[0].memory.setdefault(_GATHERED, room)
+            room = torch.full((coupling_of(layers).groups,), torch.nan, dtype=torch.float64)
+            layers[0].memory.setdefault(GATHERED, room)
 
     def before_step(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Gather the score of a step: see `Method`."""
         del now
         if not layers or not layers[0].moves:
             return
-        change = _change_of_loss(layers, _coupling_of(layers))
+        change = change_of_loss(layers, coupling_of(layers))
         if change is None or not bool(torch.isfinite(change).all()):
             return  # of a step that a gradient scaler will skip
         memory, seen = layers[0].memory, change.square()
-        before = memory[_GATHERED].to(change.device)
-        memory[_GATHERED] = torch.where(before.isnan(), seen, _SMOOTHING * before + (1 - _SMOOTHING) * seen)
+        before = memory[GATHERED].to(change.device)
+        memory[GATHERED] = torch.where(before.isnan(), seen, _SMOOTHING * before + (1 - _SMOOTHING) * seen)
 
 
 def least_of(coupling: Coupling, asked: Mapping[str, float | None], usual: float) -> list[float]:
@@ -153,85 +158,6 @@ def _due_of(layers: Sequence[PrunedLayer], coupling: Coupling) -> list[float]:
 
 def _share(least: Any, size: int) -> float:
     return least / size if isinstance(least, int) else least
-
-
-def _coupling_of(layers: Sequence[PrunedLayer]) -> Coupling:
-    coupling = layers[0].coupling
-    assert coupling is not None, "sparsify gives a method that couples its groups"
-    return coupling
-
-
-def _known(layers: Sequence[PrunedLayer], coupling: Coupling) -> list[tuple[PrunedLayer, CoupledLayer]]:
-    """Pair the method's layers with their coupling."""
-    named = {layer.state.assignment.name: layer for layer in layers}
-    return [(named[coupled.path], coupled) for coupled in coupling.layers if coupled.path in named]
-
-
-def _alive(known: Sequence[tuple[PrunedLayer, CoupledLayer]], coupling: Coupling) -> Alive:
-    masks = ((coupled, layer.module.as_filters(layer.mask).any(-1).cpu().numpy()) for layer, coupled in known)
-    return alive_in(list(masks), coupling.groups)
-
-
-def _evidence(layers: Sequence[PrunedLayer], coupling: Coupling, alive: Alive) -> Evidence:
-    known = _known(layers, coupling)
-    weights = {coupled.path: layer.module.as_filters(exact(layer.weight)) for layer, coupled in known}
-    biases = {
-        coupled.path: exact(whole(layer.module.bias.detach()))
-        for layer, coupled in known
-        if isinstance(layer.module.bias, Tensor)
-    }
-    norms = {vector.norm for vector in coupling.vectors if vector.norm}
-    modules = {path: layers[0].model.get_submodule(path) for path in sorted(norms)}
-    scales: Mapping[str, Any] = {path: (_vector(m.weight), _vector(m.bias)) for path, m in modules.items()}
-    gathered = layers[0].memory.get(_GATHERED)
-    seen = None if gathered is None or bool(gathered.isnan().any()) else gathered.cpu().numpy()
-    return Evidence(coupling, weights, scales, biases, alive, seen)
-
-
-def _vector(value: Any) -> Tensor | None:
-    return exact(whole(value.detach())) if isinstance(value, Tensor) else None
-
-
-def _mask(layer: PrunedLayer, kernels: Tensor) -> None:
-    """Mask the kernels of dead channels, and inside the others what the layer's rule proposes."""
-    mask = layer.module.as_filters(layer.mask)
-    mask = mask & kernels.unsqueeze(-1)
-    rule = layer.state.assignment.rule
-    rows, inputs = kernels.any(1), kernels.any(0)
-    if rule is not None and rule != WHOLE and bool(rows.any()):
-        weight = layer.module.as_filters(exact(layer.weight))
-        size = layer.dense_weights / (int(rows.sum()) * int(inputs.sum()) * mask.shape[2])
-        goal = Goal(*(max(0.0, 1 - (1 - sparsity) * size) for sparsity in (layer.goal.sparsity, layer.goal.final)))
-        inside = mask[rows][:, inputs]
-        inside = inside & rule(weight[rows][:, inputs], inside, goal)
-        places = rows.nonzero(), inputs.nonzero().flatten()
-        mask = mask.index_put((places[0], places[1]), inside)
-    if not torch.equal(mask, layer.module.as_filters(layer.mask)):
-        layer.set_mask(layer.module.from_filters(mask))
-
-
-def _zero_filters(layer: PrunedLayer, kernels: Tensor) -> None:
-    """Set the filters of dead channels to zero, once."""
-    weight = layer.module.weight
-    live = kernels.any(1)[:, None, None].expand_as(layer.module.as_filters(layer.mask))
-    zero_(local(weight), part_of(selector(layer.module.from_filters(live), weight), weight))
-
-
-def _change_of_loss(layers: Sequence[PrunedLayer], coupling: Coupling) -> Tensor | None:
-    """Return sum over readers of <W_r[:, c], dL/dW_r[:, c]> for each group, (groups,) float64; None: no gradient."""
-    total: Tensor | None = None
-    for layer, coupled in _known(layers, coupling):
-        gradient = layer.gradient
-        if gradient is None or coupled.goes_whole:
-            continue
-        products = layer.module.as_filters(layer.weight * gradient).sum(-1, keepdim=True)
-        values = columns(products, coupled).sum(1).double()
-        if layer.scale is not None:
-            values = values / layer.scale.to(values)
-        if total is None:
-            total = values.new_zeros(coupling.groups + 1)  # the last one takes what is in no group
-        total.index_add_(0, coupled.inputs_on(values.device) % (coupling.groups + 1), values)
-    return None if total is None else total[:-1]
 
 
 def _score_named(score: object) -> ChannelScore:

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from campfire_fx.sparsity.coupling import Coupling, Floats, Groups, LayerTimes
+from campfire_fx.sparsity.channels.coupling import Coupling, Floats, Groups, LayerTimes
 
 Widths = NDArray[np.int64]
 """How many groups of each coupled set live, (sets,)."""

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.numbers import plain
-from campfire_fx.sparsity.channel_costs import Cost, Widths
-from campfire_fx.sparsity.coupling import Alive, CoupledSet, Coupling, Floats
+from campfire_fx.sparsity.channels.costs import Cost, Widths
+from campfire_fx.sparsity.channels.coupling import Alive, CoupledSet, Coupling, Floats
 
 EVEN = "each set"
 GLOBAL = "global"

@@ -11,9 +11,9 @@ import numpy as np
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.hints import did_you_mean
 from campfire_fx.base.numbers import plain
-from campfire_fx.sparsity.channel_choice import Limit, floors
-from campfire_fx.sparsity.channel_costs import Cost, Tabled, channels_cost, macs_cost, parameters_cost
-from campfire_fx.sparsity.coupling import Alive, Coupling, Floats
+from campfire_fx.sparsity.channels.choice import Limit, floors
+from campfire_fx.sparsity.channels.costs import Cost, Tabled, channels_cost, macs_cost, parameters_cost
+from campfire_fx.sparsity.channels.coupling import Alive, Coupling, Floats
 from campfire_fx.sparsity.record import CostRecord
 
 

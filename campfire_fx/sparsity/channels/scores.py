@@ -15,7 +15,7 @@ from torch import Tensor
 
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.sparsity.chance import agreed_generator
-from campfire_fx.sparsity.coupling import Alive, CoupledLayer, Coupling, Floats, lives, summed
+from campfire_fx.sparsity.channels.coupling import Alive, CoupledLayer, Coupling, Floats, lives, summed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,11 +54,11 @@ class Evidence:
         return total
 
     def of_readers(self, measure: Callable[[Tensor], Tensor]) -> Floats:
-        """Sum over a group's readers; `measure`: from (input channels, members) to (input channels,)."""
+        """Sum over a group's readers; `measure`: from (G, K / G, C / G, P) to (G, C / G)."""
         total = np.zeros(self.coupling.groups)
         for layer in (layer for layer in self.layers if not layer.goes_whole):
-            values = _numbers(measure(columns(self.weights[layer.path], layer)))
-            total += summed(values.reshape(layer.inputs.shape), layer.inputs, total.size)
+            values = _numbers(measure(self.weights[layer.path].unflatten(0, (layer.groups, -1))))
+            total += summed(values, layer.inputs, total.size)
         return total
 
     def of_norms(self, measure: Callable[[Tensor, Tensor], Tensor], instead: Floats) -> Floats:
@@ -75,12 +75,6 @@ class Evidence:
         return np.where(normed > 0, total, instead)
 
 
-def columns(weight: Tensor, layer: CoupledLayer) -> Tensor:
-    """View (K, C / G, P) as (input channels, members): what reads each input channel."""
-    grouped = weight.unflatten(0, (layer.groups, -1))  # (G, K / G, C / G, P)
-    return grouped.transpose(1, 2).flatten(0, 1).flatten(1)
-
-
 def _numbers(values: Tensor) -> Floats:
     return values.detach().double().cpu().numpy()
 
@@ -91,9 +85,14 @@ def flow(evidence: Evidence) -> Floats:
     [sum over its norms of weight^2 + bias^2] * [sum over its readers r of ||W_r[:, c]||^2 / ||W_r||^2]. Without a
     norm the first factor is ||W_k||^2 + bias^2 of its filters: the variance that inputs of variance 1 give it.
     """
-    unread = evidence.of_readers(lambda columns: torch.ones_like(columns[:, 0])) == 0
-    read = evidence.of_readers(lambda columns: columns.square().sum(1) / columns.square().sum().clamp_min(1e-30))
+    unread = evidence.of_readers(lambda weight: torch.ones_like(weight[:, 0, :, 0])) == 0
+    read = evidence.of_readers(_share_read)
     return _written(evidence) * np.where(unread, 1.0, read)
+
+
+def _share_read(weight: Tensor) -> Tensor:
+    squares = weight.square().sum((1, 3))
+    return squares / squares.sum().clamp_min(1e-30)
 
 
 def _written(evidence: Evidence) -> Floats:
