@@ -36,6 +36,9 @@ class Method:
     couples: ClassVar[bool] = False
     """Whether it removes coupled channels: its layers come with a `Coupling`, and it decides for all of them."""
 
+    gathers: ClassVar[bool] = False
+    """Whether its choice is made of gradients that it has seen in `before_step`, and nothing else is done there."""
+
     @property
     def goes_on_smaller(self) -> bool:
         """Whether it can go on in a model from which what is dead was removed."""

@@ -13,6 +13,8 @@ from campfire_fx.analysis.coupled import find_coupling
 from campfire_fx.base.copies import private_copy
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.capture import trace
+from campfire_fx.cost.latency_layers import TimesOfLayers
+from campfire_fx.cost.latency_table import latency_table
 from campfire_fx.cost.measure import macs
 from campfire_fx.layers.masked import MaskedLayer
 from campfire_fx.shrink.slim import SlimModel
@@ -44,15 +46,17 @@ def couple(captured: Captured, assignments: tuple[Assignment, ...], *, dead_norm
     if dead_norm == "keep":
         coupling = replace(coupling, vectors=tuple(replace(vector, zeroed=False) for vector in coupling.vectors))
     coupling = replace(coupling, other_macs=_other_macs(captured, coupling))
-    coupling = replace(coupling, dense=costs_of(coupling))
     method = own[0].method
+    if isinstance(method, CoupledChannels) and method.target.timed:
+        coupling = _timed(captured, coupling)
+    coupling = replace(coupling, dense=costs_of(coupling))
     if isinstance(method, CoupledChannels):
         least = least_of(coupling, {a.name: a.at_least for a in own}, method.at_least)
         require_possible(method.target, coupling, least)
     return coupling
 
 
-_CARRIED = ("other_macs", "other_ms", "times", "dense")
+_CARRIED = ("other_macs", "other_ms", "dense")
 
 
 def couple_again(slim: SlimModel, before: Coupling, assignments: Sequence[Assignment]) -> tuple[Coupling, Groups]:
@@ -72,6 +76,8 @@ def couple_again(slim: SlimModel, before: Coupling, assignments: Sequence[Assign
     zeroed = {vector.name: vector.zeroed for vector in before.vectors}
     vectors = tuple(replace(v, zeroed=zeroed.get(v.name, v.zeroed)) for v in coupling.vectors)
     same: dict[str, Any] = {name: getattr(before, name) for name in _CARRIED}
+    if before.times is not None:
+        same["times"] = before.times.for_paths([layer.path for layer in coupling.layers])
     return replace(coupling, sets=sets, vectors=vectors, **same), numbers
 
 
@@ -98,6 +104,18 @@ def _other_macs(captured: Captured, coupling: Coupling) -> float:
     """Return the multiply-accumulates that are in no layer of the coupling: products of activations, for one."""
     total = macs(captured.module, captured.args, captured.kwargs).total
     return total - sum(layer.macs * layer.outputs.size * layer.inputs.shape[1] for layer in coupling.layers)
+
+
+def _timed(captured: Captured, coupling: Coupling) -> Coupling:
+    """Measure the layers over their widths, on the example and on the machine at hand."""
+    from campfire_fx.report.progress import progress  # slow to load
+
+    with progress("Measuring the layers"):
+        table = latency_table(captured.module, captured.args, captured.kwargs)
+    times = TimesOfLayers(table, tuple(layer.path for layer in coupling.layers))
+    full = np.array([layer.widths(np.ones(coupling.groups, dtype=np.bool_)) for layer in coupling.layers])
+    known = times(full[:, 0].astype(np.float64), full[:, 1].astype(np.float64)).sum()
+    return replace(coupling, times=times, other_ms=table.dense_ms - float(known))
 
 
 def _nothing(coupling: Coupling) -> str:

@@ -178,6 +178,11 @@ class LifeCycle:
         return measure([self.layer(model, name) for name in self.state.layers], model, self.state, self.unmasked)
 
     @property
+    def gathers(self) -> bool:
+        """Whether a method's choice is made of gradients that training steps, or `gather`, show it."""
+        return any(method.gathers for method, _ in self.state.methods())
+
+    @property
     def optimizers(self) -> list[Optimizer]:
         """The attached optimizers that are still there."""
         known = (attachment.optimizer() for attachment in self.attachments)

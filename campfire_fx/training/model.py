@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -19,6 +20,7 @@ from campfire_fx.layers.dressing import Dress, dress
 from campfire_fx.sparsity import saved_state
 from campfire_fx.sparsity.record import SparsityRecord
 from campfire_fx.training.attachment import bare
+from campfire_fx.training.gather import gather
 from campfire_fx.training.life_cycle import LifeCycle
 from campfire_fx.training.masks import mask_names
 
@@ -92,6 +94,24 @@ class SparseModel(Dress):
             RegimeError: a weight is not finite.
         """
         self._life_cycle.finish(self)
+        return self
+
+    def gather(
+        self, loss_fn: Callable[[SparseModel, Any], Tensor], batches: Iterable[Any], count: int | None = 8
+    ) -> SparseModel:
+        """Gather the gradients that a score such as "taylor" is made of, without training; then call `finalize`.
+
+        Runs in evaluation mode: weights, statistics and gradients stay as they are. Returns the model itself.
+
+        Args:
+            loss_fn: from this model and a batch to the loss, a number.
+            batches: a loader, or any series of batches.
+            count: how many of them to use; None: all.
+
+        Raises:
+            RegimeError: the regime's score needs no data, or there was no batch.
+        """
+        gather(self, self._life_cycle, loss_fn, itertools.islice(batches, count))
         return self
 
     def set_mask(self, name: str, mask: Tensor) -> None:
@@ -182,19 +202,11 @@ class SparseModel(Dress):
         if not (self.sparsity().frozen or optimizer is not None):
             logger.warning("shrink: the pruning era is not over, so masks are not final. finalize() makes them so.")
         baked = baked_copy(self)
-        slim = shrink(
-            baked,
-            examples=self._given(),
-            residual=residual,
-            round_to=round_to,
-            verify=verify,
-            optimizer=optimizer,
-            columns=columns,
-            compensate=compensate,
-        )
+        wish: dict[str, Any] = {"columns": columns, "compensate": compensate, "verify": verify, "optimizer": optimizer}
+        slim = shrink(baked, examples=self._given(), residual=residual, round_to=round_to, **wish)
         if optimizer is not None:
             self._life_cycle.detach(optimizer)
-        slim._origin = Origin(self)  # computes the same, and lives longer than the baked copy
+        slim._origin = Origin(self)  # it lives longer than the baked copy
         return slim
 
     def reconfigure(
@@ -216,17 +228,13 @@ class SparseModel(Dress):
             RegimeError: masks still move, by a method that cannot go on in a smaller model.
             ShrinkError: as `shrink`; nothing is changed.
         """
-        from campfire_fx.training.reconfiguration import mask_again
+        from campfire_fx.training.reconfiguration import check_reconfigurable, mask_again
 
-        record, cycle = self.sparsity(), self._life_cycle
-        if not (record.frozen or cycle.state.goes_on_smaller):
-            raise RegimeError(
-                f"reconfigure at epoch {record.epoch}: the pruning era is not over, masks still move. "
-                "Wait for its end, or call finalize() first; in the era 'channel' and 'channel-combined' can go on."
-            )
+        cycle = self._life_cycle
+        goes_on = check_reconfigurable(self.sparsity(), cycle.state)
         attached = [a for a in cycle.attachments if optimizer and a.optimizer() is bare(optimizer)]
         slim = self.shrink(residual, round_to=round_to, verify=verify, optimizer=optimizer)
-        smaller = dress(slim, SparseModel, {"_life_cycle": mask_again(slim, self, cycle, goes_on=not record.frozen)})
+        smaller = dress(slim, SparseModel, {"_life_cycle": mask_again(slim, self, cycle, goes_on=goes_on)})
         smaller._life_cycle.remask(smaller)
         if optimizer is not None and attached:
             smaller.attach(optimizer, cycle.state.clock.steps_per_epoch if attached[0].counts else None)

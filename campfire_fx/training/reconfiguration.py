@@ -8,13 +8,27 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from campfire_fx.base.errors import RegimeError
 from campfire_fx.layers.masked import MaskedLayer, mask_layer, why_not_masked
 from campfire_fx.passes.insert_masks import Norm
 from campfire_fx.shrink.slim import SlimModel
 from campfire_fx.sparsity.layer import WEIGHTS
+from campfire_fx.sparsity.record import SparsityRecord
 from campfire_fx.sparsity.state import SparsityState
 from campfire_fx.training.couple import couple_again
 from campfire_fx.training.life_cycle import LifeCycle
+
+
+def check_reconfigurable(record: SparsityRecord, state: SparsityState) -> bool:
+    """Return whether masks still move, by methods that can go on in a smaller model; raise if by others."""
+    if record.frozen:
+        return False
+    if not state.goes_on_smaller:
+        raise RegimeError(
+            f"reconfigure at epoch {record.epoch}: the pruning era is not over, masks still move. "
+            "Wait for its end, or call finalize() first; in the era 'channel' and 'channel-combined' can go on."
+        )
+    return True
 
 
 def mask_again(slim: SlimModel, model: nn.Module, cycle: LifeCycle, *, goes_on: bool) -> LifeCycle:

@@ -24,6 +24,7 @@ from campfire_fx.sparsity.channels.scores import ChannelScore
 from campfire_fx.sparsity.clock import Clock
 from campfire_fx.sparsity.layer import LayerState
 from campfire_fx.sparsity.regime import Regime
+from campfire_fx.sparsity.regimes.channel import CoupledChannels
 from campfire_fx.sparsity.state import SparsityState
 from campfire_fx.training.couple import couple
 from campfire_fx.training.life_cycle import LifeCycle
@@ -133,6 +134,7 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
         overrides=overrides or {},
     )
     settings.regime.schedule(*settings.era, settings.exponent)  # says what is wrong with them before anything is done
+    _require_example(settings.regime, example_inputs, examples)
     _check_switches(prune_1x1=prune_1x1, prune_stem=False if prune_stem is None else prune_stem, prune_fc=prune_fc)
     if dead_norm not in ("zero", "keep"):
         raise RegimeError(f"dead_norm: '{dead_norm}' is not known. Use 'zero' or 'keep'.")
@@ -177,6 +179,13 @@ def _check_switches(**switches: object) -> None:
     for name, value in switches.items():
         if not isinstance(plain(value), bool):
             raise RegimeError(f"{name}: {value!r} is neither True nor False. Give one of them.")
+
+
+def _require_example(regime: Regime, example_inputs: Any, examples: list[Any] | None) -> None:
+    """Raise if time is to be measured, and nothing says on what."""
+    timed = isinstance(regime.method, CoupledChannels) and regime.method.target.timed
+    if timed and example_inputs is None and not examples:
+        raise RegimeError("target at latency: time depends on the input. Give example_inputs of the size meant.")
 
 
 def _require_layers(model: nn.Module, regime: Regime, insertion: Insertion) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from campfire_fx.base.errors import RegimeError
+from campfire_fx.cost import latency_table
 from campfire_fx.cost.measure import macs, parameters
 from campfire_fx.sparsity.channels.costs import macs_cost
 from campfire_fx.sparsity.channels.scores import SCORES
@@ -239,6 +241,54 @@ class TestReconfigure:
             model.reconfigure(optimizer)
 
 
+def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    return F.cross_entropy(model(batch[0]), batch[1])
+
+
+class TestGather:
+    def test_one_shot_by_gradients(self) -> None:
+        model = coupled(score="taylor").train()
+        before = copy.deepcopy(dict(model.named_buffers()) | dict(model.named_parameters()))
+        model.gather(loss, batches(20), count=3)
+        assert model.training and all(parameter.grad is None for parameter in model.parameters())
+        for name, value in (dict(model.named_buffers()) | dict(model.named_parameters())).items():
+            assert torch.equal(value, before[name]), name
+        slim = model.finalize().eval().shrink()
+        assert part_left(slim, Net()) <= 0.5
+
+    def test_it_is_the_definition(self) -> None:
+        model = coupled(score="taylor").double().eval()
+        (batch,) = double(1)
+        model.gather(loss, [batch])
+        memory = model._life_cycle.state.memory["channel scores"]
+        loss(model, batch).backward()
+        product = {n: (p * p.grad) for n, p in model.named_parameters() if p.grad is not None}
+        stream = product["conv1.weight"].sum((0, 2, 3)) + product["point.weight"].sum((0, 2, 3))
+        inner, last = product["conv2.weight"].sum((0, 2, 3)), product["fc.weight"].sum(0)
+        expected = torch.cat([stream, inner, last]).square()
+        torch.testing.assert_close(memory, expected.detach())
+
+
+@pytest.mark.parametrize("key", ["latency", "latency_ms"])
+def test_a_latency_target(key: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CAMPFIRE_FX_CACHE", str(tmp_path))
+    monkeypatch.setattr(latency_table, "measure", by_size)
+    dense = coupled(target={"latency": 1.0})._life_cycle.state.coupling
+    assert dense is not None
+    wanted = 0.6 if key == "latency" else 0.6 * dense.dense["latency"]
+    model = coupled(target={key: wanted}).finalize()
+    found = {cost.name: cost for cost in model.sparsity().costs}["latency"]
+    assert found.now <= 0.6 + 1e-9 and found.final == pytest.approx(0.6)
+    assert "by the table of measured times" in str(model.report())
+    assert part_left(model.eval().shrink(), Net()) < 0.9
+
+
+def by_size(points: list[Any], others: dict[str, Any], device: torch.device) -> dict[str, float]:
+    """Stand in for the clock: a point takes as long as it has outputs and inputs; anything else, as all of them."""
+    del device
+    return {point.key: 0.001 * point.inputs * point.outputs for point in points} | dict.fromkeys(others, 1.0)
+
+
 class Wide(Net):
     """The same with more channels."""
 
@@ -293,6 +343,16 @@ class TestBadInput:
     def test_other_regimes_take_no_target(self) -> None:
         with pytest.raises(RegimeError, match="target: regime 'combined' takes none. Use it with 'channel'"):
             sparsify(Net(), "combined", target={"macs": 0.5}, example_inputs=IMAGE)
+
+    def test_a_latency_target_needs_an_example(self) -> None:
+        with pytest.raises(RegimeError, match="Give example_inputs"):
+            sparsify(Net(), "channel", target={"latency": 0.5})
+
+    def test_nothing_to_gather(self) -> None:
+        with pytest.raises(RegimeError, match="needs no data"):
+            coupled().gather(loss, batches(1))
+        with pytest.raises(RegimeError, match="no batch"):
+            coupled(score="taylor").gather(loss, [])
 
     def test_gradients_are_needed_for_a_score_of_them(self) -> None:
         with pytest.raises(RegimeError, match="there have been none"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from campfire_fx.base.numbers import plain
 from campfire_fx.sparsity.channels.costs import Cost, Widths
 from campfire_fx.sparsity.channels.coupling import Alive, CoupledSet, Coupling, Floats
 
+_COARSE = 64
 EVEN = "each set"
 GLOBAL = "global"
 
@@ -63,6 +65,7 @@ def choose(
     *,
     scope: str = GLOBAL,
     multiple: int = 1,
+    coarse: bool = False,
 ) -> Alive:
     """Return which groups live on.
 
@@ -78,10 +81,11 @@ def choose(
         floor: the fewest groups that each set keeps, (sets,).
         scope: "global" or "each set".
         multiple: sets keep a multiple of so many channels, where their floor lets them.
+        coarse: groups die by sixty-fourths of their sets, for costs that take long to ask for.
     """
     alive = alive.copy()
     queues = [_Queue(one.start, alive[one.start : one.stop], scores[one.start : one.stop]) for one in coupling.sets]
-    steps = np.array([max(1, multiple // np.gcd(multiple, one.channels)) for one in coupling.sets])
+    steps = np.array([_step(one, multiple, coarse=coarse) for one in coupling.sets])
     sizes = np.array([one.whole for one in coupling.sets], dtype=np.float64)
     widths = np.array([queue.left for queue in queues], dtype=np.float64)
     chunk = np.where(widths % steps == 0, steps, widths % steps).astype(np.int64)
@@ -97,6 +101,12 @@ def choose(
         chunk[weakest] = steps[weakest]
         lost[weakest] = queues[weakest].lowest(int(chunk[weakest]))
     return alive
+
+
+def _step(one: CoupledSet, multiple: int, *, coarse: bool) -> int:
+    """Return how many groups of a set die at once."""
+    least = max(1, multiple // math.gcd(multiple, one.channels))
+    return least * max(1, one.whole // (_COARSE * least)) if coarse else least
 
 
 def _prices(passed: Sequence[tuple[Cost, float]], widths: Floats, chunk: Widths, lost: Floats) -> Floats:

@@ -120,12 +120,13 @@ class Tabled:
         return float(self.times(*self.layers.at(widths)).sum() + self.other)
 
     def savings(self, widths: Floats) -> Floats:
-        """See `Cost`: of each layer the slopes of its time along both widths."""
+        """See `Cost`: of each layer the slopes of its time along both widths, over a step in which it changes."""
         inputs, outputs = self.layers.at(widths)
-        now = self.times(inputs, outputs)
-        by_inputs = (now - self.times(np.maximum(0, inputs - 1), outputs)) @ self.layers.inputs
-        by_outputs = (now - self.times(inputs, np.maximum(0, outputs - 1))) @ self.layers.outputs
-        return np.asarray(np.maximum(0.0, by_inputs + by_outputs))
+        now, steps = self.times(inputs, outputs), self.times.steps
+        fewer_inputs, fewer_outputs = np.maximum(1, inputs - steps), np.maximum(1, outputs - steps)
+        by_inputs = (now - self.times(fewer_inputs, outputs)) / np.maximum(1, inputs - fewer_inputs)
+        by_outputs = (now - self.times(inputs, fewer_outputs)) / np.maximum(1, outputs - fewer_outputs)
+        return np.asarray(np.maximum(0.0, by_inputs @ self.layers.inputs + by_outputs @ self.layers.outputs))
 
 
 def macs_cost(coupling: Coupling) -> Products:

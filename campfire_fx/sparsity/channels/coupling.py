@@ -8,8 +8,9 @@ numbered over the whole model; -1 stands for a channel that has to stay. Made by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,8 +22,20 @@ Groups = NDArray[np.int64]
 Alive = NDArray[np.bool_]
 """Which groups live, (groups,)."""
 Floats = NDArray[np.float64]
-LayerTimes = Callable[[Floats, Floats], Floats]
-"""From input channels and filters of every layer, (layers,) each, to milliseconds of each."""
+
+
+class LayerTimes(Protocol):
+    """Times of layers over widths; `steps`: how many channels more a layer must have, at times, to take longer."""
+
+    @property
+    def steps(self) -> Floats:
+        """Return a number of channels for each layer, (layers,)."""
+
+    def __call__(self, inputs: Floats, outputs: Floats) -> Floats:
+        """Return milliseconds from input channels and filters, (layers,) each."""
+
+    def for_paths(self, paths: Sequence[str]) -> LayerTimes:
+        """Return the times of other layers of the same model."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -106,7 +106,8 @@ class CoupledChannels(Method):
             kept = sizes - np.array([nearest(int(n), s) for n, s in zip(sizes, shares, strict=True)], dtype=np.int64)
             floor = np.maximum(floor, kept) if self.scope == EVEN else floor
             due = [Limit(cost_of(coupling, "channels"), float(kept.sum()))]
-        return choose(coupling, scores, alive, due, floor, scope=self.scope, multiple=self.round_to)
+        wish: dict[str, Any] = {"scope": self.scope, "multiple": self.round_to, "coarse": self.target.timed}
+        return choose(coupling, scores, alive, due, floor, **wish)
 
     def _least(self, layers: Sequence[PrunedLayer], coupling: Coupling) -> list[float]:
         """Return the floor of each set; one with a layer whose mask was set by hand stays whole."""
@@ -120,6 +121,8 @@ class CoupledChannels(Method):
 @dataclass(frozen=True, slots=True)
 class GatheringChannels(CoupledChannels):
     """Coupled channels by a score that is gathered in every step, from gradients that are there anyway."""
+
+    gathers = True
 
     def begin(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Make room for it: see `Method`."""
