@@ -53,8 +53,7 @@ class SparseModel(Dress):
             optimizer: built from this model's parameters, bare or as Accelerate and Lightning wrap it.
             steps_per_epoch: optimizer steps in an epoch: len(loader), divided by the accumulation steps if any.
 
-        Returns:
-            A handle; its `remove()` detaches.
+        Returns a handle; its `remove()` detaches.
 
         Raises:
             RegimeError: the optimizer holds none of this model's parameters, the number is not positive, or
@@ -105,8 +104,7 @@ class SparseModel(Dress):
 
         Args:
             loss_fn: from this model and a batch to the loss, a number.
-            batches: a loader, or any series of batches.
-            count: how many of them to use; None: all.
+            batches: a loader, or any series of batches; `count` of them are used, or all where that is None.
 
         Raises:
             RegimeError: the regime's score needs no data, or there was no batch.
@@ -150,6 +148,11 @@ class SparseModel(Dress):
     def trains_masked(self) -> bool:
         """Whether weights under the masks still train, as the SWAT regimes have it; `finalize` ends that."""
         return any(self._life_cycle.state.training_masked())
+
+    @property
+    def can_reconfigure(self) -> bool:
+        """Whether `reconfigure` can be called now: masks are final, or move on in a smaller model."""
+        return self.sparsity().frozen or self._life_cycle.state.goes_on_smaller
 
     @property
     def dependency_graph(self) -> nx.DiGraph:
@@ -279,10 +282,7 @@ class SparseModel(Dress):
 
     @property
     def example(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """(args, kwargs) that the model was captured with, on its present device and in its present dtype.
-
-        The first, where there were several.
-        """
+        """(args, kwargs) it was captured with (the first, of several), on its present device and in its dtype."""
         return self.examples[0]
 
     @property

@@ -21,6 +21,7 @@ from campfire_fx.app.train.data import ImageData, Split
 from campfire_fx.app.train.host import Host
 from campfire_fx.app.train.recipe import Recipe
 from campfire_fx.app.train.seeds import seed_step
+from campfire_fx.app.train.smaller import Smaller
 from campfire_fx.app.train.stopping import Stopped
 from campfire_fx.app.train.streamed import Streamed
 from campfire_fx.app.train.tally import FIRST, Tally, counts_five, right_among
@@ -44,6 +45,20 @@ def fit(
     """
     training = _Training(network, data, recipe, seed=seed, title=title, host=host or Host())
     return training.run()
+
+
+def fit_smaller(
+    network: SparseModel, data: ImageData, recipe: Recipe, *, seed: int, title: str, host: Host | None = None
+) -> tuple[SparseModel, tuple[Epoch, ...]]:
+    """Train a sparse network as `fit` does, and make it smaller between epochs where that pays; return it, too.
+
+    The network given is left behind on the way.
+    """
+    training = _Training(network, data, recipe, seed=seed, title=title, host=host or Host())
+    training.smaller = Smaller(network)
+    epochs = training.run()
+    assert isinstance(training.network, SparseModel)
+    return training.network, epochs
 
 
 @dataclass(slots=True)
@@ -84,6 +99,7 @@ class _Training:
             torch.manual_seed(seed)  # a first mask may be drawn at random, whatever was trained before
             network.attach(self.optimizer, steps_per_epoch=len(self.batches))
         self.place = _Place()
+        self.smaller: Smaller | None = None
         self.began = time.perf_counter()
 
     @property
@@ -102,6 +118,9 @@ class _Training:
             advance(self.steps)
             while self.place.epoch < self.recipe.epochs:
                 self._epoch(wrapped, advance)
+                if self.smaller is not None and self.smaller.pays(self.network):
+                    self.network = self.smaller.made(self.network, self.optimizer)
+                    wrapped = self.ranks.wrap(self.network)
                 if log is not None:
                     log.epoch(self.title, self.steps, self.place.history)
                 if self.place.epoch == self.recipe.epochs:
@@ -189,7 +208,9 @@ class _Training:
             return None
         with self.host.stop.later():
             place = replace(self.place, seconds=self._seconds()) if self.place.step else self.place
-            state = {"model": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+            state: dict[str, Any] = {"model": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+            if self.smaller is not None:
+                state |= {"smaller": self.smaller.snapshots}
             return checkpoints.save(self.title, self.steps, state | {"place": place.to_plain()})
 
     def _restore(self) -> None:
@@ -201,6 +222,8 @@ class _Training:
         if content is None:
             return
         torch.set_num_threads(content["threads"])  # sums in another order would be other sums
+        if self.smaller is not None:
+            self.network = self.smaller.again(self.network, self.optimizer, content.get("smaller", []))
         self.network.load_state_dict(content["model"])
         fresh = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": content["optimizer"]["state"], "param_groups": fresh})

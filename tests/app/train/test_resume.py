@@ -18,7 +18,7 @@ from campfire_fx.app.train import loop
 from campfire_fx.app.train.checkpoint_manager import CheckpointManager, Every
 from campfire_fx.app.train.data import ImageData, Split
 from campfire_fx.app.train.host import Host
-from campfire_fx.app.train.loop import fit
+from campfire_fx.app.train.loop import fit, fit_smaller
 from campfire_fx.app.train.recipe import Recipe
 from campfire_fx.app.train.stopping import Stopped, stopping
 from campfire_fx.app.train.training_log import TrainingLog
@@ -43,11 +43,12 @@ def images(count: int = 43) -> ImageData:
     return ImageData("noise", ("a", "b", "c"), split, split, split, True, (0.5,), (0.3,))
 
 
-def network(regime: str = "combined") -> campfire_fx.SparseModel:
+def network(regime: str = "combined", **wishes: Any) -> campfire_fx.SparseModel:
     torch.manual_seed(1)
     layers = (nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3), nn.BatchNorm2d(6), nn.ReLU())
     model = nn.Sequential(*layers, nn.Dropout(0.2), nn.Flatten(), nn.Linear(96, 3))
-    return campfire_fx.sparsify(model, regime, sparsity=0.6, era=RECIPE.era, example_inputs=torch.randn(1, 1, 8, 8))
+    given = {"sparsity": 0.6, "era": RECIPE.era, "example_inputs": torch.randn(1, 1, 8, 8), **wishes}
+    return campfire_fx.sparsify(model, regime, **given)
 
 
 def host(folder: Path, recipe: Recipe = RECIPE, interval: int = 1, **parts: Any) -> Host:
@@ -62,6 +63,13 @@ def train(
     model = network(regime)
     epochs = fit(model, images(), recipe, seed=3, title="sparse", host=host(folder, recipe, **parts))
     return model.state_dict(), [replace(epoch, seconds=0.0) for epoch in epochs]
+
+
+def train_smaller(folder: Path, **wishes: Any) -> tuple[dict[str, Any], list[Any]]:
+    recipe, wishes = replace(RECIPE, epochs=6, era=(1, 5)), {"target": {"macs": 0.3}, "at_least": 0.2, **wishes}
+    model = network("channel", era=recipe.era, **wishes)
+    smaller, epochs = fit_smaller(model, images(), recipe, seed=3, title="sparse", host=host(folder, recipe))
+    return smaller.state_dict(), [replace(epoch, seconds=0.0) for epoch in epochs]
 
 
 def assert_same(found: tuple[dict[str, Any], list[Any]], expected: tuple[dict[str, Any], list[Any]]) -> None:
@@ -100,6 +108,21 @@ def test_killed_and_resumed_is_never_stopped(tmp_path: Path, monkeypatch: pytest
         torch.manual_seed(steps)  # a new process has other generators
     assert_same(train(tmp_path / "killed", recipe), expected)
     assert_same(train(tmp_path / "killed", recipe), expected)  # it is over: nothing is trained
+
+
+@pytest.mark.parametrize("score", ["flow", "taylor"])
+def test_what_gets_smaller_on_the_way_is_killed_and_resumed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, score: str
+) -> None:
+    expected = train_smaller(tmp_path / "whole", score=score)
+    assert expected[0]["0.weight"].shape[0] < 6 and not expected[0]["0.weight"].isnan().any()
+    for steps in (7, 9, 8):  # before anything is smaller, then where it was made so once, and twice
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "seed_step", after_steps(steps, kill))
+            with pytest.raises(Killed):
+                train_smaller(tmp_path / "killed", score=score)
+        torch.manual_seed(steps)
+    assert_same(train_smaller(tmp_path / "killed", score=score), expected)
 
 
 def test_a_first_mask_at_random_depends_on_the_seed_alone(tmp_path: Path) -> None:
