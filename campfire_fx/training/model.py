@@ -95,16 +95,15 @@ class SparseModel(Dress):
         self._life_cycle.finish(self)
         return self
 
-    def gather(
-        self, loss_fn: Callable[[SparseModel, Any], Tensor], batches: Iterable[Any], count: int | None = 8
-    ) -> SparseModel:
+    def gather(self, loss_fn: Callable[[Any, Any], Tensor], batches: Iterable[Any], count: int = 8) -> SparseModel:
         """Gather the gradients that a score such as "taylor" is made of, without training; then call `finalize`.
 
         Runs in evaluation mode: weights, statistics and gradients stay as they are. Returns the model itself.
 
         Args:
             loss_fn: from this model and a batch to the loss, a number.
-            batches: a loader, or any series of batches; `count` of them are used, or all where that is None.
+            batches: a loader, or any series of batches.
+            count: the most of them that are used.
 
         Raises:
             RegimeError: the regime's score needs no data, or there was no batch.
