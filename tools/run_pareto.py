@@ -53,6 +53,8 @@ from campfire_fx.report.pictures.canvas import installed
 
 METHODS = (
     "uniform",
+    "channel",
+    "channel+reconfigure",
     "torch-pruning/magnitude/gradual",
     "torch-pruning/taylor/gradual",
     "torch-pruning/magnitude/one-shot",

@@ -234,12 +234,18 @@ def test_a_regime_is_asked_for_as_a_run_says(monkeypatch: pytest.MonkeyPatch) ->
     assert asked == wishes | {"regime": "channel-combined"}
 
 
-@pytest.mark.parametrize("way", ["gradual", "one-shot"])
-@pytest.mark.parametrize("importance", ["magnitude", "taylor"])
-def test_a_training_costs_what_was_planned(importance: str, way: str) -> None:
-    pytest.importorskip("torch_pruning")
-    given, data = small(), noise()
-    run = Run(f"torch-pruning/{importance}/{way}", target=0.5)
+@pytest.mark.parametrize(
+    "method",
+    [
+        *(f"torch-pruning/{importance}/{way}" for importance in plan.IMPORTANCES for way in plan.WAYS),
+        "channel",
+        "channel/l2+reconfigure",
+    ],
+)
+def test_a_training_costs_what_was_planned(method: str) -> None:
+    if method.startswith(plan.THEIRS):
+        pytest.importorskip("torch_pruning")
+    given, data, run = small(), noise(), Run(method, target=0.5)
     recipe, batches = replace(RECIPE, epochs=4, era=(1, 3)), TrainBatches(data, 16, 0)
     trainee = trainee_of(run, given.build(), recipe, batches, given)
     spent = training.train(trainee, given, seed=0, title="").training_macs
