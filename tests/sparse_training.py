@@ -35,7 +35,12 @@ class Net(nn.Module):
         return self.fc(F.relu(self.point(x)).mean((2, 3)))
 
 
-SETTINGS: dict[str, dict[str, Any]] = {"rigl": {"period": 2}}  # so that something happens in a short training
+SETTINGS: dict[str, dict[str, Any]] = {
+    "rigl": {"period": 2},  # so that something happens in a short training
+    "channel by gradients": {"regime": "channel", "score": "taylor"},
+    "channel, soft": {"regime": "channel", "soft": True},
+    "channel to a target": {"regime": "channel", "target": {"macs": 0.5, "parameters": 0.6}},
+}
 PRUNED = ("conv1", "conv2", "point", "fc")
 IMAGE = torch.zeros(1, 3, 8, 8)
 OPTIMIZERS: dict[str, Callable[[Iterator[nn.Parameter]], Optimizer]] = {
@@ -68,8 +73,12 @@ def train(model: nn.Module, optimizer: Optimizer, data: list[tuple[Tensor, Tenso
 
 def sparse(regime: str | Regime = "combined", *, seed: int = 3, **wishes: Any) -> SparseModel:
     torch.manual_seed(seed)
-    settings = SETTINGS.get(regime, {}) if isinstance(regime, str) else {}
-    return sparsify(Net(), regime, **({"era": (1, 4), "example_inputs": IMAGE} | settings | wishes))
+    return sparsify(Net(), **({"era": (1, 4), "example_inputs": IMAGE} | wished(regime) | wishes))
+
+
+def wished(regime: str | Regime) -> dict[str, Any]:
+    """Arguments of `sparsify` for a regime of the battery."""
+    return {"regime": regime} | (SETTINGS.get(regime, {}) if isinstance(regime, str) else {})
 
 
 def saved(model: nn.Module) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from campfire_fx.sparsity.regimes import REGIMES
 from campfire_fx.training.model import SparseModel
-from tests.sparse_training import OPTIMIZERS, batches, sparse, train
+from tests.sparse_training import OPTIMIZERS, SETTINGS, batches, sparse, train
 
-NAMES = sorted((REGIMES.keys() - {"n:m"}) | {"2:4"})
+NAMES = sorted((REGIMES.keys() - {"n:m"}) | {"2:4"} | SETTINGS.keys())
 STEPS = 3  # per epoch
 DATA = batches(20)
 every_regime = pytest.mark.parametrize("regime", NAMES)

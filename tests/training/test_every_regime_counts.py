@@ -112,7 +112,9 @@ PROMISES: dict[str, tuple[Law, Law, Law]] = {
     "unstructured": (cut(a_weight), cut(a_weight), fine),
     "window": (ninths, cut(a_weight), fine),
 }
-BUDGETS = {name: regime_named(name).budget for name in NAMES}
+# What whole channels leave is promised in costs, not in weights: see test_channel.py.
+OWN = [name for name in NAMES if not name.startswith("channel")]
+BUDGETS = {name: regime_named(name).budget for name in OWN}
 DIVIDED = [name for name, budget in BUDGETS.items() if budget is not None]  # among all layers, the stem too
 sparsities = pytest.mark.parametrize("sparsity", SPARSITIES, ids=str)
 
@@ -126,7 +128,7 @@ def ended(regime: str, sparsity: Fraction) -> tuple[SparseModel, dict[str, int]]
 
 
 def test_every_regime_promises_something() -> None:
-    assert sorted([*PROMISES, *DIVIDED]) == NAMES
+    assert sorted([*PROMISES, *DIVIDED]) == OWN
 
 
 @sparsities
