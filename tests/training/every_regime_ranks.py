@@ -13,13 +13,16 @@ from tests.distributed_training import PER_EPOCH, STEPS, fresh, group, sgd, step
 from tests.sparse_training import batches, masks
 from tests.training.every_regime import NAMES
 
+SMALLER = ("channel to a target", "channel by gradients", "channel-combined")
 DATA = [(x.double(), y) for x, y in batches(STEPS)]  # the wider the type, the closer "equal to rounding"
 
 
 def run_rank(rank: int, folder: str) -> None:
     """Take part as one of the processes in a run of every regime."""
     with group(rank, folder) as share:
-        torch.save({regime: trained(regime, share) for regime in NAMES}, Path(folder) / f"{rank}.pt")
+        found = {regime: trained(regime, share) for regime in NAMES}
+        found |= {f"{regime}, made smaller": made_smaller(regime, share) for regime in SMALLER}
+        torch.save(found, Path(folder) / f"{rank}.pt")
 
 
 def trained(regime: str, share: slice | None = None) -> dict[str, Any]:
@@ -38,6 +41,22 @@ def trained(regime: str, share: slice | None = None) -> dict[str, Any]:
         "masks": masks(model),
         "final": masks(model.finalize()),
     }
+
+
+def made_smaller(regime: str, share: slice | None = None) -> dict[str, Any]:
+    """Train as `trained` does, in a smaller model from the middle of the era on."""
+    model = fresh(regime).double()
+    run = model if share is None else DistributedDataParallel(model)
+    optimizer = sgd(run)
+    model.attach(optimizer, steps_per_epoch=PER_EPOCH)
+    steps(run, optimizer, DATA[:8], share or slice(None))
+    model = model.reconfigure(optimizer)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_forward_pre_hook(lambda norm, _inputs: norm.eval() and None)
+    run = model if share is None else DistributedDataParallel(model)
+    steps(run, optimizer, DATA[8:], share or slice(None))
+    return {"state": model.state_dict(), "left": [cost.now for cost in model.sparsity().costs]}
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:

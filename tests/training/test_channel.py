@@ -22,7 +22,16 @@ from campfire_fx.sparsity.channels.scores import SCORES
 from campfire_fx.training.dead_channels import living
 from campfire_fx.training.model import SparseModel
 from campfire_fx.training.sparsify import sparsify
-from tests.sparse_training import IMAGE, OPTIMIZERS, Net, assert_same_state, assert_zero_under_masks, batches, train
+from tests.sparse_training import (
+    IMAGE,
+    OPTIMIZERS,
+    Net,
+    assert_same_state,
+    assert_zero_under_masks,
+    batches,
+    masks,
+    train,
+)
 
 ERA = (1, 4)
 STEPS = 3
@@ -234,6 +243,21 @@ class TestReconfigure:
             pass
         assert_same_state(twin.state_dict(), small.state_dict())
 
+    def test_an_average_is_made_smaller_with_its_model(self) -> None:
+        model = coupled()
+        optimizer = OPTIMIZERS["nesterov"](model.parameters())
+        model.attach(optimizer, steps_per_epoch=STEPS)
+        average = copy.deepcopy(model)
+        for _ in train(model, optimizer, batches(8)):
+            moved_towards(average, model)
+        model, average = model.reconfigure(optimizer), average.reconfigure()
+        for _ in train(model, optimizer, batches(8, 8)):
+            moved_towards(average, model)
+        assert [p.shape for p in average.parameters()] == [p.shape for p in model.parameters()]
+        assert_same_state(masks(average), masks(model))
+        assert average.sparsity().costs == model.sparsity().costs
+        assert part_left(average.eval().shrink(), Net()) <= 0.5
+
     def test_soft_channels_cannot(self) -> None:
         model = coupled(soft=True)
         optimizer = trained(model, batches(8))
@@ -287,6 +311,13 @@ def by_size(points: list[Any], others: dict[str, Any], device: torch.device) -> 
     """Stand in for the clock: a point takes as long as it has outputs and inputs; anything else, as all of them."""
     del device
     return {point.key: 0.001 * point.inputs * point.outputs for point in points} | dict.fromkeys(others, 1.0)
+
+
+def moved_towards(average: SparseModel, model: SparseModel) -> None:
+    with torch.no_grad():
+        for one, other in zip(average.parameters(), model.parameters(), strict=True):
+            one.lerp_(other, 0.1)
+    average.follow(model)
 
 
 class Wide(Net):

@@ -10,7 +10,7 @@ import torch
 from tests.distributed_training import start
 from tests.sparse_training import assert_same_state
 from tests.training.every_regime import NAMES, every_regime
-from tests.training.every_regime_ranks import run_rank, trained
+from tests.training.every_regime_ranks import SMALLER, made_smaller, run_rank, trained
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed")
 
@@ -35,6 +35,17 @@ def test_weights_and_state_are_equal_on_both_ranks_to_the_bit(found: list[dict[s
     first, second = (rank[regime] for rank in found)
     assert_same_state(first["state"], second["state"])
     assert first["moved"] > 1e-3, "a run that does not move proves nothing"
+
+
+@pytest.mark.parametrize("regime", SMALLER)
+def test_what_is_made_smaller_in_the_era_goes_on_alike(found: list[dict[str, Any]], regime: str) -> None:
+    first, second = (rank[f"{regime}, made smaller"] for rank in found)
+    alone = made_smaller(regime)
+    assert_same_state(first["state"], second["state"])
+    assert first["left"] == alone["left"] and min(first["left"]) < 0.8
+    for name, value in alone["state"].items():
+        if value.is_floating_point():
+            torch.testing.assert_close(first["state"][name], value, rtol=1e-9, atol=1e-11)
 
 
 # SWAT's ranks choose the largest part of their own share of a batch (docs/regimes.md, "Several processes"), which is
