@@ -201,6 +201,17 @@ class TestWhatComesBack:
             assert_smaller(net(), shrink(net(), X))
 
 
+@pytest.mark.parametrize("padded", [0, 1])
+def test_channels_stay_last_in_memory(padded: int) -> None:
+    model: Any = randomise(named(a=block(3, 8), b=conv(8, 5, 3, padding=padded)).double(), 0, positive=True)
+    zero_filters(model.a[0], (0, 1, 2))
+    slim = shrink(model.to(memory_format=torch.channels_last), X)
+    weight = slim.get_parameter("b.weight")
+    assert weight.shape[1] < 8 and not weight.is_contiguous()
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert_same_output(model, slim, (X,))
+
+
 def test_the_class_is_named_once_however_often_a_model_becomes_another() -> None:
     class Net(nn.Sequential):
         """A class of the user's."""
