@@ -16,11 +16,12 @@ from training_cost import training_cost
 
 from campfire_fx import SparseModel, export, load, sparsify
 from campfire_fx.app.robustness import Normalisation, attack
-from campfire_fx.app.train.data import ImageData, Split
+from campfire_fx.app.train.data import ImageData
 from campfire_fx.app.train.loop import fit
 from campfire_fx.app.train.models import build_model
 from campfire_fx.app.train.networks import restart
 from campfire_fx.app.train.recipe import Recipe
+from campfire_fx.app.train.split import Split
 from campfire_fx.base.errors import CampfireError
 from campfire_fx.cost.measure import latencies, macs, parameters
 from campfire_fx.sparsity import ERK, Regime, regime_named

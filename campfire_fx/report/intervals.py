@@ -26,7 +26,8 @@ def of_share(right: int, images: int) -> Interval:
     scale = 1 + _Z**2 / images
     middle = (share + _Z**2 / (2 * images)) / scale
     reach = _Z / scale * math.sqrt(share * (1 - share) / images + _Z**2 / (4 * images**2))
-    return Interval(share, max(0.0, middle - reach), min(1.0, middle + reach))
+    # Where all or none are right, the share is an end of the interval: rounding must not put it outside.
+    return Interval(share, min(share, max(0.0, middle - reach)), max(share, min(1.0, middle + reach)))
 
 
 def of_paired_difference(won: int, lost: int, images: int) -> Interval:

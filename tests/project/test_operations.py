@@ -44,6 +44,7 @@ ALLOWED = {
     "campfire_fx/layers/masked.py": "the masked class of each layer; the room lies below the rules",
     "campfire_fx/layers/dense_weights/relu.py": "the class that stands for nn.ReLU; the room lies below the rules",
     "campfire_fx/shrink/doubled.py": "float() gives float64 while a model is compared in float64",
+    "campfire_fx/app/train/ends.py": "which layers are a network's first and its classifier, and a new classifier",
     "campfire_fx/app/train/models.py": "surgery on the first layer of torchvision's networks",
 }
 """Files that may name operations, each with the reason: they hold a table of another kind of fact, or run them."""

@@ -39,3 +39,10 @@ def test_intervals_hold_the_truth_about_95_times_in_100() -> None:
     lost, won = ((draws < 0.03).sum(1), ((draws >= 0.03) & (draws < 0.09)).sum(1))
     held = [i.low <= 0.03 <= i.high for i in map(of_paired_difference, won.tolist(), lost.tolist(), [200] * 4000)]
     assert 0.935 <= sum(held) / 4000 <= 0.98
+
+
+def test_a_share_lies_in_its_interval() -> None:
+    for images in range(1, 200):
+        for right in (0, 1, images // 2, images - 1, images):
+            found = of_share(right, images)
+            assert 0 <= found.low <= found.value <= found.high <= 1, (right, images)

@@ -100,9 +100,11 @@ def _open(folder: Path | None, name: str | None, root: Path | None, size: int | 
         size or (told.get("image_size") if same else None),
         streamed=recipe.get("augment") == "crop",
         resize=None if size else recipe.get("resize"),
+        interpolation=recipe.get("interpolation"),
         held_out=recipe.get("held_out", Where().held_out),
     )
-    return open_data(chosen, where)
+    opened = open_data(chosen, where)
+    return opened.given_as(**told["given"]) if same and "given" in told else opened
 
 
 def _normalisation(data: ImageData, mean: str | None, std: str | None) -> Normalisation:

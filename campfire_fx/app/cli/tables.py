@@ -53,7 +53,7 @@ def outcome_table(outcome: Outcome) -> RenderableType:
 
 
 def _notes(outcome: Outcome) -> Iterator[str]:
-    images = outcome.rows[0].images
+    images, names = outcome.rows[0].images, [row.name for row in outcome.rows]
     use = "which training was validated on, too" if outcome.watched else "used only for this table"
     yield (
         f"Accuracy on {images:,} test images, {use}; one is {percent(1 / images, 2)}."
@@ -64,6 +64,10 @@ def _notes(outcome: Outcome) -> Iterator[str]:
             f"Sparse: {percent(outcome.sparsity)} of the weights of its masked layers are zero (asked: "
             f"{percent(outcome.target)}). Slim: outputs within {outcome.difference:.1e} of the sparse ones."
         )
+    if "start" in outcome.settings:
+        scratch = ", slim from scratch from new weights" if "slim from scratch" in names else ""
+        trained = " and ".join(name for name in ("dense", "sparse") if name in names)
+        yield f"{trained.capitalize()} started from {outcome.settings['start']}{scratch}."
     yield f"Done in {outcome.seconds:.0f} s."
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -12,12 +12,14 @@ from campfire_fx.app.cli.assignments import SETTINGS, sparsify_arguments
 from campfire_fx.app.cli.options import AsJson, Residual
 from campfire_fx.app.cli.tables import recipe_table
 from campfire_fx.app.cli.terminal import epochs_listed, era_span, show
+from campfire_fx.app.cli.training_options import Augment, Download, Era, LearningRate, StartFrom, StartWeights
 from campfire_fx.app.cli.training_run import Machine, train
 from campfire_fx.app.train import job
 from campfire_fx.app.train.checkpoint_manager import every
-from campfire_fx.app.train.data import NAMES, Where
+from campfire_fx.app.train.data import NAMES, Where, can_stream
 from campfire_fx.app.train.presets import Preset, preset
 from campfire_fx.app.train.recipe import recipe_for
+from campfire_fx.app.train.trained import Start, find_start
 from campfire_fx.export.formats import format_named
 
 _MODEL, _REGIME, _SPARSITY, _NETWORKS = "resnet8", "combined", 0.7, "all"
@@ -53,6 +55,8 @@ def train_command(
             show_default=_of_recipe(_MODEL),
         ),
     ] = None,
+    start_from: StartFrom = None,
+    weights: StartWeights = None,
     networks: Annotated[
         Literal["all", "sparse", "dense"] | None,
         typer.Option(
@@ -92,14 +96,12 @@ def train_command(
         ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs for each network.", show_default="the data set's")] = None,
-    era: Annotated[
-        str | None, typer.Option(help="Pruning era START:END in epochs.", show_default="a fifth to six tenths")
-    ] = None,
+    era: Era = None,
     batch: Annotated[
         int | None, typer.Option(help="Images per step, over all processes.", show_default="the data set's")
     ] = None,
     optimizer: Annotated[str | None, typer.Option(help="sgd, adam or adamw.", show_default="sgd")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.", show_default="0.1")] = None,
+    learning_rate: LearningRate = None,
     drops: Annotated[
         str | None,
         typer.Option(
@@ -121,14 +123,7 @@ def train_command(
         bool | None, typer.Option("--nesterov/--no-nesterov", help="Nesterov momentum.", show_default="yes")
     ] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Weight decay.", show_default="the data set's")] = None,
-    augment: Annotated[
-        str | None,
-        typer.Option(
-            help="shift: images in memory, moved a little and mirrored; crop: read as they are needed, a random cut of"
-            " each, as for ImageNet; none: in memory.",
-            show_default="shift",
-        ),
-    ] = None,
+    augment: Augment = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the images that the network is given.", min=8)] = None,
     resize: Annotated[
         int | None,
@@ -159,7 +154,7 @@ def train_command(
     ] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's files, too.")] = False,
     data_root: Annotated[Path, typer.Option(help="Folder of the data sets that have a name.")] = Path("data"),
-    download: Annotated[bool, typer.Option("--download", help="Download the data set.")] = False,
+    download: Download = False,
     output: Annotated[Path | None, typer.Option(help="Folder for what is written.", show_default="runs/DATA")] = None,
     device: Annotated[
         Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train; auto: cuda where there is one.")
@@ -191,6 +186,8 @@ def train_command(
         campfire-fx train
         campfire-fx train --data fashion-mnist --download --epochs 8
         campfire-fx train --data path/to/images --model resnet20 --sparsity 0.6
+        campfire-fx train --data path/to/images --model resnet50 --weights DEFAULT --download
+        campfire-fx train --from runs/digits/dense.ckpt --output runs/finetuned
         torchrun --nproc-per-node 4 -m campfire_fx train --data path/to/imagenet
             --recipe resnet50-imagenet --resume auto
     """
@@ -199,9 +196,11 @@ def train_command(
         _show_recipe(recipe, named)
         return
     values = named.plain() if named else {}
+    start = find_start(start_from, weights, model, values.get("model", _MODEL))
     plan = recipe_for(
         data,
         named=values if named else None,
+        trained=_images_of(start, data),
         epochs=epochs,
         era=era_span(era),
         batch=batch,
@@ -218,11 +217,14 @@ def train_command(
         resize=resize,
         held_out=held_out,
     )
-    where = Where(data_root, plan.image_size, download, plan.augment == "crop", plan.resize, plan.held_out, strict)
+    streamed = plan.augment == "crop"
+    where = Where(
+        data_root, plan.image_size, download, streamed, plan.resize, plan.interpolation, plan.held_out, strict
+    )
     if named:
         where = replace(where, classes=named.classes, recipe=recipe or "")
     settings = job.JobSettings(
-        model or values.get("model", _MODEL),
+        start.model if start else model or values.get("model", _MODEL),
         regime or values.get("regime", _REGIME),
         values.get("sparsity", _SPARSITY) if sparsity is None else sparsity,
         residual,
@@ -236,7 +238,15 @@ def train_command(
         data_root,
         {name: values[name] for name in SETTINGS if name in values} | sparsify_arguments(setting or (), override or ()),
     )
-    train(data, where, plan, settings, Machine(device, workers, threads), as_json=as_json)
+    train(data, where, plan, settings, Machine(device, workers, threads), start, as_json=as_json)
+
+
+def _images_of(start: Start | None, data: str) -> dict[str, Any] | None:
+    """Return how images were given to the weights that a run starts from, as far as the data allow it."""
+    if start is None:
+        return None
+    crops = start.images.get("augment") == "crop" and not can_stream(data)
+    return {**start.images, "augment": None} if crops else dict(start.images)
 
 
 def _show_recipe(name: str | None, named: Preset | None) -> None:

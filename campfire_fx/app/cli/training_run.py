@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -18,6 +18,7 @@ from campfire_fx.app.train.pictures import Skips
 from campfire_fx.app.train.ranks import join_ranks
 from campfire_fx.app.train.recipe import Recipe
 from campfire_fx.app.train.stopping import stopping
+from campfire_fx.app.train.trained import Start
 from campfire_fx.report.numbers import percent, plural
 
 _SMALL = 64 * 32 * 32  # pixels in a batch
@@ -33,15 +34,24 @@ class Machine:
 
 
 def train(
-    data: str, where: Where, plan: Recipe, settings: job.JobSettings, machine: Machine, *, as_json: bool = False
+    data: str,
+    where: Where,
+    plan: Recipe,
+    settings: job.JobSettings,
+    machine: Machine,
+    start: Start | None = None,
+    *,
+    as_json: bool = False,
 ) -> None:
-    """Open the data, run the job in as many processes as there are, and show what came of it."""
+    """Open data and trained weights, run the job in as many processes as there are, and show what came of it."""
     tell = partial(show, on=errors if as_json else console)
     with join_ranks(machine.device) as ranks, stopping() as stop:
         if not ranks.first:
             logging.getLogger("campfire_fx").setLevel(logging.ERROR)
         with ranks.first_goes_first():  # a download or a cache is made once
             images = open_data(data, where)
+            trained = start.open(where.download) if start is not None else None
+        settings = replace(settings, start=trained)
         torch.set_num_threads(machine.threads or useful_threads(images, plan))
         workers = _useful_workers(ranks.count) if machine.workers is None else machine.workers
         if ranks.first:
@@ -88,6 +98,6 @@ def _plan(data: ImageData, recipe: Recipe, settings: job.JobSettings, processes:
         f"{data.name}: {len(data.train):,} training, {held} and {len(data.test):,} test images"
         f" of {channels} x {height} x {width}, {len(data.classes)} classes.\n"
         f"{settings.model}, {plural(recipe.epochs, 'epoch')} of batches of {recipe.batch}{shared}; {settings.regime} to"
-        f" {percent(settings.sparsity)} in epochs {recipe.era[0]} to {recipe.era[1]};"
-        f" {plural(torch.get_num_threads(), 'thread')}."
+        f" {percent(settings.sparsity)} in epochs {recipe.era[0]} to {recipe.era[1]}; learning rate up to"
+        f" {recipe.rate:g}; {plural(torch.get_num_threads(), 'thread')}."
     )

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from campfire_fx.app.robustness.normalisation import Normalisation
-from campfire_fx.app.train.data import ImageData, Split
+from campfire_fx.app.train.data import ImageData
 from campfire_fx.app.train.ranks import ALONE, Ranks
+from campfire_fx.app.train.split import Split
 from campfire_fx.app.train.streamed import Streamed, plain_keys, read_batches
 from campfire_fx.base.errors import TrainError
 
@@ -113,9 +114,10 @@ def plain_batches(
         for images, targets in read_batches(split, keys, seed=0, workers=share.workers, skips=data.skips):
             yield normalise(images, data), targets
         return
-    mine = slice(share.ranks.rank, None, share.ranks.count)
-    for images, targets in zip(split.images[mine].split(batch), split.targets[mine].split(batch), strict=True):
-        yield normalise(images, data), targets
+    mine = split[share.ranks.rank :: share.ranks.count]
+    for start in range(0, len(mine), batch):
+        part = mine[start : start + batch]
+        yield normalise(part.images, data), part.targets
 
 
 def normalise(images: Tensor, data: ImageData) -> Tensor:

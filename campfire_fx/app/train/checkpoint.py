@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from campfire_fx.app.train.ends import renew
 from campfire_fx.app.train.foreign import find_state
 from campfire_fx.app.train.models import build_model
 from campfire_fx.base.disk.archive import Unreadable, reason, save_archive
@@ -36,6 +37,8 @@ _FACTS: Mapping[str, Callable[[Any], bool]] = {
     "state": _is_options,
 }
 """What a checkpoint holds, and how it is told from something else."""
+_NOTES = ("images", "start")
+"""What it may hold beside, as a dict: checkpoints of earlier versions have none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +51,9 @@ class Checkpoint:
         shape: of an input, (N, C, H, W).
         sparse: arguments of `sparsify`, all of them plain data; None for a dense model.
         state: its `state_dict`.
+        images: how images were given to it: mean, std, resize, interpolation, augment; None: not noted.
+        start: the trained weights that it started from: source, sha256, and the names of layers that were replaced by
+            others in what the factory builds; None: it started from new ones.
     """
 
     model: str
@@ -55,6 +61,8 @@ class Checkpoint:
     shape: tuple[int, ...]
     sparse: dict[str, Any] | None
     state: dict[str, Tensor] = field(repr=False)
+    images: dict[str, Any] | None = None
+    start: dict[str, Any] | None = None
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
@@ -84,13 +92,15 @@ def checkpoint_of(content: Mapping[str, Any], path: Path) -> Checkpoint:
             f"Checkpoint at {path}: it holds a bare state_dict, not a model of `train`. Name the model with --model."
         )
     wrong = next((name for name, fits in _FACTS.items() if name not in content or not fits(content[name])), None)
+    notes: dict[str, Any] = {name: content.get(name) for name in _NOTES}
+    wrong = wrong or next((name for name, note in notes.items() if note is not None and not _is_options(note)), None)
     if wrong is not None or content["campfire_fx"] != _FORMAT:
         raise TrainError(
             f"Checkpoint at {path}: {wrong or 'the number of its form'} in it is not what `train` saves."
             f" Save it again, with this version of campfire_fx."
         )
     facts = {name: content[name] for name in ("model", "options", "sparse", "state")}
-    return Checkpoint(shape=tuple(content["shape"]), **facts)
+    return Checkpoint(shape=tuple(content["shape"]), **facts, **notes)
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
@@ -123,11 +133,11 @@ def restore(checkpoint: Checkpoint, model: str | None = None) -> nn.Module:
         TrainError: the checkpoint names a factory of the user's, whose code is run only if given as `model`; or the
             state does not fit the model.
     """
-    name = model or checkpoint.model
-    if model is None and ":" in name:
-        raise TrainError(f"Checkpoint: its model comes from {name}. If you trust that code, give --model {name}.")
+    name = trusted_model(checkpoint, model)
     try:
         network = build_model(name, **checkpoint.options)
+        for layer in (checkpoint.start or {}).get("replaced", ()):
+            renew(network, layer, checkpoint.options["classes"])
         if checkpoint.sparse is not None:
             network = sparsify(network, example_inputs=torch.zeros(checkpoint.shape), **checkpoint.sparse)
     except CampfireError:
@@ -136,8 +146,20 @@ def restore(checkpoint: Checkpoint, model: str | None = None) -> nn.Module:
         raise TrainError(
             f"Checkpoint of {name}: its options do not build the model ({reason(error)}). Train it again."
         ) from error
-    _load(network, checkpoint.state, name)
+    load_own(network, checkpoint.state, name)
     return network.eval()
+
+
+def trusted_model(checkpoint: Checkpoint, model: str | None = None) -> str:
+    """Return the name of a checkpoint's model, or the one given instead.
+
+    Raises:
+        TrainError: it is a factory of the user's, whose code is run only if given as `model`.
+    """
+    name = model or checkpoint.model
+    if model is None and ":" in name:
+        raise TrainError(f"Checkpoint: its model comes from {name}. If you trust that code, give --model {name}.")
+    return name
 
 
 def load_state(network: nn.Module, content: Mapping[str, Any], name: str) -> None:
@@ -146,10 +168,15 @@ def load_state(network: nn.Module, content: Mapping[str, Any], name: str) -> Non
     Raises:
         TrainError: it is not of this model.
     """
-    _load(network, find_state(content, network, name), name)
+    load_own(network, find_state(content, network, name), name)
 
 
-def _load(network: nn.Module, state: dict[str, Any], name: str) -> None:
+def load_own(network: nn.Module, state: dict[str, Any], name: str) -> None:
+    """Load a state_dict of just this network.
+
+    Raises:
+        TrainError: it is not of this model.
+    """
     try:
         network.load_state_dict(state)
     except CampfireError:

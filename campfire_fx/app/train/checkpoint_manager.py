@@ -25,7 +25,7 @@ _KEPT = 2
 _FOLDER = "checkpoints"
 _FINISHED = "results.json"
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-FREE = frozenset({"rate", "momentum", "nesterov", "decay", "warm_up", "drops"})
+FREE = frozenset({"rate", "fresh_rate", "momentum", "nesterov", "decay", "warm_up", "drops"})
 """What a resumed run may be given anew: a run whose loss was lost goes on with a lower learning rate."""
 
 

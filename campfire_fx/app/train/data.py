@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from campfire_fx.app.train import sources
 from campfire_fx.app.train.decode import decode
 from campfire_fx.app.train.folders import list_folder
 from campfire_fx.app.train.known_sets import KNOWN_SETS, open_set
 from campfire_fx.app.train.pictures import Chosen, Listed, Pictures, Skips
+from campfire_fx.app.train.split import Split
 from campfire_fx.app.train.streamed import Streamed
 from campfire_fx.base.errors import TrainError
 
@@ -22,26 +22,7 @@ _SPLIT_SEED = 0  # the split belongs to the data, not to a run: every seed is ju
 _TEST_SHARE = 0.25
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _STREAMED_SIZE = 224
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Split:
-    """Images as uint8 (N, C, H, W) and their classes as int64 (N,), in memory."""
-
-    images: Tensor
-    targets: Tensor
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def __getitem__(self, index: Tensor) -> Split:
-        return Split(self.images[index], self.targets[index])
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of every image."""
-        channels, height, width = self.images.shape[1:]
-        return channels, height, width
+_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,6 +55,24 @@ class ImageData:
         """(C, H, W) of every image."""
         return self.train.shape
 
+    def given_as(
+        self, channels: int, mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None
+    ) -> ImageData:
+        """Return the same images in the form that trained weights know: grey in equal channels, another normalisation.
+
+        Args:
+            channels: of the images; grey ones can have any number, colour ones only their own.
+            mean: of each channel; None: as it is.
+            std: of each channel; None: as it is.
+        """
+        mean, std = (
+            tuple(old) * (channels // len(old)) if new is None else tuple(new)
+            for new, old in ((mean, self.mean), (std, self.std))
+        )
+        train, valid, test = (replace(part, channels=channels) for part in (self.train, self.valid, self.test))
+        valid = test if self.valid is self.test else valid
+        return replace(self, train=train, valid=valid, test=test, mean=mean, std=std)
+
 
 @dataclass(frozen=True, slots=True)
 class Where:
@@ -85,6 +84,7 @@ class Where:
         download: whether a data set that is not there may be fetched from its maker's site.
         streamed: read images as they are needed, with random cuts; else all of them are held in memory.
         resize: streamed: the shorter side before the centre is cut out; None: 8/7 of image_size, as 256 is of 224.
+        interpolation: streamed: how pictures are resized, a name of torchvision's InterpolationMode; None: bilinear.
         held_out: share of the training images that become the validation images, in [0, 1).
         strict: stop at the first image that cannot be read.
         classes: how many classes a recipe is for; None: any number.
@@ -96,6 +96,7 @@ class Where:
     download: bool = False
     streamed: bool = False
     resize: int | None = None
+    interpolation: str | None = None
     held_out: float = 0.1
     strict: bool = False
     classes: int | None = None
@@ -109,6 +110,11 @@ _IN_MEMORY: dict[str, Callable[[Where], sources.Source]] = {
 }
 _DEFAULT_SIZE = {"digits": 16}
 NAMES = (*_IN_MEMORY, *KNOWN_SETS)
+
+
+def can_stream(name: str) -> bool:
+    """Say whether the images of a data set can be read as they are needed, with random cuts, mirrored."""
+    return name not in _IN_MEMORY and (name not in KNOWN_SETS or KNOWN_SETS[name].mirrored)
 
 
 def open_data(name: str, where: Where | None = None) -> ImageData:
@@ -168,14 +174,14 @@ def _decoded(name: str, listed: Listed, where: Where, skips: Skips) -> sources.S
 
 def _split(name: str, source: sources.Source, where: Where, skips: Skips) -> ImageData:
     size = where.image_size or _DEFAULT_SIZE.get(name)
-    train = Split(resize(source.images, size), source.targets)
+    train = Split(source.images, source.targets, size)
     generator = torch.Generator().manual_seed(_SPLIT_SEED)
     if source.test is None:
         train, test = _part(train, _TEST_SHARE, generator)
     else:
-        test = Split(resize(source.test[0], size), source.test[1])
+        test = Split(*source.test, size)
     train, valid = _part(train, where.held_out, generator) if where.held_out else (train, test)
-    mean, std = zip(*(_moments(train.images[:, channel]) for channel in range(train.images.shape[1])), strict=True)
+    mean, std = _moments(train)
     return ImageData(name, source.classes, train, valid, test, source.mirrored, mean, std, skips)
 
 
@@ -192,19 +198,23 @@ def _stream(name: str, listed: Listed, where: Where, skips: Skips) -> ImageData:
     if test is None:
         train, test = _chosen(train, _TEST_SHARE, generator)
     train, valid = _chosen(train, where.held_out, generator) if where.held_out else (train, test)
-    fit, tested = (Streamed(part, side, shorter, listed.channels) for part in (train, test))
-    watched = Streamed(valid, side, shorter, listed.channels) if where.held_out else tested
+    whole = Streamed(train, side, shorter, listed.channels, where.interpolation or "bilinear")
+    tested = replace(whole, pictures=test)
+    watched = replace(whole, pictures=valid) if where.held_out else tested
     mean, std = _IMAGENET_MEAN[: listed.channels], _IMAGENET_STD[: listed.channels]
-    return ImageData(name, listed.classes, fit, watched, tested, listed.mirrored, mean, std, skips)
+    return ImageData(name, listed.classes, whole, watched, tested, listed.mirrored, mean, std, skips)
 
 
-def _moments(pixels: Tensor) -> tuple[float, float]:
-    """Return mean and standard deviation of uint8 pixels on the scale 0 to 1, by counting: exact, and little memory."""
-    counts = torch.bincount(pixels.flatten(), minlength=256).double()
+def _moments(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each channel on the scale 0 to 1, by counting: exact, and little memory."""
+    counts = torch.zeros(split.shape[0], 256, dtype=torch.float64)
+    for start in range(0, len(split), _AT_ONCE):
+        for row, pixels in zip(counts, split[start : start + _AT_ONCE].images.transpose(0, 1), strict=True):
+            row += torch.bincount(pixels.flatten(), minlength=256)
     values = torch.arange(256).double() / 255
-    mean = float((counts * values).sum() / counts.sum())
-    variance = float((counts * (values - mean) ** 2).sum() / counts.sum())
-    return mean, max(variance**0.5, 1e-3)
+    mean = (counts * values).sum(1) / counts.sum(1)
+    variance = (counts * (values - mean[:, None]) ** 2).sum(1) / counts.sum(1)
+    return tuple(mean.tolist()), tuple(variance.sqrt().clamp(min=1e-3).tolist())
 
 
 def _part(split: Split, share: float, generator: torch.Generator) -> tuple[Split, Split]:
@@ -225,11 +235,3 @@ def _rows(count: int, share: float, generator: torch.Generator) -> tuple[Tensor,
     if n >= count:
         raise TrainError(f"Data: {count} images are too few to hold some out. Give more images.")
     return order[n:], order[:n]
-
-
-def resize(images: Tensor, size: int | None) -> Tensor:
-    """Resize uint8 images (N, C, H, W) to (N, C, size, size), bilinear."""
-    if size is None or tuple(images.shape[2:]) == (size, size):
-        return images
-    parts = [F.interpolate(part.float(), (size, size), mode="bilinear", antialias=True) for part in images.split(4096)]
-    return torch.cat([part.round().clamp(0, 255).byte() for part in parts])

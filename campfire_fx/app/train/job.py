@@ -17,15 +17,16 @@ from torch import nn
 from campfire_fx.app.train.checkpoint import SUFFIX, Checkpoint, save
 from campfire_fx.app.train.checkpoint_manager import USUAL, CheckpointManager, Every, prepare
 from campfire_fx.app.train.data import ImageData
+from campfire_fx.app.train.first import First, first_network
 from campfire_fx.app.train.host import Host
 from campfire_fx.app.train.loop import fit, outputs, tally
-from campfire_fx.app.train.models import build_model
 from campfire_fx.app.train.networks import restart
 from campfire_fx.app.train.outcome import LATENCY_BATCH, Outcome, Reloaded, Row, row_of
 from campfire_fx.app.train.pictures import Chosen
 from campfire_fx.app.train.recipe import Recipe
 from campfire_fx.app.train.streamed import Streamed
 from campfire_fx.app.train.tally import Tally
+from campfire_fx.app.train.trained import TrainedWeights
 from campfire_fx.app.train.training_log import Epoch, TrainingLog
 from campfire_fx.base.disk.lock import alone_in
 from campfire_fx.base.disk.whole import write_text
@@ -59,6 +60,7 @@ class JobSettings:
         tensorboard: whether TensorBoard's files are written.
         data_root: where data sets known by name lie; only noted.
         arguments: other arguments of `sparsify`, as plain data.
+        start: trained weights from which dense and sparse start; None: new ones.
     """
 
     model: str
@@ -74,10 +76,13 @@ class JobSettings:
     tensorboard: bool = False
     data_root: Path = Path("data")
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    start: TrainedWeights | None = None
 
 
 def run(settings: JobSettings, data: ImageData, recipe: Recipe, *, show: Show, host: Host | None = None) -> Outcome:
     """Run the whole job. Every network gets the same recipe, seed and images; test images are used once, at the end.
+
+    From trained weights, dense and sparse go on; slim from scratch has new ones, and the learning rate for them.
 
     Of several processes, all train; the first one alone exports, compares, writes and shows.
 
@@ -102,9 +107,10 @@ def _run(settings: JobSettings, data: ImageData, recipe: Recipe, *, show: Show, 
     host = _own_host(settings, data, recipe, host)
     if not host.ranks.first:
         show = _silent
-    options = {"classes": len(data.classes), "channels": data.shape[0]}
-    torch.manual_seed(settings.seed)
-    dense = build_model(settings.model, **options)
+    first = first_network(settings.model, data, settings.seed, settings.start)
+    dense, data = first.network, first.data
+    if first.told:
+        show(first.told)
     example = torch.randn(1, *data.shape)
     arguments = {"regime": settings.regime, "sparsity": settings.sparsity, "era": recipe.era, **settings.arguments}
 
@@ -115,9 +121,8 @@ def _run(settings: JobSettings, data: ImageData, recipe: Recipe, *, show: Show, 
     for name, network in networks.items():
         show(_told(name, fit(network, data, recipe, seed=settings.seed, title=name, host=host)))
         asked = arguments if isinstance(network, SparseModel) else None
-        saved = Checkpoint(settings.model, options, tuple(example.shape), asked, network.cpu().state_dict())
         if host.ranks.first:
-            save(saved, settings.folder / f"{name}{SUFFIX}")
+            save(_checkpoint(network, first, settings, recipe, asked), settings.folder / f"{name}{SUFFIX}")
     if settings.networks != "dense":
         networks |= _slim(sparse, settings, data, recipe, show=show, host=host)
     outcome = _compare(networks, settings, data, host=host)
@@ -125,6 +130,15 @@ def _run(settings: JobSettings, data: ImageData, recipe: Recipe, *, show: Show, 
     if host.ranks.first:
         write_text(settings.folder / "results.json", outcome.to_json() + "\n", TrainError)
     return outcome
+
+
+def _checkpoint(
+    network: nn.Module, first: First, settings: JobSettings, recipe: Recipe, asked: dict[str, Any] | None
+) -> Checkpoint:
+    noted = {name: getattr(recipe, name) for name in ("resize", "interpolation", "augment")}
+    images: dict[str, Any] = {"mean": first.data.mean, "std": first.data.std, **noted}
+    state, shape = network.cpu().state_dict(), (1, *first.data.shape)
+    return Checkpoint(settings.model, first.options, shape, asked, state, images=images, start=first.start)
 
 
 def _own_host(settings: JobSettings, data: ImageData, recipe: Recipe, host: Host) -> Host:
@@ -140,6 +154,7 @@ def _own_host(settings: JobSettings, data: ImageData, recipe: Recipe, host: Host
         "images": len(data.train),
         "shape": data.shape,
         "settings": dict(settings.arguments) or None,  # as it was before there were any
+        "weights of SHA-256": settings.start.sha256 if settings.start else None,
         **asdict(recipe),
     }
     checkpoints = CheckpointManager(settings.folder, facts, settings.interval)
@@ -169,7 +184,7 @@ def _slim(
         return {"slim": slim}
     name = "slim from scratch"
     scratch = _from_scratch(slim, settings.seed)
-    show(_told(name, fit(scratch, data, recipe, seed=settings.seed, title=name, host=host)))
+    show(_told(name, fit(scratch, data, recipe.for_new_weights(), seed=settings.seed, title=name, host=host)))
     return {"slim": slim, name: scratch.cpu()}
 
 
@@ -211,6 +226,9 @@ def _noted(settings: JobSettings, data: ImageData, recipe: Recipe, host: Host) -
     names = ("model", "networks", "regime", "sparsity", "residual", "seed")
     told = {"data": data.name, "data_root": str(settings.data_root), "image_size": data.shape[-1]}
     told |= {name: getattr(settings, name) for name in names}
+    if settings.start is not None:
+        told |= {"start": settings.start.source, "start_sha256": settings.start.sha256}
+    told |= {"given": {"channels": data.shape[0], "mean": data.mean, "std": data.std}}
     return told | {"wishes": settings.arguments, "processes": host.ranks.count, "recipe": asdict(recipe)}
 
 

@@ -17,11 +17,12 @@ from torch.nn import functional as F
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from campfire_fx.app.train.batches import WHOLE, Share, TrainBatches, plain_batches
-from campfire_fx.app.train.data import ImageData, Split
+from campfire_fx.app.train.data import ImageData
 from campfire_fx.app.train.host import Host
 from campfire_fx.app.train.recipe import Recipe
 from campfire_fx.app.train.seeds import seed_step
 from campfire_fx.app.train.smaller import Smaller
+from campfire_fx.app.train.split import Split
 from campfire_fx.app.train.stopping import Stopped
 from campfire_fx.app.train.streamed import Streamed
 from campfire_fx.app.train.tally import FIRST, Tally, counts_five, right_among

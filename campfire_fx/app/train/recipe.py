@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ OPTIMIZERS = ("sgd", "adam", "adamw")
 AUGMENTATIONS = ("shift", "crop", "none")
 PRECISIONS = ("float32", "bfloat16")
 _DROP = 0.1  # of the learning rate, at each drop
+_TRAINED = 0.3  # of the highest learning rate, for trained weights: docs/training.md has what was measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Recipe:
         image_size: side of what the network is given; None: the data set's own.
         resize: crop: shorter side before the centre of a test image is cut out; None: 8/7 of image_size.
         held_out: share of the training images that become the validation images; 0: the test images are both.
+        interpolation: crop: how images are resized, a name of torchvision's InterpolationMode; None: bilinear.
+        fresh_rate: highest learning rate of a network with new weights where the others have trained ones; None: rate.
     """
 
     epochs: int
@@ -53,6 +57,12 @@ class Recipe:
     image_size: int | None = None
     resize: int | None = None
     held_out: float = 0.1
+    interpolation: str | None = None
+    fresh_rate: float | None = None
+
+    def for_new_weights(self) -> Recipe:
+        """Return the recipe for a network with new weights."""
+        return replace(self, rate=self.rate if self.fresh_rate is None else self.fresh_rate)
 
     def rate_at(self, step: int, per_epoch: int) -> float:
         """Return the learning rate of a step, counted from 0 over all epochs of so many steps."""
@@ -73,24 +83,31 @@ _OTHER = Recipe(epochs=12, batch=128)
 _FIELDS = frozenset(field.name for field in fields(Recipe))
 
 
-def recipe_for(data: str, *, named: dict[str, Any] | None = None, **given: Any) -> Recipe:
+def recipe_for(
+    data: str, *, named: dict[str, Any] | None = None, trained: Mapping[str, Any] | None = None, **given: Any
+) -> Recipe:
     """Return the recipe of a data set, with other values where given.
 
     The era runs from a fifth to six tenths of the epochs, if not given: it starts on weights that mean something, and
-    leaves the sparse network time to settle.
+    leaves the sparse network time to settle. Trained weights mean something at once: there it starts with the first
+    epoch, and the highest learning rate is three tenths of what new weights get.
 
     Args:
         data: as `open_data` takes it.
-        named: all values of a named recipe, instead of the data set's usual ones.
+        named: all values of a named recipe, instead of the data set's usual ones and those of trained weights.
+        trained: of a run from trained weights, fields that say how images were given to them; None as if not known.
         given: fields of `Recipe`; None is as if not given.
 
     Raises:
         TrainError: a value makes no sense.
     """
     usual = _RECIPES.get(data, _OTHER) if named is None else Recipe(**{k: v for k, v in named.items() if k in _FIELDS})
-    recipe = replace(usual, **{name: value for name, value in given.items() if value is not None})
+    given = {name: value for name, value in given.items() if value is not None}
+    if trained is not None and named is None:
+        usual = _for_trained(usual, trained, given)
+    recipe = replace(usual, **given)
     _check_numbers(recipe)
-    era = given.get("era") or _era(recipe, None if named is None else named.get("era"))
+    era = given.get("era") or _era(recipe, named, at_once=trained is not None)
     if era[1] > recipe.epochs:
         raise TrainError(
             f"Era {era[0]}-{era[1]}: it ends after the last of {recipe.epochs} epochs. Give an earlier --era."
@@ -98,10 +115,19 @@ def recipe_for(data: str, *, named: dict[str, Any] | None = None, **given: Any) 
     return replace(recipe, era=era)
 
 
-def _era(recipe: Recipe, named: tuple[int, int] | None) -> tuple[int, int]:
-    if named is not None:
-        return named
-    start = recipe.epochs // 5
+def _for_trained(usual: Recipe, trained: Mapping[str, Any], given: Mapping[str, Any]) -> Recipe:
+    """Return the usual recipe as trained weights want it."""
+    known = {name: value for name, value in trained.items() if value is not None}
+    if "image_size" in given:
+        known.pop("resize", None)  # it belongs to the other size
+    fresh = None if "rate" in given else usual.rate
+    return replace(usual, **known, rate=usual.rate * _TRAINED, fresh_rate=fresh)
+
+
+def _era(recipe: Recipe, named: Mapping[str, Any] | None, *, at_once: bool) -> tuple[int, int]:
+    if named is not None and named.get("era") is not None:
+        return named["era"]
+    start = 0 if at_once else recipe.epochs // 5
     return start, max(start + 1, recipe.epochs * 3 // 5)
 
 

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from campfire_fx.app.train.pictures import Pictures, Read, Skips, read
 from campfire_fx.app.train.seeds import mixed
+from campfire_fx.app.train.split import in_channels
 from campfire_fx.base.errors import TrainError
 
 _PLAIN = -1  # the epoch of a picture that is cut at its centre
@@ -27,13 +28,15 @@ class Streamed:
         pictures: where from.
         side: of the square that a network is given.
         resize: length of the shorter side to which a picture is brought before its centre is cut out.
-        channels: 3 for colour, 1 for grey.
+        channels: 3 for colour, 1 for grey; of grey pictures also any other number of equal ones.
+        interpolation: how they are resized, a name of torchvision's InterpolationMode.
     """
 
     pictures: Pictures
     side: int
     resize: int
     channels: int = 3
+    interpolation: str = "bilinear"
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -53,8 +56,10 @@ class _PictureReader(Dataset[Read]):
         self.split = split
         self.seed = seed
         # The augmentation that ResNets are trained with on ImageNet, and how they are tested.
-        self.random = v2.Compose([v2.RandomResizedCrop(split.side), v2.RandomHorizontalFlip()])
-        self.centre = v2.Compose([v2.Resize(split.resize), v2.CenterCrop(split.side)])
+        way = v2.InterpolationMode(split.interpolation)
+        cut = v2.RandomResizedCrop(split.side, interpolation=way)
+        self.random = v2.Compose([cut, v2.RandomHorizontalFlip()])
+        self.centre = v2.Compose([v2.Resize(split.resize, way), v2.CenterCrop(split.side)])
 
     def __getitem__(self, key: Key) -> Read:
         epoch, row = key
@@ -94,7 +99,8 @@ def read_batches(
             raise TrainError(
                 f"Images of a batch: none of {len(reads)} can be read, {reads[0][0]} the first. Look at it."
             )
-        yield torch.stack([pixels for pixels, _ in good]), torch.tensor([target for _, target in good])
+        images = in_channels(torch.stack([pixels for pixels, _ in good]), split.channels)
+        yield images, torch.tensor([target for _, target in good])
 
 
 def plain_keys(rows: list[int]) -> list[Key]:

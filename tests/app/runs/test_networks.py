@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from campfire_fx.app.runs.networks import Wanted, networks_of, raw_batches, run_folder_of
-from campfire_fx.app.train.data import ImageData, Split, open_data
+from campfire_fx.app.train.data import ImageData, open_data
+from campfire_fx.app.train.split import Split
 from campfire_fx.base.errors import AttackError
 from campfire_fx.shrink.slim import SlimModel
 from campfire_fx.training.model import SparseModel

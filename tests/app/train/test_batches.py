@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from campfire_fx.app.train.batches import TrainBatches, mirror, normalise, plain_batches, shift
-from campfire_fx.app.train.data import ImageData, Split
+from campfire_fx.app.train.data import ImageData
+from campfire_fx.app.train.split import Split
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from campfire_fx.app.train.data import Where, open_data, resize
+from campfire_fx.app.train.data import Where, open_data
 from campfire_fx.app.train.sources import read_idx
+from campfire_fx.app.train.split import resize
 from campfire_fx.base.errors import TrainError
 
 
@@ -194,3 +195,20 @@ def test_train_and_test_must_have_the_same_classes(tmp_path: Path) -> None:
 def test_resize_keeps_flat_images_flat() -> None:
     images = torch.full((3, 1, 8, 8), 200, dtype=torch.uint8)
     assert torch.equal(resize(images, 20), torch.full((3, 1, 20, 20), 200, dtype=torch.uint8))
+
+
+def test_images_are_held_at_their_own_size_and_given_as_wanted() -> None:
+    """Enlarged ones might not fit into the memory; what is counted over them is that of the enlarged ones."""
+    small, large = open_data("digits"), open_data("digits", Where(image_size=32))
+    assert large.train.stored.shape[2:] == (8, 8) and large.shape == (1, 32, 32)
+    assert torch.equal(large.test[5:9].images, large.test.images[5:9])
+    pixels = large.train.images.double() / 255
+    assert large.mean == pytest.approx((float(pixels.mean()),)) and large.mean != small.mean
+
+
+def test_other_channels_and_another_normalisation() -> None:
+    data = open_data("digits", Where(held_out=0))
+    found = data.given_as(3, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert (found.mean, found.std, found.shape) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), (3, 16, 16))
+    assert found.valid is found.test  # where the test images are both, still
+    assert data.given_as(3).std == data.std * 3

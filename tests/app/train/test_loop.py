@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 import campfire_fx
-from campfire_fx.app.train.data import ImageData, Split
+from campfire_fx.app.train.data import ImageData
 from campfire_fx.app.train.loop import accuracy, fit
 from campfire_fx.app.train.networks import resnet8
 from campfire_fx.app.train.recipe import Recipe
+from campfire_fx.app.train.split import Split
 from campfire_fx.base.errors import TrainError
 
 RECIPE = Recipe(epochs=3, batch=16, rate=0.05, era=(0, 1))

@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from campfire_fx.app.cli import app
 from campfire_fx.app.train.batches import Share, TrainBatches
-from campfire_fx.app.train.data import ImageData, Split
+from campfire_fx.app.train.data import ImageData
 from campfire_fx.app.train.ranks import ALONE, Ranks, join_ranks
+from campfire_fx.app.train.split import Split
 from campfire_fx.base.errors import TrainError
 
 ROOT = Path(__file__).parents[3]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from campfire_fx.app.train.presets import preset
 from campfire_fx.app.train.recipe import Recipe, recipe_for
 from campfire_fx.base.errors import TrainError
 
@@ -34,3 +35,23 @@ def test_numbers_must_be_positive(wrong: dict[str, float]) -> None:
 def test_era_must_end_in_time() -> None:
     with pytest.raises(TrainError, match="ends after the last of 4 epochs"):
         recipe_for("digits", epochs=4, era=(2, 6))
+
+
+def test_trained_weights_get_three_tenths_of_the_rate_and_an_era_that_begins_at_once() -> None:
+    recipe = recipe_for("digits", epochs=40, trained={"image_size": 24, "resize": None})
+    usual = recipe_for("digits", epochs=40)
+    assert (recipe.rate, recipe.era, recipe.image_size) == (usual.rate * 0.3, (0, 24), 24)
+    assert recipe.for_new_weights().rate == usual.rate == usual.for_new_weights().rate
+    assert recipe.decay == usual.decay and recipe.batch == usual.batch
+
+
+def test_given_numbers_win_over_those_of_trained_weights() -> None:
+    images = {"image_size": 224, "resize": 232, "augment": "crop"}
+    recipe = recipe_for("x", trained=images, rate=0.5, era=(2, 3), image_size=96)
+    assert (recipe.rate, recipe.for_new_weights().rate, recipe.era) == (0.5, 0.5, (2, 3))
+    assert (recipe.image_size, recipe.resize, recipe.augment) == (96, None, "crop")
+
+
+def test_a_named_recipe_wins_too() -> None:
+    named = preset("resnet50-imagenet").plain()
+    assert recipe_for("x", named=named, trained={"image_size": 32}) == recipe_for("x", named=named)

@@ -16,10 +16,11 @@ from torch import nn
 import campfire_fx
 from campfire_fx.app.train import loop
 from campfire_fx.app.train.checkpoint_manager import CheckpointManager, Every
-from campfire_fx.app.train.data import ImageData, Split
+from campfire_fx.app.train.data import ImageData
 from campfire_fx.app.train.host import Host
 from campfire_fx.app.train.loop import fit, fit_smaller
 from campfire_fx.app.train.recipe import Recipe
+from campfire_fx.app.train.split import Split
 from campfire_fx.app.train.stopping import Stopped, stopping
 from campfire_fx.app.train.training_log import TrainingLog
 from campfire_fx.base.errors import TrainError

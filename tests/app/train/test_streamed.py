@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms._presets import ImageClassification
 
 from campfire_fx.app.train.batches import Share, TrainBatches, normalise, plain_batches
 from campfire_fx.app.train.data import ImageData
@@ -133,3 +136,23 @@ def test_plain_images_are_the_centres(split: Streamed) -> None:
     picture = whole.crop((6, 1, 22, 17))  # 5.5 is rounded to the even
     pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
     assert torch.equal(images[1], normalise(pixels.unsqueeze(0), data)[0])
+
+
+def test_pictures_are_resized_as_told(split: Streamed) -> None:
+    """As torchvision's own transform does it, which weights come with."""
+    for way in ("bilinear", "bicubic"):
+        told = replace(split, interpolation=way)
+        ((images, _),) = read_batches(told, [plain_keys([3])], seed=0, workers=0, skips=Skips())
+        with Image.open(split.pictures.paths[3]) as picture:
+            own = ImageClassification(crop_size=16, resize_size=18, interpolation=InterpolationMode(way))(picture)
+        data = replace(data_of(told), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+        torch.testing.assert_close(normalise(images, data)[0], own)
+    assert not torch.equal(cuts(split, 1), cuts(replace(split, interpolation="bicubic"), 1))
+
+
+def test_grey_pictures_are_given_in_equal_channels(split: Streamed) -> None:
+    grey = replace(split, pictures=replace(split.pictures, mode="L"), channels=1)
+    data = replace(data_of(grey), mean=(0.5,), std=(0.25,))
+    ((one, _),) = plain_batches(grey, data)
+    ((three, _),) = plain_batches(data.given_as(3).test, data.given_as(3))
+    assert three.shape == (12, 3, 16, 16) and torch.equal(three, one.expand(-1, 3, -1, -1))

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from campfire_fx.app.cli.tables import outcome_table
-from campfire_fx.app.train.data import ImageData, Split
+from campfire_fx.app.train.data import ImageData
 from campfire_fx.app.train.host import Host
 from campfire_fx.app.train.loop import fit, tally
 from campfire_fx.app.train.outcome import Outcome, Row
 from campfire_fx.app.train.recipe import Recipe
+from campfire_fx.app.train.split import Split
 from campfire_fx.app.train.tally import Tally, counts_five, right_among
 from campfire_fx.app.train.training_log import TrainingLog, read_log
 from campfire_fx.report.style import plain

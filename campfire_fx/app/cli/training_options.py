@@ -1,0 +1,41 @@
+"""Options of `campfire-fx train` that depend on what it starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+StartFrom = Annotated[
+    Path | None,
+    typer.Option("--from", help="Start from a trained network: dense.ckpt of a run.", show_default="new weights"),
+]
+StartWeights = Annotated[
+    str | None,
+    typer.Option(
+        help="Start from trained weights of the model: a file that holds a state_dict (.safetensors, .pt, .pth and"
+        " others), or torchvision's by name, as DEFAULT. A classifier for other classes is replaced.",
+        show_default="new weights",
+    ),
+]
+LearningRate = Annotated[
+    float | None,
+    typer.Option(help="Highest learning rate.", show_default="0.1, from trained weights 0.03"),
+]
+Era = Annotated[
+    str | None,
+    typer.Option(
+        help="Pruning era START:END in epochs; 0:0 prunes all at once, before the first.",
+        show_default="a fifth (from trained weights 0) to six tenths",
+    ),
+]
+Download = Annotated[bool, typer.Option("--download", help="Download the data set, and weights that have a name.")]
+Augment = Annotated[
+    str | None,
+    typer.Option(
+        help="shift: images in memory, moved a little and mirrored; crop: read as they are needed, a random cut of"
+        " each, as for ImageNet; none: in memory.",
+        show_default="shift",
+    ),
+]
