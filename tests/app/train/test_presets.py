@@ -16,6 +16,8 @@ from campfire_fx.app.train.recipe import Recipe, recipe_for
 from campfire_fx.base.errors import TrainError
 from tests.app.train.test_folders import write_image
 
+OF_TRAINED_WEIGHTS = {"interpolation", "fresh_rate"}  # they say it, not an option
+
 
 def rates(name: str, epochs: list[int]) -> list[float]:
     recipe = recipe_for("x", named=preset(name).plain())
@@ -25,7 +27,7 @@ def rates(name: str, epochs: list[int]) -> list[float]:
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_value_has_an_origin_and_a_source(name: str) -> None:
     values = preset(name).values
-    ours = {"drops", "warm_up", "nesterov"}
+    ours = {"drops", "warm_up", "nesterov"} | OF_TRAINED_WEIGHTS
     assert {field.name for field in fields(Recipe)} - ours <= values.keys()
     assert {"model", "regime", "sparsity", "networks"} <= values.keys()
     for entry in values.values():
@@ -53,7 +55,7 @@ def test_every_value_gives_way_to_its_option() -> None:
         "warm_up": 0.5, "drops": (), "era": (1, 2), "augment": "none", "image_size": 9, "resize": 11, "held_out": 0.5,
         "precision": "bfloat16",
     }  # fmt: skip
-    assert given.keys() == {field.name for field in fields(Recipe)}
+    assert given.keys() == {field.name for field in fields(Recipe)} - OF_TRAINED_WEIGHTS
     recipe = recipe_for("x", named=preset("resnet50-imagenet").plain(), **given)
     assert recipe == replace(Recipe(epochs=7), **given)
 
