@@ -20,7 +20,8 @@ from pareto.plan import Run, Wishes
 from pareto.setting import Setting
 
 from campfire_fx.app.train.batches import TrainBatches
-from campfire_fx.app.train.data import ImageData, Split
+from campfire_fx.app.train.data import ImageData
+from campfire_fx.app.train.split import Split
 from campfire_fx.app.train.loop import fit
 from campfire_fx.app.train.recipe import recipe_for
 from campfire_fx.base.errors import CampfireError

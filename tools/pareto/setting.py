@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from campfire_fx.app.train.checkpoint import load_state, read_tensors
-from campfire_fx.app.train.data import ImageData, Split
+from campfire_fx.app.train.data import ImageData
 from campfire_fx.app.train.recipe import Recipe
+from campfire_fx.app.train.split import Split
 from campfire_fx.base.errors import CampfireError
 from campfire_fx.cost.measure import macs
 from pareto.networks import build

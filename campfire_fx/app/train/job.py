@@ -121,8 +121,9 @@ def _run(settings: JobSettings, data: ImageData, recipe: Recipe, *, show: Show, 
     for name, network in networks.items():
         show(_told(name, fit(network, data, recipe, seed=settings.seed, title=name, host=host)))
         asked = arguments if isinstance(network, SparseModel) else None
+        saved = _checkpoint(network.cpu(), first, settings, recipe, asked)
         if host.ranks.first:
-            save(_checkpoint(network, first, settings, recipe, asked), settings.folder / f"{name}{SUFFIX}")
+            save(saved, settings.folder / f"{name}{SUFFIX}")
     if settings.networks != "dense":
         networks |= _slim(sparse, settings, data, recipe, show=show, host=host)
     outcome = _compare(networks, settings, data, host=host)
@@ -137,7 +138,8 @@ def _checkpoint(
 ) -> Checkpoint:
     noted = {name: getattr(recipe, name) for name in ("resize", "interpolation", "augment")}
     images: dict[str, Any] = {"mean": first.data.mean, "std": first.data.std, **noted}
-    state, shape = network.cpu().state_dict(), (1, *first.data.shape)
+    shape = (1, *first.data.shape)
+    state = network.state_dict()
     return Checkpoint(settings.model, first.options, shape, asked, state, images=images, start=first.start)
 
 
