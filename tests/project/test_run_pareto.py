@@ -21,9 +21,9 @@ from pareto.setting import Setting
 
 from campfire_fx.app.train.batches import TrainBatches
 from campfire_fx.app.train.data import ImageData
-from campfire_fx.app.train.split import Split
 from campfire_fx.app.train.loop import fit
 from campfire_fx.app.train.recipe import recipe_for
+from campfire_fx.app.train.split import Split
 from campfire_fx.base.errors import CampfireError
 
 COMMAND = "--data digits --image-size 8 --images 320 --epochs 1 --era 0 1 --batch 64 --seeds 0 --targets 0.5"
