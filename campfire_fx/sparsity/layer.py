@@ -119,7 +119,8 @@ class PrunedLayer:
         """How much of its era is over: 0 at its start, 1 at its end; to the step where steps are counted."""
         schedule, clock = self.state.assignment.schedule, self.clock
         epochs = clock.epoch + (clock.step / clock.steps_per_epoch if clock.steps_per_epoch else 0)
-        return (epochs - schedule.start) / (schedule.end - schedule.start)
+        length = schedule.end - schedule.start
+        return (epochs - schedule.start) / length if length else float(epochs >= schedule.start)  # a single step
 
     @property
     def rises(self) -> bool:

@@ -91,6 +91,16 @@ def test_options_override_what_trained_weights_get(run, photos: Path, tmp_path: 
         assert [row["sparsity"][:3] for row in csv.DictReader(lines)] == ["0.7", "0.7"]  # in one shot, before the first
 
 
+@pytest.mark.parametrize("era", ["0:0", "1:1"])
+def test_channels_go_in_one_shot(run, photos: Path, tmp_path: Path, era: str) -> None:
+    weights(tmp_path / "x.pth")
+    options = (*SMALL, "--networks", "sparse", "--regime", "channel", "--sparsity", 0.5, "--era", era)
+    result = run("train", "--data", photos, *options, "--weights", "x.pth", "--output", "here")
+    assert result.exit_code == 0, result.stderr
+    found = {row["name"]: row["parameters"] for row in results(tmp_path / "here")["rows"]}
+    assert found["slim"] < 0.4 * found["sparse"]
+
+
 def test_killed_and_resumed_is_never_stopped_and_other_weights_are_refused(
     run, photos: Path, tmp_path: Path, monkeypatch
 ) -> None:
