@@ -18,6 +18,7 @@ from campfire_fx.capture import trace
 from campfire_fx.export import export, load
 from campfire_fx.shrink.dependency import dependency_graph
 from campfire_fx.shrink.slim import SlimModel, shrink
+from campfire_fx.training.couple import coupled_channels
 from campfire_fx.training.model import SparseModel
 from campfire_fx.training.purification import Purification, purify
 from campfire_fx.training.sparsify import sparsify
@@ -37,6 +38,7 @@ __all__ = [
     "SparseModel",
     "TrainError",
     "__version__",
+    "coupled_channels",
     "dependency_graph",
     "export",
     "load",

@@ -14,6 +14,7 @@ from campfire_fx.analysis.rules.barriers import BARRIER
 from campfire_fx.analysis.rules.record import parts
 from campfire_fx.analysis.rules.structure import Mixer
 from campfire_fx.base.errors import ShrinkError
+from campfire_fx.sparsity.channels.coupling import Coupling
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -32,23 +33,42 @@ def require_channels(labelling: Labelling) -> None:
         )
 
 
-def channel_graph(captured: Captured) -> nx.DiGraph:
+def channel_graph(captured: Captured, coupling: Coupling | None = None) -> nx.DiGraph:
     """Return how channels flow between the layers of a captured model, as `dependency_graph` describes it."""
     import networkx as nx  # slow to load
 
     labelling = label(captured, training=False)
     graph = nx.DiGraph()
+    sets = _sets(labelling, coupling)
     pinned = {pin.node: pin.reason for pin in labelling.structure.pins}
     for run in labelling.runs:
-        _Builder(labelling, run, graph, pinned).build()
+        _Builder(labelling, run, graph, pinned, sets).build()
     return graph
+
+
+def _sets(labelling: Labelling, coupling: Coupling | None) -> dict[int, str]:
+    """Return the name of the coupled set that each label belongs to, by what layers write."""
+    if coupling is None:
+        return {}
+    outputs = {layer.path: layer.outputs for layer in coupling.layers}
+    found: dict[int, str] = {}
+    for mixer in labelling.structure.mixers.values():
+        groups = outputs.get(mixer.name)
+        if mixer.virtual or groups is None or groups.size != mixer.outputs.numel():
+            continue
+        for root, group in zip(labelling.structure.forest.find(mixer.outputs).tolist(), groups, strict=True):
+            if group >= 0:
+                found[root] = coupling.sets[coupling.set_of[group]].name
+    return found
 
 
 class _Builder:
     """Adds one graph run to the dependency graph."""
 
-    def __init__(self, labelling: Labelling, run: GraphRun, graph: nx.DiGraph, pinned: dict[str, str]) -> None:
-        self._run, self._graph, self._pinned = run, graph, pinned
+    def __init__(
+        self, labelling: Labelling, run: GraphRun, graph: nx.DiGraph, pinned: dict[str, str], sets: dict[int, str]
+    ) -> None:
+        self._run, self._graph, self._pinned, self._sets = run, graph, pinned, sets
         self._forest = labelling.structure.forest
         self._mixers = {
             call.node: mixer
@@ -70,13 +90,13 @@ class _Builder:
     def _input(self, node: fx.Node) -> None:
         if isinstance(self._run.values[node], Labelled):
             count = self._run.values[node].shape[1] if len(self._run.values[node].shape) > 1 else 1
-            self._add("input", "input", "input", 0, count, "the model's input")
+            self._add("input", "the model's input", **_facts("input", "input", 0, count))
             self._origins[node] = {"input": ()}
         else:
             self._nothing(node)
 
     def _output(self, node: fx.Node) -> None:
-        self._add("output", "output", "output", 0, 0, "the model's output")
+        self._add("output", "the model's output", **_facts("output", "output", 0, 0))
         self._link(node, "output", "coupled")
 
     def _call(self, node: fx.Node) -> None:
@@ -99,14 +119,16 @@ class _Builder:
         reason = self._pinned.get(name)
         if reason is None and not self._forest.find(mixer.outputs).any():
             reason = "its channels reach the output, or another pin"
-        self._add(name, kind, mixer.operation, mixer.inputs.numel(), mixer.outputs.numel(), reason)
+        facts = _facts(kind, mixer.operation, mixer.inputs.numel(), mixer.outputs.numel())
+        self._add(name, reason, node, **facts)
         depthwise = mixer.layout.groups > 1 and mixer.layout.groups == mixer.inputs.numel() == mixer.outputs.numel()
         self._link(node, name, "coupled" if depthwise else "reads")
         self._origins[node] = {name: ()}
 
     def _meeting(self, node: fx.Node, kind: str, edge: str) -> None:
         channels = _width(self._run.values[node])
-        self._add(node.name, kind, _operation(self._run, node), channels, channels, self._pinned.get(node.name))
+        facts = _facts(kind, _operation(self._run, node), channels, channels)
+        self._add(node.name, self._pinned.get(node.name), node, **facts)
         self._link(node, node.name, edge)
         self._origins[node] = {node.name: ()}
 
@@ -121,11 +143,17 @@ class _Builder:
     def _activation_inputs(self, node: fx.Node) -> list[fx.Node]:
         return [s for s in node.all_input_nodes if self._origins[s]]
 
-    def _add(self, name: str, kind: str, operation: str, inputs: int, outputs: int, pinned: str | None) -> None:
+    def _add(self, name: str, pinned: str | None, node: fx.Node | None = None, **facts: Any) -> None:
         if name not in self._graph:
-            self._graph.add_node(
-                name, kind=kind, operation=operation, channels_in=inputs, channels_out=outputs, pinned=pinned
-            )
+            self._graph.add_node(name, **facts, pinned=pinned, sets=self._sets_of(node))
+
+    def _sets_of(self, node: fx.Node | None) -> tuple[str, ...]:
+        """Return the coupled sets of a node's outputs, in the order of its channels."""
+        if node is None or not self._sets:
+            return ()
+        labels = [self._forest.find(value.labels).flatten() for value in parts(self._run.values[node], Labelled)]
+        names = [self._sets.get(root) for one in labels for root in dict.fromkeys(one.tolist())]
+        return tuple(dict.fromkeys(name for name in names if name))
 
     def _link(self, node: fx.Node, consumer: str, kind: str) -> None:
         for source in node.all_input_nodes:
@@ -133,6 +161,10 @@ class _Builder:
                 channels = self._graph.nodes[origin]["channels_out"]
                 if origin != consumer:
                     self._graph.add_edge(origin, consumer, kind=kind, channels=channels, via=via)
+
+
+def _facts(kind: str, operation: str, inputs: int, outputs: int) -> dict[str, Any]:
+    return {"kind": kind, "operation": operation, "channels_in": inputs, "channels_out": outputs}
 
 
 def _width(value: Any) -> int:

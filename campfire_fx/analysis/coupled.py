@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from math import prod
+from math import gcd, prod
 from typing import Any
 
 import numpy as np
@@ -154,7 +154,7 @@ def _sets(forest: LabelForest, mixers: list[Mixer], paths: Mapping[int, str]) ->
         first = (writers or readers or ("?",))[0]
         named[first] += 1
         name = first if named[first] == 1 else f"{first} [{named[first]}]"
-        channels = max(count for _, _, count in signature)
+        channels = gcd(*(count for _, writes, count in signature if writes))
         size = len(roots)
         found.append(CoupledSet(name, start, start + size, writers, readers, channels=channels, whole=size))
     return found, number

@@ -3,6 +3,8 @@
 from campfire_fx.report.attack import AttackReport as AttackReport
 from campfire_fx.report.capture import CaptureReport as CaptureReport
 from campfire_fx.report.capture import capture_report as capture_report
+from campfire_fx.report.coupling import CouplingReport as CouplingReport
+from campfire_fx.report.coupling import coupling_report as coupling_report
 from campfire_fx.report.dependency import DependencyReport as DependencyReport
 from campfire_fx.report.dependency import dependency_report as dependency_report
 from campfire_fx.report.flops import FlopReport as FlopReport

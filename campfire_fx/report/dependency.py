@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from campfire_fx.report.style import STYLES, Report
 
 _ROOT = "\0root"
 _MOST_SOURCES = 3
+_GOLDEN = 0.618034  # steps of it round the colour circle keep neighbours apart
 _NOUNS = {
     "conv": "convolution", "linear": "linear layer", "add": "sum", "concat": "concatenation", "barrier": "barrier",
 }  # fmt: skip
@@ -103,29 +105,55 @@ def to_text(graph: nx.DiGraph) -> str:
 
 
 def to_dot(graph: nx.DiGraph) -> str:
-    """Return the graph in Graphviz's DOT language; coupled edges are dashed, pinned nodes red."""
+    """Return the graph in Graphviz's DOT language; coupled edges dashed, pinned nodes red, a colour for each set."""
     lines = ["digraph channels {", "  node [shape=box, fontname=Helvetica];"]
+    fills = _fills(graph)
     for node, data in graph.nodes(data=True):
         label = json.dumps(f"{node}\n{data['operation']} {data['channels_in']} -> {data['channels_out']}")
         color = ", color=red" if data["pinned"] else ""
+        if sets := data.get("sets"):
+            color += f', style=filled, fillcolor="{fills[sets[0]]}"'
         lines.append(f"  {json.dumps(str(node))} [label={label}{color}];")
     for source, target, data in graph.edges(data=True):
         style = ", style=dashed" if data["kind"] == "coupled" else ""
         lines.append(f'  {json.dumps(str(source))} -> {json.dumps(str(target))} [label="{data["channels"]}"{style}];')
+    lines += [
+        f'  {json.dumps(_legend(name))} [style=filled, fillcolor="{fill}", shape=note];' for name, fill in fills.items()
+    ]
     return "\n".join([*lines, "}", ""])
 
 
 def to_mermaid(graph: nx.DiGraph) -> str:
-    """Return the graph as a Mermaid flow chart; coupled edges are dotted."""
+    """Return the graph as a Mermaid flow chart; coupled edges dotted, a colour for each coupled set."""
     names = {node: f"n{i}" for i, node in enumerate(graph.nodes)}
+    fills = _fills(graph)
+    classes = {name: f"s{i}" for i, name in enumerate(fills)}
     lines = ["flowchart TD"]
     for node, data in graph.nodes(data=True):
         label = f"{node}<br/>{data['operation']} {data['channels_in']} to {data['channels_out']}".replace('"', "'")
-        lines.append(f'  {names[node]}["{label}"]')
+        styled = f":::{classes[sets[0]]}" if (sets := data.get("sets")) else ""
+        lines.append(f'  {names[node]}["{label}"]{styled}')
     for source, target, data in graph.edges(data=True):
         arrow = "-.->" if data["kind"] == "coupled" else "-->"
         lines.append(f"  {names[source]} {arrow}|{data['channels']}| {names[target]}")
+    for name, fill in fills.items():
+        lines.append(f"  classDef {classes[name]} fill:{fill}")
+        lines.append(f'  l{classes[name]}["{_legend(name)}"]:::{classes[name]}')
     return "\n".join([*lines, ""])
+
+
+def _fills(graph: nx.DiGraph) -> dict[str, str]:
+    """Return a light colour for each coupled set of a graph, far from those of its neighbours."""
+    names = dict.fromkeys(name for _, data in graph.nodes(data=True) for name in data.get("sets", ()))
+    hues = [i * _GOLDEN % 1 for i in range(len(names))]
+    shades = [colorsys.hls_to_rgb(hue, 0.82, 0.7) for hue in hues]
+    return {
+        name: "#" + "".join(f"{round(255 * part):02x}" for part in s) for name, s in zip(names, shades, strict=True)
+    }
+
+
+def _legend(name: str) -> str:
+    return f"coupled set: {name}"
 
 
 def to_json(graph: nx.DiGraph) -> str:
@@ -138,6 +166,8 @@ def from_json(text: str) -> nx.DiGraph:
     graph = nx.node_link_graph(json.loads(text), edges="edges")
     for _, _, data in graph.edges(data=True):
         data["via"] = tuple(data["via"])
+    for _, data in graph.nodes(data=True):
+        data["sets"] = tuple(data.get("sets", ()))  # files from before have none
     return graph
 
 

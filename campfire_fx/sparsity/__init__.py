@@ -7,6 +7,8 @@ Weights are seen as (K, C, P): filters, channels per filter, positions in a kern
 from __future__ import annotations
 
 from campfire_fx.sparsity.budget import ERK, Budget, ByMomentum
+from campfire_fx.sparsity.channels.costs import SetCost, set_costs
+from campfire_fx.sparsity.channels.coupling import CoupledLayer, CoupledSet, CoupledVector, Coupling, Stays
 from campfire_fx.sparsity.exchange import Exchange, Moment
 from campfire_fx.sparsity.gradual import Gradual
 from campfire_fx.sparsity.granularity import CHANNEL, COLUMN, ELEMENT, FILTER, KERNEL, Granularity, block
@@ -44,6 +46,10 @@ __all__ = [
     "Budget",
     "ByMomentum",
     "Constant",
+    "CoupledLayer",
+    "CoupledSet",
+    "CoupledVector",
+    "Coupling",
     "Cut",
     "DenseMaster",
     "DenseWeights",
@@ -60,8 +66,10 @@ __all__ = [
     "Rule",
     "Schedule",
     "Scope",
+    "SetCost",
     "SparsityRecord",
     "Stages",
+    "Stays",
     "Throughout",
     "TopK",
     "admm",
@@ -82,6 +90,7 @@ __all__ = [
     "regime_named",
     "rigl",
     "runs",
+    "set_costs",
     "swat_erk",
     "swat_m",
     "swat_structured",

@@ -1,4 +1,4 @@
-"""The coupled channels of a model that trains sparse, what they cost, and whether the target can be met."""
+"""The coupled channels of a model, what they cost, and whether the target of a sparse training can be met."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
 from campfire_fx.analysis.captured import Captured
 from campfire_fx.analysis.coupled import find_coupling
@@ -22,6 +24,7 @@ from campfire_fx.sparsity.assignment import Assignment
 from campfire_fx.sparsity.channels.coupling import Coupling, Groups
 from campfire_fx.sparsity.channels.targets import costs_of, require_possible
 from campfire_fx.sparsity.regimes.channel import CoupledChannels, least_of
+from campfire_fx.training.masked_copy import masked_copy
 
 
 def couple(captured: Captured, assignments: tuple[Assignment, ...], *, dead_norm: str) -> Coupling:
@@ -52,8 +55,30 @@ def couple(captured: Captured, assignments: tuple[Assignment, ...], *, dead_norm
     coupling = replace(coupling, dense=costs_of(coupling))
     if isinstance(method, CoupledChannels):
         least = least_of(coupling, {a.name: a.at_least for a in own}, method.at_least)
-        require_possible(method.target, coupling, least)
+        require_possible(method.target, coupling, least, method.round_to)
     return coupling
+
+
+@torch.inference_mode(mode=False)  # weights are set to zero for a while
+def coupled_channels(model: nn.Module, example_inputs: Any = None, *, examples: list[Any] | None = None) -> Coupling:
+    """Return which channels of a model live or die together, what writes and reads them, and which have to stay.
+
+    The regime "channel" removes these groups. What they cost, set by set: `campfire_fx.sparsity.set_costs`.
+
+    Args:
+        model: any dense model; it is not touched.
+        example_inputs: a tensor, a tuple of positional or a dict of keyword arguments; guessed where None. Its size is
+            that at which multiply-accumulates are counted.
+        examples: a list of such inputs, in the place of `example_inputs`, where the model's code takes different ways.
+
+    Raises:
+        CaptureError: no part of the model can be captured.
+        RegimeError: the model is sparse: its layers hold masks.
+    """
+    captured, _ = masked_copy("coupled_channels", model, example_inputs, examples)
+    coupling = _find(captured, ())
+    coupling = replace(coupling, other_macs=_other_macs(captured, coupling))
+    return replace(coupling, dense=costs_of(coupling))
 
 
 _CARRIED = ("other_macs", "other_ms", "dense")

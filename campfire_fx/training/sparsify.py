@@ -11,14 +11,11 @@ from torch import nn
 from campfire_fx.analysis.captured import Captured
 from campfire_fx.base.errors import CampfireError, RegimeError
 from campfire_fx.base.numbers import plain
-from campfire_fx.capture import model_of, trace
 from campfire_fx.layers.dressing import dress
-from campfire_fx.layers.masked import COMPUTED, MaskedLayer
-from campfire_fx.passes.insert_masks import Insertion, insert_masks
-from campfire_fx.passes.make_layers import make_layers
+from campfire_fx.layers.masked import COMPUTED
+from campfire_fx.passes.insert_masks import Insertion
 from campfire_fx.passes.make_relus import make_relus
 from campfire_fx.passes.runner import apply
-from campfire_fx.shrink.copies import private_copy
 from campfire_fx.sparsity.assignment import Assignment, Override, Request, as_regime, assign, check_era, check_sparsity
 from campfire_fx.sparsity.channels.scores import ChannelScore
 from campfire_fx.sparsity.clock import Clock
@@ -28,6 +25,7 @@ from campfire_fx.sparsity.regimes.channel import CoupledChannels
 from campfire_fx.sparsity.state import SparsityState
 from campfire_fx.training.couple import couple
 from campfire_fx.training.life_cycle import LifeCycle
+from campfire_fx.training.masked_copy import masked_copy
 from campfire_fx.training.model import SparseModel
 
 
@@ -140,11 +138,7 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
         raise RegimeError(f"dead_norm: '{dead_norm}' is not known. Use 'zero' or 'keep'.")
     if masks_move not in ("before", "after"):
         raise RegimeError(f"masks_move: '{masks_move}' is not known. Use 'before' or 'after'.")
-    model = model_of(model)
-    _require_dense(model)
-    copied = private_copy(model)
-    captured = trace(copied, example_inputs, examples=examples, compiled=False)
-    *_, insertion = apply(captured, make_layers, insert_masks)
+    captured, insertion = masked_copy("sparsify", model, example_inputs, examples)
     _require_layers(model, settings.regime, insertion)
     cycle = _life_cycle(captured, insertion, settings, dead_norm=dead_norm, late=masks_move == "after")
     cycle.begin(captured.module)
@@ -201,16 +195,6 @@ def _require_layers(model: nn.Module, regime: Regime, insertion: Insertion) -> N
     if any(reason == COMPUTED for _, reason in insertion.unmasked):
         advice = "Make it one, with torch.nn.utils.prune.remove or parametrize.remove_parametrizations."
     raise CampfireError(f"{type(model).__name__}: it has no {kind} that can hold a mask.{why} {advice}")
-
-
-def _require_dense(model: nn.Module) -> None:
-    """Raise if a layer of the model holds a mask already: its masks, schedule and optimizer would be lost."""
-    for path, module in model.named_modules():
-        if isinstance(module, MaskedLayer):
-            raise RegimeError(
-                f"sparsify at {path}: the layer has a mask already, so the model is sparse. "
-                "Give the dense model, or what shrink() makes of this one."
-            )
 
 
 def _require_rules(regime: Regime, assignments: Sequence[Assignment]) -> None:

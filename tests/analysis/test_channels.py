@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from campfire_fx import dependency_graph
 from campfire_fx.base.errors import CampfireError
+from campfire_fx.training.couple import coupled_channels
 from tests.nets.case import block, conv
 
 X = torch.randn(1, 3, 8, 8)
@@ -106,3 +107,19 @@ def test_a_layer_called_twice_is_one_node() -> None:
 def test_inputs_that_do_not_fit_are_refused_in_a_sentence() -> None:
     with pytest.raises(CampfireError):
         dependency_graph(Residual().eval(), torch.randn(1, 4, 8, 8))
+
+
+def test_halves_of_a_tensor_belong_to_sets_of_their_own() -> None:
+    class Halves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(3, 10, 3), nn.Conv2d(4, 4, 1), nn.Conv2d(6, 5, 1)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            first, second = self.a(x).split([4, 6], 1)
+            return (first + self.b(first)).sum(1), self.c(second)
+
+    model, example = Halves(), torch.randn(2, 3, 8, 8)
+    graph = dependency_graph(model, example, coupling=coupled_channels(model, example))
+    assert graph.nodes["a"]["sets"] == ("a",)  # the other half is summed: nothing of it can go
+    assert graph.nodes["c"]["sets"] == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import networkx as nx
@@ -13,6 +14,7 @@ from campfire_fx.report import dependency_report
 from campfire_fx.report.dependency import from_json, to_dot, to_json, to_mermaid, write
 from campfire_fx.report.style import plain
 from campfire_fx.shrink.dependency import dependency_graph
+from campfire_fx.training.couple import coupled_channels
 from tests.report.small import Small
 
 TREE = """\
@@ -44,6 +46,30 @@ def test_dot_and_mermaid_hold_every_node_and_edge(graph: nx.DiGraph) -> None:
     assert dot.count(' -> "') == mermaid.count("->|") == graph.number_of_edges()
     assert dot.count("style=dashed") == mermaid.count("-.->") == 3
     assert all(f'"{node}" [label=' in dot for node in graph.nodes)
+
+
+def test_coupled_sets_have_colours_and_a_legend() -> None:
+    model, example = Small(), torch.randn(1, 3, 16, 16)
+    coupling = coupled_channels(model, example)
+    graph = dependency_graph(model, example, coupling=coupling)
+    assert [one.name for one in coupling.sets] == ["stem", "inner"]
+    assert {node: data["sets"] for node, data in graph.nodes(data=True)} == {
+        "input": (), "stem": ("stem",), "inner": ("inner",), "outer": ("stem",), "add": ("stem",), "head": (),
+        "output": (),
+    }  # fmt: skip
+    dot, mermaid = to_dot(graph), to_mermaid(graph)
+    fills = [line.split('fillcolor="')[1][:7] for line in dot.splitlines() if "fillcolor" in line]
+    assert len(fills) == 4 + 2 and len(set(fills)) == 2
+    assert '"coupled set: stem" [' in dot
+    assert mermaid.count(":::s0") == 3 + 1 and mermaid.count("classDef") == 2
+    assert nx.utils.graphs_equal(from_json(to_json(graph)), graph)
+
+
+def test_a_file_from_before_sets_is_read(graph: nx.DiGraph) -> None:
+    facts = json.loads(to_json(graph))
+    for node in facts["nodes"]:
+        del node["sets"]
+    assert nx.utils.graphs_equal(from_json(json.dumps(facts)), graph)
 
 
 def test_depth_does_not_grow_with_the_network() -> None:

@@ -61,11 +61,11 @@ class Measured:
         return not self.failure and all(found <= LIMITS[dtype] for dtype, found in self.differences.items())
 
 
-def compare(given: Specimen, slim: torch.nn.Module) -> float:
-    """Return the largest relative difference of the outputs at both sizes."""
+def compare(given: Specimen, slim: torch.nn.Module, like: torch.nn.Module | None = None) -> float:
+    """Return the largest relative difference of the outputs at both sizes; `like` in the place of the model given."""
     worst = 0.0
     for inputs in (given.example, given.another):
-        expected = outputs(given.compared(given.model), inputs)
+        expected = outputs(given.compared(like or given.model), inputs)
         worst = max(worst, difference(expected, outputs(given.compared(slim), inputs)))
     return worst
 

@@ -91,10 +91,10 @@ FAMILIES = (
     Family("r3d_*", (3, 4, 48, 48), (3, 6, 64, 64)),
     Family("r2plus1d_*", (3, 4, 48, 48), (3, 6, 64, 64)),
     Family("quantized_googlenet", options=(*_PLAIN, ("quantize", False))),
-    Family("quantized_inception_v3", (3, 96, 96), (3, 128, 128), (*_PLAIN, ("quantize", False))),
+    Family("quantized_inception_v3", (3, 128, 128), (3, 160, 160), (*_PLAIN, ("quantize", False))),
     Family("quantized_*", options=(("weights", None), ("quantize", False))),
     Family("googlenet", options=_PLAIN),
-    Family("inception_v3", (3, 96, 96), (3, 128, 128), _PLAIN),
+    Family("inception_v3", (3, 128, 128), (3, 160, 160), _PLAIN),
     Family("vit_*", (3, 224, 224), (3, 224, 224), linears=True),
     Family("maxvit_*", (3, 224, 224), (3, 224, 224), linears=True),
     Family("*"),
@@ -126,24 +126,28 @@ def family(name: str) -> Family:
     return next(f for f in FAMILIES if fnmatch.fnmatch(name, f.pattern))
 
 
-def specimen(name: str, *, dtype: torch.dtype = torch.float32, seed: int = 0, sane: bool = True) -> Specimen:
+def specimen(
+    name: str, *, dtype: torch.dtype = torch.float32, seed: int = 0, sane: bool = True, zeros: bool = True
+) -> Specimen:
     """Make a model, zero half of its filters and a third of its other kernels, and keep its activations sane.
 
     Zeros can cut the input off from the output of a narrow network, and then equal outputs prove nothing: so a sane
-    specimen is made of the first seed, from the one given on, that leaves a way through.
+    specimen is made of the first seed, from the one given on, that leaves a way through. `zeros=False`: a dense one.
     """
     for tried in range(seed, seed + 10):
-        found = _specimen(name, dtype, tried, sane)
+        found = _specimen(name, dtype, tried, sane, zeros)
         if not sane or says_something(found.compared(found.model), found.example):
             return found
     raise AssertionError(f"{name}: the output does not change with the input for any seed tried")
 
 
-def _specimen(name: str, dtype: torch.dtype, seed: int, sane: bool) -> Specimen:
+def _specimen(name: str, dtype: torch.dtype, seed: int, sane: bool, zeros: bool) -> Specimen:
     kind = family(name)
     torch.manual_seed(seed)
     model = torchvision.models.get_model(name, **dict(kind.options)).to(dtype).eval()
-    random_zeros(randomise(model, seed), seed, linears=kind.linears)
+    randomise(model, seed)
+    if zeros:
+        random_zeros(model, seed, linears=kind.linears)
     example, another = _inputs(kind, kind.shape, 1, dtype, seed), _inputs(kind, kind.other, 2, dtype, seed + 1)
     if sane:
         calibrate(model, *another, seed=seed)  # the larger one: statistics of few positions make a deep network chaotic

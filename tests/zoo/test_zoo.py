@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.zoo.channels import prune
 from tests.zoo.measure import LIMITS, Measured, measure
 from tests.zoo.specimens import FAMILIES, family, names, specimen
 
@@ -50,6 +51,24 @@ def test_a_sample_is_exact(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in names() if name not in SAMPLE and name not in GIANTS])
 def test_all_others_are_exact(name: str) -> None:
     assert_exact_and_smaller(measure(name))
+
+
+CHANNELS = ("efficientnet_b0", "googlenet", "mobilenet_v3_small", "shufflenet_v2_x0_5", "squeezenet1_1")
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_half_of_the_multiply_accumulates_go(name: str) -> None:
+    found = prune(name, 0.5)
+    assert found.exact and not found.refused, found
+    assert 0.49 < found.left <= 0.5
+
+
+@pytest.mark.zoo
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", [name for name in names() if name not in CHANNELS and name not in GIANTS])
+def test_all_others_meet_the_target_or_say_that_they_cannot(name: str) -> None:
+    found = prune(name, 0.5)
+    assert found.exact, found
 
 
 @pytest.mark.parametrize("name", ["resnet18", "shufflenet_v2_x0_5"])

@@ -12,18 +12,20 @@ import networkx as nx
 import typer
 from torch import Tensor, nn
 
+from campfire_fx.analysis.captured import Captured
 from campfire_fx.app.cli.costing import flop_report
 from campfire_fx.app.cli.options import AsJson, Example, ModelArguments
 from campfire_fx.app.cli.terminal import example_inputs, model_options, show, show_json
 from campfire_fx.app.train.models import build_model
 from campfire_fx.capture import trace
 from campfire_fx.cost.measure import MacCount, macs, one_sample, parameters
-from campfire_fx.report import capture_report, dependency_report
+from campfire_fx.report import capture_report, coupling_report, dependency_report
 from campfire_fx.report.dependency import FORMATS, write
 from campfire_fx.report.numbers import cost_note, count, input_shapes, shape
 from campfire_fx.report.progress import progress
 from campfire_fx.report.table import Column, FittedTable
 from campfire_fx.shrink.dependency import dependency_graph
+from campfire_fx.training.couple import coupled_channels
 
 Format = Enum("Format", {name: name for name in FORMATS}, type=str)  # type: ignore[misc]
 
@@ -65,6 +67,9 @@ def inspect_command(
         Path | None,
         typer.Option("--graph", help="Also write the dependency graph: .dot, .mmd, .json, .txt.", show_default="no"),
     ] = None,
+    groups: Annotated[
+        bool, typer.Option("--groups", help="Show which channels live or die together, and name them in the graph.")
+    ] = False,
     method: Annotated[
         str | None,
         typer.Option(
@@ -86,6 +91,7 @@ def inspect_command(
 
         campfire-fx inspect resnet18
         campfire-fx inspect densenet121 --graph densenet.dot
+        campfire-fx inspect resnet50 --groups
         campfire-fx inspect mynets:small --option width=32 --example 1x3x64x64
         campfire-fx inspect resnet50 --method swat-u --sparsity 0.8
     """
@@ -93,39 +99,42 @@ def inspect_command(
     inputs = example_inputs(example)
     with progress(f"Inspecting {model}"):
         captured = trace(network, inputs)
-        graph = dependency_graph(captured)
         args, kwargs = one_sample(network, captured.args, captured.kwargs)
+        coupling = coupled_channels(network, kwargs or args) if groups else None
+        graph = dependency_graph(captured, coupling=coupling)
         cost = macs(network, args, kwargs)
         flops = flop_report(network, (args, kwargs), method, sparsity, dense_overhead) if method else None
     if graph_file is not None:
         write(graph, graph_file)
-    layers, inputs_shown = layer_facts(network, graph, cost), input_shapes(args, kwargs)
+    inputs_shown = input_shapes(args, kwargs)
     if form is not None:
         print(FORMATS[form.value](graph).rstrip("\n"))  # noqa: T201  goes to other programs
     elif as_json:
-        operations = {"operations": flops.facts()} if flops else {}
-        show_json(
-            {
-                "model": model,
-                "parameters": parameters(network),
-                "macs": cost.total,
-                "inputs": inputs_shown,
-                "not_counted": cost.not_counted,
-                "capture": json.loads(capture_report(captured).to_json()),
-                "layers": [dataclasses.asdict(layer) for layer in layers],
-                "graph": nx.node_link_data(graph, edges="edges"),
-                **operations,
-            }
-        )
-    elif flops is not None:
-        show(flops)
+        more = {"operations": flops.facts()} if flops else {}
+        more |= {"groups": coupling_report(coupling).facts()} if coupling else {}
+        show_json({"model": model, "inputs": inputs_shown, **_facts(network, captured, graph, cost), **more})
+    elif flops is not None or coupling is not None:
+        for report in (flops, coupling and coupling_report(coupling), coupling and cost_note(inputs_shown, cost)):
+            if report is not None:
+                show(report)
     else:
         show(capture_report(captured))
         show(dependency_report(graph))
-        show(_layer_table(layers, network, cost))
+        show(_layer_table(layer_facts(network, graph, cost), network, cost))
         show(cost_note(inputs_shown, cost))
     if graph_file is not None and form is None and not as_json:
         show(f"Wrote {graph_file}.")
+
+
+def _facts(network: nn.Module, captured: Captured, graph: nx.DiGraph, cost: MacCount) -> dict[str, Any]:
+    return {
+        "parameters": parameters(network),
+        "macs": cost.total,
+        "not_counted": cost.not_counted,
+        "capture": json.loads(capture_report(captured).to_json()),
+        "layers": [dataclasses.asdict(layer) for layer in layer_facts(network, graph, cost)],
+        "graph": nx.node_link_data(graph, edges="edges"),
+    }
 
 
 def layer_facts(network: nn.Module, graph: nx.DiGraph, cost: MacCount) -> tuple[LayerRow, ...]:

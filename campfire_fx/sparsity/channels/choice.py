@@ -31,14 +31,22 @@ class Limit:
         return self.cost.total(widths) - self.most * (1 + 1e-9)
 
 
-def floors(coupling: Coupling, at_least: Sequence[float]) -> Widths:
-    """Return the fewest groups that each set keeps: at least one.
+def floors(coupling: Coupling, at_least: Sequence[float], multiple: int = 1) -> Widths:
+    """Return the fewest groups that each set keeps: at least one, and a multiple or all that it has.
 
     Args:
         coupling: the sets.
         at_least: of each set; a share up to 1.0, or a whole number of channels as an int.
+        multiple: sets keep a multiple of so many channels.
     """
-    return np.array([_floor(one, least) for one, least in zip(coupling.sets, at_least, strict=True)])
+    least = [_floor(one, least) for one, least in zip(coupling.sets, at_least, strict=True)]
+    return rounded_up(coupling, np.array(least, dtype=np.int64), multiple)
+
+
+def rounded_up(coupling: Coupling, widths: Widths, multiple: int) -> Widths:
+    """Return the fewest groups from `widths` up that have a multiple of so many channels, or all that a set has."""
+    steps = np.array([_step(one, multiple) for one in coupling.sets], dtype=np.int64)
+    return np.minimum(-(-widths // steps) * steps, np.array([one.size for one in coupling.sets], dtype=np.int64))
 
 
 def _floor(one: CoupledSet, least: float) -> int:
@@ -78,34 +86,35 @@ def choose(
         scores: how much each group matters, (groups,), 0 or more.
         alive: which live so far, (groups,): none comes back.
         limits: what must hold in the end; where floors forbid it, what is left is the least there can be.
-        floor: the fewest groups that each set keeps, (sets,).
+        floor: the fewest groups that each set keeps, (sets,): see `rounded_up`.
         scope: "global" or "each set".
-        multiple: sets keep a multiple of so many channels, where their floor lets them.
+        multiple: sets keep a multiple of so many channels.
         coarse: groups die by sixty-fourths of their sets, for costs that take long to ask for.
     """
     alive = alive.copy()
     queues = [_Queue(one.start, alive[one.start : one.stop], scores[one.start : one.stop]) for one in coupling.sets]
-    steps = np.array([_step(one, multiple, coarse=coarse) for one in coupling.sets])
+    steps = np.array([_step(one, multiple, coarse=coarse) for one in coupling.sets], dtype=np.int64)
     sizes = np.array([one.whole for one in coupling.sets], dtype=np.float64)
     widths = np.array([queue.left for queue in queues], dtype=np.float64)
     chunk = np.where(widths % steps == 0, steps, widths % steps).astype(np.int64)
+    chunk = np.minimum(chunk, (widths - floor).astype(np.int64))  # the last one ends at the floor
     lost = np.array([queue.lowest(count) for queue, count in zip(queues, chunk, strict=True)])
     while passed := [(limit.cost, excess) for limit in limits if (excess := limit.excess(widths)) > 0]:
         price = -widths / sizes if scope == EVEN else _prices(passed, widths, chunk, lost)
-        price[widths - chunk < floor] = np.inf
+        price[chunk <= 0] = np.inf
         if not price.size or price.min() == np.inf:
             break
         weakest = int(price.argmin())
         alive[queues[weakest].take(int(chunk[weakest]))] = False
         widths[weakest] -= chunk[weakest]
-        chunk[weakest] = steps[weakest]
+        chunk[weakest] = min(steps[weakest], int(widths[weakest]) - floor[weakest])
         lost[weakest] = queues[weakest].lowest(int(chunk[weakest]))
     return alive
 
 
-def _step(one: CoupledSet, multiple: int, *, coarse: bool) -> int:
+def _step(one: CoupledSet, multiple: int, *, coarse: bool = False) -> int:
     """Return how many groups of a set die at once."""
-    least = max(1, multiple // math.gcd(multiple, one.channels))
+    least = multiple // math.gcd(multiple, one.channels)
     return least * max(1, one.whole // (_COARSE * least)) if coarse else least
 
 

@@ -151,3 +151,38 @@ def channels_cost(coupling: Coupling) -> Products:
     """Return how many groups there are."""
     none = np.zeros(len(coupling.layers))
     return Products(LayerWidths.of(coupling), none, np.ones(len(coupling.sets)))
+
+
+@dataclass(frozen=True, slots=True)
+class SetCost:
+    """What a coupled set costs in the network as it is.
+
+    Attributes:
+        name: of the set.
+        parameters, macs: what the network has less of when one group of the set goes.
+        all_parameters, all_macs: when the whole set goes.
+    """
+
+    name: str
+    parameters: int
+    macs: float
+    all_parameters: int
+    all_macs: float
+
+
+def set_costs(coupling: Coupling) -> tuple[SetCost, ...]:
+    """Return what every coupled set costs, in parameters and in multiply-accumulates of one call on the example.
+
+    Sets that a layer reads and writes share its kernels: the costs of several together are less than their sum.
+    """
+    widths = np.array([one.size for one in coupling.sets], dtype=np.float64)
+    without = widths * (1 - np.eye(widths.size))
+    counted = []
+    for cost in (parameters_cost(coupling), macs_cost(coupling)):
+        whole = cost.total(widths)
+        counted.append((cost.savings(widths), np.array([whole - cost.total(row) for row in without])))
+    (parameters, all_parameters), (macs, all_macs) = counted
+    return tuple(
+        SetCost(one.name, round(parameters[s]), float(macs[s]), round(all_parameters[s]), float(all_macs[s]))
+        for s, one in enumerate(coupling.sets)
+    )

@@ -118,7 +118,8 @@ class CoupledSet:
         start, stop: its groups are `range(start, stop)`.
         writers, readers: paths of the layers that write and read them, in the model's order.
         norms: paths of the norms that they pass.
-        channels: how many channels one group has; more than one where a grouped layer couples them.
+        channels: how many channels one group has: more than one where a grouped layer couples them. Where its layers
+            have different numbers, their greatest common divisor.
         whole: how many groups it had in the dense model, where it was made smaller since.
     """
 

@@ -135,16 +135,17 @@ def record_costs(target: Target, coupling: Coupling, alive: Alive, fraction: flo
     )
 
 
-def require_possible(target: Target, coupling: Coupling, at_least: list[float]) -> None:
+def require_possible(target: Target, coupling: Coupling, at_least: list[float], multiple: int = 1) -> None:
     """Raise a RegimeError if a target cannot be met although every set shrinks to its floor."""
-    least: Floats = floors(coupling, at_least).astype(np.float64)
+    least: Floats = floors(coupling, at_least, multiple).astype(np.float64)
     for key, one in zip(target.asked, limits(target, coupling), strict=True):
         if one.excess(least) <= 0:
             continue
         unit = _KEYS[key].unit or coupling.dense[_KEYS[key].cost]
         standing = sorted(coupling.stays, key=lambda stays: -stays.channels)[:3]
         why = "".join(f" {stays.channels} channels stay at {stays.where}: {stays.reason}." for stays in standing)
+        settings = "at_least" if multiple == 1 else "at_least or round_to"
         raise RegimeError(
             f"target at {key}: {getattr(target, key):g} cannot be met; the least is {one.cost.total(least) / unit:.4g}."
-            f"{why} Ask for less, or lower at_least."
+            f"{why} Ask for less, or lower {settings}."
         )

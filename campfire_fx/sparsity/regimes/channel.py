@@ -16,7 +16,7 @@ import torch
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.hints import did_you_mean
 from campfire_fx.base.numbers import plain
-from campfire_fx.sparsity.channels.choice import EVEN, GLOBAL, Limit, check_floor, choose, floors
+from campfire_fx.sparsity.channels.choice import EVEN, GLOBAL, Limit, check_floor, choose, floors, rounded_up
 from campfire_fx.sparsity.channels.coupling import Alive, Coupling
 from campfire_fx.sparsity.channels.layers import (
     GATHERED,
@@ -96,7 +96,7 @@ class CoupledChannels(Method):
         scores = self.score.of(evidence)
         if self.scope == GLOBAL and not self.score.comparable:
             scores = normalised(scores, coupling, alive)
-        floor = floors(coupling, self._least(layers, coupling))
+        floor = floors(coupling, self._least(layers, coupling), self.round_to)
         if self.target.asked:
             schedule = first.state.assignment.schedule
             due = limits(self.target, coupling, 1.0 if first.clock.frozen else schedule.fraction(first.clock.epoch))
@@ -104,7 +104,8 @@ class CoupledChannels(Method):
             shares = np.array([self.share * due for due in _due_of(layers, coupling)])
             sizes = np.array([one.whole for one in coupling.sets])
             kept = sizes - np.array([nearest(int(n), s) for n, s in zip(sizes, shares, strict=True)], dtype=np.int64)
-            floor = np.maximum(floor, kept) if self.scope == EVEN else floor
+            if self.scope == EVEN:
+                floor = rounded_up(coupling, np.maximum(floor, kept), self.round_to)
             due = [Limit(cost_of(coupling, "channels"), float(kept.sum()))]
         wish: dict[str, Any] = {"scope": self.scope, "multiple": self.round_to, "coarse": self.target.timed}
         return choose(coupling, scores, alive, due, floor, **wish)

@@ -94,3 +94,19 @@ def test_a_method_that_cannot_be(run, method: str, told: str) -> None:
     result = run("inspect", MODEL, "--method", method)
     assert result.exit_code == 2
     assert told in " ".join(result.stderr.split())
+
+
+def test_groups(run) -> None:
+    result = run("inspect", MODEL, "--groups")
+    assert result.exit_code == 0, result.stderr
+    assert "Coupled channels" in result.stdout and "layer3.0.conv1" in result.stdout
+    assert "Stays: 10 channels at output: the model's output." in result.stdout
+    facts = json.loads(run("inspect", MODEL, "--groups", "--json").stdout)
+    sets = {one["name"]: one for one in facts["groups"]["sets"]}
+    assert sets["conv1"]["writers"] == ["conv1", "layer1.0.conv2"]
+    layers = {layer["name"]: layer for layer in facts["layers"]}
+    inner = sets["layer1.0.conv1"]
+    assert inner["all_macs"] == layers["layer1.0.conv1"]["macs"] + layers["layer1.0.conv2"]["macs"]
+    assert inner["macs_share"] == pytest.approx(inner["all_macs"] / facts["macs"])
+    nodes = {node["id"]: node["sets"] for node in facts["graph"]["nodes"]}
+    assert nodes["layer1.0.conv2"] == nodes["add"] == ["conv1"] and nodes["fc"] == []
