@@ -62,7 +62,7 @@ def test_a_residual_network() -> None:
         ("fc", "output"): ("coupled", 5),
     }
     assert graph.nodes["inner.0"] == {
-        "kind": "conv", "operation": "Conv2d", "channels_in": 8, "channels_out": 6, "pinned": None,
+        "kind": "conv", "operation": "Conv2d", "channels_in": 8, "channels_out": 6, "pinned": None, "sets": (),
     }  # fmt: skip
     assert graph.nodes["fc"]["kind"] == "linear" and graph.nodes["add"]["kind"] == "add"
     assert graph.edges["outer", "add"]["via"] == ("BatchNorm2d",)

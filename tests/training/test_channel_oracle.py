@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.cost.measure import macs, parameters
+from campfire_fx.sparsity.channels.choice import Limit, choose, floors
+from campfire_fx.sparsity.channels.costs import macs_cost
+from campfire_fx.training.couple import coupled_channels
 from campfire_fx.training.dead_channels import living
 from campfire_fx.training.sparsify import sparsify
 
@@ -180,3 +184,11 @@ def test_layers_of_several_places_round_by_their_filters() -> None:
     net = nn.Sequential(*convolved, nn.Linear(768, 9), nn.ReLU(), nn.Linear(9, 5))
     slim = sparsify(net, "channel", target={"macs": 0.6}, round_to=4, example_inputs=IMAGE).finalize().shrink()
     assert slim.get_parameter("0.weight").shape[0] % 4 == 0
+
+
+def test_coarse_steps_end_at_the_floor() -> None:
+    coupling = coupled_channels(Tiny(4, 200, 4), IMAGE)
+    floor = floors(coupling, [0.16] * 3)
+    scores, alive = np.ones(coupling.groups), np.ones(coupling.groups, dtype=np.bool_)
+    left = choose(coupling, scores, alive, [Limit(macs_cost(coupling), 0.0)], floor, coarse=True)
+    assert coupling.widths(left).tolist() == floor.tolist() == [1, 32, 1]
