@@ -88,11 +88,11 @@ def _total(record: SparsityRecord) -> tuple[str, ...]:
     )
 
 
-_COSTS = {"macs": "multiply-accumulates", "parameters": "parameters", "channels": "channels", "latency": "time"}
+COSTS = {"macs": "multiply-accumulates", "parameters": "parameters", "channels": "channels", "latency": "time"}
 
 
 def _cost(cost: CostRecord) -> str:
-    now = f"Slim, the model would have {percent(cost.now)} of the dense {_COSTS[cost.name]}"
+    now = f"Slim, the model would have {percent(cost.now)} of the dense {COSTS[cost.name]}"
     if cost.name == "latency":
         now = f"Slim, the model would take {percent(cost.now)} of the dense time, by the table of measured times"
     if cost.due is None or cost.final is None:

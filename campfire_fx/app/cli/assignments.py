@@ -13,12 +13,14 @@ import typer
 from campfire_fx.training.sparsify import sparsify
 
 # These have options of their own, or cannot be written on a command line.
-_ELSEWHERE = ("model", "regime", "sparsity", "era", "example_inputs", "examples", "overrides")
+_ELSEWHERE = ("model", "regime", "sparsity", "era", "example_inputs", "examples", "overrides", "target")
 SETTINGS = tuple(name for name in inspect.signature(sparsify).parameters if name not in _ELSEWHERE)
 
 
-def sparsify_arguments(settings: Sequence[str], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return arguments of `sparsify` from NAME=VALUE and, for single layers, PATTERN=SPARSITY."""
+def sparsify_arguments(
+    settings: Sequence[str], overrides: Sequence[str], targets: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return arguments of `sparsify` from NAME=VALUE, for single layers PATTERN=SPARSITY, and targets COST=VALUE."""
     found: dict[str, Any] = {}
     for text in settings:
         name, value = _parted(text, "--set", "NAME=VALUE, as window_cap=2")
@@ -30,7 +32,11 @@ def sparsify_arguments(settings: Sequence[str], overrides: Sequence[str]) -> dic
     for text in overrides:
         pattern, value = _parted(text, "--override", "PATTERN=SPARSITY, as 'layer1.*=0.4'")
         layers[pattern] = _plain(value)
-    return found | ({"overrides": layers} if layers else {})
+    target = {}
+    for text in (part for given in targets for part in given.split(",")):
+        cost, value = _parted(text, "--target", "COST=VALUE, as macs=0.5")
+        target[cost] = _plain(value)
+    return found | ({"overrides": layers} if layers else {}) | ({"target": target} if target else {})
 
 
 def _parted(text: str, option: str, form: str) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from rich.text import Text
 from campfire_fx.app.train.outcome import LATENCY_BATCH, Outcome
 from campfire_fx.app.train.presets import Preset
 from campfire_fx.report.numbers import count, percent, size
+from campfire_fx.report.sparsity import COSTS
 from campfire_fx.report.table import Column, FittedTable
 
 _NETWORKS = (
@@ -60,6 +61,10 @@ def _notes(outcome: Outcome) -> Iterator[str]:
         f" MACs: one image. Latency: a batch of {LATENCY_BATCH}. File: .safetensors and its code."
     )
     if outcome.target is not None and outcome.sparsity is not None and outcome.difference is not None:
+        limited = [(cost, cost.final) for cost in outcome.costs if cost.final is not None]
+        told = [f"{percent(c.now)} of the dense {COSTS[c.name]} (at most {percent(final)})" for c, final in limited]
+        if told:
+            yield f"By the channels that live, slim has {', and '.join(told)}."
         yield (
             f"Sparse: {percent(outcome.sparsity)} of the weights of its masked layers are zero (asked: "
             f"{percent(outcome.target)}). Slim: outputs within {outcome.difference:.1e} of the sparse ones."

@@ -67,8 +67,9 @@ def train_command(
     regime: Annotated[
         str | None,
         typer.Option(
-            help="combined, window, ck, inter-epoch, filter, fine-fc, block-fc, unstructured, N:M as 2:4; swat-u (erk,"
-            " m, structured); rigl; or admm-filter (channel, column, kernel, unstructured, column-filter).",
+            help="combined, window, ck, inter-epoch, filter, fine-fc, block-fc, unstructured, N:M as 2:4; channel or"
+            " channel-combined; swat-u (erk, m, structured); rigl; set; or admm-filter (channel, column, kernel,"
+            " unstructured, column-filter).",
             show_default=_of_recipe(_REGIME),
         ),
     ] = None,
@@ -78,6 +79,18 @@ def train_command(
             help="Share of the weights of each layer to remove, in [0, 1).", show_default=_of_recipe(str(_SPARSITY))
         ),
     ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COST=VALUE",
+            help="What the slim network may cost, for whole channels: macs=0.5, parameters=0.3 or latency=0.5 of the"
+            " dense one's; gmacs, mparameters or latency_ms in numbers. Repeatable; the regime is then channel.",
+            show_default=False,
+        ),
+    ] = None,
+    reconfigure: Annotated[
+        bool, typer.Option("--reconfigure", help="Cut out what has died between epochs, so that training gets cheaper.")
+    ] = False,
     override: Annotated[
         list[str] | None,
         typer.Option(
@@ -225,7 +238,7 @@ def train_command(
         where = replace(where, classes=named.classes, recipe=recipe or "")
     settings = job.JobSettings(
         start.model if start else model or values.get("model", _MODEL),
-        regime or values.get("regime", _REGIME),
+        regime or ("channel" if target else values.get("regime", _REGIME)),
         values.get("sparsity", _SPARSITY) if sparsity is None else sparsity,
         residual,
         seed,
@@ -236,7 +249,9 @@ def train_command(
         every(checkpoint_every),
         tensorboard,
         data_root,
-        {name: values[name] for name in SETTINGS if name in values} | sparsify_arguments(setting or (), override or ()),
+        {name: values[name] for name in SETTINGS if name in values}
+        | sparsify_arguments(setting or (), override or (), target or ()),
+        reconfigure,
     )
     train(data, where, plan, settings, Machine(device, workers, threads), start, as_json=as_json)
 

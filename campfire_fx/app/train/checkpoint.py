@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from campfire_fx.app.train.ends import renew
 from campfire_fx.app.train.foreign import find_state
 from campfire_fx.app.train.models import build_model
+from campfire_fx.app.train.smaller import made_again
 from campfire_fx.base.disk.archive import Unreadable, reason, save_archive
 from campfire_fx.base.disk.foreign import Inert, held_state, load_foreign
 from campfire_fx.base.errors import CampfireError, TrainError
@@ -37,7 +38,7 @@ _FACTS: Mapping[str, Callable[[Any], bool]] = {
     "state": _is_options,
 }
 """What a checkpoint holds, and how it is told from something else."""
-_NOTES = ("images", "start")
+_NOTES = ("images", "start", "smaller")
 """What it may hold beside, as a dict: checkpoints of earlier versions have none."""
 
 
@@ -54,6 +55,7 @@ class Checkpoint:
         images: how images were given to it: mean, std, resize, interpolation, augment; None: not noted.
         start: the trained weights that it started from: source, sha256, and the names of layers that were replaced by
             others in what the factory builds; None: it started from new ones.
+        smaller: where it was made smaller in its training, its `state_dict` before each time, as "snapshots".
     """
 
     model: str
@@ -63,6 +65,7 @@ class Checkpoint:
     state: dict[str, Tensor] = field(repr=False)
     images: dict[str, Any] | None = None
     start: dict[str, Any] | None = None
+    smaller: dict[str, Any] | None = field(default=None, repr=False)
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
@@ -140,6 +143,7 @@ def restore(checkpoint: Checkpoint, model: str | None = None) -> nn.Module:
             renew(network, layer, checkpoint.options["classes"])
         if checkpoint.sparse is not None:
             network = sparsify(network, example_inputs=torch.zeros(checkpoint.shape), **checkpoint.sparse)
+            network = made_again(network, (checkpoint.smaller or {}).get("snapshots", []))
     except CampfireError:
         raise
     except Exception as error:  # what a wrong value leads to, anywhere

@@ -19,7 +19,7 @@ from campfire_fx.app.train.checkpoint_manager import USUAL, CheckpointManager, E
 from campfire_fx.app.train.data import ImageData
 from campfire_fx.app.train.first import First, first_network
 from campfire_fx.app.train.host import Host
-from campfire_fx.app.train.loop import fit, outputs, tally
+from campfire_fx.app.train.loop import fit, fit_smaller, outputs, tally
 from campfire_fx.app.train.networks import restart
 from campfire_fx.app.train.outcome import LATENCY_BATCH, Outcome, Reloaded, Row, row_of
 from campfire_fx.app.train.pictures import Chosen
@@ -60,6 +60,7 @@ class JobSettings:
         tensorboard: whether TensorBoard's files are written.
         data_root: where data sets known by name lie; only noted.
         arguments: other arguments of `sparsify`, as plain data.
+        reconfigure: whether the sparse network is made smaller between epochs, where that pays.
         start: trained weights from which dense and sparse start; None: new ones.
     """
 
@@ -76,6 +77,7 @@ class JobSettings:
     tensorboard: bool = False
     data_root: Path = Path("data")
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    reconfigure: bool = False
     start: TrainedWeights | None = None
 
 
@@ -119,18 +121,29 @@ def _run(settings: JobSettings, data: ImageData, recipe: Recipe, *, show: Show, 
         sparse = sparsify(dense, example_inputs=example, **arguments)  # a copy: both start from the same weights
         networks = {"sparse": sparse} if settings.networks == "sparse" else networks | {"sparse": sparse}
     for name, network in networks.items():
-        show(_told(name, fit(network, data, recipe, seed=settings.seed, title=name, host=host)))
+        networks[name], epochs, snapshots = _fitted(network, name, settings, data, recipe, host)
+        show(_told(name, epochs))
         asked = arguments if isinstance(network, SparseModel) else None
-        saved = _checkpoint(network.cpu(), first, settings, recipe, asked)
+        saved = _checkpoint(networks[name].cpu(), first, settings, recipe, asked)
+        saved = replace(saved, smaller={"snapshots": snapshots} if snapshots else None)
         if host.ranks.first:
             save(saved, settings.folder / f"{name}{SUFFIX}")
-    if settings.networks != "dense":
-        networks |= _slim(sparse, settings, data, recipe, show=show, host=host)
+    if isinstance(trained := networks.get("sparse"), SparseModel):
+        networks |= _slim(trained, settings, data, recipe, show=show, host=host)
     outcome = _compare(networks, settings, data, host=host)
     outcome = replace(outcome, seconds=time.perf_counter() - began, settings=_noted(settings, data, recipe, host))
     if host.ranks.first:
         write_text(settings.folder / "results.json", outcome.to_json() + "\n", TrainError)
     return outcome
+
+
+def _fitted(
+    network: nn.Module, name: str, settings: JobSettings, data: ImageData, recipe: Recipe, host: Host
+) -> tuple[nn.Module, tuple[Epoch, ...], list[dict[str, Any]]]:
+    """Train a network; return it, or the smaller one that it became, its epochs, and how it became that."""
+    if settings.reconfigure and isinstance(network, SparseModel):
+        return fit_smaller(network, data, recipe, seed=settings.seed, title=name, host=host)
+    return network, fit(network, data, recipe, seed=settings.seed, title=name, host=host), []
 
 
 def _checkpoint(
@@ -156,6 +169,7 @@ def _own_host(settings: JobSettings, data: ImageData, recipe: Recipe, host: Host
         "images": len(data.train),
         "shape": data.shape,
         "settings": dict(settings.arguments) or None,  # as it was before there were any
+        "reconfigure": settings.reconfigure or None,
         "weights of SHA-256": settings.start.sha256 if settings.start else None,
         **asdict(recipe),
     }
@@ -271,4 +285,5 @@ def _outcome(
         return Outcome(rows, reloaded, None, None, None, 0.0, watched)
     record = sparse.sparsity()
     assert slim.verification is not None  # shrink verifies unless told not to
-    return Outcome(rows, reloaded, record.target, record.true, slim.verification.difference, 0.0, watched)
+    found = Outcome(rows, reloaded, record.target, record.true, slim.verification.difference, 0.0, watched)
+    return replace(found, costs=record.costs)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -48,10 +48,18 @@ def fit(
     return training.run()
 
 
+class Fitted(NamedTuple):
+    """What `fit_smaller` gives: the smaller network, its epochs, and the snapshots from which it is made again."""
+
+    network: SparseModel
+    epochs: tuple[Epoch, ...]
+    snapshots: list[dict[str, Any]]
+
+
 def fit_smaller(
     network: SparseModel, data: ImageData, recipe: Recipe, *, seed: int, title: str, host: Host | None = None
-) -> tuple[SparseModel, tuple[Epoch, ...]]:
-    """Train a sparse network as `fit` does, and make it smaller between epochs where that pays; return it, too.
+) -> Fitted:
+    """Train a sparse network as `fit` does, and make it smaller between epochs where that pays.
 
     The network given is left behind on the way.
     """
@@ -59,7 +67,7 @@ def fit_smaller(
     training.smaller = Smaller(network)
     epochs = training.run()
     assert isinstance(training.network, SparseModel)
-    return training.network, epochs
+    return Fitted(training.network, epochs, training.smaller.snapshots)
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from campfire_fx.app.train.tally import Tally
 from campfire_fx.cost.measure import Latency, macs, parameters
+from campfire_fx.sparsity.record import CostRecord
 
 LATENCY_BATCH = 64
 
@@ -59,6 +60,7 @@ class Outcome:
         watched: whether the test images were also those that training was watched on.
         skipped: images that could not be read.
         settings: what the job was told, the recipe under "recipe".
+        costs: where whole channels died: what is left of the dense network's costs, and how much might be.
     """
 
     rows: tuple[Row, ...]
@@ -70,6 +72,7 @@ class Outcome:
     watched: bool = False
     skipped: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    costs: tuple[CostRecord, ...] = ()
 
     def to_json(self) -> str:
         """Return the outcome as JSON text."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 
 from campfire_fx.sparsity.record import SparsityRecord
 from campfire_fx.training.model import SparseModel
@@ -44,6 +44,11 @@ class Smaller:
             network.load_state_dict(snapshot)
             network = self.made(network, optimizer)
         return network
+
+
+def made_again(network: SparseModel, snapshots: list[dict[str, Any]]) -> SparseModel:
+    """Return what a new network becomes in the training that the snapshots are of; without its last weights."""
+    return Smaller(network).again(network, SGD(network.parameters(), lr=0.0), snapshots)
 
 
 def _kept(value: Any) -> Any:

@@ -69,7 +69,7 @@ def train(
 def train_smaller(folder: Path, **wishes: Any) -> tuple[dict[str, Any], list[Any]]:
     recipe, wishes = replace(RECIPE, epochs=6, era=(1, 5)), {"target": {"macs": 0.3}, "at_least": 0.2, **wishes}
     model = network("channel", era=recipe.era, **wishes)
-    smaller, epochs = fit_smaller(model, images(), recipe, seed=3, title="sparse", host=host(folder, recipe))
+    smaller, epochs, _ = fit_smaller(model, images(), recipe, seed=3, title="sparse", host=host(folder, recipe))
     return smaller.state_dict(), [replace(epoch, seconds=0.0) for epoch in epochs]
 
 
