@@ -236,9 +236,31 @@ def test_regimes_have_their_settings_on_the_command_line(run, tmp_path) -> None:
     assert again.exit_code == 2 and "its run had settings {'rho': 0.1" in again.stderr.replace("\n", " ")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("smaller", [False, True])
+def test_channels_die_to_a_target(run, tmp_path, smaller: bool) -> None:
+    options = ["--epochs", 4, "--era", "0:3", "--batch", 256, "--networks", "sparse", "--formats", "safetensors"]
+    more = ["--reconfigure"] if smaller else []
+    result = run("train", *options, "--target", "macs=0.5,parameters=0.6", *more, "--output", "here", "--json")
+    assert result.exit_code == 0, result.stderr
+    outcome = json.loads(result.stdout)
+    rows = {row["name"]: row for row in outcome["rows"]}
+    assert rows["slim"]["macs"] <= 0.5 * 3_049_000 and rows["slim"]["parameters"] <= 0.6 * 77_754
+    assert (rows["sparse"]["macs"] < 1.12 * rows["slim"]["macs"]) == smaller  # not each time a channel dies
+    assert rows["sparse"]["accuracy"] == rows["slim"]["accuracy"]
+    data, sparse = open_data("digits"), restore(read(tmp_path / "here" / "sparse.ckpt"))
+    assert accuracy(sparse, data.test, data) == rows["sparse"]["accuracy"]
+    again = run("train", *options, "--target", "macs=0.4", *more, "--output", "here", "--resume", "auto")
+    assert again.exit_code == 2 and "its run had settings {'target'" in " ".join(again.stderr.split())
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (["--target", "macs"], "--target macs: it is not of the form COST=VALUE"),
+        (["--target", "flops=0.5"], "unknown key 'flops'"),
+        (["--target", "macs=2"], "outside (0, 1]"),
+        (["--target", "macs=0.5", "--regime", "combined"], "regime 'combined' takes none"),
         (["--set", "priod=3"], "there is no 'priod'. Did you mean 'period'? There are exponent, prune_1x1"),
         (["--set", "nonsense"], "--set nonsense: it is not of the form NAME=VALUE"),
         (["--override", "layer1.*"], "--override layer1.*: it is not of the form PATTERN=SPARSITY"),
