@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from math import gcd, prod
@@ -25,6 +25,7 @@ from campfire_fx.analysis.labelling import Labelling
 from campfire_fx.analysis.labels import LabelForest
 from campfire_fx.analysis.rules import Transfer
 from campfire_fx.analysis.rules.structure import Mixer, Structure
+from campfire_fx.layers.unused import used_paths
 from campfire_fx.sparsity.channels.coupling import (
     Alive,
     CoupledLayer,
@@ -114,18 +115,19 @@ def _coupling(
     def groups_of(labels: Tensor) -> Groups:
         return np.asarray(number[forest.find(labels).numpy().astype(np.int64)])
 
-    macs = _macs(labelling)
+    macs, parameters = _macs(labelling), _parameters(labelling.captured)
     layers = []
     for mixer in (mixer for mixer in mixers if not mixer.virtual):
         groups, _, inputs, taps = mixer.layout.kernels(mixer.weight).shape
         ports = groups_of(mixer.outputs), groups_of(mixer.inputs).reshape(groups, inputs)
         path, holds = paths[id(mixer)], id(mixer.weight) in masked
-        layers.append(CoupledLayer(path, mixer.operation, *ports, taps, macs(mixer), holds, mixer.layout.out_axis))
-    vectors = tuple(_vectors(labelling, groups_of))
+        axis, stored = mixer.layout.out_axis, id(mixer.weight) in parameters
+        layers.append(CoupledLayer(path, mixer.operation, *ports, taps, macs(mixer), holds, axis, stored))
+    vectors = tuple(_vectors(labelling, groups_of, parameters))
     named = tuple(_with_norms(one, vectors) for one in sets)
-    counted = sum(layer.outputs.size * layer.inputs.shape[1] * layer.taps for layer in layers)
+    counted = sum(layer.outputs.size * layer.inputs.shape[1] * layer.taps for layer in layers if layer.stored)
     counted += sum(vector.groups.size for vector in vectors if vector.parameter)
-    total = sum(parameter.numel() for parameter in labelling.captured.module.parameters())
+    total = sum(parameters.values())
     return Coupling(named, tuple(layers), vectors, stays, other_parameters=total - counted)
 
 
@@ -165,7 +167,9 @@ def _with_norms(one: CoupledSet, vectors: tuple[CoupledVector, ...]) -> CoupledS
     return replace(one, norms=tuple(dict.fromkeys(norms)))
 
 
-def _vectors(labelling: Labelling, groups_of: Callable[[Tensor], Groups]) -> Iterator[CoupledVector]:
+def _vectors(
+    labelling: Labelling, groups_of: Callable[[Tensor], Groups], parameters: Container[int]
+) -> Iterator[CoupledVector]:
     structure = labelling.structure
     paths = {id(module): path for path, module in labelling.captured.module.named_modules()}
     norms = {
@@ -182,9 +186,23 @@ def _vectors(labelling: Labelling, groups_of: Callable[[Tensor], Groups]) -> Ite
         groups = groups_of(labels)
         if not name or not (groups >= 0).any():
             continue
-        parameter = isinstance(tensor, nn.Parameter)
-        zeroed = parameter or name.rpartition(".")[2] == "running_mean"
-        yield CoupledVector(name, groups.reshape(tensor.shape), parameter, norms.get(id(tensor), ""), zeroed)
+        zeroed = isinstance(tensor, nn.Parameter) or name.rpartition(".")[2] == "running_mean"
+        shaped, norm = groups.reshape(tensor.shape), norms.get(id(tensor), "")
+        yield CoupledVector(name, shaped, id(tensor) in parameters, norm, zeroed)
+
+
+def _parameters(captured: Captured) -> dict[int, int]:
+    """Return id -> size of the parameters that a slim model has: not of auxiliary heads, nor of what nothing reads."""
+    sizes = {id(parameter): parameter.numel() for parameter in captured.module.parameters()}
+    for island in captured.islands:
+        used = used_paths(modes.graph for modes in island.module.graph_variants)
+        read: dict[int, bool] = defaultdict(bool)
+        for name, parameter in island.module.named_parameters(remove_duplicate=False):
+            ends = [i for i, character in enumerate(name) if character == "."]
+            read[id(parameter)] |= name in used or any(name[:end] in used for end in ends)
+        for key in (key for key, is_read in read.items() if not is_read):
+            sizes.pop(key, None)
+    return sizes
 
 
 def _macs(labelling: Labelling) -> Callable[[Mixer], float]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -192,3 +193,28 @@ def test_coarse_steps_end_at_the_floor() -> None:
     scores, alive = np.ones(coupling.groups), np.ones(coupling.groups, dtype=np.bool_)
     left = choose(coupling, scores, alive, [Limit(macs_cost(coupling), 0.0)], floor, coarse=True)
     assert coupling.widths(left).tolist() == floor.tolist() == [1, 32, 1]
+
+
+class Assisted(Tiny):
+    """With a head that only training uses, and a layer that nothing does."""
+
+    def __init__(self) -> None:
+        super().__init__(**DENSE)
+        self.helper, self.idle = nn.Conv2d(7, 40, 3), nn.Conv2d(7, 30, 3)
+
+    def forward(self, x: Tensor) -> Any:
+        if not self.training:
+            return super().forward(x)
+        return super().forward(x), self.helper(self.stem(x)).mean((2, 3))
+
+
+def test_parameters_are_those_of_the_slim_model() -> None:
+    """What a shrink drops anyway is neither in the dense count nor in the slim one."""
+    torch.manual_seed(0)
+    model = sparsify(Assisted(), "channel", target={"parameters": 0.5}, example_inputs=IMAGE)
+    coupling = model._life_cycle.state.coupling
+    assert coupling is not None and coupling.dense["parameters"] == parameters(Tiny(**DENSE))
+    slim = model.finalize().shrink()
+    now = next(cost.now for cost in model.sparsity().costs if cost.name == "parameters")
+    assert parameters(slim) == pytest.approx(now * coupling.dense["parameters"])
+    assert 0.4 < now <= 0.5

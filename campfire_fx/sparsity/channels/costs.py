@@ -138,7 +138,7 @@ def macs_cost(coupling: Coupling) -> Products:
 
 def parameters_cost(coupling: Coupling) -> Products:
     """Return how many parameters there are."""
-    per_kernel = np.array([float(layer.taps) for layer in coupling.layers])
+    per_kernel = np.array([float(layer.taps * layer.stored) for layer in coupling.layers])
     sizes = np.array([one.size for one in coupling.sets])
     per_group, fixed = np.zeros(len(coupling.sets)), 0
     for vector in (vector for vector in coupling.vectors if vector.parameter):

@@ -51,6 +51,7 @@ class CoupledLayer:
         macs: multiply-accumulates of one kernel in one call of the model on its example.
         masked: whether it can hold a mask.
         out_axis: axis of the weight along which its filters lie.
+        stored: whether its weight is a parameter that a slim model has: not that of an auxiliary head.
     """
 
     path: str
@@ -61,6 +62,7 @@ class CoupledLayer:
     macs: float
     masked: bool = True
     out_axis: int = 0
+    stored: bool = True
     _copies: dict[torch.device, Tensor] = field(default_factory=dict, repr=False)
 
     @property
@@ -97,7 +99,7 @@ class CoupledVector:
     Attributes:
         name: as in the model's `state_dict`.
         groups: group of each entry, of the tensor's shape.
-        parameter: whether it is a parameter, and counted as one.
+        parameter: whether it is a parameter that a slim model has, and counted as one.
         norm: path of the norm that it belongs to; "" for other tensors.
         zeroed: whether it is zero in dead channels (not the variance of a norm).
     """
