@@ -48,7 +48,7 @@ def couple(captured: Captured, assignments: tuple[Assignment, ...], *, dead_norm
         raise RegimeError(_nothing(coupling))
     if dead_norm == "keep":
         coupling = replace(coupling, vectors=tuple(replace(vector, zeroed=False) for vector in coupling.vectors))
-    coupling = replace(coupling, other_macs=_other_macs(captured, coupling))
+    coupling = _counted(captured, coupling)
     method = own[0].method
     if isinstance(method, CoupledChannels) and method.target.timed:
         coupling = _timed(captured, coupling)
@@ -77,7 +77,7 @@ def coupled_channels(model: nn.Module, example_inputs: Any = None, *, examples: 
     """
     captured, _ = masked_copy("coupled_channels", model, example_inputs, examples)
     coupling = _find(captured, ())
-    coupling = replace(coupling, other_macs=_other_macs(captured, coupling))
+    coupling = _counted(captured, coupling)
     return replace(coupling, dense=costs_of(coupling))
 
 
@@ -100,10 +100,12 @@ def couple_again(slim: SlimModel, before: Coupling, assignments: Sequence[Assign
     sets = tuple(replace(one, whole=whole) for one, whole in zip(coupling.sets, wholes, strict=True))
     zeroed = {vector.name: vector.zeroed for vector in before.vectors}
     vectors = tuple(replace(v, zeroed=zeroed.get(v.name, v.zeroed)) for v in coupling.vectors)
+    macs_before = {layer.path: layer.macs for layer in before.layers}  # of a kernel: the same at any width
+    layers = tuple(replace(layer, macs=macs_before.get(layer.path, layer.macs)) for layer in coupling.layers)
     same: dict[str, Any] = {name: getattr(before, name) for name in _CARRIED}
     if before.times is not None:
         same["times"] = before.times.for_paths([layer.path for layer in coupling.layers])
-    return replace(coupling, sets=sets, vectors=vectors, **same), numbers
+    return replace(coupling, sets=sets, layers=layers, vectors=vectors, **same), numbers
 
 
 def _numbers_before(coupling: Coupling, before: Coupling, keep: Mapping[str, Sequence[Sequence[int] | None]]) -> Groups:
@@ -125,10 +127,20 @@ def _find(captured: Captured, assignments: Sequence[Assignment]) -> Coupling:
     return find_coupling(captured, masked, others)
 
 
-def _other_macs(captured: Captured, coupling: Coupling) -> float:
-    """Return the multiply-accumulates that are in no layer of the coupling: products of activations, for one."""
-    total = macs(captured.module, captured.args, captured.kwargs).total
-    return total - sum(layer.macs * layer.outputs.size * layer.inputs.shape[1] for layer in coupling.layers)
+def _counted(captured: Captured, coupling: Coupling) -> Coupling:
+    """Count the multiply-accumulates of the whole model, and those that are in no layer: products of activations.
+
+    A layer that is called for every region of an image, say, is called less often by the graph of its part than by the
+    whole model: what the model multiplies counts.
+    """
+    whole = macs(captured.module, captured.args, captured.kwargs)
+    sizes = [layer.outputs.size * layer.inputs.shape[1] for layer in coupling.layers]
+    layers = tuple(
+        replace(layer, macs=max(layer.macs, whole.per_layer.get(layer.path, 0) / size))
+        for layer, size in zip(coupling.layers, sizes, strict=True)
+    )
+    inside = sum(layer.macs * size for layer, size in zip(layers, sizes, strict=True))
+    return replace(coupling, layers=layers, other_macs=whole.total - inside)
 
 
 def _timed(captured: Captured, coupling: Coupling) -> Coupling:
