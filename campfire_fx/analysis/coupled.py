@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from campfire_fx.analysis.captured import Captured
 from campfire_fx.analysis.facts import Facts
+from campfire_fx.analysis.forest import Joins
 from campfire_fx.analysis.labelling import Labelling
-from campfire_fx.analysis.labels import LabelForest
 from campfire_fx.analysis.rules import Transfer
 from campfire_fx.analysis.rules.structure import Mixer, Structure
 from campfire_fx.layers.unused import used_paths
@@ -79,9 +79,9 @@ def _set_numbers(coupling: Coupling, groups: Groups) -> Groups:
     return np.where(groups >= 0, np.append(coupling.set_of, -1)[groups], -1)
 
 
-def _coupled(structure: Structure, mixers: Iterable[Mixer]) -> LabelForest:
-    """Return the label forest with the further coupling of grouped layers."""
-    forest = copy.deepcopy(structure.forest)
+def _coupled(structure: Structure, mixers: Iterable[Mixer]) -> Joins:
+    """Return the labels with the further coupling of grouped layers joined."""
+    forest = Joins(structure.forest)
     for mixer in mixers:
         groups, outputs, inputs, _ = mixer.layout.kernels(mixer.weight).shape
         if groups == 1 or outputs == inputs == 1:
@@ -96,14 +96,14 @@ def _coupled(structure: Structure, mixers: Iterable[Mixer]) -> LabelForest:
     return forest
 
 
-def _removable(forest: LabelForest, ports: Iterable[Tensor]) -> int:
+def _removable(forest: Joins, ports: Iterable[Tensor]) -> int:
     roots = torch.cat([forest.find(port).flatten() for port in ports]).unique()
     return int((roots != 0).sum())
 
 
 def _coupling(
     labelling: Labelling,
-    forest: LabelForest,
+    forest: Joins,
     mixers: list[Mixer],
     paths: Mapping[int, str],
     masked: Mapping[int, str],
@@ -131,7 +131,7 @@ def _coupling(
     return Coupling(named, tuple(layers), vectors, stays, other_parameters=total - counted)
 
 
-def _sets(forest: LabelForest, mixers: list[Mixer], paths: Mapping[int, str]) -> tuple[list[CoupledSet], Groups]:
+def _sets(forest: Joins, mixers: list[Mixer], paths: Mapping[int, str]) -> tuple[list[CoupledSet], Groups]:
     """Return the sets, and the group of every root of the forest."""
     ports: dict[int, list[tuple[int, bool, int]]] = defaultdict(list)  # root -> mixer, whether it writes, how often
     for place, mixer in enumerate(mixers):
@@ -144,7 +144,7 @@ def _sets(forest: LabelForest, mixers: list[Mixer], paths: Mapping[int, str]) ->
     for root in sorted(ports):
         if any(writes for _, writes, _ in ports[root]):
             alike[tuple(ports[root])].append(root)
-    number = np.full(len(forest), -1, dtype=np.int64)
+    number = np.full(forest.size, -1, dtype=np.int64)
     found: list[CoupledSet] = []
     named: dict[str, int] = defaultdict(int)
     for signature, roots in sorted(alike.items()):

@@ -131,7 +131,7 @@ class ExampleValues:
         """Return the value of a node."""
         if self._real is None:
             try:
-                return self._evaluator(layouts=self._run.rule(node).flow is ask_layout).value(node)
+                return self._evaluator(layouts=self._run.rule(node).labels is ask_layout).value(node)
             except Exception:  # noqa: BLE001  whatever an operation says that needs data
                 self._real = {}
         return self._real_value(node)

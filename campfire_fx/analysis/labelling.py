@@ -20,6 +20,7 @@ from campfire_fx.analysis.labels import Labelled
 from campfire_fx.analysis.rules import Call, Held, Kind, OpRule, Transfer
 from campfire_fx.analysis.rules.barriers import BARRIER, fix_tensors
 from campfire_fx.analysis.rules.effects import writes_in_place
+from campfire_fx.analysis.rules.found import Found
 from campfire_fx.analysis.rules.movement import asks_kind, asks_shape
 from campfire_fx.analysis.rules.proof import PROVEN, is_candidate, is_pointwise
 from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes, parts
@@ -45,7 +46,8 @@ def label(captured: Captured, *, training: bool = True) -> Labelling:
         captured: the traced model.
         training: also run training graphs where they differ from the inference graphs.
     """
-    structure = Structure(_names(captured.module), frozenset(id(island.module) for island in captured.islands))
+    islands = frozenset(id(island.module) for island in captured.islands)
+    structure = Structure(_names(captured.module), islands)
     runs: list[GraphRun] = []
     for island in captured.islands:
         for modes, variant in zip(island.module.graph_variants, island.variants, strict=True):
@@ -94,7 +96,9 @@ def _run(run: GraphRun, structure: Structure, known: dict[Any, _CallResult] | No
                 run.values[node] = value.clone() if writes and isinstance(value, Tensor) else value
             elif node.op == "output":
                 given = map_nodes(node.args, lambda n: run.values[n])
-                structure.pin("output", "the model's output", *parts(given, Labelled))
+                found = Found(structure)
+                found.pin("output", "the model's output", *parts(given, Labelled))
+                found.enter()
             else:
                 run.values[node] = _known_call(run, node, structure, example, known)
     run.settled.update((node, rule) for node, rule in structure.settled.items() if node.graph is run.graph)
@@ -115,11 +119,10 @@ def _known_call(
         result = _CallResult(node, run_call(run, node, structure, example))
         return known.setdefault(key, result).value
     twin = known[key].node
-    if twin in structure.unstacked:
-        structure.unstacked.add(node)
-    for facts in (structure.settled, structure.joined):
-        if twin in facts:
-            facts[node] = facts[twin]
+    tables: tuple[dict[fx.Node, Any], ...] = (structure.settled, structure.joined, structure.unstacked)
+    for table in tables:
+        if twin in table:
+            table[node] = table[twin]
     return known[key].value
 
 
@@ -152,7 +155,7 @@ def _signature(run: GraphRun, node: fx.Node) -> Any:
 def make_call(
     run: GraphRun, node: fx.Node, structure: Structure, example: Callable[[fx.Node], Any], rule: OpRule
 ) -> Call:
-    """Return the call of a node on the labels found so far."""
+    """Return the call of a node on the labels found so far, with those of the parameters it reads."""
     args, kwargs = substitute(run.values, node)
     if rule.constant is not Transfer.MIX and rule is not BARRIER:
         args, kwargs = map_nested((args, kwargs), lambda v: _labelled(v, structure, rule))
@@ -160,28 +163,52 @@ def make_call(
 
 
 def _labelled(value: Any, structure: Structure, rule: OpRule) -> Any:
-    if not isinstance(value, Held) or rule.constant is Transfer.AFFINE or rule.kind is Kind.PER_CHANNEL:
+    if not isinstance(value, Held) or _reads_values(rule):
         return value
-    if value.tensor.numel() == 1:
-        structure.pin_tensor(value.tensor)  # a single number, which every channel reads
-    return structure.tensor(value.tensor)
+    known = structure.tensors.get(id(value.tensor))
+    return value if known is None else known[1]
+
+
+def _reads_values(rule: OpRule) -> bool:
+    """Whether a rule reads parameters themselves, and not their labels."""
+    itself = rule.constant in (Transfer.MIX, Transfer.AFFINE) or rule.kind is Kind.PER_CHANNEL
+    return itself or rule is BARRIER
+
+
+def _parameters(run: GraphRun, node: fx.Node) -> list[Held]:
+    values = [run.values[source] for source in node.all_input_nodes]
+    return [held for value in values if type(value) is not Labelled for held in parts(value, Held)]
+
+
+def _label_parameters(structure: Structure, parameters: list[Held]) -> None:
+    """Give parameters labels, if they have none."""
+    found = Found(structure)
+    for held in parameters:
+        if held.tensor.numel() == 1:
+            found.pin_tensor(held.tensor)  # a single number, which every channel reads
+        found.tensor(held.tensor)
+    found.enter()
 
 
 def run_call(run: GraphRun, node: fx.Node, structure: Structure, example: Callable[[fx.Node], Any]) -> Any:
-    """Run the rule of one call on the labels found so far, and return those of its result."""
+    """Run the rule of one call on the labels found so far, enter what it finds, and return the labels of its result."""
     rule = run.rule(node)
     asked = _held(run, node) if rule.kind is Kind.ASK else []
     if asked:
         return _ask_parameter(run, node, structure, asked)
+    if not _reads_values(rule) and (parameters := _parameters(run, node)):
+        _label_parameters(structure, parameters)
     call = make_call(run, node, structure, example, rule)
-    if not call.labelled() and not call.held() and call.module is None:
+    if call.module is None and not call.labelled() and not call.held():
         return None if rule.kind is Kind.GUARD else _plain(node, call)
     if rule is BARRIER and is_candidate(node) and is_pointwise(call):
         rule = structure.settled[node] = PROVEN
     if rule.movement and join_rows(run, call):
         rule = structure.settled[node] = replace(rule, constant=Transfer.KEEP)
     try:
-        return rule.flow(call)
+        found = rule.flow(call)
+        found.enter()
+        return found.labels
     except ShrinkError:
         raise
     except Exception as error:
@@ -199,8 +226,10 @@ def _held(run: GraphRun, node: fx.Node) -> list[Held]:
 def _ask_parameter(run: GraphRun, node: fx.Node, structure: Structure, asked: list[Held]) -> Any:
     """Answer a question about a parameter itself; what is asked of neither shape nor kind keeps it as it is."""
     if not (asks_kind(node) or asks_shape(node)):
+        found = Found(structure)
         for held in asked:
-            structure.pin_tensor(held.tensor)
+            found.pin_tensor(held.tensor)
+        found.enter()
     args, kwargs = substitute(run.values, node)
     args, kwargs = map_nested((args, kwargs), _bare)
     return invoke(node, None, args, kwargs)
@@ -220,10 +249,12 @@ def _plain(node: fx.Node, call: Call) -> Any:
 
 def _pin_conflicts(structure: Structure) -> None:
     """Pin a weight that is both mixed with and used in some other way."""
+    found = Found(structure)
     for key in structure.mixers.keys() & structure.tensors.keys():
         mixer = structure.mixers[key]
-        structure.pin(mixer.name, "its weight is also used directly", mixer.inputs, mixer.outputs)
-        structure.pin(mixer.name, "its weight is also used directly", structure.tensors[key][1])
+        found.pin(mixer.name, "its weight is also used directly", mixer.inputs, mixer.outputs)
+        found.pin(mixer.name, "its weight is also used directly", structure.tensors[key][1])
+    found.enter()
 
 
 __all__ = ["GraphRun", "Labelling", "fixed", "label", "make_call", "placeholder_values", "run_call", "substitute"]

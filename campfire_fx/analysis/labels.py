@@ -16,10 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-
-Numbers = NDArray[np.int64]
 
 FIXED = 0
 
@@ -34,72 +31,6 @@ class Labelled:
     def shape(self) -> torch.Size:
         """Shape of the tensor described."""
         return self.labels.shape
-
-
-class LabelForest:
-    """A growing union-find forest over labels; the root of a set is its smallest label, so FIXED always wins.
-
-    Parents are kept in numpy: most questions are about a few hundred labels, where its calls cost a third of torch's.
-    """
-
-    def __init__(self) -> None:
-        self._parent = np.zeros(1024, dtype=np.int64)
-        self._size = 1
-
-    def __len__(self) -> int:
-        return self._size
-
-    def fresh(self, count: int) -> Tensor:
-        """Return `count` new labels, float64 of shape (count,)."""
-        start, self._size = self._size, self._size + count
-        while self._size > self._parent.size:
-            self._parent = np.concatenate([self._parent, np.zeros_like(self._parent)])
-        self._parent[start : self._size] = np.arange(start, self._size)
-        return torch.arange(start, self._size, dtype=torch.float64)
-
-    def find(self, labels: Tensor) -> Tensor:
-        """Return the root of each label, same shape; stretched (stride 0) dimensions stay stretched."""
-        root = torch.from_numpy(np.asarray(self._roots(_whole(collapse(labels))), dtype=np.float64))
-        return root if root.shape == labels.shape else root.expand(labels.shape)
-
-    def join(self, first: Tensor, second: Tensor) -> None:
-        """Join labels position by position; the shapes must broadcast."""
-        one, other = self._roots(_whole(collapse(first))), self._roots(_whole(collapse(second)))
-        while True:
-            differ = one != other
-            if not differ.any():
-                return
-            one, other = (side[differ] for side in np.broadcast_arrays(one, other))
-            # Of several pairs that write one parent the smallest wins; the others still differ in the next round.
-            np.minimum.at(self._parent, np.maximum(one, other), np.minimum(one, other))
-            one, other = self._roots(one), self._roots(other)
-
-    def fix(self, labels: Tensor) -> int:
-        """Pin labels for good; returns how many distinct labels were removable before."""
-        roots = np.unique(self._roots(_whole(collapse(labels))))
-        roots = roots[roots != FIXED]
-        self._parent[roots] = FIXED
-        return roots.size
-
-    def roots(self) -> Tensor:
-        """Return the root of every label, int64 of shape (len(self),)."""
-        return torch.from_numpy(self._roots(np.arange(self._size)))
-
-    def _roots(self, labels: Numbers) -> Numbers:
-        """Return the root of each label, and let the labels point straight at them."""
-        parent = self._parent
-        root = parent[labels]
-        higher = parent[root]
-        if (higher == root).all():
-            return root
-        while not (higher == root).all():
-            root, higher = higher, parent[higher]
-        parent[labels] = root
-        return root
-
-
-def _whole(labels: Tensor) -> Numbers:
-    return labels.numpy().astype(np.int64)
 
 
 def collapse(labels: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import fx
 from campfire_fx.analysis.graph_run import GraphRun
 from campfire_fx.analysis.labels import Labelled
 from campfire_fx.analysis.rules import Call, Kind, lookup
+from campfire_fx.analysis.rules.found import Found
 from campfire_fx.analysis.rules.record import parts
 
 
@@ -26,10 +27,10 @@ def join_rows(run: GraphRun, call: Call) -> bool:
     dims = [dim for dim in _picked(call, len(value.shape)) if dim < len(value.shape)]
     if not dims or _reaches_input(source, lambda node: bool(parts(run.values[node], Labelled))):
         return False
-    forest = call.structure.forest
+    found = Found(call.structure)
     for dim in dims:
-        labels = forest.find(value.labels)
-        forest.join(labels, labels.narrow(dim, 0, 1))
+        found.forest.join(value.labels, value.labels.narrow(dim, 0, 1))
+    found.enter()
     return True
 
 

@@ -8,20 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from campfire_fx.analysis.rules.found import Found
 from campfire_fx.analysis.rules.kinds import Aliases, Kind, Transfer
 from campfire_fx.analysis.rules.record import Call, OpRule, map_nested
 from campfire_fx.analysis.rules.structure import fixed
 
 
-def barrier(call: Call, reason: str) -> Any:
+def barrier(call: Call, found: Found, reason: str) -> Any:
     """Pin what enters; the output has the true shapes and fixed labels."""
-    call.structure.settled[call.node] = BARRIER
-    call.structure.pin(call.where(), reason, *call.labelled())
+    found.note("settled", call.node, BARRIER)
+    found.pin(call.where(), reason, *call.labelled())
     for held in call.held():
-        call.structure.pin_tensor(held.tensor)
+        found.pin_tensor(held.tensor)
     if call.module is not None:
-        for tensor in _tensors(call.module, call.structure.islands):
-            call.structure.pin_tensor(tensor)
+        for tensor in _tensors(call.module, found.structure.islands):
+            found.pin_tensor(tensor)
     return fix_tensors(call.example(call.node))
 
 
@@ -39,10 +40,10 @@ def fix_tensors(value: Any) -> Any:
     return map_nested(value, lambda v: fixed(v.shape) if isinstance(v, torch.Tensor) else v)
 
 
-def unknown(call: Call) -> Any:
+def unknown(call: Call, found: Found) -> Any:
     """Pin at an operation that has no rule."""
     name = getattr(call.target, "__name__", None) or str(call.target)
-    return barrier(call, f"{name} has no channel rule")
+    return barrier(call, found, f"{name} has no channel rule")
 
 
 BARRIER = OpRule(Kind.BARRIER, unknown, Transfer.TAINT, Aliases.VIEW)

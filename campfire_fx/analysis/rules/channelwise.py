@@ -10,6 +10,7 @@ from torch import nn
 
 from campfire_fx.analysis.labels import Labelled
 from campfire_fx.analysis.rules.barriers import barrier
+from campfire_fx.analysis.rules.found import Found
 from campfire_fx.analysis.rules.kinds import Kind, Transfer
 from campfire_fx.analysis.rules.record import Call, Held, OpRule, register
 from campfire_fx.base.compat import INSTANCE_NORM, unbatched_dims
@@ -17,17 +18,17 @@ from campfire_fx.base.compat import INSTANCE_NORM, unbatched_dims
 _VECTORS = ("weight", "bias", "running_mean", "running_var")
 
 
-def per_channel(call: Call) -> Any:
+def per_channel(call: Call, found: Found) -> Any:
     """Pass labels on; parameters and buffers of shape (C,) belong to the channels of dimension 1 (or 0, unbatched)."""
     value, module = call.get(0, "input"), call.module
     if not isinstance(value, Labelled):
-        return barrier(call, "its input is not an activation")
-    channels = call.structure.channels(value, channel_dim(call, len(value.shape)))
+        return barrier(call, found, "its input is not an activation")
+    channels = found.channels(value, channel_dim(call, len(value.shape)))
     if module is not None:
-        call.structure.owns(channels, *(getattr(module, name, None) for name in _VECTORS))
-        call.structure.counts(module, "num_features", channels)
-    elif not _own_held(call, channels):
-        return barrier(call, "its statistics or weights are computed")
+        found.owns(channels, *(getattr(module, name, None) for name in _VECTORS))
+        found.counts(module, "num_features", channels)
+    elif not _own_held(call, found, channels):
+        return barrier(call, found, "its statistics or weights are computed")
     return value
 
 
@@ -38,24 +39,24 @@ def channel_dim(call: Call, ndim: int) -> int:
     return 1
 
 
-def _own_held(call: Call, channels: torch.Tensor) -> bool:
+def _own_held(call: Call, found: Found, channels: torch.Tensor) -> bool:
     if len(call.labelled()) > 1:
         return False
-    call.structure.owns(channels, *(held.tensor for held in call.held()))
+    found.owns(channels, *(held.tensor for held in call.held()))
     return True
 
 
-def prelu(call: Call) -> Any:
+def prelu(call: Call, found: Found) -> Any:
     """Pass labels on; the slope has one entry per channel of dimension 1, or one for all."""
     value = call.get(0, "input")
     slope = call.module.weight if isinstance(call.module, nn.PReLU) else call.get(1, "weight")
     slope = slope.tensor if isinstance(slope, Held) else slope
     if not isinstance(value, Labelled) or not isinstance(slope, torch.Tensor):
-        return barrier(call, "its slope is computed")
+        return barrier(call, found, "its slope is computed")
     if slope.numel() > 1:
-        channels = call.structure.channels(value, 1)
-        call.structure.owns(channels, slope)
-        call.structure.counts(call.module, "num_parameters", channels)
+        channels = found.channels(value, 1)
+        found.owns(channels, slope)
+        found.counts(call.module, "num_parameters", channels)
     return value
 
 

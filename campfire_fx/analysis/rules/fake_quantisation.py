@@ -9,13 +9,14 @@ from torch import Tensor, fx
 
 from campfire_fx.analysis.labels import Labelled
 from campfire_fx.analysis.rules.barriers import barrier
+from campfire_fx.analysis.rules.found import Found
 from campfire_fx.analysis.rules.kinds import Kind, Transfer
 from campfire_fx.analysis.rules.pointwise import pass_on
 from campfire_fx.analysis.rules.record import Call, Held, OpRule, register
 from campfire_fx.base.errors import ShrinkError
 
 
-def observed(call: Call) -> Any:
+def observed(call: Call, found: Found) -> Any:
     """Pass labels on where the scale is one number, and stands still.
 
     Raises:
@@ -27,9 +28,9 @@ def observed(call: Call) -> Any:
             f"Fake quantisation at {_place(call)}: its observer is on, so every call changes its scale. "
             "Call model.apply(torch.ao.quantization.disable_observer) before."
         )
-    return (
-        barrier(call, "it has a scale for each channel") if call.get(11, "per_row_fake_quant", False) else rounded(call)
-    )
+    if call.get(11, "per_row_fake_quant", False):
+        return barrier(call, found, "it has a scale for each channel")
+    return rounded(call, found)
 
 
 def _place(call: Call) -> str:
@@ -39,20 +40,21 @@ def _place(call: Call) -> str:
     return path.removesuffix(".observer_enabled")
 
 
-def rounded(call: Call) -> Any:
+def rounded(call: Call, found: Found) -> Any:
     """Pass the labels of an activation on."""
-    value = call.get(0, "input")
-    return pass_on(call) if isinstance(value, Labelled) else barrier(call, "its input is not an activation")
+    if not isinstance(call.get(0, "input"), Labelled):
+        return barrier(call, found, "its input is not an activation")
+    return pass_on(call, found)
 
 
-def rounded_by_channel(call: Call) -> Any:
+def rounded_by_channel(call: Call, found: Found) -> Any:
     """Pass labels on; scales and zero points, one per channel, belong to the channels."""
     value, scale, axis = call.get(0, "input"), call.get(1, "scale"), call.get(3, "axis")
     if not isinstance(value, Labelled) or not isinstance(scale, Held) or not isinstance(axis, int):
-        return barrier(call, "its input is not an activation, or its scales are computed")
+        return barrier(call, found, "its input is not an activation, or its scales are computed")
     zero = call.get(2, "zero_point")
     zero = zero.tensor if isinstance(zero, Held) else zero
-    call.structure.owns(call.structure.channels(value, axis), scale.tensor, zero)
+    found.owns(found.channels(value, axis), scale.tensor, zero)
     return value
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from campfire_fx.analysis.labels import Labelled, concatenated
+from campfire_fx.analysis.rules.found import Found
 from campfire_fx.analysis.rules.kinds import Aliases, Kind, Transfer
 from campfire_fx.analysis.rules.record import Call, OpRule, register
 from campfire_fx.analysis.rules.structure import MixCall, Mixer
@@ -38,44 +39,43 @@ def spread(value: Tensor, dim: int, order: list[int]) -> Tensor:
     return together.index_select(dim, torch.tensor(order, device=value.device))
 
 
-def read(call: Call) -> Labelled:
+def read(call: Call, found: Found) -> Labelled:
     """Give the branch labels of its own; each reads the stream's channel of the same place."""
     value, dim = call.args
-    inputs = call.structure.channels(value, dim)
-    outputs = call.structure.forest.fresh(inputs.numel())
-    _gate(call, 0, inputs, outputs, dim)
+    inputs = found.channels(value, dim)
+    outputs = found.forest.fresh(inputs.numel())
+    _gate(call, found, 0, inputs, outputs, dim)
     size = [1] * len(value.shape)
     size[dim] = outputs.numel()
     return Labelled(outputs.view(size).expand(value.shape))
 
 
-def add(call: Call) -> Labelled:
+def add(call: Call, found: Found) -> Labelled:
     """Keep the stream's labels; each channel reads the branch's channel of the same place."""
     stream, branch, dim = call.args
-    structure = call.structure
-    _gate(call, 1, structure.channels(branch, dim), structure.channels(stream, dim), dim)
-    return Labelled(structure.forest.find(stream.labels))
+    _gate(call, found, 1, found.channels(branch, dim), found.channels(stream, dim), dim)
+    return Labelled(found.forest.find(stream.labels))
 
 
-def spread_labels(call: Call) -> Labelled:
+def spread_labels(call: Call, found: Found) -> Labelled:
     """Keep the labels of the channels; the zeros get labels of their own."""
     value, dim, order = call.args
-    labels = call.structure.forest.find(value.labels)
+    labels = found.forest.find(value.labels)
     size = [1] * labels.ndim
     size[dim] = len(order) - labels.shape[dim]
     shape = [*labels.shape[:dim], size[dim], *labels.shape[dim + 1 :]]
-    zeros = call.structure.forest.fresh(size[dim]).view(size).expand(shape)
-    return call.structure.stretch(concatenated([labels, zeros], dim).index_select(dim, torch.tensor(order)))
+    zeros = found.forest.fresh(size[dim]).view(size).expand(shape)
+    return found.stretch(concatenated([labels, zeros], dim).index_select(dim, torch.tensor(order)))
 
 
-def _gate(call: Call, operand: int, inputs: Tensor, outputs: Tensor, dim: int) -> None:
+def _gate(call: Call, found: Found, operand: int, inputs: Tensor, outputs: Tensor, dim: int) -> None:
     """Enter a gate as a mixer with one group per channel: output i reads input i and nothing else."""
     weight = torch.ones(inputs.numel(), 1)
-    name = call.node.name
-    mixer = Mixer(name, "gate", weight, Layout(0, 1, inputs.numel()), inputs, outputs, virtual=True)
+    name, layout = call.node.name, Layout(0, 1, inputs.numel())
     source: Any = call.node.args[operand]
-    mixer.calls.append(MixCall(call.structure.graph, call.node, source, dim, False, None, dim))
-    call.structure.mixers[id(weight)] = mixer
+    use = MixCall(found.structure.graph, call.node, source, dim, False, None, dim)
+    mixer = Mixer(name, "gate", weight, layout, inputs, outputs, (use,), virtual=True)
+    found.note("mixers", id(weight), mixer)
 
 
 register(OpRule(Kind.GATE_READ, read, Transfer.EXECUTE, Aliases.SAME), gate_read)

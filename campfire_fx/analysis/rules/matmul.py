@@ -16,6 +16,7 @@ from torch import Tensor, fx
 
 from campfire_fx.analysis.labels import Labelled, broadcast_shape, varies
 from campfire_fx.analysis.rules.barriers import barrier
+from campfire_fx.analysis.rules.found import Found
 from campfire_fx.analysis.rules.kinds import Kind, Transfer
 from campfire_fx.analysis.rules.record import Call, OpRule, map_nodes, register
 from campfire_fx.analysis.rules.structure import MixCall, Mixer, fixed
@@ -76,68 +77,67 @@ def form_of(node: fx.Node) -> Form | None:
     return read_form(node.args[0]) if node.target is torch.einsum else None
 
 
-def contract(call: Call) -> Any:
+def contract(call: Call, found: Found) -> Any:
     """Join what is contracted; keep the labels of rows of the first operand or columns of the second.
 
     One label per position can be kept, so where both rows and columns carry removable channels, both are pinned.
     """
-    found = call.labelled()
+    operands = call.labelled()
     form = form_of(call.node)
-    plain = call.target is not torch.einsum and len(call.args) == 2 and all(len(v.shape) > 1 for v in found)
-    if call.kwargs or len(found) != 2 or (form is None and not plain):
-        return barrier(call, "this form of product has no channel rule")
+    plain = call.target is not torch.einsum and len(call.args) == 2 and all(len(v.shape) > 1 for v in operands)
+    if call.kwargs or len(operands) != 2 or (form is None and not plain):
+        return barrier(call, found, "this form of product has no channel rule")
     if form is None:
-        return _product(call, found[0].labels, found[1].labels)
-    product = _product(call, *form.operands(found[0].labels, found[1].labels))
+        return _product(call, found, operands[0].labels, operands[1].labels)
+    product = _product(call, found, *form.operands(operands[0].labels, operands[1].labels))
     return Labelled(form.laid_out(product.labels))
 
 
-def _product(call: Call, first: Tensor, second: Tensor) -> Labelled:
-    structure, where = call.structure, call.where()
-    first, second = structure.forest.find(first), structure.forest.find(second)
+def _product(call: Call, found: Found, first: Tensor, second: Tensor) -> Labelled:
+    where = call.where()
+    first, second = found.forest.find(first), found.forest.find(second)
     contracts = varies(first, first.ndim - 1) or varies(second, second.ndim - 2)
-    if contracts and not _join(call, first, second):
-        structure.pin(where, "it contracts these channels", first, second)
-    first, second = structure.forest.find(first), structure.forest.find(second)
+    if contracts and not _join(call, found, first, second):
+        found.pin(where, "it contracts these channels", first, second)
+    first, second = found.forest.find(first), found.forest.find(second)
     shape = torch.Size([*broadcast_shape(first.shape[:-2], second.shape[:-2]), first.shape[-2], second.shape[-1]])
     rows, columns = varies(first, first.ndim - 2), varies(second, second.ndim - 1)
     if rows and columns:
-        structure.pin(where, "it crosses two sets of channels", first, second)
+        found.pin(where, "it crosses two sets of channels", first, second)
         return fixed(shape)
     if rows or columns:
-        return _pass_on(call, (first, second), int(columns), shape)
-    return _alike(call, (first, second), shape)
+        return _pass_on(call, found, (first, second), int(columns), shape)
+    return _alike(call, found, (first, second), shape)
 
 
-def attend(call: Call) -> Any:
+def attend(call: Call, found: Found) -> Any:
     """Attention in one call: queries and keys are contracted, values pass.
 
     Its scale is made of the number of query channels: where some go, it is written out as it was.
     """
-    found = [call.get(i, name) for i, name in enumerate(("query", "key", "value"))]
-    if not all(isinstance(v, Labelled) for v in found) or call.get(7, "enable_gqa", False):
-        return barrier(call, "this form of attention has no channel rule")
-    query, key, value = found
-    structure = call.structure
-    mask = [v for v in call.labelled() if all(v is not other for other in found)]
-    if not _join_keys(call, query, key):
-        structure.pin(call.where(), "attention contracts these channels", query, key)
-    structure.pin(call.where(), "attention contracts these channels", *mask)
-    labels = structure.forest.find(value.labels)
+    operands = [call.get(i, name) for i, name in enumerate(("query", "key", "value"))]
+    if not all(isinstance(v, Labelled) for v in operands) or call.get(7, "enable_gqa", False):
+        return barrier(call, found, "this form of attention has no channel rule")
+    query, key, value = operands
+    mask = [v for v in call.labelled() if all(v is not other for other in operands)]
+    if not _join_keys(call, found, query, key):
+        found.pin(call.where(), "attention contracts these channels", query, key)
+    found.pin(call.where(), "attention contracts these channels", *mask)
+    labels = found.forest.find(value.labels)
     shape = torch.Size([*broadcast_shape(query.shape[:-2], value.shape[:-2]), query.shape[-2], value.shape[-1]])
     weights = fixed([*shape[:-1], value.shape[-2]]).labels
-    return _pass_on(call, (weights, labels), 1, shape)
+    return _pass_on(call, found, (weights, labels), 1, shape)
 
 
-def _join_keys(call: Call, query: Labelled, key: Labelled) -> bool:
+def _join_keys(call: Call, found: Found, query: Labelled, key: Labelled) -> bool:
     """Join the channels of queries and keys, where there is a scale that can be written out."""
-    queries, keys = (call.structure.forest.find(v.labels) for v in (query, key))
+    queries, keys = (found.forest.find(v.labels) for v in (query, key))
     if not varies(queries, queries.ndim - 1) and not varies(keys, keys.ndim - 1):
         return False
     scale = call.get(6, "scale")
     if scale is None and not _all_differ(queries):
         return False
-    return _join(call, queries, keys.transpose(-2, -1))
+    return _join(call, found, queries, keys.transpose(-2, -1))
 
 
 def _all_differ(queries: Tensor) -> bool:
@@ -147,52 +147,52 @@ def _all_differ(queries: Tensor) -> bool:
     return all(row.unique().numel() == row.numel() for row in rows)
 
 
-def _alike(call: Call, operands: tuple[Tensor, Tensor], shape: torch.Size) -> Labelled:
+def _alike(call: Call, found: Found, operands: tuple[Tensor, Tensor], shape: torch.Size) -> Labelled:
     """Neither rows nor columns hold channels: one label for all of an operand passes, others stay."""
     first, second = operands
     if any(varies(v, d) for v in operands for d in range(v.ndim - 2)):
-        if _is_joined(call):
+        if _is_joined(call, found):
             return fixed(shape)  # of what is contracted nothing is left, and heads stay
-        call.structure.pin(call.where(), "channels lie along its batch", *operands)
+        found.pin(call.where(), "channels lie along its batch", *operands)
         return fixed(shape)
     if first.any() and not second.any() and not varies(first, first.ndim - 1):
         return Labelled(first.narrow(first.ndim - 1, 0, 1).expand(shape))
     if second.any() and not first.any() and not varies(second, second.ndim - 2):
         return Labelled(second.narrow(second.ndim - 2, 0, 1).expand(shape))
-    if first.any() and second.any() and not _is_joined(call):
-        call.structure.pin(call.where(), "it crosses two sets of channels", first, second)
+    if first.any() and second.any() and not _is_joined(call, found):
+        found.pin(call.where(), "it crosses two sets of channels", first, second)
     return fixed(shape)
 
 
-def _is_joined(call: Call) -> bool:
-    return any(c.node is call.node for m in call.structure.mixers.values() if m.virtual for c in m.calls)
+def _is_joined(call: Call, found: Found) -> bool:
+    return any(c.node is call.node for m in found.mixers() if m.virtual for c in m.calls)
 
 
-def _pass_on(call: Call, operands: tuple[Tensor, Tensor], which: int, shape: torch.Size) -> Labelled:
+def _pass_on(call: Call, found: Found, operands: tuple[Tensor, Tensor], which: int, shape: torch.Size) -> Labelled:
     """Let the rows or columns of one operand keep their labels, heads alike; the other must hold none."""
     passing, other = operands[which], operands[1 - which]
     contracted = passing.ndim - 2 if which else passing.ndim - 1
     if other.any() or varies(passing, contracted):
-        call.structure.pin(call.where(), "it crosses two sets of channels", *operands)
+        found.pin(call.where(), "it crosses two sets of channels", *operands)
         return fixed(shape)
     line = passing.narrow(contracted, 0, 1)
     if any(varies(passing, d) for d in range(passing.ndim - 2)):
-        _enter(call, _by_head(line.squeeze(contracted), _heads([line])), reads=False)
+        _enter(call, found, _by_head(line.squeeze(contracted), _heads([line])), reads=False)
     return Labelled(line.expand(shape))
 
 
-def _join(call: Call, first: Tensor, second: Tensor) -> bool:
+def _join(call: Call, found: Found, first: Tensor, second: Tensor) -> bool:
     """Join what the operands hold along the contracted dimension, head by head; whether that could be done."""
     if varies(first, first.ndim - 2) or varies(second, second.ndim - 1):
         return False
     lines = contracted_lines(first, second)
     if not all(line.any() for line in lines):
         return False  # one of them stays whole
-    call.structure.forest.join(*lines)
-    joined = call.structure.forest.find(lines[0])
+    found.forest.join(*lines)
+    joined = found.forest.find(lines[0])
     if not joined.any():
         return False
-    _enter(call, _by_head(joined, _heads(lines)), reads=True)
+    _enter(call, found, _by_head(joined, _heads(lines)), reads=True)
     return True
 
 
@@ -241,16 +241,15 @@ def _by_head(line: Tensor, heads: list[int]) -> Tensor:
     return line.reshape(-1, line.shape[-1])
 
 
-def _enter(call: Call, labels: Tensor, *, reads: bool) -> None:
+def _enter(call: Call, found: Found, labels: Tensor, *, reads: bool) -> None:
     """Enter labels (heads, K) as a reader that needs them, or (`reads` false) only as many of each head."""
     heads, channels = labels.shape
     weight = torch.full((heads, channels), float(reads))
     stay = torch.zeros(heads, dtype=torch.float64)
-    name = call.node.name
-    mixer = Mixer(name, "contract", weight, Layout(0, 1, heads), labels.flatten(), stay, virtual=True)
-    source: Any = call.node.all_input_nodes[0]
-    mixer.calls.append(MixCall(call.structure.graph, call.node, source, 0, False, None, 0))
-    call.structure.mixers[id(weight)] = mixer
+    name, layout = call.node.name, Layout(0, 1, heads)
+    use = MixCall(found.structure.graph, call.node, call.node.all_input_nodes[0], 0, False, None, 0)
+    mixer = Mixer(name, "contract", weight, layout, labels.flatten(), stay, (use,), virtual=True)
+    found.note("mixers", id(weight), mixer)
 
 
 register(OpRule(Kind.CONTRACT, contract, Transfer.TAINT), torch.bmm, "bmm")

@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 
 from campfire_fx.analysis.labels import Labelled
 from campfire_fx.analysis.rules.barriers import barrier
+from campfire_fx.analysis.rules.found import Found
 from campfire_fx.analysis.rules.kinds import Kind, Transfer
 from campfire_fx.analysis.rules.matmul import contract
 from campfire_fx.analysis.rules.record import Call, Held, OpRule, meta, register
@@ -43,32 +44,29 @@ class MixArguments:
     out_dim: int
 
 
-def mix(call: Call) -> Any:
+def mix(call: Call, found: Found) -> Any:
     """Consume the input labels, give the weight's own output labels."""
-    found = _READERS[call.target](call)
-    if found is None:
-        return barrier(call, "its weight is computed, or its form is not understood")
-    structure = call.structure
-    channels = structure.channels(found.value, found.channel_dim)
-    mixer = structure.mixer(found.weight, found.operation, found.layout, channels)
-    mixer.calls.append(
-        MixCall(structure.graph, call.node, found.source, found.channel_dim, found.padded, call.module, found.out_dim)
-    )
-    if found.bias is not None:  # a bias shared by several weights joins their outputs
-        known = structure.biases.setdefault(id(found.bias), (found.bias, mixer.outputs))
-        structure.forest.join(known[1], mixer.outputs)
-    for name in ("in_channels", "in_features"):
-        structure.counts(call.module, name, mixer.inputs)
-    for name in ("out_channels", "out_features"):
-        structure.counts(call.module, name, mixer.outputs)
-    size = [1] * len(found.shape)
-    size[found.out_dim] = mixer.outputs.numel()
-    return Labelled(mixer.outputs.view(size).expand(found.shape))
+    given = _READERS[call.target](call)
+    if given is None:
+        return barrier(call, found, "its weight is computed, or its form is not understood")
+    graph, channels = found.structure.graph, found.channels(given.value, given.channel_dim)
+    use = MixCall(graph, call.node, given.source, given.channel_dim, given.padded, call.module, given.out_dim)
+    mixer = found.mixes(given.weight, given.operation, given.layout, channels, use)
+    if given.bias is not None:  # a bias shared by several weights joins their outputs
+        known = found.structure.biases.get(id(given.bias), (given.bias, mixer.outputs))
+        found.note("biases", id(given.bias), known)
+        found.forest.join(known[1], mixer.outputs)
+    counted = "features" if isinstance(call.module, nn.Linear) else "channels"
+    found.counts(call.module, f"in_{counted}", mixer.inputs)
+    found.counts(call.module, f"out_{counted}", mixer.outputs)
+    size = [1] * len(given.shape)
+    size[given.out_dim] = mixer.outputs.numel()
+    return Labelled(mixer.outputs.view(size).expand(given.shape))
 
 
-def mix_or_contract(call: Call) -> Any:
+def mix_or_contract(call: Call, found: Found) -> Any:
     """Mix with weights where one operand is a parameter; else contract two activations."""
-    return contract(call) if _READERS[call.target](call) is None else mix(call)
+    return contract(call, found) if _READERS[call.target](call) is None else mix(call, found)
 
 
 def _is_padded(padding: Any, taps: Any, mode: str = "zeros") -> bool:

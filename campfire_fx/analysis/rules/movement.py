@@ -14,6 +14,7 @@ from campfire_fx.analysis.labels import Labelled, collapse, concatenated, varies
 from campfire_fx.analysis.rules.axes import dims_at
 from campfire_fx.analysis.rules.barriers import barrier
 from campfire_fx.analysis.rules.complex_numbers import PART, PARTS
+from campfire_fx.analysis.rules.found import Found
 from campfire_fx.analysis.rules.kinds import Aliases, Kind, Shape, Transfer
 from campfire_fx.analysis.rules.picking import pick_at
 from campfire_fx.analysis.rules.pointwise import both_forms, pass_on
@@ -21,28 +22,27 @@ from campfire_fx.analysis.rules.record import Call, OpRule, map_nested, register
 from campfire_fx.base.compat import CONSTANT_PADDING, assertion, exported_pad
 
 
-def move(call: Call) -> Any:
+def move(call: Call, found: Found) -> Any:
     """Execute the operation on the labels; where an activation is used as an index or a size, nothing is known."""
     if any(isinstance(v, torch.dtype) for v in (*call.args, *call.kwargs.values())):
-        return barrier(call, "it looks at the bits of these channels")
+        return barrier(call, found, "it looks at the bits of these channels")
     if not _moves_only_data(call):
-        picked = pick_at(call)
-        return picked or barrier(call, "it is indexed by values that depend on the input")
+        picked = pick_at(call, found)
+        return picked or barrier(call, found, "it is indexed by values that depend on the input")
     if call.target is not operator.getitem and any(isinstance(v, Tensor) for v in _data(call)):
-        return barrier(call, "it puts tensors that depend on no input beside these channels")
+        return barrier(call, found, "it puts tensors that depend on no input beside these channels")
     output = call.run(lambda v: v.labels)  # type: ignore[union-attr]
-    return relabel(call, output)
+    return relabel(found, output)
 
 
-def relabel(call: Call, output: Any) -> Any:
+def relabel(found: Found, output: Any) -> Any:
     """Wrap moved label tensors, however nested, in their normal form."""
-    return map_nested(output, lambda v: call.structure.stretch(v) if isinstance(v, Tensor) else v)
+    return map_nested(output, lambda v: found.stretch(v) if isinstance(v, Tensor) else v)
 
 
 def _moves_only_data(call: Call) -> bool:
     """Whether labels stand only where data may stand: the first argument, or a list of tensors."""
-    found = call.labelled()
-    return call.target in _SHAPED_LIKE or sum(isinstance(v, Labelled) for v in _data(call)) == len(found)
+    return call.target in _SHAPED_LIKE or sum(isinstance(v, Labelled) for v in _data(call)) == len(call.labelled())
 
 
 def _data(call: Call) -> list[Any]:
@@ -52,19 +52,19 @@ def _data(call: Call) -> list[Any]:
     return list(data) if isinstance(data, (tuple, list)) else [data]
 
 
-def shape_as(call: Call) -> Any:
+def shape_as(call: Call, found: Found) -> Any:
     """Execute on the labels; channels lie in the result where they lie in the tensor whose shape it takes."""
     like = call.get(1, "other")
     if not isinstance(call.get(0, "input"), Labelled):
-        return barrier(call, "a tensor that depends on no input takes the shape of these channels")
-    output = move(call)
+        return barrier(call, found, "a tensor that depends on no input takes the shape of these channels")
+    output = move(call, found)
     if isinstance(like, Labelled) and isinstance(output, Labelled):
-        call.structure.forest.join(output.labels, like.labels)
-        return call.structure.stretch(output.labels)
+        found.forest.join(output.labels, like.labels)
+        return found.stretch(output.labels)
     return output
 
 
-def concatenate(call: Call) -> Any:
+def concatenate(call: Call, found: Found) -> Any:
     """Concatenate labels; dimensions along which no operand varies are not copied.
 
     An operand that depends on no activation (coordinates, a constant) gets labels of its own along the dimension.
@@ -72,17 +72,19 @@ def concatenate(call: Call) -> Any:
     tensors = call.get(0, "tensors")
     dim = call.get(1, "dim", call.kwargs.get("axis", 0))
     if not all(isinstance(t, (Labelled, Tensor)) for t in tensors) or not isinstance(dim, int):
-        return barrier(call, "its operands are computed")
-    labels = _operand_labels(call, tensors, dim)
+        return barrier(call, found, "its operands are computed")
+    labels = _operand_labels(call, found, tensors, dim)
     if labels is None:
-        return barrier(call, "tensors that depend on no input stand beside these channels, along another dimension")
+        return barrier(
+            call, found, "tensors that depend on no input stand beside these channels, along another dimension"
+        )
     labels = [t for t in labels if t.shape != (0,)]  # torch ignores empty one-dimensional operands
     if not labels:
-        return barrier(call, "its operands are computed")
-    return relabel(call, concatenated(labels, dim))
+        return barrier(call, found, "its operands are computed")
+    return relabel(found, concatenated(labels, dim))
 
 
-def _operand_labels(call: Call, tensors: Any, dim: int) -> list[Tensor] | None:
+def _operand_labels(call: Call, found: Found, tensors: Any, dim: int) -> list[Tensor] | None:
     """Return the labels of every operand of a concatenation, and note those of operands without an activation.
 
     None where such an operand meets channels that lie along another dimension: it would have to lose them too.
@@ -92,21 +94,21 @@ def _operand_labels(call: Call, tensors: Any, dim: int) -> list[Tensor] | None:
         return [t.labels for t in tensors]
     if isinstance(operands, fx.Node):  # a list made elsewhere
         return None
-    roots = [call.structure.forest.find(t.labels) for t in tensors if isinstance(t, Labelled)]
+    roots = [found.forest.find(t.labels) for t in tensors if isinstance(t, Labelled)]
     crossed = any(varies(v, d) for v in roots for d in range(v.ndim) if d != dim % v.ndim)
     plain = {
         node: value for node, value in zip(operands, tensors, strict=True) if isinstance(value, Tensor) and value.ndim
     }
     if crossed:
         return None
-    known = {node: _along(call, t.shape, dim % t.ndim) for node, t in plain.items()}
-    call.structure.joined[call.node] = known
+    known = {node: _along(found, t.shape, dim % t.ndim) for node, t in plain.items()}
+    found.note("joined", call.node, known)
     pairs = zip(operands, tensors, strict=True)
     return [given.labels if isinstance(given, Labelled) else known[node].labels for node, given in pairs]
 
 
-def _along(call: Call, shape: torch.Size, dim: int) -> Labelled:
-    line = call.structure.forest.fresh(shape[dim])
+def _along(found: Found, shape: torch.Size, dim: int) -> Labelled:
+    line = found.forest.fresh(shape[dim])
     return Labelled(line.view([-1 if d == dim else 1 for d in range(len(shape))]).expand(shape))
 
 
@@ -133,13 +135,13 @@ def puts_numbers(call: Call) -> bool:
     return read_padding(call.node, call.module).mode == "constant"
 
 
-def pad(call: Call) -> Any:
+def pad(call: Call, found: Found) -> Any:
     """Pad labels: over space a channel keeps its label; on a channel axis the zeros get fresh labels of their own."""
     value, padding = call.get(0, "input"), read_padding(call.node, call.module)
     amounts: Any = call.get(1, "pad") if call.module is None else padding.amounts
     if not isinstance(value, Labelled) or not _plain(amounts):
-        return barrier(call, "its amounts are computed")
-    labels = call.structure.forest.find(value.labels)
+        return barrier(call, found, "its amounts are computed")
+    labels = found.forest.find(value.labels)
     for i, (before, after) in enumerate(zip(amounts[::2], amounts[1::2], strict=True)):
         dim = labels.ndim - 1 - i
         if not varies(labels, dim):
@@ -147,19 +149,19 @@ def pad(call: Call) -> Any:
             shape[dim] += before + after
             labels = labels.narrow(dim, 0, 1).expand(shape)
         elif padding.mode == "constant" and before >= 0 and after >= 0:
-            labels = torch.cat([_fresh(call, labels, dim, before), labels, _fresh(call, labels, dim, after)], dim)
+            labels = torch.cat([_fresh(found, labels, dim, before), labels, _fresh(found, labels, dim, after)], dim)
         else:
-            return barrier(call, "it crops or reflects channels")
-    return call.structure.stretch(labels)
+            return barrier(call, found, "it crops or reflects channels")
+    return found.stretch(labels)
 
 
 def _plain(amounts: Any) -> bool:
     return isinstance(amounts, (tuple, list)) and all(isinstance(a, int) for a in amounts)
 
 
-def _fresh(call: Call, like: Tensor, dim: int, count: int) -> Tensor:
+def _fresh(found: Found, like: Tensor, dim: int, count: int) -> Tensor:
     small = collapse(like)
-    line = call.structure.forest.fresh(count)
+    line = found.forest.fresh(count)
     shape = [1] * small.ndim
     shape[dim] = count
     full = list(like.shape)
@@ -167,10 +169,10 @@ def _fresh(call: Call, like: Tensor, dim: int, count: int) -> Tensor:
     return line.view(shape).expand(full)
 
 
-def ask(call: Call) -> Any:
+def ask(call: Call, found: Found) -> Any:
     """Answer questions about shape and kind from the labels' own shape; a number that fills a new tensor stays."""
     asked = call.args[0] if call.args else call.kwargs.get("input")
-    call.structure.pin(call.where(), "it fills a tensor", *[v for v in call.labelled() if v is not asked])
+    found.pin(call.where(), "it fills a tensor", *[v for v in call.labelled() if v is not asked])
     return call.run(lambda v: v.labels)  # type: ignore[union-attr]
 
 
@@ -194,28 +196,29 @@ def hides_history(node: fx.Node) -> bool:
     return node.target is getattr and bool(node.args[1] == "data")
 
 
-def ask_layout(call: Call) -> Any:
+def ask_layout(call: Call, found: Found) -> Any:
     """Answer how an activation lies in memory, which its labels do not share, as it is for the example."""
     return call.example(call.node)
 
 
-def attribute(call: Call) -> Any:
+def attribute(call: Call, found: Found) -> Any:
     """Read an attribute: transposes move, everything else is a question."""
     name = call.args[1]
     if name in ("T", "mT", "data"):
-        return relabel(call, call.run(lambda v: v.labels))  # type: ignore[union-attr]
+        return relabel(found, call.run(lambda v: v.labels))  # type: ignore[union-attr]
     if name in PARTS:
-        call.structure.settled[call.node] = PART
-        return pass_on(call)
-    return ask(call) if name in _ATTRIBUTES else barrier(call, f"its attribute {name} has no channel rule")
+        found.note("settled", call.node, PART)
+        return pass_on(call, found)
+    known = name in _ATTRIBUTES
+    return ask(call, found) if known else barrier(call, found, f"its attribute {name} has no channel rule")
 
 
-def write(call: Call) -> Any:
+def write(call: Call, found: Found) -> Any:
     """Pin what is written into and what is written: a part of a tensor changes in place."""
-    return barrier(call, "it is written in place, in part")
+    return barrier(call, found, "it is written in place, in part")
 
 
-def nothing(call: Call) -> Any:
+def nothing(call: Call, found: Found) -> Any:
     """Do nothing: assertions are kept in the graph, and their conditions are checked again after shrinking."""
     return None
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from campfire_fx.analysis.labels import Labelled, varies
 from campfire_fx.analysis.rules.barriers import barrier
 from campfire_fx.analysis.rules.channelwise import channel_dim, per_channel
+from campfire_fx.analysis.rules.found import Found
 from campfire_fx.analysis.rules.kinds import Kind, Transfer
 from campfire_fx.analysis.rules.record import Call, Held, OpRule, register
 
@@ -58,32 +59,32 @@ def read_norm(call: Call) -> NormArguments | None:
     return None
 
 
-def normalise_channels(call: Call) -> Any:
+def normalise_channels(call: Call, found: Found) -> Any:
     """Pin channels that are normalised with one another; pass those that each are by themselves."""
     value, norm = call.get(0, "input"), read_norm(call)
     if not isinstance(value, Labelled) or norm is None or len(call.labelled()) != 1:
-        return barrier(call, "its scale or its sizes are computed")
+        return barrier(call, found, "its scale or its sizes are computed")
     if not norm.last and norm.groups > 1 and norm.groups == value.shape[1]:
-        return _single(call, value, norm)
-    labels = call.structure.forest.find(value.labels)
+        return _single(call, found, value, norm)
+    labels = found.forest.find(value.labels)
     if any(varies(labels, dim) for dim in norm.dims(labels.ndim)):
-        call.structure.pin(call.where(), "it normalises channels with one another", value)
+        found.pin(call.where(), "it normalises channels with one another", value)
     for held in call.held():
-        call.structure.pin_tensor(held.tensor)
-    return Labelled(call.structure.forest.find(value.labels))
+        found.pin_tensor(held.tensor)
+    return Labelled(found.forest.find(value.labels))
 
 
-def _single(call: Call, value: Labelled, norm: NormArguments) -> Any:
+def _single(call: Call, found: Found, value: Labelled, norm: NormArguments) -> Any:
     """A group for each channel: none is measured with another, where space holds no channels."""
-    labels = call.structure.forest.find(value.labels)
+    labels = found.forest.find(value.labels)
     if any(varies(labels, dim) for dim in range(2, labels.ndim)) or call.module is None:
-        call.structure.pin(call.where(), "it normalises channels with one another", value)
+        found.pin(call.where(), "it normalises channels with one another", value)
         for held in call.held():
-            call.structure.pin_tensor(held.tensor)
-        return Labelled(call.structure.forest.find(value.labels))
-    call.structure.counts(call.module, "num_groups", call.structure.channels(value, 1))
-    call.structure.counts(call.module, "num_channels", call.structure.channels(value, 1))
-    return per_channel(call)
+            found.pin_tensor(held.tensor)
+        return Labelled(found.forest.find(value.labels))
+    found.counts(call.module, "num_groups", found.channels(value, 1))
+    found.counts(call.module, "num_channels", found.channels(value, 1))
+    return per_channel(call, found)
 
 
 NORMS = (nn.LayerNorm, F.layer_norm, torch.layer_norm, nn.GroupNorm, F.group_norm, torch.group_norm)

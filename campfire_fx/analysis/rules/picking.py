@@ -16,21 +16,22 @@ from torch import Tensor
 from campfire_fx.analysis.labels import Labelled, varies
 from campfire_fx.analysis.rules.axes import dims_at, space
 from campfire_fx.analysis.rules.barriers import barrier
+from campfire_fx.analysis.rules.found import Found
 from campfire_fx.analysis.rules.kinds import Kind, Transfer, Writes
 from campfire_fx.analysis.rules.pointwise import both_forms
 from campfire_fx.analysis.rules.record import Call, OpRule, map_nested, meta, register
 from campfire_fx.analysis.rules.structure import fixed
 
 
-def order(call: Call) -> Any:
+def order(call: Call, found: Found) -> Any:
     """Give what is sorted, or the best of it, the labels of its channels; pin channels that are compared."""
     value, axes = call.get(0, "input"), call.axes()
     if not isinstance(value, Labelled) or axes is None:
-        return barrier(call, "its dimension is no plain number")
-    structure, (dim,) = call.structure, axes
-    if varies(structure.forest.find(value.labels), dim):
-        structure.pin(call.where(), "it compares these channels", value)
-    labels = structure.forest.find(value.labels).narrow(dim, 0, 1)
+        return barrier(call, found, "its dimension is no plain number")
+    (dim,) = axes
+    if varies(found.forest.find(value.labels), dim):
+        found.pin(call.where(), "it compares these channels", value)
+    labels = found.forest.find(value.labels).narrow(dim, 0, 1)
 
     def placed(v: Any) -> Any:
         if not isinstance(v, Tensor):
@@ -40,7 +41,7 @@ def order(call: Call) -> Any:
     return map_nested(call.run(meta), placed)
 
 
-def pick_at(call: Call) -> Labelled | None:
+def pick_at(call: Call, found: Found) -> Labelled | None:
     """Return the labels of what is taken at places that activations give; None where channels lie along them.
 
     Also where the places may be a mask: then data decides how many there are.
@@ -49,15 +50,15 @@ def pick_at(call: Call) -> Labelled | None:
     index = _index(call)
     if not isinstance(value, Labelled) or index is None:
         return None
-    labels = call.structure.forest.find(value.labels)
+    labels = found.forest.find(value.labels)
     at: list[Any] = []
     for dim, one in enumerate(index):
         if varies(labels, dim) and not (isinstance(one, slice) and one == slice(None)):
             return None
         at.append(torch.zeros(one.shape, dtype=torch.long) if isinstance(one, Labelled) else one)
-    call.structure.pin(call.where(), "its values are places", *(one for one in index if isinstance(one, Labelled)))
-    call.structure.settled[call.node] = PICK
-    return call.structure.stretch(labels[tuple(at)])
+    found.pin(call.where(), "its values are places", *(one for one in index if isinstance(one, Labelled)))
+    found.note("settled", call.node, PICK)
+    return found.stretch(labels[tuple(at)])
 
 
 def _index(call: Call) -> tuple[Any, ...] | None:
@@ -84,26 +85,25 @@ def _index(call: Call) -> tuple[Any, ...] | None:
     return given
 
 
-def sample(call: Call) -> Any:
+def sample(call: Call, found: Found) -> Any:
     """Give each place of a resampled image the labels of its channels; the grid's two or three numbers are places."""
     value, grid = call.get(0, "input"), call.get(1, "grid")
     if not isinstance(value, Labelled) or not isinstance(grid, (Labelled, Tensor)):
-        return barrier(call, "its input is not an activation")
-    structure = call.structure
+        return barrier(call, found, "its input is not an activation")
     if isinstance(grid, Labelled):
-        structure.pin(call.where(), "its values are places", grid)
-    labels = structure.forest.find(value.labels)
+        found.pin(call.where(), "its values are places", grid)
+    labels = found.forest.find(value.labels)
     if any(varies(labels, dim) for dim in space(call)):
-        structure.pin(call.where(), "it mixes channels that lie along a resampled dimension", value)
-        labels = structure.forest.find(labels)
+        found.pin(call.where(), "it mixes channels that lie along a resampled dimension", value)
+        labels = found.forest.find(labels)
     for dim in space(call):
         labels = labels.narrow(dim, 0, 1)
     return Labelled(labels.expand(*value.shape[:2], *grid.shape[1:-1]))
 
 
-def grid(call: Call) -> Any:
+def grid(call: Call, found: Found) -> Any:
     """Make places from a few numbers, which are read one by one."""
-    call.structure.pin(call.where(), "its values are places", *call.labelled())
+    found.pin(call.where(), "its values are places", *call.labelled())
     return fixed(call.run(meta).shape)
 
 

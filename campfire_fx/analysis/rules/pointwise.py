@@ -12,27 +12,28 @@ from torch import Tensor, fx, nn
 
 from campfire_fx.analysis.labels import Labelled, broadcast_shape, collapse, varies
 from campfire_fx.analysis.rules.barriers import barrier
+from campfire_fx.analysis.rules.found import Found
 from campfire_fx.analysis.rules.kinds import Aliases, Kind, Shape, Transfer
 from campfire_fx.analysis.rules.record import Call, OpRule, register
 from campfire_fx.analysis.rules.structure import fixed
 
 
-def elementwise(call: Call) -> Any:
+def elementwise(call: Call, found: Found) -> Any:
     """Join the labels of all tensors position by position.
 
     A tensor of length 1 along a dimension where another's labels differ is read by all of that one's channels:
     it stays whole (its labels are pinned) and imposes nothing.
     """
     if any(isinstance(value, (tuple, list)) for value in call.args):
-        return _of_sequences(call)
-    found = call.labelled()
-    if len(found) + len(_plain_tensors(call)) == 1:
-        return found[0]
+        return _of_sequences(call, found)
+    values = call.labelled()
+    if len(values) + len(_plain_tensors(call)) == 1:
+        return values[0]
     plain = [fixed(t.shape) for t in _plain_tensors(call) if t.ndim]
-    for value in found:
-        if any(_meets(call.structure.forest.find(value.labels), other.shape) for other in plain):
-            call.structure.pin(call.where(), "a tensor that depends on no input has a number for each of them", value)
-    return join_all(call, [*found, *plain])
+    for value in values:
+        if any(_meets(found.forest.find(value.labels), other.shape) for other in plain):
+            found.pin(call.where(), "a tensor that depends on no input has a number for each of them", value)
+    return join_all(call, found, [*values, *plain])
 
 
 def _meets(labels: Tensor, shape: torch.Size) -> bool:
@@ -41,31 +42,30 @@ def _meets(labels: Tensor, shape: torch.Size) -> bool:
     return any(size > 1 and varies(labels, dim) for dim, size in aligned)
 
 
-def _of_sequences(call: Call) -> Any:
+def _of_sequences(call: Call, found: Found) -> Any:
     """Join or repeat lists of tensors, which is what Python's + and * do to them: no channel meets another."""
     operation = _ON_SEQUENCES.get(call.target)
-    return barrier(call, "it takes a list") if operation is None else operation(*call.args)
+    return barrier(call, found, "it takes a list") if operation is None else operation(*call.args)
 
 
 def _plain_tensors(call: Call) -> list[Tensor]:
     return [v for v in (*call.args, *call.kwargs.values()) if isinstance(v, Tensor)]
 
 
-def join_all(call: Call, values: list[Labelled]) -> Labelled:
+def join_all(call: Call, found: Found, values: list[Labelled]) -> Labelled:
     """Join labelled tensors as a broadcasting operation meets them; returns the labels of the result."""
-    structure = call.structure
     shape = broadcast_shape(*(v.shape for v in values))
-    views = [structure.forest.find(v.labels[(None,) * (len(shape) - v.labels.ndim)]) for v in values]
+    views = [found.forest.find(v.labels[(None,) * (len(shape) - v.labels.ndim)]) for v in values]
     views = [view for view in views if view.numel() > 1 or view.any()] or views[:1]  # a number that stays says nothing
     differing = [dim for dim in range(len(shape)) if any(varies(view, dim) for view in views)]
     meeting = [view for view in views if all(view.shape[d] == shape[d] for d in differing)]
     read_whole = [view for view in views if all(view is not other for other in meeting)]
-    structure.pin(call.where(), "it is spread over other channels", *read_whole)
+    found.pin(call.where(), "it is spread over other channels", *read_whole)
     if not meeting:
         return fixed(shape)
     for other in meeting[1:]:
-        structure.forest.join(meeting[0], other)
-    joined = structure.forest.find(_widest(meeting))
+        found.forest.join(meeting[0], other)
+    joined = found.forest.find(_widest(meeting))
     return Labelled(joined.expand(shape))
 
 
@@ -75,29 +75,27 @@ def _widest(views: list[Tensor]) -> Tensor:
     return torch.stack(stacked).amin(0) if len(stacked) > 1 else stacked[0]
 
 
-def gate_halves(call: Call) -> Any:
+def gate_halves(call: Call, found: Found) -> Any:
     """Join the two halves of a gated linear unit; the first half's labels leave."""
     value = call.get(0, "input")
     dim = call.get(1, "dim", -1)
     if not isinstance(value, Labelled):
-        return barrier(call, "its input is not an activation")
+        return barrier(call, found, "its input is not an activation")
     first, second = value.labels.chunk(2, dim)
-    call.structure.forest.join(first, second)
-    return Labelled(call.structure.forest.find(first))
+    found.forest.join(first, second)
+    return Labelled(found.forest.find(first))
 
 
-def pass_on(call: Call) -> Any:
+def pass_on(call: Call, found: Found) -> Any:
     """Pass the labels of the first tensor on; of others every number is read."""
     value = call.get(0, "input")
     if not isinstance(value, Labelled):
-        return barrier(call, "its input is not an activation")
-    call.structure.pin(
-        call.where(), "it reads their values one by one", *(v for v in call.labelled() if v is not value)
-    )
+        return barrier(call, found, "its input is not an activation")
+    found.pin(call.where(), "it reads their values one by one", *(v for v in call.labelled() if v is not value))
     return value
 
 
-def cast(call: Call) -> Any:
+def cast(call: Call, found: Found) -> Any:
     """Pass the labels of the tensor that is cast on; of another, only its kind of numbers counts.
 
     A tensor that depends on no activation stays one that depends on none.
@@ -105,14 +103,14 @@ def cast(call: Call) -> Any:
     value = call.get(0, "input")
     if isinstance(value, Tensor):
         return value.to(call.example(call.node).dtype)
-    return value if isinstance(value, Labelled) else barrier(call, "its input is not an activation")
+    return value if isinstance(value, Labelled) else barrier(call, found, "its input is not an activation")
 
 
-def choose(call: Call) -> Any:
+def choose(call: Call, found: Found) -> Any:
     """Join the labels of a condition and of both tensors chosen from; alone, a condition is asked where it holds."""
     if len(call.args) + len(call.kwargs) < 3:
-        return barrier(call, "data decides how many places it finds")
-    return elementwise(call)
+        return barrier(call, found, "data decides how many places it finds")
+    return elementwise(call, found)
 
 
 def condition_of(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -11,34 +11,35 @@ from torch import Tensor, nn
 from campfire_fx.analysis.labels import Labelled, varies
 from campfire_fx.analysis.rules.axes import dims, dims_at, last, space
 from campfire_fx.analysis.rules.barriers import barrier
+from campfire_fx.analysis.rules.found import Found
 from campfire_fx.analysis.rules.kinds import Kind, Transfer
 from campfire_fx.analysis.rules.pointwise import both_forms, join_all
 from campfire_fx.analysis.rules.record import Call, OpRule, map_nested, meta, register
 from campfire_fx.analysis.rules.shapes import shape_after
 
 
-def over_space(call: Call) -> Any:
+def over_space(call: Call, found: Found) -> Any:
     """Give each output position the label of its channel; the last dimensions, those resized, must be space."""
     value = call.get(0, "input")
     if not isinstance(value, Labelled) or len(call.labelled()) != 1:
-        return barrier(call, "its input is not one activation")
+        return barrier(call, found, "its input is not one activation")
     known = shape_after(call.module, value.shape) if call.module is not None else None
     if known is not None:
-        return _resized(call, value, known)
-    return map_nested(call.run(meta), lambda v: _resized(call, value, v.shape) if isinstance(v, Tensor) else v)
+        return _resized(call, found, value, known)
+    return map_nested(call.run(meta), lambda v: _resized(call, found, value, v.shape) if isinstance(v, Tensor) else v)
 
 
-def _resized(call: Call, value: Labelled, shape: torch.Size) -> Labelled:
-    labels = call.structure.forest.find(value.labels)
+def _resized(call: Call, found: Found, value: Labelled, shape: torch.Size) -> Labelled:
+    labels = found.forest.find(value.labels)
     dims = call.axes() or []
-    if any(varies(labels, d) for d in dims) and not _join_along(call, labels, dims):
-        call.structure.pin(call.where(), "it mixes channels that lie along a resized dimension", value)
+    if any(varies(labels, d) for d in dims) and not _join_along(found, labels, dims):
+        found.pin(call.where(), "it mixes channels that lie along a resized dimension", value)
     for dim in dims:
         labels = labels.narrow(dim, 0, 1)
-    return Labelled(call.structure.forest.find(labels).expand(shape))
+    return Labelled(found.forest.find(labels).expand(shape))
 
 
-def _join_along(call: Call, labels: Tensor, dims: list[int]) -> bool:
+def _join_along(found: Found, labels: Tensor, dims: list[int]) -> bool:
     """Join what lies along some dimensions, where channels lie along others too (a table of positions, by channel).
 
     Returns whether that could be done.
@@ -47,23 +48,23 @@ def _join_along(call: Call, labels: Tensor, dims: list[int]) -> bool:
     if not any(varies(labels.narrow(dim, 0, 1), other) for dim in dims for other in others):
         return False
     for dim in dims:
-        call.structure.forest.join(labels, labels.narrow(dim, 0, 1))
+        found.forest.join(labels, labels.narrow(dim, 0, 1))
     return True
 
 
-def reduce(call: Call) -> Any:
+def reduce(call: Call, found: Found) -> Any:
     """Join the labels that are reduced into one position (sums of stacked branches); keep the rest."""
     if len(call.labelled()) > 1:  # the binary form of max and min
-        return join_all(call, call.labelled())
+        return join_all(call, found, call.labelled())
     value, dims = call.get(0, "input"), call.axes()
     if not isinstance(value, Labelled) or dims is None:
-        return barrier(call, "it reduces over every dimension, or its dimensions are computed")
-    labels = call.structure.forest.find(value.labels)
+        return barrier(call, found, "it reduces over every dimension, or its dimensions are computed")
+    labels = found.forest.find(value.labels)
     if all(varies(labels, dim) for dim in dims):
-        call.structure.unstacked.add(call.node)
+        found.note("unstacked", call.node, True)
     for dim in dims:
-        call.structure.forest.join(labels, labels.narrow(dim, 0, 1))
-    labels = call.structure.forest.find(labels)
+        found.forest.join(labels, labels.narrow(dim, 0, 1))
+    labels = found.forest.find(labels)
     for dim in dims:
         labels = labels.narrow(dim, 0, 1)
     output = call.run(meta)
@@ -81,19 +82,18 @@ def _without(labels: Tensor, dims: list[int]) -> Tensor:
     return labels
 
 
-def normalise(call: Call) -> Any:
+def normalise(call: Call, found: Found) -> Any:
     """Pass what is normalised over space; join what is normalised over stacked branches; else pin.
 
     Where channels lie along another dimension, each is normalised with its own twins alone: they live or die together.
     """
     value, dims = call.get(0, "input"), call.axes()
     if not isinstance(value, Labelled) or dims is None:
-        return barrier(call, "its dimensions are not plain numbers")
-    structure = call.structure
-    labels = structure.forest.find(value.labels)
-    if any(varies(labels, dim) for dim in dims) and not _join_along(call, labels, dims):
-        structure.pin(call.where(), "it normalises channels with one another", value)
-    return Labelled(structure.forest.find(value.labels))
+        return barrier(call, found, "its dimensions are not plain numbers")
+    labels = found.forest.find(value.labels)
+    if any(varies(labels, dim) for dim in dims) and not _join_along(found, labels, dims):
+        found.pin(call.where(), "it normalises channels with one another", value)
+    return Labelled(found.forest.find(value.labels))
 
 
 def _counts_zeros(call: Call) -> bool:

@@ -1,7 +1,7 @@
 """What a rule is: the facts about one operation that every analysis reads, and the table that holds them.
 
-A rule never edits a model. It says what the operation is (`kind`), how labels flow through it (`flow`), how proven
-constants do (`constant`), which dimensions it works along (`axes`), and what it does to memory (`writes`, `aliases`).
+A rule never edits a model. It says what the operation is (`kind`), how labels pass it (`labels`), how proven constants
+do (`constant`), which dimensions it works along (`axes`), and what it does to memory (`writes`, `aliases`).
 An operation without a row is a barrier: its channels are pinned and reported.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
@@ -17,13 +17,11 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from campfire_fx.analysis.labels import Labelled, concatenated
 from campfire_fx.analysis.rules.conventions import writes_by_name
+from campfire_fx.analysis.rules.found import Found
 from campfire_fx.analysis.rules.kinds import ARITHMETIC, MOVEMENTS, ON_ONE, Aliases, Kind, Shape, Transfer, Writes
+from campfire_fx.analysis.rules.structure import Structure
 from campfire_fx.base.compat import has_hooks
 from campfire_fx.base.torch_classes import torch_class
-
-if TYPE_CHECKING:
-    from campfire_fx.analysis.rules.structure import Structure
-
 
 T = TypeVar("T")
 Fact: TypeAlias = "bool | Callable[[Call], bool]"
@@ -36,7 +34,8 @@ class OpRule:
 
     Attributes:
         kind: what the operation does to channels.
-        flow: from a call on labels to the labels (or plain values) of its output.
+        labels: from a call on labels to the labels (or plain values) of its output; what else it finds it notes, see
+            `flow`.
         constant: what becomes of constant channels.
         aliases: which arguments the result may share memory with.
         writes: which arguments a call changes; None: as the names of torch and Python tell, see `conventions`.
@@ -50,7 +49,7 @@ class OpRule:
     """
 
     kind: Kind
-    flow: Callable[[Call], Any]
+    labels: Callable[[Call, Found], Any]
     constant: Transfer
     aliases: Aliases = Aliases.OWN
     writes: Writes | None = None
@@ -59,6 +58,12 @@ class OpRule:
     pads: Fact = False
     random: Fact = False
     spare: int | None = None
+
+    def flow(self, call: Call) -> Found:
+        """Return what a call tells about channels; nothing is changed."""
+        found = Found(call.structure)
+        found.labels = self.labels(call, found)
+        return found
 
     @property
     def movement(self) -> bool:
@@ -87,7 +92,7 @@ class Call:
         target: key of the rule table: a torch.nn class, a function, or a method's name.
         module: the module called, or None.
         args, kwargs: as in the graph, with `Labelled` in the place of activations and parameters.
-        structure: what the run has found so far; a rule adds to it.
+        structure: what the run has found so far, for reading.
         example: gives the true (fake-tensor) value of the node, for outputs that no rule can tell.
     """
 

@@ -1,4 +1,7 @@
-"""What a label run finds out about a model: labels, the layers that mix channels, and what is pinned and why."""
+"""What a label run finds out about a model: labels, the layers that mix channels, and what is pinned and why.
+
+A rule only reads it; what it finds is a `Found`, which is entered when the rule is done.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from campfire_fx.analysis.labels import FIXED, LabelForest, Labelled, lines, not_zero
+from campfire_fx.analysis.forest import LabelForest
+from campfire_fx.analysis.labels import FIXED, Labelled, not_zero
 from campfire_fx.layers.layout import Layout
-
-_MOST_LABELS = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Mixer:
     layout: Layout
     inputs: Tensor
     outputs: Tensor
-    calls: list[MixCall] = field(default_factory=list)
+    calls: tuple[MixCall, ...] = ()
     virtual: bool = False
     _reads: Tensor | None = None
 
@@ -105,36 +107,10 @@ class Structure:
     biases: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     sizes: dict[tuple[int, str], tuple[nn.Module, str, Tensor]] = field(default_factory=dict)
     pins: list[Pin] = field(default_factory=list)
-    unstacked: set[fx.Node] = field(default_factory=set)
+    unstacked: dict[fx.Node, bool] = field(default_factory=dict)
     settled: dict[fx.Node, Any] = field(default_factory=dict)
     joined: dict[fx.Node, dict[fx.Node, Labelled]] = field(default_factory=dict)
     graph: int = 0
-
-    def pin(self, where: str, reason: str, *values: Labelled | Tensor) -> None:
-        """Fix labels, and note where and why if any was removable until now."""
-        count = sum(self.forest.fix(v.labels if isinstance(v, Labelled) else v) for v in values)
-        if count:
-            self.pins.append(Pin(where, count, reason))
-
-    def channels(self, value: Labelled, dim: int) -> Tensor:
-        """Return the label of each channel along `dim`; labels that share a channel are joined."""
-        per_channel = lines(value.labels, dim)
-        if per_channel.shape[1] > 1:
-            self.forest.join(per_channel, per_channel[:, :1])
-        return self.forest.find(per_channel[:, 0])
-
-    def tensor(self, tensor: Tensor) -> Labelled:
-        """Return the labels of a parameter or buffer, one per element, fresh at its first use.
-
-        One too large to be a scale, shift or position table is a weight on its way into a computation: it is pinned.
-        """
-        if tensor.numel() > _MOST_LABELS:
-            self.pin_tensor(tensor)
-        known = self.tensors.get(id(tensor))
-        if known is None:
-            fresh = self.forest.fresh(tensor.numel()).view(tensor.shape)
-            known = self.tensors[id(tensor)] = (tensor, Labelled(fresh))
-        return known[1]
 
     def labels_of(self, tensor: Tensor) -> Tensor | None:
         """Return the labels that a parameter or buffer was given, one per element; None: none, or it mixes channels."""
@@ -146,54 +122,6 @@ class Structure:
         """Return the labels on which the shape of a parameter or buffer depends."""
         mixer, labels = self.mixers.get(id(tensor)), self.labels_of(tensor)
         return ([] if mixer is None else [mixer.inputs, mixer.outputs]) + ([] if labels is None else [labels.flatten()])
-
-    def pin_tensor(self, tensor: Tensor) -> None:
-        """Say that a parameter or buffer must keep its shape, without giving each element a label."""
-        if id(tensor) in self.tensors:
-            self.forest.fix(self.tensors[id(tensor)][1].labels)
-        self.tensors[id(tensor)] = (tensor, fixed(tensor.shape))
-
-    def owns(self, channels: Tensor, *vectors: Tensor | None) -> None:
-        """Say that parameters or buffers of shape (channels,) have one entry per channel."""
-        for vector in vectors:
-            if vector is None:
-                continue
-            if id(vector) not in self.tensors and vector.shape == channels.shape and channels.numel() <= _MOST_LABELS:
-                self.tensors[id(vector)] = (vector, Labelled(channels))
-            else:
-                self.forest.join(self.tensor(vector).labels.reshape(-1), channels)
-
-    def counts(self, module: nn.Module | None, name: str, channels: Tensor) -> None:
-        """Say that an attribute of a module is the number of these channels."""
-        if module is not None and hasattr(module, name):
-            self.sizes[(id(module), name)] = (module, name, channels)
-
-    def mixer(self, weight: Tensor, operation: str, layout: Layout, channels: Tensor) -> Mixer:
-        """Return the record of a weight that reads `channels`, with fresh output labels at its first use.
-
-        With one input and one output channel per group (a depthwise convolution) nothing is mixed, so each output
-        channel keeps the label of its input channel: they can only be removed together.
-        """
-        mixer = self.mixers.get(id(weight))
-        if mixer is None:
-            groups, outputs, inputs, _ = layout.kernels(weight).shape
-            name = self.names.get(id(weight), "?").removesuffix(".weight")
-            depthwise = groups > 1 and inputs == outputs == 1
-            made = channels if depthwise else self.forest.fresh(groups * outputs)
-            mixer = self.mixers[id(weight)] = Mixer(name, operation, weight, layout, channels, made)
-        else:
-            self.forest.join(mixer.inputs, channels)
-        return mixer
-
-    def stretch(self, labels: Tensor) -> Labelled:
-        """Return labels as roots, every dimension along which they do not vary stretched (stride 0)."""
-        labels = self.forest.find(labels)
-        for dim in range(labels.ndim):
-            if labels.shape[dim] > 1 and labels.stride(dim) != 0:
-                first = labels.narrow(dim, 0, 1)
-                if torch.equal(labels, first.expand_as(labels)):
-                    labels = first.expand_as(labels)
-        return Labelled(labels)
 
 
 def fixed(shape: Sequence[int]) -> Labelled:

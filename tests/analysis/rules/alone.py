@@ -19,6 +19,7 @@ from campfire_fx.analysis.constants import Constants, find_constants
 from campfire_fx.analysis.labelling import ExampleValues, GraphRun, Labelling, run_call
 from campfire_fx.analysis.labels import Labelled
 from campfire_fx.analysis.rules import Held
+from campfire_fx.analysis.rules.found import Found
 from campfire_fx.analysis.rules.structure import Structure
 from campfire_fx.layers.dual import DualGraphModule
 
@@ -242,9 +243,11 @@ def _run_labels(one: Alone) -> None:
     structure = one.labelling.structure
     run = GraphRun(0, one.module, one.module.graph, False, list(one.inputs))
     one.labelling.runs.append(run)
+    found = Found(structure)
     for act, source, value in zip(one.sample.acts(), one.sources, one.inputs, strict=True):
-        fresh = structure.forest.fresh(act.free() or 1).view(act.channels() if act.tells() else ())
+        fresh = found.forest.fresh(act.free() or 1).view(act.channels() if act.tells() else ())
         run.values[source] = Labelled((fresh if act.tells() else fresh * 0).expand(value.shape))
+    found.enter()
     follow(one.labelling, run)
 
 
