@@ -7,6 +7,7 @@ from torch import Tensor
 
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 _TOP = 16
+_UNSIGNED = 0x7FFF
 
 
 def kth_smallest(magnitudes: Tensor, k: int) -> Tensor:
@@ -25,7 +26,7 @@ def kth_smallest(magnitudes: Tensor, k: int) -> Tensor:
     if magnitudes.device.type != "cpu":
         return magnitudes.kthvalue(k).values  # a radix sort there, too
     width = magnitudes.element_size()
-    upper = (magnitudes.view(_BITS[width]) >> (8 * width - _TOP)).int()
+    upper = (magnitudes.view(_BITS[width]) >> (8 * width - _TOP)).int() & _UNSIGNED  # a NaN may have a sign
     reached = torch.bincount(upper).cumsum(0)
     bucket = int(torch.searchsorted(reached, k))
     if bucket:

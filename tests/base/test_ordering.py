@@ -27,6 +27,15 @@ def test_it_is_what_kthvalue_returns(values: list[float], dtype: torch.dtype, da
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_a_nan_with_a_sign_is_above_all(dtype: torch.dtype) -> None:
+    magnitudes = torch.tensor([-torch.nan, 1.0, torch.inf, 0.0] * 8, dtype=dtype)  # as conversions may leave it
+    magnitudes[0] = torch.tensor([-1]).to({2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]).view(dtype)
+    for k in (1, 9, 17, 25, 32):
+        expected = magnitudes.kthvalue(k).values
+        torch.testing.assert_close(kth_smallest(magnitudes, k), expected, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_of_many(dtype: torch.dtype) -> None:
     magnitudes = torch.randn(50_000, generator=torch.Generator().manual_seed(0)).abs().to(dtype)
     for k in (1, 7, 25_000, 49_999, 50_000):

@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from campfire_fx.capture import trace
 from campfire_fx.passes.make_relus import make_relus
 from campfire_fx.passes.runner import apply
-from campfire_fx.training.sparsify import sparsify, trace
+from campfire_fx.training.sparsify import sparsify
 
 
 class Forms(nn.Module):
