@@ -51,11 +51,16 @@ def write(facts: dict[str, Any], folder: Path, run: Named) -> dict[str, Any]:
 def check_same(path: Path, theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
     """Raise a CampfireError if a finished run had another budget, data or network: it could not be compared."""
     for key, value in mine.items():
-        if theirs.get(key) != value:
+        if _asked(theirs.get(key)) != _asked(value):
             raise CampfireError(
                 f"Run at {path}: its {key} was {json.dumps(theirs.get(key))}, not {json.dumps(value)}."
                 f" Give another --output."
             )
+
+
+def _asked(value: Any) -> Any:
+    """Return a value without settings that are not set: earlier versions did not know them."""
+    return {key: one for key, one in value.items() if one is not None} if isinstance(value, dict) else value
 
 
 def tested(network: nn.Module, data: ImageData) -> dict[str, Any]:
