@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from campfire_fx.analysis.captured import Captured
 from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.forest import Joins
-from campfire_fx.analysis.labelling import Labelling
+from campfire_fx.analysis.labelling import Labelling, label
 from campfire_fx.analysis.rules import Transfer
 from campfire_fx.analysis.rules.structure import Mixer, Structure
+from campfire_fx.base.errors import ShrinkError
 from campfire_fx.layers.unused import used_paths
 from campfire_fx.sparsity.channels.coupling import (
     Alive,
@@ -49,7 +50,7 @@ def find_coupling(captured: Captured, masked: Mapping[int, str], keeps: Keeps | 
         masked: id of each weight that can hold a mask -> path of its layer.
         keeps: layers whose output channels have to stay, and why.
     """
-    labelling = Facts(captured).labelling
+    labelling = _facts(captured).labelling
     structure = labelling.structure
     keeps = keeps or {}
     mixers = [mixer for mixer in structure.mixers.values() if mixer.calls]
@@ -73,6 +74,16 @@ def find_coupling(captured: Captured, masked: Mapping[int, str], keeps: Keeps | 
     reason = "something other than a masked layer reads them"
     stays += [Stays(one.name, one.size * one.channels, reason) for s, one in enumerate(coupling.sets) if s in fixed]
     return _coupling(labelling, forest, mixers, paths, masked, tuple(stays))
+
+
+def _facts(captured: Captured) -> Facts:
+    """Return the facts of both modes; of evaluation alone, where the example is one that training cannot take."""
+    facts = Facts(captured)
+    try:
+        facts.labelling = label(captured)
+    except ShrinkError:
+        facts.labelling = label(captured, training=False)
+    return facts
 
 
 def _set_numbers(coupling: Coupling, groups: Groups) -> Groups:
@@ -232,7 +243,7 @@ def _stuck(captured: Captured, coupling: Coupling) -> Alive:
     for one in coupling.sets:
         dead[one.start] = False
     with _zeroed(captured.module, coupling, ~dead):
-        facts = Facts(captured)
+        facts = _facts(captured)
         facts.decide()
     live = facts.decided.live
     stuck = np.zeros(coupling.groups + 1, dtype=np.bool_)
