@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import networkx as nx
 import typer
+from rich.console import Group
 from torch import Tensor, nn
 
 from campfire_fx.analysis.captured import Captured
@@ -18,9 +19,11 @@ from campfire_fx.app.cli.options import AsJson, Example, ModelArguments
 from campfire_fx.app.cli.terminal import example_inputs, model_options, show, show_json
 from campfire_fx.app.train.models import build_model
 from campfire_fx.capture import trace
+from campfire_fx.cost.latency_table import latency_table
 from campfire_fx.cost.measure import MacCount, macs, one_sample, parameters
 from campfire_fx.report import capture_report, coupling_report, dependency_report
 from campfire_fx.report.dependency import FORMATS, write
+from campfire_fx.report.latency import latency_report
 from campfire_fx.report.numbers import cost_note, count, input_shapes, shape
 from campfire_fx.report.progress import progress
 from campfire_fx.report.table import Column, FittedTable
@@ -70,6 +73,9 @@ def inspect_command(
     groups: Annotated[
         bool, typer.Option("--groups", help="Show which channels live or die together, and name them in the graph.")
     ] = False,
+    latency: Annotated[
+        bool, typer.Option("--latency", help="Measure how long each layer takes at smaller widths, on this machine.")
+    ] = False,
     method: Annotated[
         str | None,
         typer.Option(
@@ -92,6 +98,7 @@ def inspect_command(
         campfire-fx inspect resnet18
         campfire-fx inspect densenet121 --graph densenet.dot
         campfire-fx inspect resnet50 --groups
+        campfire-fx inspect resnet50 --latency --example 1x3x224x224
         campfire-fx inspect mynets:small --option width=32 --example 1x3x64x64
         campfire-fx inspect resnet50 --method swat-u --sparsity 0.8
     """
@@ -103,20 +110,21 @@ def inspect_command(
         coupling = coupled_channels(network, kwargs or args) if groups else None
         graph = dependency_graph(captured, coupling=coupling)
         cost = macs(network, args, kwargs)
-        flops = flop_report(network, (args, kwargs), method, sparsity, dense_overhead) if method else None
+        more: dict[str, Any] = {"groups": coupling_report(coupling)} if coupling else {}
+        if method:
+            more["operations"] = flop_report(network, (args, kwargs), method, sparsity, dense_overhead)
+        if latency:
+            more["latency"] = latency_report(latency_table(network, args, kwargs))
     if graph_file is not None:
         write(graph, graph_file)
     inputs_shown = input_shapes(args, kwargs)
     if form is not None:
         print(FORMATS[form.value](graph).rstrip("\n"))  # noqa: T201  goes to other programs
     elif as_json:
-        more = {"operations": flops.facts()} if flops else {}
-        more |= {"groups": coupling_report(coupling).facts()} if coupling else {}
-        show_json({"model": model, "inputs": inputs_shown, **_facts(network, captured, graph, cost), **more})
-    elif flops is not None or coupling is not None:
-        for report in (flops, coupling and coupling_report(coupling), coupling and cost_note(inputs_shown, cost)):
-            if report is not None:
-                show(report)
+        asked = {name: report.facts() for name, report in more.items()}
+        show_json({"model": model, "inputs": inputs_shown, **_facts(network, captured, graph, cost), **asked})
+    elif more:
+        show(Group(*more.values(), *([cost_note(inputs_shown, cost)] if coupling else [])))
     else:
         show(capture_report(captured))
         show(dependency_report(graph))

@@ -110,3 +110,14 @@ def test_groups(run) -> None:
     assert inner["macs_share"] == pytest.approx(inner["all_macs"] / facts["macs"])
     nodes = {node["id"]: node["sets"] for node in facts["graph"]["nodes"]}
     assert nodes["layer1.0.conv2"] == nodes["add"] == ["conv1"] and nodes["fc"] == []
+
+
+def test_latency_is_measured_once_and_kept(run, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAMPFIRE_FX_CACHE", str(tmp_path / "cache"))
+    shown = run("inspect", "squeezenet1_1", "--example", "1x3x64x64", "--latency")
+    assert shown.exit_code == 0, shown.stderr
+    assert "features.0" in shown.stdout and "everything else" in shown.stdout
+    told = json.loads(run("inspect", "squeezenet1_1", "--example", "1x3x64x64", "--latency", "--json").stdout)
+    times = told["latency"]["table"]["times"]
+    assert times[0]["name"] == "features.0" and times[0]["ms"][-1][-1] > 0
+    assert any((tmp_path / "cache").iterdir())
