@@ -107,6 +107,8 @@ def run_rank(rank: int, folder: str) -> None:
             "resumed": _resumed(share, rank),
             "by-hand": _sharded(sgd, share, by_hand=True),
             "filter": _sharded(sgd, share, "filter"),
+            "channel": _sharded(sgd, share, "channel to a target"),
+            "channel-taylor": _sharded(sgd, share, "channel by gradients"),
             "admm": _sharded(sgd, share, "admm-filter"),
             "ddp-admm": _replicated(share, "admm-filter"),
             "exchange": _sharded(sgd, share, "rigl"),

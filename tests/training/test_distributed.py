@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,6 +21,8 @@ RUNS: dict[str, tuple[Make, str]] = {
     "resumed": (sgd, "combined"),
     "by-hand": (sgd, "combined"),
     "filter": (sgd, "filter"),
+    "channel": (sgd, "channel to a target"),
+    "channel-taylor": (sgd, "channel by gradients"),
     "admm": (sgd, "admm-filter"),
     "ddp-admm": (sgd, "admm-filter"),
     "exchange": (sgd, "rigl"),
@@ -67,9 +71,13 @@ def test_masks_drawn_at_random_are_the_first_ones_whatever_the_seeds(found: list
 
 
 def assert_same_course(first: torch.Tensor, second: torch.Tensor) -> None:
-    """Equal, but for ADMM's residuals, norms of weights that are equal to rounding, and so for the checksum."""
+    """Equal, but for what is made of weights and gradients that are equal to rounding, and so for the checksum."""
     found, expected = (json.loads(bytes(course.tolist())) for course in (first, second))
     assert {type(course.pop("crc32")) for course in (found, expected)} == {int}
+    for name, scores in expected.pop("memory", {}).items():
+        told = (np.frombuffer(base64.b64decode(text)) for text in (found["memory"][name], scores))
+        np.testing.assert_allclose(*told, rtol=1e-3)
+    found.pop("memory", None)
     for name, layer in expected["layers"].items():
         for residual in {"primal", "dual"} & layer["numbers"].keys():
             value = found["layers"][name]["numbers"].pop(residual)
