@@ -8,7 +8,17 @@ from typing import Any
 
 from campfire_fx.analysis.rules.structure import Pin
 
-__all__ = ["ColumnChange", "KernelChange", "LayerChange", "Pin", "Repair", "ShrinkPlan", "Verification", "VerifiedRun"]
+__all__ = [
+    "ColumnChange",
+    "KernelChange",
+    "LayerChange",
+    "NormChange",
+    "Pin",
+    "Repair",
+    "ShrinkPlan",
+    "Verification",
+    "VerifiedRun",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +103,21 @@ class ColumnChange:
 
 
 @dataclass(frozen=True, slots=True)
+class NormChange:
+    """A BatchNorm that was to be folded into the layer before it.
+
+    Attributes:
+        name: path of the norm.
+        layer: path of the layer that it was folded into, or "".
+        reason: why it was left alone, or "".
+    """
+
+    name: str
+    layer: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ShrinkPlan:
     """Everything that was decided in one shrink.
 
@@ -107,6 +132,7 @@ class ShrinkPlan:
         guards: what the example decided and the model therefore checks in every call, as source text with its place.
         variants: where several examples take different ways through the model's code: for which of them each of its
             graphs is, and which guards that has; a call runs the first whose guards hold. Empty where there is one way.
+        norms: BatchNorms, folded or left alone; empty where that was not asked for.
     """
 
     layers: tuple[LayerChange, ...]
@@ -117,6 +143,7 @@ class ShrinkPlan:
     columns: tuple[ColumnChange, ...] = ()
     guards: tuple[str, ...] = ()
     variants: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    norms: tuple[NormChange, ...] = ()
 
     def to_json(self) -> str:
         """Return the plan as JSON text."""
@@ -135,7 +162,8 @@ class ShrinkPlan:
         columns = tuple(ColumnChange(**_tuples(change)) for change in data.get("columns", ()))
         pins, guards = tuple(Pin(**pin) for pin in data["pins"]), tuple(data.get("guards", ()))
         variants = _tuples(data.get("variants", []))
-        return ShrinkPlan(layers, repairs, pins, keep, kernels, columns, guards, variants)
+        norms = tuple(NormChange(**change) for change in data.get("norms", ()))
+        return ShrinkPlan(layers, repairs, pins, keep, kernels, columns, guards, variants, norms)
 
 
 def _tuples(value: Any) -> Any:

@@ -127,6 +127,7 @@ class ShrinkReport(Report):
         for (action, reason), times in actions.items():
             nodes = _places([r.node for r in self.plan.repairs if (r.action, r.reason) == (action, reason)])
             texts.append(Text(f"Rewritten {times}x, {action}, at {nodes}: {reason}.", style=STYLES["report.note"]))
+        texts += _norm_sentences(self.plan)
         if self.before is not None and self.after.parameters == self.before.parameters:
             texts.append(Text("Nothing became smaller: no channel is dead.", style=STYLES["report.bad"]))
         zeros, weights = self.after.zeros
@@ -162,6 +163,20 @@ def shrink_report(
     }
     inputs = input_shapes(args, kwargs)
     return ShrinkReport(slim.plan, slim.verification, sizes.get("before"), sizes["after"], inputs, max_rows)
+
+
+def _norm_sentences(plan: ShrinkPlan) -> list[Text]:
+    """Say which norms were folded, and which were left and why."""
+    folded, left = sum(bool(change.layer) for change in plan.norms), defaultdict(list)
+    for change in plan.norms:
+        if change.reason:
+            left[change.reason].append(change.name)
+    texts = [Text(f"Folded {folded} norms into the layers before them.")] if plan.norms else []
+    texts += [
+        Text(f"Not folded: {len(names)} norms at {_places(names)}: {reason}.", style=STYLES["report.note"])
+        for reason, names in left.items()
+    ]
+    return texts
 
 
 def _zeros_left(zeros: int, weights: int) -> str:

@@ -23,6 +23,7 @@ from campfire_fx.passes.drop_auxiliary import drop_auxiliary
 from campfire_fx.passes.drop_dead_nodes import drop_dead_nodes
 from campfire_fx.passes.drop_unused import drop_unused
 from campfire_fx.passes.fold_constants import fold_constants
+from campfire_fx.passes.fold_norms import fold_norms
 from campfire_fx.passes.gate_residual import gate_residual
 from campfire_fx.passes.gather_columns import gather_columns
 from campfire_fx.passes.rewrite_movement import rewrite_movement
@@ -45,6 +46,7 @@ class Options:
         columns: gather the live columns of convolutions where that is measured to be faster.
         computed: compute weights that are made of parameters alone once, instead of in every call.
         compensate: take constant channels out of norms over channels: "auto", where that pays; "always"; "never".
+        fold_norms: fold BatchNorms into the layers before them.
     """
 
     residual: str = "union"
@@ -53,6 +55,7 @@ class Options:
     columns: bool = False
     computed: bool = False
     compensate: str = "never"
+    fold_norms: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -148,6 +151,7 @@ def cutting(options: Options) -> list[Pass]:
         (drop_dead_nodes, True),
         (crop_kernels, True),
         (gather_columns, options.columns),
+        (fold_norms, options.fold_norms),
         (drop_unused, True),
     )
 

@@ -65,6 +65,7 @@ def shrink(  # noqa: PLR0913 - keyword-only wishes, each with a default
     auxiliary: bool | None = None,
     columns: bool = False,
     compensate: str = "auto",
+    fold_norms: bool = False,
 ) -> SlimModel:
     """Remove every channel that zeros in the weights have made dead; the output stays the same.
 
@@ -97,6 +98,10 @@ def shrink(  # noqa: PLR0913 - keyword-only wishes, each with a default
         compensate: take channels that are constant out of a LayerNorm or GroupNorm that measures them, which then
             counts them by numbers: "auto" where the multiplications saved are worth more than the time of the longer
             expression, "always" wherever the model gets smaller, "never". Not done where an optimizer is given.
+        fold_norms: fold each BatchNorm into the convolution or linear layer before it, if every call of that layer is
+            followed by this norm alone. For deployment: what comes out trains differently, since in training mode,
+            too, it uses the running statistics, and never those of a batch. `plan.norms` says which were folded, and
+            why others were not. Not together with an optimizer.
 
     Raises:
         CaptureError: the model cannot be captured.
@@ -104,13 +109,18 @@ def shrink(  # noqa: PLR0913 - keyword-only wishes, each with a default
     """
     from campfire_fx.report.progress import progress  # slow to load
 
-    round_to = _check(residual, plain(round_to), columns, compensate)
+    round_to = _check(residual, plain(round_to), compensate, columns=columns, fold_norms=fold_norms)
     model = model_of(model)
     if optimizer is not None:
+        if fold_norms:
+            raise ShrinkError(
+                "fold_norms=True with an optimizer: a folded norm has no state to go on training with. "
+                "Give no optimizer, or leave fold_norms=False."
+            )
         check_optimizer(optimizer, model)
     calls = examples_for(model, example_inputs, examples)
     keep_auxiliary = optimizer is not None if auxiliary is None else auxiliary
-    options = Options(residual, round_to, keep_auxiliary, columns)
+    options = Options(residual, round_to, keep_auxiliary, columns, fold_norms=fold_norms)
     if optimizer is None:  # else training goes on with the parameters that there are
         options = replace(options, computed=True, compensate=compensate)
     with progress("Shrinking") as advance:
@@ -125,7 +135,7 @@ def shrink(  # noqa: PLR0913 - keyword-only wishes, each with a default
     return _as_slim(slim, shrunk, proof, calls, model)
 
 
-def _check(residual: str, round_to: int, columns: bool, compensate: str) -> int:
+def _check(residual: str, round_to: int, compensate: str, *, columns: bool, fold_norms: bool) -> int:
     if residual not in _RESIDUALS:
         raise ShrinkError(f'residual="{residual}" is not known. Use "union" or "gate".')
     if compensate not in _COMPENSATE:
@@ -134,6 +144,8 @@ def _check(residual: str, round_to: int, columns: bool, compensate: str) -> int:
         raise ShrinkError(f"round_to={round_to} is not a whole number of channels. Use 1, or 8 for most hardware.")
     if not isinstance(columns, bool):
         raise ShrinkError(f"columns={columns!r} is not a yes or no. Use True to gather columns where that is faster.")
+    if not isinstance(fold_norms, bool):
+        raise ShrinkError(f"fold_norms={fold_norms!r} is not a yes or no. Use True to fold BatchNorms into layers.")
     return round_to
 
 

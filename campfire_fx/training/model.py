@@ -170,6 +170,7 @@ class SparseModel(Dress):
         optimizer: Optimizer | None = None,
         columns: bool = False,
         compensate: str = "auto",
+        fold_norms: bool = False,
     ) -> SlimModel:
         """Return the smaller model with the same output; this one stays as it is.
 
@@ -179,11 +180,10 @@ class SparseModel(Dress):
             residual: "union" or "gate"; this and the next two as in `campfire_fx.shrink`.
             round_to: keep a multiple of so many channels.
             verify: prove that the output is the same.
-            optimizer: of this model; its parameters and state are exchanged for the smaller ones, and it is
-                detached from this model.
-            columns: gather the live columns of convolutions where that is measured to be faster; this and the next
-                as in `campfire_fx.shrink`.
+            optimizer: of this model; it becomes the smaller one's, state cut alike, and is detached from this model.
+            columns: gather live columns where that is faster; this and the next two as in `campfire_fx.shrink`.
             compensate: take constant channels out of norms that measure them: "auto", "always" or "never".
+            fold_norms: fold BatchNorms into the layers before them; for deployment, since the result trains otherwise.
 
         Raises:
             ShrinkError: equality cannot be proven, or the weights are spread over processes; nothing is changed.
@@ -203,9 +203,9 @@ class SparseModel(Dress):
             )
         if not (self.sparsity().frozen or optimizer is not None):
             logger.warning("shrink: the pruning era is not over, so masks are not final. finalize() makes them so.")
-        baked = baked_copy(self)
-        wish: dict[str, Any] = {"columns": columns, "compensate": compensate, "verify": verify, "optimizer": optimizer}
-        slim = shrink(baked, examples=self._given(), residual=residual, round_to=round_to, **wish)
+        wish: dict[str, Any] = {"columns": columns, "compensate": compensate, "fold_norms": fold_norms}
+        wish |= {"residual": residual, "round_to": round_to, "verify": verify, "optimizer": optimizer}
+        slim = shrink(baked_copy(self), examples=self._given(), **wish)
         if optimizer is not None:
             self._life_cycle.detach(optimizer)
         slim._origin = Origin(self)  # it lives longer than the baked copy

@@ -60,10 +60,18 @@ def prelu(call: Call, found: Found) -> Any:
     return value
 
 
+_FLAGS = ("training", "momentum", "eps")
+
+BATCH_NORMS: dict[Any, tuple[str, ...]] = {
+    **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm), ("input",)),
+    F.batch_norm: ("input", "running_mean", "running_var", "weight", "bias", *_FLAGS),
+    torch.batch_norm: ("input", "weight", "bias", "running_mean", "running_var", *_FLAGS),
+}
+"""What scales and shifts channels by running statistics in evaluation, with the names of what it is called with."""
+
 register(
     OpRule(Kind.PER_CHANNEL, per_channel, Transfer.AFFINE),
-    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
-    *(F.batch_norm, torch.batch_norm),
+    *BATCH_NORMS,
     *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, F.instance_norm, torch.instance_norm),
 )
 register(OpRule(Kind.PER_CHANNEL, prelu, Transfer.EXECUTE), nn.PReLU, F.prelu, torch.prelu)

@@ -18,3 +18,7 @@ OwnModel = Annotated[
     str | None, typer.Option(help="package.module:factory, for a checkpoint whose model is your own code.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
+Columns = Annotated[bool, typer.Option("--columns", help="Gather live GEMM columns where that is faster here.")]
+FoldNorms = Annotated[
+    bool, typer.Option("--fold-norms", help="Fold BatchNorms into the layers before them; for deployment.")
+]

@@ -10,7 +10,7 @@ import torch
 import typer
 from torch import nn
 
-from campfire_fx.app.cli.options import AsJson, Example, ModelArguments, Residual
+from campfire_fx.app.cli.options import AsJson, Columns, Example, FoldNorms, ModelArguments, Residual
 from campfire_fx.app.cli.terminal import example_inputs, model_options, show, show_json
 from campfire_fx.app.train.checkpoint import checkpoint_of, is_checkpoint, load_state, read_tensors, restore
 from campfire_fx.app.train.models import build_model
@@ -37,13 +37,12 @@ def shrink_command(
         Residual, typer.Option(help="union: a channel stays while any branch writes it; gate: branches select theirs.")
     ] = "union",
     round_to: Annotated[int, typer.Option(help="Keep channel counts multiples of this.", min=1)] = 1,
-    columns: Annotated[
-        bool, typer.Option("--columns", help="Gather live GEMM columns where that is faster here.")
-    ] = False,
+    columns: Columns = False,
     compensate: Annotated[
         Literal["auto", "always", "never"],
         typer.Option(help="Take constant channels out of LayerNorm and GroupNorm: auto, where that pays in time."),
     ] = "auto",
+    fold_norms: FoldNorms = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove every channel that zeros in the weights made dead; the output stays the same, and that is proven.
@@ -59,6 +58,7 @@ def shrink_command(
     network, shapes = _network(checkpoint, model, model_options(option))
     inputs = example_inputs(example) or shapes
     choices: dict[str, Any] = {"round_to": round_to, "columns": columns, "compensate": compensate}
+    choices["fold_norms"] = fold_norms
     if isinstance(network, SparseModel):
         slim = network.finalize().shrink(residual, **choices)
     else:
@@ -94,6 +94,7 @@ def _facts(network: nn.Module, slim: SlimModel, written: ExportRecord) -> dict[s
         "layers": [dataclasses.asdict(layer) for layer in slim.plan.layers],
         "kernels": [dataclasses.asdict(kernel) for kernel in slim.plan.kernels],
         "columns": [dataclasses.asdict(change) for change in slim.plan.columns],
+        "norms": [dataclasses.asdict(change) for change in slim.plan.norms],
         "repairs": [dataclasses.asdict(repair) for repair in slim.plan.repairs],
         "pins": [dataclasses.asdict(pin) for pin in slim.plan.pins],
     }

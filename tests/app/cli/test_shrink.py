@@ -55,6 +55,14 @@ def test_columns_are_measured_when_asked_for(run, pruned: nn.Module) -> None:
     assert json.loads(run("shrink", "weights.pt", *ARGUMENTS, "--json").stdout)["columns"] == []
 
 
+def test_norms_are_folded_when_asked_for(run, pruned: nn.Module) -> None:
+    facts = json.loads(run("shrink", "weights.pt", *ARGUMENTS, "--fold-norms", "--json").stdout)
+    assert {"name": "bn1", "layer": "conv1", "reason": ""} in facts["norms"] and facts["difference"] < 1e-5
+    slim = campfire_fx.load("weights-slim.safetensors")
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in slim.modules())
+    assert json.loads(run("shrink", "weights.pt", *ARGUMENTS, "--json").stdout)["norms"] == []
+
+
 def test_export_tells_what_it_wrote(run, pruned: nn.Module) -> None:
     run("shrink", "weights.pt", *ARGUMENTS)
     result = run("export", "weights-slim.safetensors", "slim.onnx", "--example", "1x1x16x16", "--json")
