@@ -45,7 +45,9 @@ def couple(captured: Captured, assignments: tuple[Assignment, ...], *, dead_norm
         )
     coupling = _find(captured, assignments)
     if not coupling.sets:
-        raise RegimeError(_nothing(coupling))
+        raise RegimeError(
+            f"channels: none of this model can go.{coupling.standing} Use a regime that removes weights, as 'combined'."
+        )
     if dead_norm == "keep":
         coupling = replace(coupling, vectors=tuple(replace(vector, zeroed=False) for vector in coupling.vectors))
     coupling = _counted(captured, coupling)
@@ -153,9 +155,3 @@ def _timed(captured: Captured, coupling: Coupling) -> Coupling:
     full = np.array([layer.widths(np.ones(coupling.groups, dtype=np.bool_)) for layer in coupling.layers])
     known = times(full[:, 0].astype(np.float64), full[:, 1].astype(np.float64)).sum()
     return replace(coupling, times=times, other_ms=table.dense_ms - float(known))
-
-
-def _nothing(coupling: Coupling) -> str:
-    standing = sorted(coupling.stays, key=lambda stays: -stays.channels)[:3]
-    why = "".join(f" {stays.channels} channels stay at {stays.where}: {stays.reason}." for stays in standing)
-    return f"channels: none of this model can go.{why} Use a regime that removes weights, as 'combined'."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
@@ -11,6 +10,7 @@ from torch.optim import Optimizer
 
 from campfire_fx.base.compat import children_of
 from campfire_fx.base.errors import RegimeError
+from campfire_fx.base.hints import did_you_mean
 from campfire_fx.base.sharding import local, reshard
 from campfire_fx.base.zeroing import selector, zero_all_
 from campfire_fx.layers.masked import MaskedLayer, layers_sharing, plain_class
@@ -46,9 +46,7 @@ def find_layer(model: nn.Module, path: str, known: Iterable[str]) -> MaskedLayer
             "in what shrink() returns."
         )
     why = "no masked layer has that path" if layer is None else f"a {what} holds no mask"
-    near = difflib.get_close_matches(path, known, n=1, cutoff=0.0)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
-    raise RegimeError(f"layer '{path}': {why}.{hint}")
+    raise RegimeError(f"layer '{path}': {why}.{did_you_mean(path, known)}")
 
 
 def set_mask(model: nn.Module, layer: MaskedLayer, mask: Tensor) -> None:

@@ -97,6 +97,11 @@ class TestTarget:
         slim = coupled(target={"gmacs": 0.6 * dense / 1e9}).finalize().shrink()
         assert 0.4 < part_left(slim, Net()) <= 0.6
 
+    def test_the_stricter_of_two_limits_of_one_cost_is_told(self) -> None:
+        dense = macs(Net(), (IMAGE,)).total
+        model = coupled(target={"macs": 0.5, "gmacs": 0.7 * dense / 1e9}).finalize()
+        assert model.sparsity().costs[0].final == pytest.approx(0.5)
+
     def test_a_sparsity_is_the_share_of_channels_in_each_set(self) -> None:
         slim = coupled(target=None, sparsity=0.5).finalize().shrink()
         assert [slim.get_parameter(f"{name}.weight").shape[0] for name in ("stem", "conv1", "point")] == [3, 4, 6]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from typing import Any
 
 import typer
 
+from campfire_fx.base.hints import did_you_mean
 from campfire_fx.training.sparsify import sparsify
 
 # These have options of their own, or cannot be written on a command line.
@@ -25,8 +25,7 @@ def sparsify_arguments(
     for text in settings:
         name, value = _parted(text, "--set", "NAME=VALUE, as window_cap=2")
         if name not in SETTINGS:
-            near = difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0.0)[0]
-            raise typer.BadParameter(f"--set {text}: there is no '{name}'. Did you mean '{near}'? {_all()}")
+            raise typer.BadParameter(f"--set {text}: there is no '{name}'.{did_you_mean(name, SETTINGS)} {_all()}")
         found[name] = _plain(value)
     layers = {}
     for text in overrides:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -15,6 +14,7 @@ from torch import nn
 
 from campfire_fx.app.train.networks import NETWORKS
 from campfire_fx.base.errors import CampfireError, TrainError
+from campfire_fx.base.hints import did_you_mean
 
 RESNET50_V1 = "resnet50-v1"
 
@@ -50,10 +50,8 @@ def _from_torchvision(name: str, options: dict[str, Any]) -> nn.Module:
         return _strides_first(_from_torchvision("resnet50", options))
     known = [*NETWORKS, RESNET50_V1, *models.list_models()]
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0)
-        hint = f" Did you mean {near[0]}?" if near else ""
         raise TrainError(
-            f"MODEL {name}: torchvision has no such model.{hint}"
+            f"MODEL {name}: torchvision has no such model.{did_you_mean(name, known)}"
             f" Give a name of torchvision.models.list_models(), or package.module:factory."
         )
     if "channels" in options and options.pop("channels") != 3:

@@ -183,6 +183,12 @@ class Coupling:
         """Return the number of each group's set, (groups,)."""
         return np.repeat(np.arange(len(self.sets)), [one.size for one in self.sets])
 
+    @property
+    def standing(self) -> str:
+        """Return sentences, each after a space, about the most channels that stay, and why."""
+        most = sorted(self.stays, key=lambda stays: -stays.channels)[:3]
+        return "".join(f" {stays.channels} channels stay at {stays.where}: {stays.reason}." for stays in most)
+
     def widths(self, alive: Alive) -> Groups:
         """Return how many groups of each set live, (sets,)."""
         return np.bincount(self.set_of[alive], minlength=len(self.sets))

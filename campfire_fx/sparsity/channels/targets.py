@@ -126,13 +126,21 @@ def limits(target: Target, coupling: Coupling, fraction: float = 1.0) -> list[Li
 
 def record_costs(target: Target, coupling: Coupling, alive: Alive, fraction: float) -> tuple[CostRecord, ...]:
     """Return what is left of each cost, and what may be, when `fraction` of the way to the target is due."""
-    asked = {_KEYS[key].cost: key for key in target.asked}
-    due, final = (dict(zip(asked, limits(target, coupling, part), strict=True)) for part in (fraction, 1.0))
+    due, final = (_least_of_each(target, limits(target, coupling, part)) for part in (fraction, 1.0))
     return tuple(
-        CostRecord(name, now / dense, *(one[name].most / dense for one in (due, final) if name in one))
+        CostRecord(name, now / dense, *(one[name] / dense for one in (due, final) if name in one))
         for name, now in costs_of(coupling, alive).items()
         if (dense := coupling.dense[name]) > 0
     )
+
+
+def _least_of_each(target: Target, found: list[Limit]) -> dict[str, float]:
+    """Return the most that each cost may come to, by its name, of limits in the order of `target.asked`."""
+    most: dict[str, float] = {}
+    for key, limit in zip(target.asked, found, strict=True):
+        name = _KEYS[key].cost
+        most[name] = min(limit.most, most.get(name, limit.most))
+    return most
 
 
 def require_possible(target: Target, coupling: Coupling, at_least: list[float], multiple: int = 1) -> None:
@@ -142,10 +150,8 @@ def require_possible(target: Target, coupling: Coupling, at_least: list[float], 
         if one.excess(least) <= 0:
             continue
         unit = _KEYS[key].unit or coupling.dense[_KEYS[key].cost]
-        standing = sorted(coupling.stays, key=lambda stays: -stays.channels)[:3]
-        why = "".join(f" {stays.channels} channels stay at {stays.where}: {stays.reason}." for stays in standing)
         settings = "at_least" if multiple == 1 else "at_least or round_to"
         raise RegimeError(
             f"target at {key}: {getattr(target, key):g} cannot be met; the least is {one.cost.total(least) / unit:.4g}."
-            f"{why} Ask for less, or lower {settings}."
+            f"{coupling.standing} Ask for less, or lower {settings}."
         )

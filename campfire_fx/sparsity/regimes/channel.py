@@ -150,7 +150,7 @@ def least_of(coupling: Coupling, asked: Mapping[str, float | None], usual: float
     found = []
     for one in coupling.sets:
         own = [least for path in one.writers if (least := asked.get(path)) is not None]
-        found.append(max(own, default=usual, key=lambda least: _share(least, one.size * one.channels)))
+        found.append(max(own, default=usual, key=lambda least: _share(least, one.whole * one.channels)))
     return found
 
 

@@ -67,7 +67,7 @@ def test_wrong_options_are_usage_errors(run, arguments: list[str], text: str) ->
 
 
 @pytest.mark.parametrize(("arguments", "text"), [
-    (["inspect", "resnet5O"], "Did you mean resnet50?"),
+    (["inspect", "resnet5O"], "Did you mean 'resnet50'?"),
     (["shrink", "none.ckpt"], "there is no such file"),
     (["export", "none.safetensors", "x.onnx"], "there is no such file"),
     (["train", "--data", "nowhere"], "no such data set or folder"),

@@ -48,7 +48,7 @@ def test_factories_get_what_they_take(module: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "text"), [
-    ("resnet5O", r"torchvision has no such model. Did you mean resnet50\?"),
+    ("resnet5O", r"torchvision has no such model. Did you mean 'resnet50'\?"),
     ("no_such_module:net", "it cannot be imported"),
     ("MODULE:other", "it cannot be imported"),
     ("MODULE:number", "it returned a int, not a torch.nn.Module"),
