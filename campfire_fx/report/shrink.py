@@ -24,7 +24,7 @@ from campfire_fx.cost.measure import (
     zero_weights,
 )
 from campfire_fx.report.guards import guard_sentence
-from campfire_fx.report.numbers import cost_note, count, input_shapes, percent, shape, size
+from campfire_fx.report.numbers import cost_note, count, input_shapes, percent, plural, shape, size
 from campfire_fx.report.style import STYLES, Report
 from campfire_fx.report.table import Column, FittedTable
 
@@ -171,7 +171,7 @@ def _norm_sentences(plan: ShrinkPlan) -> list[Text]:
     for change in plan.norms:
         if change.reason:
             left[change.reason].append(change.name)
-    texts = [Text(f"Folded {folded} norms into the layers before them.")] if plan.norms else []
+    texts = [Text(f"Folded {plural(folded, 'norm')} into the layers before.")] if plan.norms else []
     texts += [
         Text(f"Not folded: {len(names)} norms at {_places(names)}: {reason}.", style=STYLES["report.note"])
         for reason, names in left.items()

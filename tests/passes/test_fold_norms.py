@@ -131,7 +131,7 @@ def test_two_norms_after_each_other_both_fold() -> None:
 def test_the_report_says_how_many_and_why_not() -> None:
     net = named(first=nn.BatchNorm2d(4), layer=nn.Conv2d(4, 6, 3), norm=nn.BatchNorm2d(6), act=nn.Tanh())
     report = " ".join(str(folded(net).report()).split())  # however lines are broken
-    assert "Folded 1 norms into the layers before them." in report
+    assert "Folded 1 norm into the layers before." in report
     assert "Not folded: 1 norms at first: no convolution or linear layer lies directly before it." in report
 
 

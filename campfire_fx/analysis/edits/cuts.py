@@ -70,7 +70,7 @@ _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 def like(old: Tensor, new: Tensor) -> Tensor:
     """Return a tensor as what an old one is: a parameter, trained or not, its channels last in memory or not."""
-    layout = _CHANNELS_LAST.get(old.ndim)
+    layout = _CHANNELS_LAST.get(old.ndim) if new.ndim == old.ndim else None
     if layout is not None and not old.is_contiguous() and old.is_contiguous(memory_format=layout):
         new = new.contiguous(memory_format=layout)
     return nn.Parameter(new, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else new
