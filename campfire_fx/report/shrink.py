@@ -184,8 +184,8 @@ def _zeros_left(zeros: int, weights: int) -> str:
     return (
         f"{count(zeros)} of {count(weights)} weights ({percent(zeros / weights)}) are still zero, but remove no"
         " channel: a channel is removed when its whole filter is zero, or all weights that read it. Train with"
-        ' regime="filter" for whole filters; shrink(columns=True) leaves out zero columns; single zeros need a runtime'
-        " that skips them."
+        ' regime="channel" for whole channels; shrink(columns=True) leaves out zero columns; single zeros need a'
+        " runtime that skips them."
     )
 
 

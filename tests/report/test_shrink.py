@@ -78,7 +78,7 @@ def test_zeros_that_free_no_channel_are_counted_and_what_would_help_is_said() ->
     shown = " ".join(str(told).split())
     assert f"{count(zeros)} of {count(weights)} weights" in shown
     assert "are still zero, but remove no channel: a channel is removed when its whole filter is zero" in shown
-    assert 'Train with regime="filter"' in shown and "shrink(columns=True)" in shown
+    assert 'Train with regime="channel"' in shown and "shrink(columns=True)" in shown
     assert "still zero" not in str(shrink(Small().eval(), torch.randn(2, 3, 16, 16)).report())
 
 
