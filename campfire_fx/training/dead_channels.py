@@ -12,7 +12,8 @@ from campfire_fx.base.compat import writes_to
 from campfire_fx.base.sharding import part_of
 from campfire_fx.base.zeroing import selector
 from campfire_fx.layers.masked import MaskedLayer
-from campfire_fx.sparsity.channels.coupling import Alive, CoupledLayer, Coupling, alive_in, lives
+from campfire_fx.sparsity.channels.coupling import Alive, CoupledLayer, Coupling, lives
+from campfire_fx.sparsity.channels.layers import living
 
 
 @dataclass(slots=True)
@@ -26,7 +27,7 @@ class DeadChannels:
         """Yield (tensor, factor of 0 and 1) for each vector with entries of dead channels."""
         form = tuple(writes_to(layer.mask) for _, layer in _masked(model, coupling))
         if form != self._form:
-            alive = living(model, coupling)
+            alive = living_groups(model, coupling)
             vectors = [(v.name, lives(v.groups, alive)) for v in coupling.vectors if v.zeroed]
             self._kept = tuple((name, torch.from_numpy(kept)) for name, kept in vectors if not kept.all())
             self._form = form
@@ -35,12 +36,9 @@ class DeadChannels:
             yield tensor, part_of(selector(kept.to(tensor.device), tensor), tensor)
 
 
-def living(model: nn.Module, coupling: Coupling) -> Alive:
+def living_groups(model: nn.Module, coupling: Coupling) -> Alive:
     """Return which groups live by the masks of a model, (groups,)."""
-    masks = [
-        (coupled, layer.as_filters(layer.mask).any(-1).cpu().numpy()) for coupled, layer in _masked(model, coupling)
-    ]
-    return alive_in(masks, coupling.groups)
+    return living(_masked(model, coupling), coupling)
 
 
 def _masked(model: nn.Module, coupling: Coupling) -> list[tuple[CoupledLayer, MaskedLayer]]:

@@ -20,7 +20,7 @@ from campfire_fx.sparsity.layer import PrunedLayer
 from campfire_fx.sparsity.record import CostRecord, LayerSparsity, SparsityRecord
 from campfire_fx.sparsity.selection import WHOLE
 from campfire_fx.sparsity.state import SparsityState
-from campfire_fx.training.dead_channels import living
+from campfire_fx.training.dead_channels import living_groups
 from campfire_fx.training.dead_norms import dead_norms
 
 
@@ -151,7 +151,7 @@ def _measure_costs(layers: Sequence[PrunedLayer], model: nn.Module, state: Spars
     assignment, clock = coupled.state.assignment, state.clock
     target = getattr(assignment.method, "target", Target())
     fraction = 1.0 if clock.frozen else assignment.schedule.fraction(clock.epoch)
-    return record_costs(target, state.coupling, living(model, state.coupling), fraction)
+    return record_costs(target, state.coupling, living_groups(model, state.coupling), fraction)
 
 
 def _target(layer: PrunedLayer, true: float) -> float:

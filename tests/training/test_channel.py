@@ -19,7 +19,7 @@ from campfire_fx.cost import latency_table
 from campfire_fx.cost.measure import macs, parameters
 from campfire_fx.sparsity.channels.costs import macs_cost
 from campfire_fx.sparsity.channels.scores import SCORES
-from campfire_fx.training.dead_channels import living
+from campfire_fx.training.dead_channels import living_groups
 from campfire_fx.training.model import SparseModel
 from campfire_fx.training.sparsify import sparsify
 from tests.sparse_training import (
@@ -64,7 +64,7 @@ def largest_step(model: SparseModel) -> float:
     """Return the most of the dense MACs that the group which died last can have had."""
     coupling = model._life_cycle.state.coupling
     assert coupling is not None
-    widths = coupling.widths(living(model, coupling)).astype(np.float64)
+    widths = coupling.widths(living_groups(model, coupling)).astype(np.float64)
     return float(macs_cost(coupling).savings(widths + 1).max()) / coupling.dense["macs"]
 
 
@@ -399,5 +399,5 @@ def test_living_groups_are_those_of_the_masks() -> None:
     model = coupled().finalize()
     coupling = model._life_cycle.state.coupling
     assert coupling is not None
-    alive = living(model, coupling)
+    alive = living_groups(model, coupling)
     assert not alive.all() and alive.any()

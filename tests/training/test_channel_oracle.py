@@ -19,7 +19,7 @@ from campfire_fx.cost.measure import macs, parameters
 from campfire_fx.sparsity.channels.choice import Limit, choose, floors
 from campfire_fx.sparsity.channels.costs import macs_cost
 from campfire_fx.training.couple import coupled_channels
-from campfire_fx.training.dead_channels import living
+from campfire_fx.training.dead_channels import living_groups
 from campfire_fx.training.sparsify import sparsify
 
 IMAGE = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(2))
@@ -162,7 +162,7 @@ def test_the_cheapest_for_what_they_save_die_first(wish: Wish, seed: int) -> Non
         assert {k for k in range(DENSE[name]) if not mask[k].any()} == expected[name], name
     coupling = model._life_cycle.state.coupling
     assert coupling is not None
-    assert int((~living(model, coupling)).sum()) == sum(map(len, expected.values()))
+    assert int((~living_groups(model, coupling)).sum()) == sum(map(len, expected.values()))
     slim = model.shrink()
     widths = {name: slim.get_parameter(f"{path}.weight").shape[0] for name, path in WRITERS.items()}
     assert widths == {name: DENSE[name] - len(expected[name]) for name in DENSE}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from campfire_fx.base.sharding import local, part_of, whole
 from campfire_fx.base.zeroing import selector, zero_
+from campfire_fx.layers.masked import MaskedLayer
 from campfire_fx.sparsity.channels.coupling import Alive, CoupledLayer, Coupling, alive_in
 from campfire_fx.sparsity.channels.scores import Evidence
 from campfire_fx.sparsity.layer import PrunedLayer, exact
@@ -32,13 +33,10 @@ def with_coupling(layers: Sequence[PrunedLayer], coupling: Coupling) -> list[tup
     return [(named[coupled.path], coupled) for coupled in coupling.layers if coupled.path in named]
 
 
-def living(layers: Sequence[PrunedLayer], coupling: Coupling) -> Alive:
-    """Return which groups live by the masks, (groups,)."""
-    masks = (
-        (coupled, layer.module.as_filters(layer.mask).any(-1).cpu().numpy())
-        for layer, coupled in with_coupling(layers, coupling)
-    )
-    return alive_in(list(masks), coupling.groups)
+def living(pairs: Iterable[tuple[CoupledLayer, MaskedLayer]], coupling: Coupling) -> Alive:
+    """Return which groups live by the masks of layers, (groups,)."""
+    masks = [(coupled, layer.as_filters(layer.mask).any(-1).cpu().numpy()) for coupled, layer in pairs]
+    return alive_in(masks, coupling.groups)
 
 
 def evidence_of(layers: Sequence[PrunedLayer], coupling: Coupling, alive: Alive) -> Evidence:

@@ -26,7 +26,6 @@ class Target:
         gmacs: multiply-accumulates of one call on the example, in 10^9.
         mparameters: parameters, in 10^6.
         latency_ms: milliseconds of one call on the example.
-        channels: fraction of all groups; what `sparsity` asks for where there is no target.
     """
 
     macs: float | None = None
@@ -35,7 +34,6 @@ class Target:
     gmacs: float | None = None
     mparameters: float | None = None
     latency_ms: float | None = None
-    channels: float | None = None
 
     @property
     def asked(self) -> dict[str, float]:
@@ -63,9 +61,7 @@ _KEYS = {
     "gmacs": _Key("macs", 1e9),
     "mparameters": _Key("parameters", 1e6),
     "latency_ms": _Key("latency", 1.0),
-    "channels": _Key("channels"),
 }
-_PUBLIC = tuple(key for key in _KEYS if key != "channels")
 
 
 def as_target(given: object) -> Target:
@@ -79,9 +75,9 @@ def as_target(given: object) -> Target:
     if not isinstance(given, Mapping) or not given:
         raise RegimeError(f"target: {given!r} is not a dict of limits. Give one, as {{'macs': 0.5}}.")
     for key, value in given.items():
-        if key not in _PUBLIC:
+        if key not in _KEYS:
             raise RegimeError(
-                f"target: unknown key {key!r}.{did_you_mean(str(key), _PUBLIC)} The keys are {', '.join(_PUBLIC)}."
+                f"target: unknown key {key!r}.{did_you_mean(str(key), _KEYS)} The keys are {', '.join(_KEYS)}."
             )
         _check(key, plain(value))
     return Target(**{key: float(plain(value)) for key, value in given.items()})

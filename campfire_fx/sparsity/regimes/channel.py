@@ -77,7 +77,9 @@ class CoupledChannels(Method):
             return
         ends = now.frozen or all(layer.progress >= 1 for layer in layers)
         coupling = coupling_of(layers)
-        alive = np.ones(coupling.groups, dtype=np.bool_) if self.soft and not ends else living(layers, coupling)
+        alive = np.ones(coupling.groups, dtype=np.bool_)
+        if ends or not self.soft:
+            alive = living(((coupled, layer.module) for layer, coupled in with_coupling(layers, coupling)), coupling)
         left = self.chosen(layers, coupling, alive)
         for layer, coupled in with_coupling(layers, coupling):
             if layer.state.by_hand:
