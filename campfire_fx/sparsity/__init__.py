@@ -9,6 +9,7 @@ from __future__ import annotations
 from campfire_fx.sparsity.budget import ERK, Budget, ByMomentum
 from campfire_fx.sparsity.channels.costs import SetCost, set_costs
 from campfire_fx.sparsity.channels.coupling import CoupledLayer, CoupledSet, CoupledVector, Coupling, Stays
+from campfire_fx.sparsity.entry import RegimeEntry
 from campfire_fx.sparsity.exchange import Exchange, Moment
 from campfire_fx.sparsity.gradual import Gradual
 from campfire_fx.sparsity.granularity import CHANNEL, COLUMN, ELEMENT, FILTER, KERNEL, Granularity, block
@@ -16,7 +17,7 @@ from campfire_fx.sparsity.layer import PrunedLayer, monotone
 from campfire_fx.sparsity.method import Method
 from campfire_fx.sparsity.record import LayerSparsity, SparsityRecord
 from campfire_fx.sparsity.regime import Regime
-from campfire_fx.sparsity.regimes import REGIMES, regime_named
+from campfire_fx.sparsity.regimes import REGIMES, find_regimes, regime_named
 from campfire_fx.sparsity.regimes.admm import Admm, admm, admm_in_turn
 from campfire_fx.sparsity.regimes.campfire import block_fc, ck, combined, fine_fc, inter_epoch, window
 from campfire_fx.sparsity.regimes.magnitude import filters, n_of_m, unstructured
@@ -63,6 +64,7 @@ __all__ = [
     "Polynomial",
     "PrunedLayer",
     "Regime",
+    "RegimeEntry",
     "Rule",
     "Schedule",
     "Scope",
@@ -80,6 +82,7 @@ __all__ = [
     "ck",
     "combined",
     "filters",
+    "find_regimes",
     "fine_fc",
     "inter_epoch",
     "l1",

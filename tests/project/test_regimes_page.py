@@ -18,7 +18,8 @@ from campfire_fx import sparsity
 from campfire_fx.sparsity import REGIMES, Goal
 from tests.sparse_training import Net, batches, train
 
-PAGE = (Path(__file__).parents[2] / "docs" / "regimes.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "regimes.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -101,13 +102,25 @@ def test_swat_ends_in_an_exactly_smaller_model(names: dict[str, Any]) -> None:
 def test_the_example_of_a_whole_method_is_its_file(names: dict[str, Any]) -> None:
     file = Path(campfire_fx.__file__).parent / "sparsity" / "regimes" / "rigl.py"
     assert f"```python\n{file.read_text(encoding='utf-8')}```" in PAGE
-    assert len(file.read_text(encoding="utf-8").splitlines()) <= 60
+    method, entry = file.read_text(encoding="utf-8").split("\n\n\nENTRIES", 1)
+    assert len(method.splitlines()) <= 60 and len(entry.splitlines()) <= 15
     model = trained(campfire_fx.sparsify(Net(), names["rigl"](period=2), sparsity=0.6, era=(0, 3)))
     begun = campfire_fx.sparsify(Net(), names["rigl"](period=2), sparsity=0.6, era=(0, 3))
     begun.epoch(0)
     masks = (model.get_submodule("conv1").mask, begun.get_submodule("conv1").mask)
     assert not torch.equal(*masks) and masks[0].sum() == masks[1].sum()
     assert_shrinks_exactly(model)
+
+
+def test_the_tables_are_those_of_the_entries() -> None:
+    import regime_pages
+
+    for path, text in regime_pages.pages().items():
+        assert path.read_text(encoding="utf-8") == text, f"run tools/regime_pages.py to renew {path.name}"
+    assert all(name in REGIMES for row in regime_pages.TABLE_7 for name in row.also)
+    assert regime_pages.placed("a <!-- t: made by tools/regime_pages.py -->old<!-- end of t --> b", "t", "new") == (
+        "a <!-- t: made by tools/regime_pages.py -->\n\nnew\n\n<!-- end of t --> b"
+    )
 
 
 def test_the_tables_name_every_regime_and_every_part() -> None:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from campfire_fx.sparsity import WITHIN_CHANNEL, Goal, Rule, regime_named
-from campfire_fx.sparsity.regimes import block_fc, ck, combined, n_of_m, window
+from campfire_fx.sparsity.regimes.campfire import block_fc, ck, combined, window
+from campfire_fx.sparsity.regimes.magnitude import n_of_m
 from tests.sparsity import reference
 from tests.sparsity.reference import Mask, Weight
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.sparsity import REGIMES, WITHIN_CHANNEL, Goal, Polynomial, Regime, Rule, regime_named
-from campfire_fx.sparsity.regimes import block_fc, ck, combined, inter_epoch, n_of_m, window
+from campfire_fx.sparsity.regimes.campfire import block_fc, ck, combined, inter_epoch, window
+from campfire_fx.sparsity.regimes.magnitude import n_of_m
 from campfire_fx.sparsity.selection import nearest
 
 SHAPES = {"spatial": (8, 6, 9), "pointwise": (12, 10, 1), "linear": (13, 12, 1)}

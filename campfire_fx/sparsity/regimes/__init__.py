@@ -3,53 +3,28 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NoReturn
 
 from campfire_fx.base.errors import RegimeError
-from campfire_fx.sparsity.granularity import CHANNEL, COLUMN, ELEMENT, FILTER, KERNEL
+from campfire_fx.base.hints import did_you_mean
+from campfire_fx.sparsity.entry import FAMILIES, RegimeEntry, settings_of
 from campfire_fx.sparsity.regime import Regime
-from campfire_fx.sparsity.regimes.admm import admm, admm_in_turn
-from campfire_fx.sparsity.regimes.campfire import block_fc, ck, combined, fine_fc, inter_epoch, window
-from campfire_fx.sparsity.regimes.channel import channel, channel_combined
-from campfire_fx.sparsity.regimes.magnitude import filters, n_of_m, unstructured
-from campfire_fx.sparsity.regimes.rigl import rigl
-from campfire_fx.sparsity.regimes.set import evolutionary
-from campfire_fx.sparsity.regimes.swat import swat_erk, swat_m, swat_structured, swat_u
+from campfire_fx.sparsity.regimes import admm, campfire, channel, magnitude, rigl, swat
+from campfire_fx.sparsity.regimes import set as set_
+from campfire_fx.sparsity.regimes.magnitude import n_of_m
 from campfire_fx.sparsity.scope import WITHIN_CHANNEL, WITHIN_LAYER
 
-REGIMES: dict[str, Callable[..., Regime]] = {
-    "window": window,
-    "ck": ck,
-    "combined": combined,
-    "inter-epoch": inter_epoch,
-    "fine-fc": fine_fc,
-    "block-fc": block_fc,
-    "filter": filters,
-    "channel": channel,
-    "channel-combined": channel_combined,
-    "n:m": n_of_m,
-    "unstructured": unstructured,
-    "swat-u": swat_u,
-    "swat-erk": swat_erk,
-    "swat-m": swat_m,
-    "swat-structured": swat_structured,
-    "rigl": rigl,
-    "set": evolutionary,
-    "admm-filter": partial(admm, FILTER),
-    "admm-channel": partial(admm, CHANNEL),
-    "admm-column": partial(admm, COLUMN),
-    "admm-kernel": partial(admm, KERNEL),
-    "admm-unstructured": partial(admm, ELEMENT),
-    "admm-column-filter": partial(admm_in_turn, COLUMN, FILTER),
+ENTRIES: dict[str, RegimeEntry] = {
+    entry.name: entry for family in (campfire, magnitude, channel, admm, swat, rigl, set_) for entry in family.ENTRIES
 }
+"""The regimes by name: one record each, in the file that defines it."""
+
+REGIMES: dict[str, Callable[..., Regime]] = {name: entry.make for name, entry in ENTRIES.items()}
 
 _CK_SCOPES = {"layer": WITHIN_LAYER, "channel": WITHIN_CHANNEL}
-# What `sparsify` calls settings: parameters of the functions.
-_SETTINGS = {"window_cap": "cap", "ck_scope": "scope"}
 # What others call them: for the hint alone, one word for one idea.
 _OTHERWISE = {
     "magnitude": "unstructured",
@@ -91,18 +66,37 @@ def is_asked(setting: str, value: object) -> bool:
 
 
 def _composed(name: str, make: Callable[..., Regime], asked: Mapping[str, object]) -> Regime:
+    known = settings_of(make)
     for setting in asked:
-        if not _takes(make, setting):
+        if setting not in known:
             refuse_setting(setting, name)
-    return make(**{_SETTINGS.get(setting, setting): value for setting, value in asked.items()})
-
-
-def _takes(make: Callable[..., Regime], setting: str) -> bool:
-    found = inspect.signature(make).parameters.get(_SETTINGS.get(setting, setting))
-    return found is not None and (found.annotation == "Scope") == (setting == "ck_scope")
+    return make(**{known[setting].name: value for setting, value in asked.items()})
 
 
 def refuse_setting(setting: str, regime: str) -> NoReturn:
     """Raise a RegimeError: a regime takes no such setting."""
-    takers = [name for name, make in REGIMES.items() if _takes(make, setting)]
+    takers = [name for name, make in REGIMES.items() if setting in settings_of(make)]
     raise RegimeError(f"{setting}: regime '{regime}' takes none. Use it with {' or '.join(map(repr, takers))} by name.")
+
+
+def find_regimes(*words: str, family: str | None = None) -> tuple[RegimeEntry, ...]:
+    """Return the entries, by family, in which every word stands somewhere, in any case of letters; no word: all.
+
+    Args:
+        words: parts of a name, of what a regime does, needs and gains, or of its source, as "kernel" or "2001.03253".
+        family: one of `FAMILIES`.
+
+    Raises:
+        RegimeError: there is no such family.
+    """
+    if family is not None and family not in FAMILIES:
+        raise RegimeError(
+            f"family '{family}': there is none.{did_you_mean(family, FAMILIES)} There are {', '.join(FAMILIES)}."
+        )
+    order = list(FAMILIES)
+    found = [
+        entry
+        for entry in ENTRIES.values()
+        if family in (None, entry.family) and all(word.lower() in entry.text for word in words)
+    ]
+    return tuple(sorted(found, key=lambda entry: order.index(entry.family)))

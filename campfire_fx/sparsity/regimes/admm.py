@@ -9,7 +9,7 @@ min f(W) subject to W in S is split into W and Z in S. One iteration, with a sca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
@@ -21,7 +21,8 @@ from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.numbers import plain, plain_fields
 from campfire_fx.base.sharding import local, part_of
 from campfire_fx.sparsity.clock import Clock
-from campfire_fx.sparsity.granularity import ELEMENT, Granularity
+from campfire_fx.sparsity.entry import RegimeEntry
+from campfire_fx.sparsity.granularity import CHANNEL, COLUMN, ELEMENT, FILTER, KERNEL, Granularity
 from campfire_fx.sparsity.layer import PrunedLayer, exact
 from campfire_fx.sparsity.method import Method
 from campfire_fx.sparsity.record import Iterate
@@ -247,3 +248,32 @@ def _regime(name: str, rule: Rule, linear: Rule | None, update: Admm, parts: tup
     schedule = partial(Stages, parts=parts)
     schedule(0, 1)  # says what is wrong with the parts
     return Regime(f"admm-{name}", rule, rule, linear, schedule=schedule, update=update)
+
+
+def _entry(name: str, make: Callable[..., Regime], does: str, granularity: str, gains: str) -> RegimeEntry:
+    return RegimeEntry(
+        name=name,
+        make=make,
+        does=f"{does}, drawn to zero by ADMM over the era and cut at its end",
+        family="admm",
+        granularity=granularity,
+        gains=gains,
+        source="Zhang et al. 2018, arXiv 1807.11091",
+        needs=("epochs after",),
+    )
+
+
+ENTRIES = (
+    _entry("admm-filter", partial(admm, FILTER), "the filters of smallest L2 norm die", "filter", "channels"),
+    _entry("admm-channel", partial(admm, CHANNEL), "the input channels of smallest L2 norm die", "channel", "channels"),
+    _entry("admm-column", partial(admm, COLUMN), "the GEMM columns of smallest L2 norm die", "column", "columns"),
+    _entry("admm-kernel", partial(admm, KERNEL), "the kernels of smallest L2 norm die", "kernel", "kernels"),
+    _entry("admm-unstructured", partial(admm, ELEMENT), "the smallest weights die", "weight", "weights"),
+    _entry(
+        "admm-column-filter",
+        partial(admm_in_turn, COLUMN, FILTER),
+        "columns die in the first half of the era, then filters",
+        "column, then filter",
+        "channels",
+    ),
+)

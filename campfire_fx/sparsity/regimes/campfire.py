@@ -9,6 +9,7 @@ from torch import Tensor
 
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.numbers import plain
+from campfire_fx.sparsity.entry import RegimeEntry
 from campfire_fx.sparsity.granularity import ELEMENT, KERNEL, block
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.scope import WITHIN_KERNEL, WITHIN_LAYER, Scope
@@ -221,3 +222,63 @@ def block_fc(size: int = 5) -> Regime:
         )
     blocks = Cut(block(size), l1, WITHIN_LAYER, guard=True)
     return Regime("block-fc", spatial=None, pointwise=None, linear=blocks)
+
+
+_PAPER = "Gamboa et al. 2020, arXiv 2001.03253"
+
+ENTRIES = (
+    RegimeEntry(
+        name="window",
+        make=window,
+        does="every kernel keeps the same number of weights, its largest; 1x1 convolutions are pruned by magnitude",
+        family="campfire",
+        granularity="weights in each kernel",
+        gains="weights",
+        source=f"{_PAPER}, Algorithm 3",
+    ),
+    RegimeEntry(
+        name="ck",
+        make=ck,
+        does="the kernels whose largest weight is smallest die; in a 1x1 convolution a kernel is one weight",
+        family="campfire",
+        granularity="kernel",
+        gains="kernels",
+        source=f"{_PAPER}, Algorithm 1",
+    ),
+    RegimeEntry(
+        name="combined",
+        make=combined,
+        does="windows to 0.8 of the sparsity, whole kernels for the rest; 1x1 convolutions are pruned by magnitude",
+        family="campfire",
+        granularity="weights in each kernel, then kernels",
+        gains="kernels",
+        source=f"{_PAPER}, Algorithm 4",
+    ),
+    RegimeEntry(
+        name="inter-epoch",
+        make=inter_epoch,
+        does="whole kernels in the first part of the era, windows in the second: the variant that the paper rejected",
+        family="campfire",
+        granularity="kernels, then weights in each kernel",
+        gains="kernels",
+        source=f"{_PAPER}, appendix A",
+    ),
+    RegimeEntry(
+        name="fine-fc",
+        make=fine_fc,
+        does="the smallest weights of each linear layer die, and every output keeps one; convolutions stay dense",
+        family="campfire",
+        granularity="weight",
+        gains="classifier",
+        source=f"{_PAPER}, section 2.1.2",
+    ),
+    RegimeEntry(
+        name="block-fc",
+        make=block_fc,
+        does="5x5 blocks of smallest sum of magnitudes in each linear layer die; convolutions stay dense",
+        family="campfire",
+        granularity="block",
+        gains="classifier",
+        source=f"{_PAPER}, section 2.1.2",
+    ),
+)

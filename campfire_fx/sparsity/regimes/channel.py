@@ -31,6 +31,7 @@ from campfire_fx.sparsity.channels.layers import (
 from campfire_fx.sparsity.channels.scores import SCORES, ChannelScore, normalised
 from campfire_fx.sparsity.channels.targets import Target, as_target, cost_of, limits
 from campfire_fx.sparsity.clock import Clock
+from campfire_fx.sparsity.entry import RegimeEntry
 from campfire_fx.sparsity.layer import PrunedLayer
 from campfire_fx.sparsity.method import Method
 from campfire_fx.sparsity.regime import Regime
@@ -240,3 +241,25 @@ def channel_combined(
     wish = {"score": score, "scope": scope, "at_least": at_least, "round_to": round_to}
     asked = replace(_method("channel-combined", target=target, **wish), share=0.5)
     return Regime("channel-combined", inside.spatial, inside.pointwise, inside.linear, update=asked)
+
+
+ENTRIES = (
+    RegimeEntry(
+        name="channel",
+        make=channel,
+        does="whole channels die together in all layers that they couple, to a sparsity or to a target in cost",
+        family="channels",
+        granularity="coupled channel",
+        gains="channels",
+        source="built here; scores by Li 2017, Liu 2017, He 2019 and Molchanov 2019",
+    ),
+    RegimeEntry(
+        name="channel-combined",
+        make=channel_combined,
+        does="whole channels die to a target, and `combined` prunes what survives until each layer meets the sparsity",
+        family="channels",
+        granularity="coupled channel, then kernels",
+        gains="channels",
+        source="built here, on `channel` and `combined`",
+    ),
+)

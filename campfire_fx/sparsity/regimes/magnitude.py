@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.numbers import plain
+from campfire_fx.sparsity.entry import RegimeEntry
 from campfire_fx.sparsity.granularity import ELEMENT, FILTER
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.regimes.campfire import FINE, MAGNITUDE
@@ -37,3 +38,35 @@ def filters() -> Regime:
     """Remove the filters of smallest L2 norm in each convolution (StructADMM's filter-wise set, by magnitude)."""
     whole = Cut(FILTER, l2, WITHIN_LAYER)
     return Regime("filter", spatial=whole, pointwise=whole, linear=None)
+
+
+ENTRIES = (
+    RegimeEntry(
+        name="unstructured",
+        make=unstructured,
+        does="the smallest weights of each layer die: the baseline",
+        family="magnitude",
+        granularity="weight",
+        gains="weights",
+        source="Zhu and Gupta 2017, arXiv 1710.01878, section 3, within each layer",
+    ),
+    RegimeEntry(
+        name="filter",
+        make=filters,
+        does="the filters of smallest L2 norm in each convolution die; linear layers stay dense",
+        family="magnitude",
+        granularity="filter",
+        gains="channels",
+        source="Zhang et al. 2018, arXiv 1807.11091 (its filter-wise set), by magnitude",
+    ),
+    RegimeEntry(
+        name="n:m",
+        make=n_of_m,
+        example="2:4",
+        does="of every m weights along the input channels the n largest stay, so the sparsity is 1 - n/m",
+        family="pattern",
+        granularity="weights in each run",
+        gains="2:4",
+        source="N:M sparsity by magnitude; 2:4 is the pattern of NVIDIA's sparse tensor cores",
+    ),
+)

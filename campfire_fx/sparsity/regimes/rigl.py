@@ -10,6 +10,7 @@ from torch import Tensor
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.numbers import plain_fields
 from campfire_fx.sparsity.budget import ERK
+from campfire_fx.sparsity.entry import RegimeEntry
 from campfire_fx.sparsity.exchange import Moment
 from campfire_fx.sparsity.granularity import ELEMENT
 from campfire_fx.sparsity.regime import Regime
@@ -54,3 +55,17 @@ def rigl(period: int = 100) -> Regime:
     """
     cut = Cut(ELEMENT, at_random, WITHIN_LAYER, at_most)
     return Regime("rigl", cut, cut, cut, schedule=Throughout, update=DropGrow(period), budget=ERK(), stem=True)
+
+
+ENTRIES = (
+    RegimeEntry(
+        name="rigl",
+        make=rigl,
+        does="the smallest weights make room for those of largest gradient; ERK divides the sparsity",
+        family="dynamic",
+        granularity="weight",
+        gains="weights",
+        source="Evci et al. 2020, arXiv 1911.11134, section 3",
+        needs=("gradients",),
+    ),
+)

@@ -13,6 +13,7 @@ from campfire_fx.base.numbers import plain_fields
 from campfire_fx.sparsity.budget import ERK
 from campfire_fx.sparsity.chance import agreed_generator
 from campfire_fx.sparsity.clock import Clock
+from campfire_fx.sparsity.entry import RegimeEntry
 from campfire_fx.sparsity.granularity import ELEMENT
 from campfire_fx.sparsity.layer import PrunedLayer
 from campfire_fx.sparsity.method import Method
@@ -68,3 +69,16 @@ def evolutionary(zeta: float = 0.3) -> Regime:
     """
     cut = Cut(ELEMENT, at_random, WITHIN_LAYER, at_most)
     return Regime("set", cut, cut, cut, schedule=Throughout, update=Rewiring(zeta), budget=ERK(), stem=True)
+
+
+ENTRIES = (
+    RegimeEntry(
+        name="set",
+        make=evolutionary,
+        does="after every epoch the smallest 0.3 of the weights make room for random others; ERK divides the sparsity",
+        family="dynamic",
+        granularity="weight",
+        gains="weights",
+        source="Mocanu et al. 2018, arXiv 1707.04780",
+    ),
+)

@@ -12,6 +12,7 @@ from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.numbers import plain_fields
 from campfire_fx.sparsity.budget import ERK, Budget, ByMomentum
 from campfire_fx.sparsity.clock import Clock
+from campfire_fx.sparsity.entry import RegimeEntry
 from campfire_fx.sparsity.granularity import ELEMENT, KERNEL
 from campfire_fx.sparsity.layer import PrunedLayer
 from campfire_fx.sparsity.method import Method
@@ -192,3 +193,46 @@ def _swat(name: str, convolutions: TopK, period: int, budget: Budget | None = No
         budget=budget,
         stem=budget is not None,
     )
+
+
+_PAPER = "Raihan and Aamodt 2020, arXiv 2001.01969"
+
+ENTRIES = (
+    RegimeEntry(
+        name="swat-u",
+        make=swat_u,
+        does="each layer computes with its largest weights, chosen anew all the time; all weights train",
+        family="swat",
+        granularity="weight",
+        gains="weights",
+        source=f"{_PAPER}, SWAT-U",
+    ),
+    RegimeEntry(
+        name="swat-erk",
+        make=swat_erk,
+        does="as `swat-u`, with large layers sparser, by Erdos-Renyi-Kernel",
+        family="swat",
+        granularity="weight",
+        gains="weights",
+        source=f"{_PAPER}, SWAT-ERK",
+    ),
+    RegimeEntry(
+        name="swat-m",
+        make=swat_m,
+        does="as `swat-u`, with layers of small momentum sparser",
+        family="swat",
+        granularity="weight",
+        gains="weights",
+        source=f"{_PAPER}, SWAT-M",
+        needs=("momentum",),
+    ),
+    RegimeEntry(
+        name="swat-structured",
+        make=swat_structured,
+        does="each layer computes with its kernels of largest L1 norm, chosen after every step; all weights train",
+        family="swat",
+        granularity="kernel",
+        gains="kernels",
+        source=f"{_PAPER}, structured",
+    ),
+)
