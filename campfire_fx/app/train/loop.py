@@ -21,7 +21,7 @@ from campfire_fx.app.train.data import ImageData
 from campfire_fx.app.train.host import Host
 from campfire_fx.app.train.recipe import Recipe
 from campfire_fx.app.train.seeds import seed_step
-from campfire_fx.app.train.smaller import Smaller
+from campfire_fx.training.smaller import Smaller
 from campfire_fx.app.train.split import Split
 from campfire_fx.app.train.stopping import Stopped
 from campfire_fx.app.train.streamed import Streamed

@@ -43,7 +43,7 @@ class Classifier(LightningModule):
         return AdamW(self.net.parameters(), 1e-2)
 
 
-def trainer(folder: Path, epochs: int, **wishes: Any) -> Trainer:
+def trainer(folder: Path, epochs: int, reconfigure: bool = False, **wishes: Any) -> Trainer:
     quiet = {
         "logger": False,
         "enable_checkpointing": False,
@@ -55,7 +55,7 @@ def trainer(folder: Path, epochs: int, **wishes: Any) -> Trainer:
         accelerator="cpu",
         devices=1,
         default_root_dir=folder,
-        callbacks=[SparseTraining()],
+        callbacks=[SparseTraining(reconfigure=reconfigure)],
         gradient_clip_val=1.0,
         **quiet,
         **wishes,
@@ -80,6 +80,29 @@ def test_it_trains_sparse_and_a_resumed_run_is_the_run_never_stopped(tmp_path: P
     assert 0 < stopped.net.sparsity().true < 0.6
     trainer(tmp_path, 6).fit(resumed, DATA, ckpt_path=tmp_path / "mid-era.ckpt")
     assert_same_state(resumed.state_dict(), whole.state_dict())
+
+
+def shrinking() -> Any:
+    return sparse("channel", target={"macs": 0.4})
+
+
+def test_reconfigured_in_the_era_and_resumed(tmp_path: Path) -> None:
+    whole, stopped, resumed = Classifier(shrinking()), Classifier(shrinking()), Classifier(shrinking())
+    given = whole.net
+    trainer(tmp_path, 6, reconfigure=True).fit(whole, DATA)
+    assert whole.net is not given and weights(whole) < weights(stopped)
+    assert whole.net.sparsity().frozen and whole.net.shrink().verification is not None
+
+    first = trainer(tmp_path, 4, reconfigure=True)
+    first.fit(stopped, DATA)
+    assert weights(whole) < weights(stopped) < weights(resumed)
+    first.save_checkpoint(tmp_path / "smaller.ckpt")
+    trainer(tmp_path, 6, reconfigure=True).fit(resumed, DATA, ckpt_path=tmp_path / "smaller.ckpt")
+    assert_same_state(resumed.state_dict(), whole.state_dict())
+
+
+def weights(module: LightningModule) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def test_accumulated_gradients_in_bf16(tmp_path: Path) -> None:

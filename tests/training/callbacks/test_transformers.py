@@ -17,6 +17,7 @@ pytest.importorskip("accelerate")
 from accelerate import Accelerator
 from transformers import ResNetConfig, ResNetForImageClassification, Trainer, TrainerCallback, TrainingArguments
 
+from campfire_fx.base.errors import CampfireError
 from campfire_fx.layers.masked import MaskedLayer
 from campfire_fx.training.callbacks.transformers import SparseTraining
 from campfire_fx.training.sparsify import sparsify
@@ -29,9 +30,9 @@ DATA = [{"pixel_values": image, "labels": label} for x, y in batches(3) for imag
 class Classifier(nn.Module):
     """What the Trainer wants: a dict with the loss."""
 
-    def __init__(self) -> None:
+    def __init__(self, *regime: Any, **settings: Any) -> None:
         super().__init__()
-        self.net = sparse()
+        self.net = sparse(*regime, **settings)
 
     def forward(self, pixel_values: Tensor, labels: Tensor) -> dict[str, Tensor]:
         logits = self.net(pixel_values)
@@ -52,7 +53,14 @@ class Look(TrainerCallback):
         control.should_save = control.should_training_stop = state.global_step == self._stop
 
 
-def trainer(folder: Path, model: nn.Module, stop: int | None = None, loss: Any = None, **wishes: Any) -> Trainer:
+def trainer(
+    folder: Path,
+    model: nn.Module,
+    stop: int | None = None,
+    loss: Any = None,
+    callback: SparseTraining | None = None,
+    **wishes: Any,
+) -> Trainer:
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=6,
@@ -65,7 +73,7 @@ def trainer(folder: Path, model: nn.Module, stop: int | None = None, loss: Any =
         seed=5,
         **wishes,
     )
-    callbacks = [SparseTraining(), Look(stop)]
+    callbacks = [callback or SparseTraining(), Look(stop)]
     return Trainer(model, arguments, train_dataset=DATA, callbacks=callbacks, compute_loss_func=loss)
 
 
@@ -80,6 +88,37 @@ def test_the_trainer_trains_sparse_and_a_resumed_run_is_the_run_never_stopped(tm
     assert 0 < stopped.net.sparsity().true < 0.6
     trainer(tmp_path / "resumed", resumed).train(resume_from_checkpoint=str(tmp_path / "stopped" / "checkpoint-8"))
     assert_same_state(resumed.state_dict(), whole.state_dict())
+
+
+def test_reconfigured_in_the_era_and_resumed(tmp_path: Path) -> None:
+    def new() -> tuple[Classifier, SparseTraining]:
+        return Classifier("channel", target={"macs": 0.4}), SparseTraining(reconfigure=True)
+
+    (whole, callback), (stopped, before), (resumed, after) = new(), new(), new()
+    given = whole.net
+    trainer(tmp_path / "whole", whole, callback=callback).train()
+    assert whole.net is not given and weights(whole) < weights(resumed)
+    assert whole.net.sparsity().frozen and whole.net.shrink().verification is not None
+
+    trainer(tmp_path / "stopped", stopped, stop=11, callback=before).train()
+    assert weights(whole) < weights(stopped) < weights(resumed)
+    checkpoint = tmp_path / "stopped" / "checkpoint-11"
+    after.resume(resumed, checkpoint)
+    assert weights(whole) < weights(resumed) < weights(Classifier())
+    trainer(tmp_path / "resumed", resumed, callback=after).train(resume_from_checkpoint=str(checkpoint))
+    assert_same_state(resumed.state_dict(), whole.state_dict())
+
+
+def weights(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_what_cannot_be_reconfigured_is_said(tmp_path: Path) -> None:
+    callback = SparseTraining(reconfigure=True)
+    with pytest.raises(CampfireError, match="is itself the sparse model, and a callback cannot give"):
+        trainer(tmp_path, sparse("channel", sparsity=0.5), callback=callback, loss=loss_of).train()
+    with pytest.raises(CampfireError, match="there is no campfire_fx_snapshots.pt. Give a checkpoint of a training wi"):
+        callback.resume(Classifier(), tmp_path)
 
 
 def test_a_model_of_theirs(tmp_path: Path) -> None:

@@ -46,9 +46,9 @@ class Smaller:
         return network
 
 
-def made_again(network: SparseModel, snapshots: list[dict[str, Any]]) -> SparseModel:
+def made_again(network: SparseModel, snapshots: list[dict[str, Any]], smaller: Smaller | None = None) -> SparseModel:
     """Return what a new network becomes in the training that the snapshots are of; without its last weights."""
-    return Smaller(network).again(network, SGD(network.parameters(), lr=0.0), snapshots)
+    return (smaller or Smaller(network)).again(network, SGD(network.parameters(), lr=0.0), snapshots)
 
 
 def _kept(value: Any) -> Any:
