@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from campfire_fx.app.cli.attacking import attack_command
 from campfire_fx.app.cli.exporting import export_command
 from campfire_fx.app.cli.inspecting import inspect_command
+from campfire_fx.app.cli.listing import regimes_command
 from campfire_fx.app.cli.reporting import report_command
 from campfire_fx.app.cli.shrinking import shrink_command
 from campfire_fx.app.cli.terminal import console, errors
@@ -54,6 +55,7 @@ app.command("shrink")(shrink_command)
 app.command("export")(export_command)
 app.command("attack")(attack_command)
 app.command("report")(report_command)
+app.command("regimes")(regimes_command)
 
 
 def _print_version(asked: bool) -> None:
