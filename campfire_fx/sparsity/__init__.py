@@ -12,7 +12,7 @@ from campfire_fx.sparsity.channels.coupling import CoupledLayer, CoupledSet, Cou
 from campfire_fx.sparsity.entry import RegimeEntry
 from campfire_fx.sparsity.exchange import Exchange, Moment
 from campfire_fx.sparsity.gradual import Gradual
-from campfire_fx.sparsity.granularity import CHANNEL, COLUMN, ELEMENT, FILTER, KERNEL, Granularity, block
+from campfire_fx.sparsity.granularity import CHANNEL, COLUMN, ELEMENT, FILTER, KERNEL, Granularity, block, column_block
 from campfire_fx.sparsity.layer import PrunedLayer, monotone
 from campfire_fx.sparsity.method import Method
 from campfire_fx.sparsity.record import LayerSparsity, SparsityRecord
@@ -20,7 +20,7 @@ from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.regimes import REGIMES, find_regimes, regime_named
 from campfire_fx.sparsity.regimes.admm import Admm, admm, admm_in_turn
 from campfire_fx.sparsity.regimes.campfire import block_fc, ck, combined, fine_fc, inter_epoch, window
-from campfire_fx.sparsity.regimes.magnitude import filters, n_of_m, unstructured
+from campfire_fx.sparsity.regimes.magnitude import filters, n_of_m, one_by_n, unstructured
 from campfire_fx.sparsity.regimes.rigl import rigl
 from campfire_fx.sparsity.regimes.swat import DenseWeights, swat_erk, swat_m, swat_structured, swat_u
 from campfire_fx.sparsity.schedule import Constant, Polynomial, Schedule, Stages, Throughout
@@ -80,6 +80,7 @@ __all__ = [
     "block",
     "block_fc",
     "ck",
+    "column_block",
     "combined",
     "filters",
     "find_regimes",
@@ -90,6 +91,7 @@ __all__ = [
     "largest",
     "monotone",
     "n_of_m",
+    "one_by_n",
     "regime_named",
     "rigl",
     "runs",

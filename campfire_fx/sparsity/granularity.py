@@ -55,3 +55,12 @@ COLUMN = Granularity("column", (None, 1, 1))
 def block(size: int) -> Granularity:
     """Square blocks of `size` outputs by `size` inputs, as in block-wise pruning of linear layers."""
     return Granularity(f"block {size}x{size}", (size, size, 1))
+
+
+def column_block(size: int) -> Granularity:
+    """Blocks of `size` neighbouring filters by one weight of each: W[size * i : size * (i + 1), c, r, s].
+
+    It is the block that a vector register holds, at any position of the kernel (Elsen et al. 2020, arXiv 1911.09723).
+    Where the filters are no multiple of `size`, the last block has those that are left.
+    """
+    return Granularity(f"1x{size}", (size, 1, 1))

@@ -64,7 +64,7 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
     Args:
         model: any model with a convolution.
         regime: "combined" (Campfire's best trade), "window", "ck", "inter-epoch", "fine-fc", "block-fc", "filter",
-            "2:4" and other N:M, "unstructured", "swat-u", "swat-erk", "swat-m", "swat-structured", "rigl",
+            "2:4" and other N:M, "1x4", "unstructured", "swat-u", "swat-erk", "swat-m", "swat-structured", "rigl",
             "admm-filter" and other structures by ADMM, or another name of docs/regimes.md; or a `Regime` composed of
             parts of `campfire_fx.sparsity`.
         sparsity: fraction of the weights of each layer to remove, in [0, 1). The paper finds under one point of

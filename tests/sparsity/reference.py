@@ -134,6 +134,22 @@ def block_fc(weight: Weight, mask: Mask, s: Fraction, n: int = 5) -> Mask:
     return kill_lowest(weight, mask, [blocks], count=nearest(s), score=mean, spared=spared)
 
 
+def one_by_n(weight: Weight, mask: Mask, s: Fraction, *, n: int = 4, linear: bool = False) -> Mask:
+    """Remove blocks of n neighbouring filters by one weight of each, by their root mean square."""
+
+    def rms(values: list[float]) -> float:
+        return math.sqrt(sum(v * v for v in values) / len(values))
+
+    rows = [range(first, min(first + n, len(weight))) for first in range(0, len(weight), n)]
+    blocks = [[(k, c, p) for k in row] for row in rows for c in range(len(weight[0])) for p in range(len(weight[0][0]))]
+    spared = []
+    for row in rows if linear else ():
+        best = max((b for b in blocks if b[0][0] == row[0]), key=lambda b: scored(weight, mask, b, rms))
+        if scored(weight, mask, best, rms) > DEAD:
+            spared.append(best)
+    return kill_lowest(weight, mask, [blocks], count=nearest(s), score=rms, spared=spared)
+
+
 def combined(weight: Weight, mask: Mask, s: Fraction, *, cap: int | None = None, by_channel: bool = False) -> Mask:
     """Close windows to 0.8 s, then remove kernels until no more than 1 - s of the weights are left."""
     if s == 0:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from campfire_fx.sparsity import WITHIN_CHANNEL, Goal, Rule, regime_named
 from campfire_fx.sparsity.regimes.campfire import block_fc, ck, combined, window
-from campfire_fx.sparsity.regimes.magnitude import n_of_m
+from campfire_fx.sparsity.regimes.magnitude import n_of_m, one_by_n
 from tests.sparsity import reference
 from tests.sparsity.reference import Mask, Weight
 
@@ -47,6 +47,9 @@ CASES: dict[str, tuple[Rule | None, Reference, st.SearchStrategy[tuple[int, int,
     "block-fc-2": (block_fc(2).linear, plain(partial(reference.block_fc, n=2)), LINEAR),
     "2:4": (n_of_m(2, 4).linear, plain(partial(reference.n_of_m, m=4)), LINEAR),
     "1:2": (n_of_m(1, 2).spatial, plain(partial(reference.n_of_m, m=2)), SPATIAL),
+    "1x4": (regime_named("1x4").spatial, plain(reference.one_by_n), SPATIAL),
+    "1x4-linear": (regime_named("1x4").linear, plain(partial(reference.one_by_n, linear=True)), LINEAR),
+    "1x3": (one_by_n(3).pointwise, plain(partial(reference.one_by_n, n=3)), LINEAR),
     "filter": (regime_named("filter").spatial, plain(reference.filters), SPATIAL),
     "unstructured": (regime_named("unstructured").spatial, plain(reference.unstructured), SPATIAL),
 }

@@ -69,6 +69,19 @@ def blocks(k: int, c: int, _p: int, s: Fraction) -> Collection[int]:
     return {sum(dead) for dead in combinations(sizes, nearest(len(sizes), s, stay=ceil(k / 5)))}
 
 
+def fours(k: int, c: int, p: int, s: Fraction, stay: int = 1) -> Collection[int]:
+    """As many blocks of four filters by a weight, whichever: those of the last filters may hold less."""
+    rows = [min(4, k - row) for row in range(0, k, 4)]
+    dead = nearest(len(rows) * c * p, s, stay=stay)
+    last = range(max(0, dead - (len(rows) - 1) * c * p), min(dead, c * p) + 1)
+    return {4 * (dead - n) + rows[-1] * n for n in last}
+
+
+def fours_in_rows(k: int, c: int, _p: int, s: Fraction) -> Collection[int]:
+    """Every four outputs keep one."""
+    return fours(k, c, 1, s, stay=ceil(k / 4))
+
+
 def two_of_four(k: int, c: int, p: int, _s: Fraction) -> Collection[int]:
     """Whatever is asked for; a last run that is not full stays whole."""
     return {2 * (c // 4) * k * p}
@@ -94,6 +107,7 @@ def columns_then_filters(k: int, c: int, p: int, s: Fraction) -> Collection[int]
 
 # Of convolutions with windows, 1x1 convolutions and linear layers. Those with budgets are below.
 PROMISES: dict[str, tuple[Law, Law, Law]] = {
+    "1x4": (fours, fours, fours_in_rows),
     "2:4": (two_of_four, two_of_four, two_of_four),
     "admm-channel": (cut(a_channel), cut(a_channel), dense),
     "admm-column": (cut(a_column), cut(a_column), dense),

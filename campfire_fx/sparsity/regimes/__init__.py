@@ -32,6 +32,8 @@ _OTHERWISE = {
     "kernels": "ck",
     "channels": "channel",
     "nm": "n:m",
+    "4x1": "1x4",
+    "1xn": "1x4",
     "swat": "swat-u",
 }
 

@@ -1,11 +1,13 @@
-"""The baselines: by magnitude, single weights, N of M of them, and whole filters."""
+"""The baselines: by magnitude, single weights, N of M of them, blocks of four filters, and whole filters."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.numbers import plain
 from campfire_fx.sparsity.entry import RegimeEntry
-from campfire_fx.sparsity.granularity import ELEMENT, FILTER
+from campfire_fx.sparsity.granularity import ELEMENT, FILTER, column_block
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.regimes.campfire import FINE, MAGNITUDE
 from campfire_fx.sparsity.scope import WITHIN_LAYER, runs
@@ -32,6 +34,25 @@ def n_of_m(n: int = 2, m: int = 4) -> Regime:
         raise RegimeError(f"regime '{n}:{m}': {n} of {m} is not a part. Keep n of m weights with 0 < n < m, as 2:4.")
     few = Cut(ELEMENT, largest, runs(m))
     return Regime(f"{n}:{m}", spatial=few, pointwise=few, linear=few, sparsity=1 - n / m)
+
+
+def one_by_n(n: int = 4) -> Regime:
+    """Remove blocks of n neighbouring filters by one weight of each, at any position: those of smallest L2 norm.
+
+    MNN skips such blocks of four on phones and CPUs. The name is that of Lin et al. 2021 (arXiv 2105.14713), whose
+    blocks are of whole kernels. By L2 norm: where the loss curves alike along all weights, what a block costs is the
+    sum of their squares (LeCun et al. 1989). A last block of fewer filters is ranked by its root mean square; MNN
+    computes such filters one by one, so that its zeros are skipped as well. In linear layers every n outputs keep a
+    block.
+
+    Raises:
+        RegimeError: n is no whole number from 1 up.
+    """
+    n = plain(n)
+    if type(n) is not int or n < 1:
+        raise RegimeError(f"regime '1xN': blocks of {n!r} filters hold no weight. Give a whole number; MNN has 4.")
+    blocks = Cut(column_block(n), l2, WITHIN_LAYER)
+    return Regime(f"1x{n}", spatial=blocks, pointwise=blocks, linear=replace(blocks, guard=True))
 
 
 def filters() -> Regime:
@@ -68,5 +89,14 @@ ENTRIES = (
         granularity="weights in each run",
         gains="2:4",
         source="N:M sparsity by magnitude; 2:4 is the pattern of NVIDIA's sparse tensor cores",
+    ),
+    RegimeEntry(
+        name="1x4",
+        make=one_by_n,
+        does="of every four neighbouring filters the same weights die: the blocks of smallest L2 norm in each layer",
+        family="pattern",
+        granularity="4 filters x 1 weight",
+        gains="1x4",
+        source="Elsen et al. 2020, arXiv 1911.09723 (its blocks of outputs), by L2 norm, at any position",
     ),
 )
