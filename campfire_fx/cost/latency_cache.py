@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -19,15 +18,7 @@ from campfire_fx.cost.latency_record import Setting
 
 _log = logging.getLogger(__name__)
 
-FOLDER = "CAMPFIRE_FX_CACHE"
-"""Environment variable that names the folder."""
 _PATIENCE = 10  # seconds, while another process writes
-
-
-def cache_folder() -> Path:
-    """Return the folder of `CAMPFIRE_FX_CACHE`; where that is not set, campfire_fx in the user's cache folder."""
-    named = os.environ.get(FOLDER)
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache")) / "campfire_fx"
 
 
 def kept_times(folder: Path, setting: Setting) -> dict[str, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import chain
@@ -16,7 +15,9 @@ from torch import Tensor, nn
 
 from campfire_fx.base.compat import pytree
 from campfire_fx.base.copies import private_copy
-from campfire_fx.cost.latency_cache import cache_folder, keep_times, kept_times
+from campfire_fx.base.disk.cache import cache_folder
+from campfire_fx.base.processor import processor_name
+from campfire_fx.cost.latency_cache import keep_times, kept_times
 from campfire_fx.cost.latency_calls import LayerCall, ModelCalls, calls_of
 from campfire_fx.cost.latency_points import Point, grid_of, measure, points_of, step_of
 from campfire_fx.cost.latency_record import Floats, LatencyTable, LayerTimes, Setting, rising
@@ -71,7 +72,9 @@ def latency_table(
 def setting_of(device: torch.device) -> Setting:
     """Return what times depend on beside the model, as it is now."""
     gpu = device.type == "cuda"
-    name = torch.cuda.get_device_name(device) if gpu else f"{_processor()} {torch.backends.cpu.get_cpu_capability()}"
+    name = (
+        torch.cuda.get_device_name(device) if gpu else f"{processor_name()} {torch.backends.cpu.get_cpu_capability()}"
+    )
     switches = {
         "autocast": torch.is_autocast_enabled(device.type) and str(torch.get_autocast_dtype(device.type)),
         "products": torch.get_float32_matmul_precision(),
@@ -84,16 +87,6 @@ def setting_of(device: torch.device) -> Setting:
 
 def _norms(device: torch.device) -> nn.Module:
     return nn.Sequential(*(nn.BatchNorm2d(1, device=device) for _ in range(_MANY))).eval()
-
-
-def _processor() -> str:
-    """Return the name of the CPU; Python knows it on some systems only."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 def _table(

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from campfire_fx.cost.latency_cache import cache_folder, keep_times, kept_times
+from campfire_fx.base.disk.cache import cache_folder
+from campfire_fx.cost.latency_cache import keep_times, kept_times
 from campfire_fx.cost.latency_record import Setting
 from campfire_fx.cost.latency_table import latency_table, setting_of
 from tests.cost.timed import IMAGE, Clock, Plain, use

@@ -28,7 +28,7 @@ def python(code: str) -> str:
 
 def test_the_top_level_fits_on_a_screen() -> None:
     entries = {path.name for path in (ROOT / "campfire_fx").iterdir()} - PYTHONS
-    assert len(entries) <= 12, sorted(entries)
+    assert len(entries) <= 14, sorted(entries)
 
 
 def test_the_code_keeps_to_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,3 +40,10 @@ RELU: dict[Any, bool] = {
     "relu_": True,
 }
 """What nn.ReLU does: whether in place, if no argument says it."""
+ACTIVATIONS: dict[Any, str] = {
+    **dict.fromkeys((*RELU, nn.ReLU), "relu"),
+    **dict.fromkeys((F.relu6, nn.ReLU6), "relu6"),
+    **dict.fromkeys((F.silu, nn.SiLU), "silu"),
+    **dict.fromkeys((F.hardswish, nn.Hardswish), "hardswish"),
+}
+"""Activations without numbers of their own, by the names that `layers.fused` has for them."""
