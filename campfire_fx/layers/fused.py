@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 ACTIVATE: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": torch.relu_,
+    "relu": lambda y: F.relu(y, inplace=True),
     "relu6": lambda y: F.relu6(y, inplace=True),
     "silu": lambda y: F.silu(y, inplace=True),
     "hardswish": lambda y: F.hardswish(y, inplace=True),
