@@ -24,7 +24,18 @@ from campfire_fx.sparsity.regimes.magnitude import filters, n_of_m, one_by_n, un
 from campfire_fx.sparsity.regimes.rigl import rigl
 from campfire_fx.sparsity.regimes.swat import DenseWeights, swat_erk, swat_m, swat_structured, swat_u
 from campfire_fx.sparsity.schedule import Constant, Polynomial, Schedule, Stages, Throughout
-from campfire_fx.sparsity.scope import WITHIN_CHANNEL, WITHIN_FILTER, WITHIN_KERNEL, WITHIN_LAYER, Scope, runs
+from campfire_fx.sparsity.scope import (
+    WITHIN_CHANNEL,
+    WITHIN_FILTER,
+    WITHIN_KERNEL,
+    WITHIN_LAYER,
+    OverLayers,
+    Scope,
+    by_norm,
+    lamp,
+    over_layers,
+    runs,
+)
 from campfire_fx.sparsity.score import at_random, l1, l2, largest
 from campfire_fx.sparsity.selection import Cut, Goal, Rule
 from campfire_fx.sparsity.topk import TopK
@@ -61,6 +72,7 @@ __all__ = [
     "LayerSparsity",
     "Method",
     "Moment",
+    "OverLayers",
     "Polynomial",
     "PrunedLayer",
     "Regime",
@@ -79,6 +91,7 @@ __all__ = [
     "at_random",
     "block",
     "block_fc",
+    "by_norm",
     "ck",
     "column_block",
     "combined",
@@ -88,10 +101,12 @@ __all__ = [
     "inter_epoch",
     "l1",
     "l2",
+    "lamp",
     "largest",
     "monotone",
     "n_of_m",
     "one_by_n",
+    "over_layers",
     "regime_named",
     "rigl",
     "runs",

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from campfire_fx.sparsity.chance import alone
 from campfire_fx.sparsity.method import Method
+from campfire_fx.sparsity.over_layers import scope_over_layers
 from campfire_fx.sparsity.schedule import Schedule, aim
 from campfire_fx.sparsity.selection import Goal, Rule
 
@@ -32,14 +33,17 @@ _PLAIN = (bool, int, float, str, type(None))
 def of_rule(rule: Rule) -> str:
     """Return what a rule keeps of a fixed weight, for several sparsities.
 
-    Of a rule that draws at random it is how many weights it keeps; of one that fails, nothing.
+    Of a rule that draws at random it is how many weights it keeps; of one that fails, nothing. What a scope over layers
+    makes of several is told by its name.
     """
     size = prod(_SHAPE)
     order = torch.arange(size, dtype=torch.float64, device="cpu")
     weight = (order * 7919 % size + 1) * (1 - 2 * (order % 3 == 0).double())  # whole numbers: sums are exact
     weight = (weight / 2 ** size.bit_length()).view(_SHAPE)
     mask = (order % 11 != 0).view(weight.shape)
-    return _run(lambda: torch.stack([rule(weight * mask, mask, goal) for goal in _GOALS]))
+    scope = scope_over_layers(rule)
+    within = _run(lambda: torch.stack([rule(weight * mask, mask, goal) for goal in _GOALS]))
+    return within if scope is None else f"{within} over {scope.name}"
 
 
 def of_method(method: Method) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from campfire_fx.sparsity.clock import Clock
 from campfire_fx.sparsity.layer import PrunedLayer
 from campfire_fx.sparsity.method import Method
+from campfire_fx.sparsity.over_layers import move
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class Exchanging(Method):
     """
 
     name = "exchange"
+    ranks_over_layers = True
     weights_return = True
     how: Exchange
 
@@ -78,9 +80,7 @@ class Exchanging(Method):
     def epoch(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Take up the masks that the rule proposes: see `Method`."""
         self.begin(layers, now)
-        for layer in layers:
-            if layer.rises:
-                layer.move(self.how)
+        move(layers, self.how)
 
     def before_step(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Exchange weights where that is due: see `Method`."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from campfire_fx.sparsity.clock import Clock
 from campfire_fx.sparsity.layer import PrunedLayer, Update, monotone
 from campfire_fx.sparsity.method import Method
+from campfire_fx.sparsity.over_layers import move
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +19,13 @@ class Gradual(Method):
     """Where the schedule asks for more sparsity than before, the rule's proposal is taken up; in no other epoch."""
 
     name = "gradual"
+    ranks_over_layers = True
     update: Update = monotone
 
     def epoch(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Move the masks: see `Method`."""
         del now
-        for layer in layers:
-            if layer.rises:
-                layer.move(self.update)
+        move(layers, self.update)
 
     def behaviour(self) -> Tensor:
         """See `Method`: of all pairs of bits."""

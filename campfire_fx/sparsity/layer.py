@@ -162,9 +162,17 @@ class PrunedLayer:
     def move(self, update: Update = monotone, before: Tensor | None = None) -> None:
         """Set the mask that `update` makes of the one before (None: the present one) and the rule's for `goal`."""
         mask = self.module.as_filters(self.mask if before is None else before)
-        proposal = self.rule(self.module.as_filters(exact(self.weight)), mask, self.goal)
-        self.set_mask(self.module.from_filters(update(mask, proposal)))
+        self.take_up(update(mask, self.rule(self.filters, mask, self.goal)))
+
+    def take_up(self, mask: Tensor) -> None:
+        """Set the mask (K, C, P) that was chosen for the sparsity that is due."""
+        self.set_mask(self.module.from_filters(mask))
         self.state.reached = self.due
+
+    @property
+    def filters(self) -> Tensor:
+        """The weight as it is ranked, (K, C, P)."""
+        return self.module.as_filters(exact(self.weight))
 
     def require_finite(self) -> None:
         """Raise a RegimeError if the weight cannot be ranked."""

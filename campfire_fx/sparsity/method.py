@@ -33,6 +33,9 @@ class Method:
     weights_return: ClassVar[bool] = False
     """Whether what is masked may be kept again later."""
 
+    ranks_over_layers: ClassVar[bool] = False
+    """Whether it lets rules choose over several layers together (the scope `OverLayers`)."""
+
     couples: ClassVar[bool] = False
     """Whether it removes coupled channels: its layers come with a `Coupling`, and it decides for all of them."""
 

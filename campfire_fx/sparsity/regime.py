@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
+from campfire_fx.base.errors import RegimeError
 from campfire_fx.sparsity.budget import Budget
 from campfire_fx.sparsity.exchange import Exchange, Exchanging
 from campfire_fx.sparsity.gradual import Gradual
 from campfire_fx.sparsity.layer import Update, monotone
 from campfire_fx.sparsity.method import Method
+from campfire_fx.sparsity.over_layers import scope_over_layers
 from campfire_fx.sparsity.schedule import Polynomial, Schedule
 from campfire_fx.sparsity.selection import Rule
 
@@ -48,6 +50,12 @@ class Regime:
             object.__setattr__(self, "update", self.master)
         elif isinstance(self.update, Method) and self.update.trains_masked:
             object.__setattr__(self, "master", self.update)
+        rules, method = (self.spatial, self.pointwise, self.linear), self.method
+        if not method.ranks_over_layers and any(map(scope_over_layers, rules)):
+            raise RegimeError(
+                f"regime '{self.name}': its rule ranks over all layers, its method ({method.name}) within each. "
+                "Give the rule a scope such as WITHIN_LAYER."
+            )
 
     @property
     def method(self) -> Method:

@@ -118,7 +118,7 @@ class Cut:
         """Propose a mask: see `Rule`."""
         scores = rank(weight, mask, self.granularity, self.score)
         if self.guard:
-            scores = _guarded(scores)
+            scores = guarded(scores)
         pools = self.scope.pools(scores)
         size = pools.shape[1]
         dead = lowest(pools, max(0, min(self.count(size, goal.sparsity), size - 1)))
@@ -130,7 +130,7 @@ class Cut:
         return f"Cut({self.granularity.name}, {score}, within {self.scope.name}, {count}{guard})"
 
 
-def _guarded(scores: Tensor) -> Tensor:
+def guarded(scores: Tensor) -> Tensor:
     """Protect the best group of each output, unless all of them are dead."""
     rows = scores.flatten(1)
     best, index = rows.max(1, keepdim=True)

@@ -127,7 +127,7 @@ def test_the_tables_name_every_regime_and_every_part() -> None:
     table = PAGE[PAGE.index("## The regimes") :]
     assert all(f"`{name}`" in table for name in REGIMES)
     parts = PAGE[: PAGE.index("## The regimes")]
-    functions = {"at_random", "block", "column_block", "largest", "l1", "l2", "monotone", "runs"}
+    functions = {"at_random", "block", "column_block", "largest", "l1", "l2", "monotone", "over_layers", "runs"}
     constants = {name for name in sparsity.__all__ if name.isupper() and name != "REGIMES"}
     for name in (
         functions

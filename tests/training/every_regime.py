@@ -17,6 +17,11 @@ STEPS = 3  # per epoch
 DATA = batches(20)
 every_regime = pytest.mark.parametrize("regime", NAMES)
 
+# Regimes that have the method of another, and differ in a rule or a number: what is slow is tried with the other alone.
+ALIKE = {"gradual-magnitude": "unstructured", "lamp": "global-magnitude"}
+MECHANISMS = [name for name in NAMES if name not in ALIKE]
+every_mechanism = pytest.mark.parametrize("regime", MECHANISMS)
+
 
 def trained(
     regime: str, data: list[tuple[Tensor, Tensor]] = DATA, **wishes: Any

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tests.distributed_training import PER_EPOCH, STEPS, fresh, group, sgd, steps
 from tests.sparse_training import batches, masks
-from tests.training.every_regime import NAMES
+from tests.training.every_regime import MECHANISMS
 
 SMALLER = ("channel to a target", "channel by gradients", "channel-combined")
 DATA = [(x.double(), y) for x, y in batches(STEPS)]  # the wider the type, the closer "equal to rounding"
@@ -20,7 +20,7 @@ DATA = [(x.double(), y) for x, y in batches(STEPS)]  # the wider the type, the c
 def run_rank(rank: int, folder: str) -> None:
     """Take part as one of the processes in a run of every regime."""
     with group(rank, folder) as share:
-        found = {regime: trained(regime, share) for regime in NAMES}
+        found = {regime: trained(regime, share) for regime in MECHANISMS}
         found |= {f"{regime}, made smaller": made_smaller(regime, share) for regime in SMALLER}
         torch.save(found, Path(folder) / f"{rank}.pt")
 

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from campfire_fx.base.errors import RegimeError
+from campfire_fx.sparsity import regime_named
 from tests.sparse_training import OPTIMIZERS, assert_resumes, assert_same_state, masks, sparse
-from tests.training.every_regime import DATA, STEPS, every_regime, trained
+from tests.training.every_regime import ALIKE, DATA, STEPS, every_mechanism, every_regime, trained
 
 
 @every_regime
@@ -17,7 +18,7 @@ def test_two_runs_are_equal_to_the_bit(regime: str) -> None:
     assert_same_state(one.state_dict(), other.state_dict())
 
 
-@every_regime
+@every_mechanism
 @pytest.mark.parametrize("stop", [5, 9])  # inside an epoch, and between two
 def test_a_resumed_run_is_the_run_never_stopped(regime: str, stop: int) -> None:
     assert_resumes(
@@ -67,3 +68,9 @@ def test_its_state_is_refused_by_another(regime: str) -> None:
     other = sparse("ck" if regime != "ck" else "filter")
     with pytest.raises(RegimeError, match="it was saved under regime"):
         other.load_state_dict(state)
+
+
+@pytest.mark.parametrize("regime", ALIKE)
+def test_what_is_tried_with_another_has_its_method(regime: str) -> None:
+    one, other = regime_named(regime), regime_named(ALIKE[regime])
+    assert type(one.method) is type(other.method) and one.schedule == other.schedule

@@ -10,7 +10,7 @@ from torch._dynamo.utils import counters
 from torch.optim import SGD
 
 from tests.sparse_training import assert_same_state, batches, masks, sparse, train
-from tests.training.every_regime import every_regime
+from tests.training.every_regime import every_mechanism
 
 DATA = [(x.double(), y) for x, y in batches(12)]  # in float32 rounding could move a mask whose weights are close
 
@@ -23,7 +23,7 @@ def _fresh() -> Iterator[None]:
     torch.compiler.reset()
 
 
-@every_regime
+@every_mechanism
 def test_one_graph_trains_as_the_model_does_while_masks_move(regime: str) -> None:
     compiled, plain = sparse(regime).double(), sparse(regime).double()
     runs = (compiled, torch.compile(compiled, backend="aot_eager", fullgraph=True)), (plain, plain)

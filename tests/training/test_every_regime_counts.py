@@ -119,6 +119,7 @@ PROMISES: dict[str, tuple[Law, Law, Law]] = {
     "ck": (cut(a_kernel), cut(a_kernel), fine),
     "combined": (windows_then_kernels, cut(a_weight), fine),
     "filter": (cut(a_filter), cut(a_filter), dense),
+    "gradual-magnitude": (cut(a_weight), cut(a_weight), cut(a_weight)),
     "fine-fc": (dense, dense, fine),
     "inter-epoch": (cut(a_weight), cut(a_weight), fine),  # windows make up for the kernels, to the weight
     "swat-structured": (top(a_kernel), top(a_weight), top(a_weight)),
@@ -130,6 +131,7 @@ PROMISES: dict[str, tuple[Law, Law, Law]] = {
 OWN = [name for name in NAMES if not name.startswith("channel")]
 BUDGETS = {name: regime_named(name).budget for name in OWN}
 DIVIDED = [name for name, budget in BUDGETS.items() if budget is not None]  # among all layers, the stem too
+TOGETHER = ["global-magnitude", "lamp"]  # of all layers but the stem
 sparsities = pytest.mark.parametrize("sparsity", SPARSITIES, ids=str)
 
 
@@ -142,7 +144,7 @@ def ended(regime: str, sparsity: Fraction) -> tuple[SparseModel, dict[str, int]]
 
 
 def test_every_regime_promises_something() -> None:
-    assert sorted([*PROMISES, *DIVIDED]) == OWN
+    assert sorted([*PROMISES, *DIVIDED, *TOGETHER]) == OWN
 
 
 @sparsities
@@ -154,6 +156,15 @@ def test_as_many_weights_are_zero_as_promised(regime: str, sparsity: Fraction) -
         k, c, *window = model.get_parameter(f"{name}.weight").shape
         law = PROMISES[regime][2 if not window else 1 if prod(window) == 1 else 0]
         assert found in law(k, c, prod(window), sparsity), name
+
+
+@sparsities
+@pytest.mark.parametrize("regime", TOGETHER)
+def test_what_is_ranked_together_is_as_sparse_together(regime: str, sparsity: Fraction) -> None:
+    model, zeros = ended(regime, sparsity)
+    assert zeros.pop("stem") == 0
+    weights = sum(model.get_parameter(f"{name}.weight").numel() for name in zeros)
+    assert sum(zeros.values()) == ceil(sparsity * weights)
 
 
 @sparsities

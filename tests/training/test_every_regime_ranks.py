@@ -9,7 +9,7 @@ import torch
 
 from tests.distributed_training import start
 from tests.sparse_training import assert_same_state
-from tests.training.every_regime import NAMES, every_regime
+from tests.training.every_regime import MECHANISMS, every_mechanism
 from tests.training.every_regime_ranks import SMALLER, made_smaller, run_rank, trained
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed")
@@ -21,7 +21,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return start(run_rank, tmp_path_factory.mktemp("ranks"))
 
 
-@every_regime
+@every_mechanism
 @pytest.mark.parametrize("when", ["masks", "final"])  # after the last step, and after `finalize`
 def test_masks_are_identical_on_both_ranks(found: list[dict[str, Any]], regime: str, when: str) -> None:
     first, second = (rank[regime][when] for rank in found)
@@ -29,7 +29,7 @@ def test_masks_are_identical_on_both_ranks(found: list[dict[str, Any]], regime: 
     assert any(not bool(mask.all()) for mask in first.values())
 
 
-@every_regime
+@every_mechanism
 def test_weights_and_state_are_equal_on_both_ranks_to_the_bit(found: list[dict[str, Any]], regime: str) -> None:
     """SWAT's thresholds of inputs, too: after the step that computes them, the first rank's are broadcast."""
     first, second = (rank[regime] for rank in found)
@@ -50,7 +50,7 @@ def test_what_is_made_smaller_in_the_era_goes_on_alike(found: list[dict[str, Any
 
 # SWAT's ranks choose the largest part of their own share of a batch (docs/regimes.md, "Several processes"), which is
 # not the largest part of the whole: there is no run of one process to compare with.
-@pytest.mark.parametrize("regime", [name for name in NAMES if not name.startswith("swat")])
+@pytest.mark.parametrize("regime", [name for name in MECHANISMS if not name.startswith("swat")])
 def test_they_are_those_of_one_process_with_whole_batches(found: list[dict[str, Any]], regime: str) -> None:
     alone, together = trained(regime), found[0][regime]
     assert_same_state(together["masks"], alone["masks"])
