@@ -41,3 +41,7 @@ class ReportError(CampfireError):
 
 class CostError(CampfireError):
     """A cost model was given numbers that it cannot work with."""
+
+
+class KernelError(CampfireError):
+    """The kernels that skip zeros cannot be built, or cannot compute what they were given."""
