@@ -21,6 +21,7 @@ from campfire_fx.shrink.slim import SlimModel, shrink
 from campfire_fx.training.couple import coupled_channels
 from campfire_fx.training.model import SparseModel
 from campfire_fx.training.purification import Purification, purify
+from campfire_fx.training.rewinding import Rewinding
 from campfire_fx.training.sparsify import sparsify
 
 former_names.install()
@@ -33,6 +34,7 @@ __all__ = [
     "Purification",
     "RegimeError",
     "ReportError",
+    "Rewinding",
     "ShrinkError",
     "SlimModel",
     "SparseModel",

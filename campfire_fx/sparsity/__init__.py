@@ -20,10 +20,11 @@ from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.regimes import REGIMES, find_regimes, regime_named
 from campfire_fx.sparsity.regimes.admm import Admm, admm, admm_in_turn
 from campfire_fx.sparsity.regimes.campfire import block_fc, ck, combined, fine_fc, inter_epoch, window
+from campfire_fx.sparsity.regimes.lottery_ticket import lottery_ticket
 from campfire_fx.sparsity.regimes.magnitude import filters, n_of_m, one_by_n, unstructured
 from campfire_fx.sparsity.regimes.rigl import rigl
 from campfire_fx.sparsity.regimes.swat import DenseWeights, swat_erk, swat_m, swat_structured, swat_u
-from campfire_fx.sparsity.schedule import Constant, Polynomial, Schedule, Stages, Throughout
+from campfire_fx.sparsity.schedule import Constant, Polynomial, Rounds, Schedule, Stages, Throughout
 from campfire_fx.sparsity.scope import (
     WITHIN_CHANNEL,
     WITHIN_FILTER,
@@ -77,6 +78,7 @@ __all__ = [
     "PrunedLayer",
     "Regime",
     "RegimeEntry",
+    "Rounds",
     "Rule",
     "Schedule",
     "Scope",
@@ -103,6 +105,7 @@ __all__ = [
     "l2",
     "lamp",
     "largest",
+    "lottery_ticket",
     "monotone",
     "n_of_m",
     "one_by_n",

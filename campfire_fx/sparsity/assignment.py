@@ -16,7 +16,7 @@ from campfire_fx.sparsity.gradual import GRADUAL
 from campfire_fx.sparsity.method import Method
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.regimes import is_asked, refuse_setting, regime_named
-from campfire_fx.sparsity.schedule import Schedule
+from campfire_fx.sparsity.schedule import Schedule, towards
 from campfire_fx.sparsity.selection import WHOLE, Rule
 
 Override = float | Mapping[str, object]
@@ -93,7 +93,7 @@ def assign(layers: Sequence[PrunableLayer], settings: Request) -> tuple[Assignme
 
 def _part_of(budget: Budget, assignment: Assignment, sparsity: float) -> Assignment:
     if sparsity > 0:
-        return replace(assignment, sparsity=sparsity)
+        return replace(assignment, sparsity=sparsity, schedule=towards(assignment.schedule, sparsity))
     reason = f"{type(budget).__name__} gives it all of its weights"
     return replace(assignment, sparsity=0.0, rule=None, budget=None, reason=reason)
 
@@ -134,7 +134,7 @@ def _assign_one(layer: PrunableLayer, settings: Request) -> Assignment:
     if regime.sparsity is not None:
         sparsity = regime.sparsity
     budget = None if "sparsity" in given else regime.budget
-    return Assignment(layer.name, float(sparsity), schedule, rule, regime.method, budget)
+    return Assignment(layer.name, float(sparsity), towards(schedule, sparsity), rule, regime.method, budget)
 
 
 def _coupled(asked: Assignment, at_least: Any) -> Assignment:

@@ -43,6 +43,11 @@ class Method:
     """Whether its choice is made of gradients that it has seen in `before_step`, and nothing else is done there."""
 
     @property
+    def rewinds_to(self) -> int | None:
+        """The epoch to whose weights training goes back each time that masks have moved; None: it goes on."""
+        return None
+
+    @property
     def goes_on_smaller(self) -> bool:
         """Whether it can go on in a model from which what is dead was removed."""
         return False

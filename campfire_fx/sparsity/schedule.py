@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
 
@@ -132,6 +132,50 @@ class Stages:
     def _ends(self) -> list[int]:
         length, count = self.end - self.start, len(self.parts)
         return [self.start + length * (i + 1) // count for i in range(count)]
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """Divide the era into rounds of equal length; at the end of each the same share of what is left goes.
+
+    After r of R rounds the sparsity is 1 - (1 - s_f) ** (r / R): iterative pruning, as the Lottery Ticket has it.
+
+    Attributes:
+        rounds: how many, from 1 up; an era that is shorter passes some of them over.
+        final: the sparsity s_f that it leads to: see `towards`.
+
+    Raises:
+        RegimeError: as `Polynomial`; or there is no round.
+    """
+
+    start: int
+    end: int
+    exponent: float = 3.0
+    rounds: int = 5
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        plain_fields(self)
+        _check(self.start, self.end, self.exponent)
+        if type(self.rounds) is not int or self.rounds < 1:
+            raise RegimeError(
+                f"rounds: {self.rounds!r} is no number of rounds. Give 1 or more; the paper has about 10."
+            )
+
+    def fraction(self, epoch: int) -> float:
+        """Return (1 - (1 - s_f) ** (r / R)) / s_f after r rounds."""
+        part = sum(end <= epoch for end in self.ends) / self.rounds
+        return (1 - (1 - self.final) ** part) / self.final if 0 < part < 1 and self.final else part
+
+    @property
+    def ends(self) -> list[int]:
+        """The epochs in which a round is over."""
+        return [self.start + (self.end - self.start) * (i + 1) // self.rounds for i in range(self.rounds)]
+
+
+def towards(schedule: Schedule, sparsity: float) -> Schedule:
+    """Return a schedule that knows the final sparsity of its layer, if it makes use of it."""
+    return replace(schedule, final=sparsity) if isinstance(schedule, Rounds) else schedule
 
 
 def aim(schedule: Schedule, epoch: int) -> float:

@@ -54,6 +54,7 @@ class LifeCycle:
         examples: (args, kwargs) that the model was captured with.
         attachments: the optimizers that the masks ride on.
         dead_channels: what is zero with coupled channels that died.
+        rewound: whether a `Rewinding` looks after the model.
     """
 
     state: SparsityState
@@ -62,13 +63,14 @@ class LifeCycle:
     examples: tuple[tuple[tuple[Any, ...], dict[str, Any]], ...]
     attachments: list[Attachment] = field(default_factory=list)
     dead_channels: DeadChannels = field(default_factory=DeadChannels)
+    rewound: bool = False
 
     def __getstate__(self) -> tuple[Any, ...]:
         return self.state, self.norms, self.unmasked, self.examples
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self.state, self.norms, self.unmasked, self.examples = state
-        self.attachments, self.dead_channels = [], DeadChannels()
+        self.attachments, self.dead_channels, self.rewound = [], DeadChannels(), False
 
     def begin(self, model: nn.Module) -> None:
         """Bring layers into the form that the clock asks for: at first, and when clock or masks were given."""
@@ -228,6 +230,8 @@ class LifeCycle:
         if not moved:
             return
         self.remask(model)
+        if not self.rewound and any(method.rewinds_to is not None for method, _ in self.state.methods()):
+            logger.warning("masks moved, and weights did not go back. Make a campfire_fx.Rewinding of the model.")
         record = self.measure(model)
         logger.info(
             "epoch %d: masks of %d layers moved; sparsity %.4f, target %.4f (kernels %.4f, window %.4f of the rest)",

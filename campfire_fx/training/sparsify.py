@@ -53,6 +53,8 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
     at_least: float | None = None,
     round_to: int | None = None,
     soft: bool | None = None,
+    rounds: int | None = None,
+    rewind_to: int | None = None,
     dead_norm: str = "zero",
     masks_move: str = "before",
 ) -> SparseModel:
@@ -102,6 +104,8 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
             None: 0.15. A setting of `overrides`, too.
         round_to: for them: coupled sets keep a multiple of so many channels.
         soft: for "channel": channels that are chosen are set to zero at each epoch and train on until the era ends.
+        rounds: for "lottery-ticket": how often it prunes in the era; None: 5.
+        rewind_to: for it: the epoch whose weights training goes back to; None: 0, the initial ones.
         dead_norm: "zero" also zeroes the BatchNorm channel (weight, bias, running mean) and the convolution's bias
             behind a filter that dies, so that training sees the channel as the zero it will be; "keep" leaves
             them, and shrinking folds the constant that remains. Norms behind layers whose weights can come
@@ -120,6 +124,7 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
     own: dict[str, Any] = {
         "window_cap": window_cap, "ck_scope": ck_scope, "period": period, "rho": rho, "target": target, "score": score,
         "scope": scope, "at_least": at_least, "round_to": round_to, "soft": soft,
+        "rounds": rounds, "rewind_to": rewind_to,
     }  # fmt: skip
     settings = Request(
         regime=as_regime(regime, **own),

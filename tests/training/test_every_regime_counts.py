@@ -131,7 +131,7 @@ PROMISES: dict[str, tuple[Law, Law, Law]] = {
 OWN = [name for name in NAMES if not name.startswith("channel")]
 BUDGETS = {name: regime_named(name).budget for name in OWN}
 DIVIDED = [name for name, budget in BUDGETS.items() if budget is not None]  # among all layers, the stem too
-TOGETHER = ["global-magnitude", "lamp"]  # of all layers but the stem
+TOGETHER = ["global-magnitude", "lamp", "lottery-ticket"]  # of all layers but the stem
 sparsities = pytest.mark.parametrize("sparsity", SPARSITIES, ids=str)
 
 

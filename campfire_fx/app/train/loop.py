@@ -20,6 +20,7 @@ from campfire_fx.app.train.batches import WHOLE, Share, TrainBatches, plain_batc
 from campfire_fx.app.train.data import ImageData
 from campfire_fx.app.train.host import Host
 from campfire_fx.app.train.recipe import Recipe
+from campfire_fx.app.train.rounds import RoundsOfTraining
 from campfire_fx.app.train.seeds import seed_step
 from campfire_fx.training.smaller import Smaller
 from campfire_fx.app.train.split import Split
@@ -64,6 +65,7 @@ def fit_smaller(
     The network given is left behind on the way.
     """
     training = _Training(network, data, recipe, seed=seed, title=title, host=host or Host())
+    training.rounds.require_none("--reconfigure")
     training.smaller = Smaller(network)
     epochs = training.run()
     assert isinstance(training.network, SparseModel)
@@ -107,6 +109,7 @@ class _Training:
         if isinstance(network, SparseModel):
             torch.manual_seed(seed)  # a first mask may be drawn at random, whatever was trained before
             network.attach(self.optimizer, steps_per_epoch=len(self.batches))
+        self.rounds = RoundsOfTraining(network, self.optimizer, recipe, len(self.batches))
         self.place = _Place()
         self.smaller: Smaller | None = None
         self.began = time.perf_counter()
@@ -126,6 +129,7 @@ class _Training:
         with _bar(f"Training {self.title}", total, shown=self.ranks.first) as advance:
             advance(self.steps)
             while self.place.epoch < self.recipe.epochs:
+                self.rounds.epoch(self.place.step)
                 self._epoch(wrapped, advance)
                 if self.smaller is not None and self.smaller.pays(self.network):
                     self.network = self.smaller.made(self.network, self.optimizer)
@@ -159,7 +163,7 @@ class _Training:
 
     def _end_epoch(self, valid: Tally) -> None:
         at = self.place
-        rate = self.recipe.rate_at(self.steps - 1, len(self.batches))
+        rate = self.rounds.rate_at(self.steps - 1)
         loss = at.total / len(self.batches)
         done = Epoch(at.epoch, loss, valid.accuracy, self._seconds(), rate, valid5=valid.top5)
         if isinstance(self.network, SparseModel):
@@ -173,7 +177,7 @@ class _Training:
     def _step(self, wrapped: nn.Module, images: Tensor, targets: Tensor) -> None:
         at = self.place
         seed_step(self.seed, self.steps, self.ranks.rank)
-        rate = self.recipe.rate_at(self.steps, len(self.batches))
+        rate = self.rounds.rate_at(self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
@@ -218,6 +222,7 @@ class _Training:
         with self.host.stop.later():
             place = replace(self.place, seconds=self._seconds()) if self.place.step else self.place
             state: dict[str, Any] = {"model": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+            state |= self.rounds.state()
             if self.smaller is not None:
                 state |= {"smaller": self.smaller.snapshots}
             return checkpoints.save(self.title, self.steps, state | {"place": place.to_plain()})
@@ -236,6 +241,7 @@ class _Training:
         self.network.load_state_dict(content["model"])
         fresh = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": content["optimizer"]["state"], "param_groups": fresh})
+        self.rounds.load(content)
         self.place = _Place.from_plain(content["place"])
 
 

@@ -12,14 +12,23 @@ from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.hints import did_you_mean
 from campfire_fx.sparsity.entry import FAMILIES, RegimeEntry, settings_of
 from campfire_fx.sparsity.regime import Regime
-from campfire_fx.sparsity.regimes import admm, campfire, channel, gradual_magnitude, magnitude, rigl, swat
+from campfire_fx.sparsity.regimes import (
+    admm,
+    campfire,
+    channel,
+    gradual_magnitude,
+    lottery_ticket,
+    magnitude,
+    rigl,
+    swat,
+)
 from campfire_fx.sparsity.regimes import set as set_
 from campfire_fx.sparsity.regimes.magnitude import n_of_m
 from campfire_fx.sparsity.scope import WITHIN_CHANNEL, WITHIN_LAYER
 
 ENTRIES: dict[str, RegimeEntry] = {
     entry.name: entry
-    for family in (campfire, magnitude, gradual_magnitude, channel, admm, swat, rigl, set_)
+    for family in (campfire, magnitude, gradual_magnitude, channel, admm, swat, rigl, set_, lottery_ticket)
     for entry in family.ENTRIES
 }
 """The regimes by name: one record each, in the file that defines it."""
@@ -37,6 +46,8 @@ _OTHERWISE = {
     "4x1": "1x4",
     "1xn": "1x4",
     "swat": "swat-u",
+    "lth": "lottery-ticket",
+    "imp": "lottery-ticket",
     "global": "global-magnitude",
     "zhu-gupta": "gradual-magnitude",
 }

@@ -159,6 +159,31 @@ def test_dense_master_weights_resume_too_and_are_pruned_at_the_end(
     assert not state["3.weight"][~state["3.mask"]].any() and "3.input_threshold" not in state
 
 
+def test_a_lottery_ticket_goes_back_with_its_learning_rate_and_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rounds of two epochs; from the second on the first epoch of each is epoch 1 again."""
+    recipe = replace(RECIPE, epochs=6, era=(0, 4), drops=(2,), warm_up=0.0)
+
+    def run(folder: Path) -> tuple[dict[str, Any], list[Any]]:
+        model = network("lottery-ticket", era=recipe.era, rounds=2, rewind_to=1)
+        epochs = fit(model, images(), recipe, seed=3, title="sparse", host=host(folder, recipe))
+        return model.state_dict(), [replace(epoch, seconds=0.0) for epoch in epochs]
+
+    expected = run(tmp_path / "whole")
+    assert [epoch.rate for epoch in expected[1]] == pytest.approx([0.05, 0.05, 0.05, 0.005, 0.05, 0.005])
+    assert [epoch.sparsity for epoch in expected[1]] == pytest.approx([0, 0.37, 0.37, 0.6, 0.6, 0.6], abs=0.01)
+    for steps in (3, 8, 12):
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "seed_step", after_steps(steps, kill))
+            with pytest.raises(Killed):
+                run(tmp_path / "killed")
+        torch.manual_seed(steps)
+    assert_same(run(tmp_path / "killed"), expected)
+    with pytest.raises(TrainError, match="--reconfigure: this regime goes back to early weights"):
+        fit_smaller(network("lottery-ticket"), images(), recipe, seed=3, title="sparse", host=host(tmp_path / "other"))
+
+
 def test_a_checkpoint_that_lies_back_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = train(tmp_path / "whole")
     with monkeypatch.context() as patch:
