@@ -66,7 +66,7 @@ def _decide(conv: PlainConvolution) -> tuple[ColumnChange, Columns]:
         sites = [site for site in conv.sites if not site[0].training] or conv.sites
         for shape in [_input_shape(run, call, conv) for run, call in sites]:
             x = torch.randn(shape, dtype=weight.dtype, device=weight.device)
-            ways = [_dense(conv, weight), _gathered(conv, columns, weight)]
+            ways = [_dense(conv, weight), columns.module(weight)]
             times = least_times(lambda: ways[0](x), lambda: ways[1](x), weight.device)  # noqa: B023 - called at once
             dense, gathered = dense + times[0], gathered + times[1]
     total = weight[0].numel()
@@ -99,17 +99,6 @@ def _dense(conv: PlainConvolution, weight: Tensor) -> Callable[[Tensor], Tensor]
     ends = [end for axis in reversed(axes) for end in (axis.front, axis.back)]
     mode = "constant" if settings.mode == "zeros" else settings.mode
     return lambda x: convolve(F.pad(x, ends, mode), weight, None, settings.stride, 0, dilation, settings.groups)
-
-
-def _gathered(conv: PlainConvolution, columns: Columns, weight: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return the same by gathering: the very nodes that the model would get, in a graph of their own."""
-    root, graph = nn.Module(), fx.Graph()
-    root.register_buffer("weight", columns.weight(weight))
-    root.register_buffer("index", columns.channels.to(weight.device))
-    x = columns.gather(graph.placeholder("x"), graph.get_attr("index"), weight.shape[1])
-    convolve: Any = PLAIN[len(conv.settings.axes) - 1]
-    graph.output(graph.call_function(convolve, (x, graph.get_attr("weight"), None, 1, 0, 1, conv.settings.groups)))
-    return fx.GraphModule(root, graph)
 
 
 def _rewrite(cuts: Cuts, reader: Reader, conv: PlainConvolution, columns: Columns) -> Tensor:

@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from campfire_fx.analysis.edits.convolutions import ConvolutionSettings
+from campfire_fx.analysis.rules.mixing import PLAIN
 from campfire_fx.analysis.taps import Axis
 
 POINT = Axis(1, 1, 0, 0)
@@ -87,6 +88,20 @@ class Columns:
             start += count
         x = call(torch.cat, (pieces, -rank - 1)) if len(pieces) > 1 else pieces[0]
         return call(torch.flatten, (x, -rank - 2, -rank - 1)) if grouped else x
+
+    def module(self, weight: Tensor, bias: Tensor | None = None) -> fx.GraphModule:
+        """Return the convolution as a module that gathers: with the very nodes that a graph would get."""
+        root, graph = nn.Module(), fx.Graph()
+        tensors = {"weight": self.weight(weight), "index": self.channels.to(weight.device), "bias": bias}
+        for name, tensor in tensors.items():
+            root.register_buffer(name, tensor)
+        x = self.gather(graph.placeholder("x"), graph.get_attr("index"), weight.shape[1])
+        convolve: Any = PLAIN[len(self.settings.axes) - 1]
+        added = None if bias is None else graph.get_attr("bias")
+        graph.output(
+            graph.call_function(convolve, (x, graph.get_attr("weight"), added, 1, 0, 1, self.settings.groups))
+        )
+        return fx.GraphModule(root, graph)
 
     def _padded(self, x: fx.Node) -> fx.Node:
         ends = [end for axis in reversed(self.settings.axes) for end in (axis.front, axis.back)]

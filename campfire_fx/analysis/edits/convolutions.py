@@ -120,11 +120,19 @@ class Convolutions:
         return users
 
 
+def settings_of(layer: nn.Module) -> ConvolutionSettings:
+    """Return the settings of a plain convolution of torch's."""
+    return _as_settings(_of_module(layer), layer.weight)  # type: ignore[arg-type]
+
+
 def _settings(call: MixCall, weight: Tensor) -> ConvolutionSettings | None:
     """Read the settings of one call; None where the graph computes them."""
     given = _of_module(call.module) if call.module is not None else _of_function(call.node)
-    if any(isinstance(value, fx.Node) for value in pytree.tree_leaves(given)):
-        return None
+    computed = any(isinstance(value, fx.Node) for value in pytree.tree_leaves(given))
+    return None if computed else _as_settings(given, weight)
+
+
+def _as_settings(given: dict[str, Any], weight: Tensor) -> ConvolutionSettings:
     sizes = tuple(weight.shape[2:])
     stride, dilation = _each(given["stride"], len(sizes)), _each(given["dilation"], len(sizes))
     pads = [(size - 1) * apart for size, apart in zip(sizes, dilation, strict=True)]

@@ -1,0 +1,74 @@
+"""The forms that a layer may have: one table, and how each is made of the layer as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from campfire_fx.acceleration.sites import Site
+from campfire_fx.analysis.edits.columns import Columns
+from campfire_fx.analysis.edits.convolutions import settings_of
+from campfire_fx.base.compat import CONVOLUTION
+from campfire_fx.kernels.libraries import CannotCompileError
+from campfire_fx.kernels.ready import kernels
+from campfire_fx.layers.fused import FusedLayer
+from campfire_fx.layers.sparse import sparse_layer
+
+DENSE = "dense"
+FEWEST_ZEROS = 0.4
+"""Share of zeros with which skipping them may pay: kernels that skip do not reach the speed of dense ones."""
+FEWEST_DEAD_COLUMNS = 0.1
+"""Share of columns that are dead in all filters with which gathering the others may pay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One form: its name, and from a layer the module that computes the same, or in words why there is none.
+
+    The module is called as the site's is: `module(x)`, or `module(x, residual)`.
+    """
+
+    name: str
+    make: Callable[[Site], nn.Module | str]
+
+
+def skipping_zeros(site: Site) -> nn.Module | str:
+    """Return the layer with kernels that skip zeros."""
+    if site.zeros < FEWEST_ZEROS:
+        return "few weights are zero"
+    if any(call.dtype is not torch.float32 for call in site.calls):
+        return "it reads other numbers than float32"
+    made = sparse_layer(site.layer, site.activation)
+    if isinstance(made, str):
+        return made
+    try:
+        kernels()
+    except CannotCompileError:
+        return "there are no kernels"
+    return made
+
+
+def gathered_columns(site: Site) -> nn.Module | str:
+    """Return the convolution on the columns that some filter reads, if many are read by none."""
+    layer = site.layer
+    if not isinstance(layer, CONVOLUTION) or layer.transposed:
+        return "it is no plain convolution"
+    weight = layer.weight.detach()
+    live = int((weight != 0).any(0).sum())
+    if not 0 < live <= (1 - FEWEST_DEAD_COLUMNS) * weight[0].numel():
+        return "few columns are dead in all filters"
+    if any(len(call.shape) != weight.ndim for call in site.calls):
+        return "it reads no batches"
+    bias = None if layer.bias is None else layer.bias.detach()
+    return FusedLayer(Columns.of(weight, settings_of(layer)).module(weight, bias), site.activation)
+
+
+FORMS = (
+    Form(DENSE, lambda site: site.module),
+    Form("zeros skipped", skipping_zeros),
+    Form("columns gathered", gathered_columns),
+)
+"""Every form, that of the layer as it is first."""
