@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from campfire_fx.acceleration.accelerate import accelerate
+from campfire_fx.acceleration.model import AcceleratedModel
 from campfire_fx.base import former_names
 from campfire_fx.base.errors import (
+    AccelerateError,
     AttackError,
     CampfireError,
     CaptureError,
@@ -27,6 +30,8 @@ from campfire_fx.training.sparsify import sparsify
 former_names.install()
 
 __all__ = [
+    "AccelerateError",
+    "AcceleratedModel",
     "AttackError",
     "CampfireError",
     "CaptureError",
@@ -40,6 +45,7 @@ __all__ = [
     "SparseModel",
     "TrainError",
     "__version__",
+    "accelerate",
     "coupled_channels",
     "dependency_graph",
     "export",

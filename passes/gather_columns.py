@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import Tensor
 
 from campfire_fx.analysis.edits.columns import Columns
 from campfire_fx.analysis.edits.convolutions import Convolutions, PlainConvolution, first_input, is_plain
@@ -66,7 +66,7 @@ def _decide(conv: PlainConvolution) -> tuple[ColumnChange, Columns]:
         sites = [site for site in conv.sites if not site[0].training] or conv.sites
         for shape in [_input_shape(run, call, conv) for run, call in sites]:
             x = torch.randn(shape, dtype=weight.dtype, device=weight.device)
-            ways = [_dense(conv, weight), columns.module(weight)]
+            ways: list[Callable[[Tensor], Tensor]] = [_dense(conv, weight), columns.module(weight)]
             times = least_times(lambda: ways[0](x), lambda: ways[1](x), weight.device)  # noqa: B023 - called at once
             dense, gathered = dense + times[0], gathered + times[1]
     total = weight[0].numel()

@@ -1,1 +1,1 @@
-"""Acceleration: each layer in the form that is measured to be fastest here, and the proof that the outputs are equal."""
+"""Acceleration: each layer in the form that is measured to be fastest here, and the proof of equal outputs."""

@@ -51,6 +51,14 @@ def skipping_zeros(site: Site) -> nn.Module | str:
     return made
 
 
+def kernels_here() -> str:
+    """Return the compiler that made the kernels, or in words why there are none."""
+    try:
+        return kernels().compiler
+    except CannotCompileError as error:
+        return str(error)
+
+
 def gathered_columns(site: Site) -> nn.Module | str:
     """Return the convolution on the columns that some filter reads, if many are read by none."""
     layer = site.layer

@@ -64,7 +64,7 @@ class Site:
     def examples(self, seed: int = 0) -> list[tuple[Tensor, ...]]:
         """Return random operands of the shapes of every call: input, and residual if there is one."""
         generator = torch.Generator().manual_seed(seed)
-        found = []
+        found: list[tuple[Tensor, ...]] = []
         for call in self.calls:
             x = torch.randn(call.shape, generator=generator).to(call.dtype)
             found.append((x, torch.randn_like(self.layer(x))) if call.residual else (x,))

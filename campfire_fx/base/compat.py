@@ -68,6 +68,7 @@ PRIVATE: dict[str, str] = {
     "torch.fx.graph._format_target": "lets graphs name submodules that are no Python names",
     "torch.fx._symbolic_trace._wrapped_fns_to_patch": "what torch.fx.wrap was told",
     "torch.compile(torch.nn.Identity())._orig_mod": "the model inside what torch.compile returns",
+    "torch.jit.is_tracing": "tells that torch.jit.trace is at work; public, but not exported by torch.jit",
     "sys._getframe": "which line of the user's code is running",
     "random._inst": "Python's own generator of random numbers",
     "functools._lru_cache_wrapper": "functions that remember results, which tracing must not",
@@ -216,6 +217,11 @@ def functions_kept_whole() -> dict[tuple[int, str], Any]:
 def set_format_target(function: Any) -> None:
     """Let torch.fx write paths of submodules as `function` does."""
     fx_graph._format_target = function
+
+
+def jit_is_tracing() -> bool:
+    """Return whether torch.jit.trace records what runs."""
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
 
 
 def generators() -> list[Any]:

@@ -45,3 +45,7 @@ class CostError(CampfireError):
 
 class KernelError(CampfireError):
     """The kernels that skip zeros cannot be built, or cannot compute what they were given."""
+
+
+class AccelerateError(CampfireError):
+    """A model could not be accelerated, or an accelerated one is to do what it cannot. The model given is unchanged."""

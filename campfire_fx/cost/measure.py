@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -187,7 +187,7 @@ def latencies(
     with torch.no_grad():
         runs = [partial(model, *args, **(kwargs or {})) for model in copies.values()]
         times = in_turns(runs, device_of((args, kwargs)), least=repeats, most=repeats)
-    return {name: _summary([1e3 * took for took in taken]) for name, taken in zip(copies, times, strict=True)}
+    return {name: latency_of(taken) for name, taken in zip(copies, times, strict=True)}
 
 
 def device_of(inputs: object) -> torch.device:
@@ -196,7 +196,9 @@ def device_of(inputs: object) -> torch.device:
     return next((tensor.device for tensor in tensors if tensor.is_cuda), torch.device("cpu"))
 
 
-def _summary(values: list[float]) -> Latency:
+def latency_of(seconds: Sequence[float]) -> Latency:
+    """Return the median and the middle half of the times of some calls."""
+    values = [1e3 * took for took in seconds]
     if len(values) < 2:
         return Latency(values[0], values[0], values[0], 1)
     low, median, high = statistics.quantiles(values, n=4)

@@ -1,4 +1,4 @@
-"""Layers that skip zeros: weights packed as the list of those that are not zero, and kernels of the CPU's that read it."""
+"""Layers that skip zeros: the weights that are not zero, packed, and kernels of the CPU's that read them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from campfire_fx.base.compat import jit_is_tracing
 from campfire_fx.base.errors import KernelError
 from campfire_fx.kernels.packed import Geometry, Packed
-from campfire_fx.layers.sparse_operations import convolution, linear
+from campfire_fx.layers.sparse_operations import convolution, layout_of, linear
 
 
 class SparseLayer(nn.Module):
@@ -58,8 +59,11 @@ class SparseLayer(nn.Module):
                 "pass. Call it under torch.no_grad(), or train the slim model and accelerate it again."
             )
 
-    def _arguments(self) -> tuple[Any, ...]:
-        return self.positions, self.values, list(self.shape)
+    def _traced(self, operation: Any, x: Tensor, residual: Tensor | None) -> Tensor:
+        packed = self.packed
+        return operation(
+            x, self.positions, self.values, layout_of(packed), self.bias, residual, activation=self.activation
+        )
 
 
 class SparseConvolution(SparseLayer):
@@ -86,10 +90,7 @@ class SparseConvolution(SparseLayer):
     def _images(self, x: Tensor, residual: Tensor | None) -> Tensor:
         if is_plain(x):
             return convolution(x, self.packed, self.bias, residual, self.activation)
-        geometry = [*map(list, self.geometry[:3]), self.geometry.groups]
-        return torch.ops.campfire_fx.sparse_convolution(
-            x, *self._arguments(), *geometry, self.bias, residual, self.activation
-        )
+        return self._traced(torch.ops.campfire_fx.sparse_convolution, x, residual)
 
 
 class SparseLinear(SparseLayer):
@@ -100,12 +101,12 @@ class SparseLinear(SparseLayer):
         self._check(x, residual)
         if is_plain(x):
             return linear(x, self.packed, self.bias, residual, self.activation)
-        return torch.ops.campfire_fx.sparse_linear(x, *self._arguments(), self.bias, residual, self.activation)
+        return self._traced(torch.ops.campfire_fx.sparse_linear, x, residual)
 
 
 def is_plain(x: Tensor) -> bool:
     """Return whether a tensor holds numbers, and nobody traces what is done with it."""
-    return type(x) is Tensor and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+    return type(x) is Tensor and not torch.compiler.is_compiling() and not jit_is_tracing()
 
 
 def sparse_layer(layer: Any, activation: str = "") -> SparseLayer | str:

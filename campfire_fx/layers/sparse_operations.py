@@ -1,4 +1,4 @@
-"""Operations that skip the zeros of a weight, for eager code and for graphs: `campfire_fx::sparse_convolution`, `_linear`.
+"""Operations that skip the zeros of a weight: `campfire_fx::sparse_convolution` and `campfire_fx::sparse_linear`.
 
 Eager code calls the kernels directly, which takes a few microseconds less than torch's dispatcher; torch.compile and
 torch.export see an operation with a known shape. Where the kernels cannot be had (a file that was made elsewhere, on a
@@ -7,9 +7,9 @@ machine without a compiler), or in float64, the weight is made dense, and torch 
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import logging
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -24,13 +24,10 @@ from campfire_fx.layers.fused import finished
 
 _log = logging.getLogger(__name__)
 
-_PACKED = "Tensor positions, Tensor values, int[] shape"
-_GEOMETRY = "int[] stride, int[] padding, int[] dilation, int groups"
-_EPILOGUE = "Tensor? bias, Tensor? residual, str activation"
+_PACKED = "Tensor positions, Tensor values, int[] layout"
+_EPILOGUE = "Tensor? bias, Tensor? residual, *, str activation"
 
 _library = Library("campfire_fx", "DEF")
-_library.define(f"sparse_convolution(Tensor x, {_PACKED}, {_GEOMETRY}, {_EPILOGUE}) -> Tensor")
-_library.define(f"sparse_linear(Tensor x, {_PACKED}, {_EPILOGUE}) -> Tensor")
 
 
 def convolution(x: Tensor, packed: Packed, bias: Tensor | None, residual: Tensor | None, activation: str) -> Tensor:
@@ -41,7 +38,7 @@ def convolution(x: Tensor, packed: Packed, bias: Tensor | None, residual: Tensor
         y = F.conv2d(x, packed.dense(), bias, geometry.stride, geometry.padding, geometry.dilation, geometry.groups)
         return finished(y, residual, activation)
     if activation in ACTIVATIONS and (residual is None or residual.shape == _output_shape(x, packed)):
-        return convolve(functions, x, packed, bias, residual=residual, activation=activation)  # type: ignore[arg-type]
+        return convolve(functions, x, packed, bias, residual=residual, activation=activation)
     return finished(convolve(functions, x, packed, bias), residual, activation)
 
 
@@ -52,7 +49,7 @@ def linear(x: Tensor, packed: Packed, bias: Tensor | None, residual: Tensor | No
         return finished(F.linear(x, packed.dense().flatten(1), bias), residual, activation)
     rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
     if residual is None and activation in ACTIVATIONS:
-        y = multiply(functions, rows, packed, bias, activation=activation)  # type: ignore[arg-type]
+        y = multiply(functions, rows, packed, bias, activation=activation)
         return y if x.ndim == 2 else y.view(*x.shape[:-1], y.shape[-1])
     return finished(multiply(functions, rows, packed, bias).view(*x.shape[:-1], packed.shape[0]), residual, activation)
 
@@ -62,7 +59,7 @@ def _output_shape(x: Tensor, packed: Packed) -> tuple[int, ...]:
 
 
 @functools.cache
-def _functions() -> object | None:
+def _functions() -> ctypes.CDLL | None:
     """Return the compiled kernels, or None where they cannot be had, which is said once."""
     try:
         return kernels().functions
@@ -71,46 +68,54 @@ def _functions() -> object | None:
         return None
 
 
-def _packed(
-    positions: Tensor, values: Tensor, shape: Sequence[int], geometry: Sequence[Sequence[int]], groups: int
-) -> Packed:
-    filters, channels, rows, columns = shape
-    stride, padding, dilation = ((pair[0], pair[1]) for pair in geometry)
+def layout_of(packed: Packed) -> list[int]:
+    """Return the shape and geometry of a packed weight as the operations take it: 11 numbers."""
+    geometry = packed.geometry
+    return [*packed.shape, *geometry.stride, *geometry.padding, *geometry.dilation, geometry.groups]
+
+
+def _packed(positions: Tensor, values: Tensor, layout: list[int]) -> Packed:
+    filters, channels, rows, columns, *pairs, groups = layout
+    stride, padding, dilation = zip(pairs[::2], pairs[1::2], strict=True)
     return Packed(positions, values, (filters, channels, rows, columns), Geometry(stride, padding, dilation, groups))
 
 
 def _convolution(
-    x: Tensor, positions: Tensor, values: Tensor, shape: list[int], stride: list[int], padding: list[int],
-    dilation: list[int], groups: int, bias: Tensor | None, residual: Tensor | None, activation: str,
+    x: Tensor, positions: Tensor, values: Tensor, layout: list[int], bias: Tensor | None, residual: Tensor | None,
+    *, activation: str,
 ) -> Tensor:  # fmt: skip
-    packed = _packed(positions, values, shape, (stride, padding, dilation), groups)
-    return convolution(x, packed, bias, residual, activation)
+    return convolution(x, _packed(positions, values, layout), bias, residual, activation)
 
 
 def _linear(
-    x: Tensor, positions: Tensor, values: Tensor, shape: list[int], bias: Tensor | None, residual: Tensor | None,
-    activation: str,
+    x: Tensor, positions: Tensor, values: Tensor, layout: list[int], bias: Tensor | None, residual: Tensor | None,
+    *, activation: str,
 ) -> Tensor:  # fmt: skip
-    return linear(x, _packed(positions, values, shape, ((1, 1), (0, 0), (1, 1)), 1), bias, residual, activation)
+    return linear(x, _packed(positions, values, layout), bias, residual, activation)
 
 
 def _convolution_shape(
-    x: Tensor, positions: Tensor, values: Tensor, shape: list[int], stride: list[int], padding: list[int],
-    dilation: list[int], groups: int, bias: Tensor | None, residual: Tensor | None, activation: str,
+    x: Tensor, positions: Tensor, values: Tensor, layout: list[int], _: Tensor | None, residual: Tensor | None,
+    **_activation: str,
 ) -> Tensor:  # fmt: skip
-    y = x.new_empty(_output_shape(x, _packed(positions, values, shape, (stride, padding, dilation), groups)))
-    return y if residual is None else y.new_empty(torch.broadcast_shapes(y.shape, residual.shape))
+    return _empty(x, _output_shape(x, _packed(positions, values, layout)), residual)
 
 
 def _linear_shape(
-    x: Tensor, positions: Tensor, values: Tensor, shape: list[int], bias: Tensor | None, residual: Tensor | None,
-    activation: str,
+    x: Tensor, _positions: Tensor, _values: Tensor, layout: list[int], _: Tensor | None, residual: Tensor | None,
+    **_activation: str,
 ) -> Tensor:  # fmt: skip
-    y = x.new_empty((*x.shape[:-1], shape[0]))
-    return y if residual is None else y.new_empty(torch.broadcast_shapes(y.shape, residual.shape))
+    return _empty(x, (*x.shape[:-1], layout[0]), residual)
 
 
-_library.impl("sparse_convolution", _convolution, "CPU")
-_library.impl("sparse_linear", _linear, "CPU")
-_library.impl("sparse_convolution", _convolution_shape, "Meta")
-_library.impl("sparse_linear", _linear_shape, "Meta")
+def _empty(x: Tensor, shape: tuple[int, ...], residual: Tensor | None) -> Tensor:
+    return x.new_empty(shape if residual is None else torch.broadcast_shapes(shape, residual.shape))
+
+
+for _name, _computed, _shaped in (
+    ("sparse_convolution", _convolution, _convolution_shape),
+    ("sparse_linear", _linear, _linear_shape),
+):
+    _library.define(f"{_name}(Tensor x, {_PACKED}, {_EPILOGUE}) -> Tensor")
+    _library.impl(_name, _computed, "CPU")
+    _library.impl(_name, _shaped, "Meta")

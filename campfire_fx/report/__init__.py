@@ -1,5 +1,7 @@
 """Reports: facts first, as records; then how they look, with rich in a terminal and as plain text elsewhere."""
 
+from campfire_fx.report.acceleration import AccelerationReport as AccelerationReport
+from campfire_fx.report.acceleration import acceleration_report as acceleration_report
 from campfire_fx.report.attack import AttackReport as AttackReport
 from campfire_fx.report.capture import CaptureReport as CaptureReport
 from campfire_fx.report.capture import capture_report as capture_report

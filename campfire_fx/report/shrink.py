@@ -25,6 +25,7 @@ from campfire_fx.cost.measure import (
 )
 from campfire_fx.report.guards import guard_sentence
 from campfire_fx.report.numbers import cost_note, count, input_shapes, percent, plural, shape, size
+from campfire_fx.report.proof import proof_line
 from campfire_fx.report.style import STYLES, Report
 from campfire_fx.report.table import Column, FittedTable
 
@@ -115,7 +116,7 @@ class ShrinkReport(Report):
         return FittedTable(title, _LAYERS, rows, total)
 
     def _sentences(self) -> list[Text]:
-        texts = [Text(self._proof(), style=STYLES["report.good"] if self.verification else STYLES["report.bad"])]
+        texts = [proof_line(self.verification)]
         texts += guard_sentence(self.plan.guards, self.plan.variants)
         kept = defaultdict(list)
         for pin in self.plan.pins:
@@ -135,12 +136,6 @@ class ShrinkReport(Report):
             texts.append(Text(_zeros_left(zeros, weights)))
         texts.append(Text(cost_note(self.inputs, self.after.macs), style=STYLES["report.note"]))
         return texts
-
-    def _proof(self) -> str:
-        if self.verification is None:
-            return "Outputs were not compared (verify=False)."
-        runs = ", ".join(f"{shape(r.shape)} {r.dtype} {r.difference:.1e}" for r in self.verification.runs)
-        return f"Same output: largest relative difference {self.verification.difference:.1e} ({runs})."
 
 
 def shrink_report(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from campfire_fx.analysis.plan import ShrinkPlan, Verification, VerifiedRun
+from campfire_fx.analysis.plan import ShrinkPlan, Verification
 from campfire_fx.base.errors import ShrinkError
 from campfire_fx.base.numbers import plain
 from campfire_fx.capture import examples_for, model_of
@@ -18,8 +18,7 @@ from campfire_fx.layers.dual import DualGraphModule
 from campfire_fx.shrink.locate import first_difference
 from campfire_fx.shrink.optimizer_state import carry_over, check_optimizer
 from campfire_fx.shrink.pipeline import Options, Shrunk, shrink_model
-from campfire_fx.shrink.verify import DifferentOutput
-from campfire_fx.shrink.verify import verify as verify_equal
+from campfire_fx.shrink.verify import DifferentOutput, verify_parts
 
 _RESIDUALS = ("union", "gate")
 _COMPENSATE = ("auto", "always", "never")
@@ -150,21 +149,12 @@ def _check(residual: str, round_to: int, compensate: str, *, columns: bool, fold
 
 
 def _prove(model: nn.Module, shrunk: Shrunk, examples: list[Any]) -> Verification:
-    """Verify every captured part on every example, and where that fails say at which operation the models part.
-
-    A model captured in parts is compared part by part: what lies between, or is opaque, may choose by value (a
-    detector keeps its best boxes), and there the last bit decides.
-    """
-    runs: list[VerifiedRun] = []
-    for island in shrunk.captured.islands:
-        before = model.get_submodule(island.path)
-        for args, kwargs in (call for variant in island.variants for call in variant.examples):
-            try:
-                runs += verify_equal(before, island.module, args, kwargs, opaque=island.opaque).runs
-            except DifferentOutput as error:
-                place = first_difference(model, shrunk, examples)
-                raise ShrinkError(f"{error} The first node that differs is {place}." if place else str(error)) from None
-    return Verification(max(run.difference for run in runs), tuple(runs))
+    """Verify every captured part, and where that fails say at which operation the models part."""
+    try:
+        return verify_parts(model, shrunk.module, shrunk.captured)
+    except DifferentOutput as error:
+        place = first_difference(model, shrunk, examples)
+        raise ShrinkError(f"{error} The first node that differs is {place}." if place else str(error)) from None
 
 
 class Origin:

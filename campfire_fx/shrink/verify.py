@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from campfire_fx.analysis.captured import Captured
 from campfire_fx.analysis.plan import Verification, VerifiedRun
 from campfire_fx.base.comparison import gap_and_scale
 from campfire_fx.base.draws import Generators, is_drawn_by_torch
@@ -47,6 +48,7 @@ def verify(
     kwargs: dict[str, Any],
     *,
     opaque: Sequence[str] = (),
+    doing: str = "Shrinking",
 ) -> Verification:
     """Compare the outputs of two models on random inputs: as large as the example, and of another size.
 
@@ -63,11 +65,12 @@ def verify(
         args: positional example inputs; images are replaced by random numbers of the same shape, see `Trials`.
         kwargs: keyword example inputs, likewise.
         opaque: paths of submodules of both that are the same code: their inputs are compared, their outputs replayed.
+        doing: what made the smaller one, for errors.
 
     Raises:
         ShrinkError: the outputs differ, or are not finite.
     """
-    comparison = _Comparison(before, after, opaque)
+    comparison = _Comparison(before, after, opaque, doing=doing)
     trials = Trials((args, kwargs))
     expected, fill = _of_its_size(comparison, trials)
     runs = [comparison.compared(expected)]
@@ -83,13 +86,36 @@ def verify(
     return Verification(max(run.difference for run in runs), tuple(runs))
 
 
+def verify_parts(before: nn.Module, after: nn.Module, captured: Captured, doing: str = "Shrinking") -> Verification:
+    """Verify every captured part on every example.
+
+    A model captured in parts is compared part by part: what lies between, or is opaque, may choose by value (a
+    detector keeps its best boxes), and there the last bit decides.
+
+    Args:
+        before: the model given.
+        after: what became of it; its captured parts are where they were.
+        captured: which parts, and the examples.
+        doing: what became of it, for errors.
+
+    Raises:
+        ShrinkError: the outputs of a part differ, or are not finite.
+    """
+    runs: list[VerifiedRun] = []
+    for island in captured.islands:
+        parts = before.get_submodule(island.path), after.get_submodule(island.path)
+        for args, kwargs in (call for variant in island.variants for call in variant.examples):
+            runs += verify(*parts, args, kwargs, opaque=island.opaque, doing=doing).runs
+    return Verification(max(run.difference for run in runs), tuple(runs))
+
+
 def relative_difference(before: nn.Module, after: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
     """Return max |a - b| / max |a| over all output tensors, in evaluation mode, on these inputs.
 
     Raises:
         ShrinkError: an output of `before` is not finite, or the outputs are of different form.
     """
-    comparison = _Comparison(before, after, ())
+    comparison = _Comparison(before, after, (), doing="Shrinking")
     return comparison.difference(comparison.expected((args, kwargs)))
 
 
@@ -140,8 +166,11 @@ class _Expected:
 class _Comparison:
     """Two models that are to compute the same, run on copies, as they are or in float64."""
 
-    def __init__(self, before: nn.Module, after: nn.Module, opaque: Sequence[str], *, double: bool = False) -> None:
+    def __init__(
+        self, before: nn.Module, after: nn.Module, opaque: Sequence[str], *, double: bool = False, doing: str = ""
+    ) -> None:
         self._models = before, after
+        self._doing = doing
         self._opaque = opaque
         self._double = double
         how: dict[str, Any] = {"prepare": nn.Module.double, "mode": _Doubled} if double else {}
@@ -183,10 +212,10 @@ class _Comparison:
             if is_refusal(error):
                 raise RefusedByGuard from error
             raise DifferentOutput(
-                f"Shrinking would make the model fail at input shape {shape_of(expected.inputs)}, where it runs now: "
-                f"{type(error).__name__}: {first_line(error)}. The model is left as it was."
+                f"{self._doing} would make the model fail at input shape {shape_of(expected.inputs)}, where it runs "
+                f"now: {type(error).__name__}: {first_line(error)}. The model is left as it was."
             ) from error
-        return _largest_difference(expected.tensors, got)
+        return _largest_difference(expected.tensors, got, self._doing)
 
     def compared(self, expected: _Expected) -> VerifiedRun:
         """Compare, in float64 too where that leaves a doubt. Raises DifferentOutput."""
@@ -195,13 +224,13 @@ class _Comparison:
         difference = self.difference(expected)
         used = dtype
         if not difference <= sure:
-            twice = _Comparison(*self._models, self._opaque, double=True)
+            twice = _Comparison(*self._models, self._opaque, double=True, doing=self._doing)
             used, difference = torch.float64, twice.difference(twice.expected(doubled(expected.inputs)))
         shape = shape_of(expected.inputs)
         limit = TOLERANCE.get(dtype, 2 * torch.finfo(dtype).eps)  # a folded bias is rounded to the weights' precision
         if not difference <= limit:
             raise DifferentOutput(
-                f"Shrinking would change the output at input shape {shape}: the largest relative difference is "
+                f"{self._doing} would change the output at input shape {shape}: the largest relative difference is "
                 f"{difference:.2e}, more than {limit:.0e}. The model is left as it was."
             )
         return VerifiedRun(shape, str(used).removeprefix("torch."), difference)
@@ -215,10 +244,10 @@ def _may_draw(module: nn.Module) -> bool:
     return any(is_drawn_by_torch(node.target) and node.kwargs.get("training") is not False for node in calls)
 
 
-def _largest_difference(expected: list[Tensor], got: list[Tensor]) -> float:
+def _largest_difference(expected: list[Tensor], got: list[Tensor], doing: str) -> float:
     if [t.shape for t in expected] != [t.shape for t in got]:
         raise DifferentOutput(
-            f"Shrinking would change the form of the output: {[tuple(t.shape) for t in expected]} became "
+            f"{doing} would change the form of the output: {[tuple(t.shape) for t in expected]} became "
             f"{[tuple(t.shape) for t in got]}. The model is left as it was."
         )
     worst = 0.0

@@ -98,9 +98,7 @@ class Columns:
         x = self.gather(graph.placeholder("x"), graph.get_attr("index"), weight.shape[1])
         convolve: Any = PLAIN[len(self.settings.axes) - 1]
         added = None if bias is None else graph.get_attr("bias")
-        graph.output(
-            graph.call_function(convolve, (x, graph.get_attr("weight"), added, 1, 0, 1, self.settings.groups))
-        )
+        graph.output(graph.call_function(convolve, (x, graph.get_attr("weight"), added, 1, 0, 1, self.settings.groups)))
         return fx.GraphModule(root, graph)
 
     def _padded(self, x: fx.Node) -> fx.Node:

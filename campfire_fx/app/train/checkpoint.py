@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from campfire_fx.app.train.ends import renew
 from campfire_fx.app.train.foreign import find_state
 from campfire_fx.app.train.models import build_model
-from campfire_fx.training.smaller import made_again
 from campfire_fx.base.disk.archive import Unreadable, reason, save_archive
 from campfire_fx.base.disk.foreign import Inert, held_state, load_foreign
 from campfire_fx.base.errors import CampfireError, TrainError
 from campfire_fx.export.safetensors import read_safetensors
+from campfire_fx.training.smaller import made_again
 from campfire_fx.training.sparsify import sparsify
 
 SUFFIX = ".ckpt"

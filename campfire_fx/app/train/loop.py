@@ -22,7 +22,6 @@ from campfire_fx.app.train.host import Host
 from campfire_fx.app.train.recipe import Recipe
 from campfire_fx.app.train.rounds import RoundsOfTraining
 from campfire_fx.app.train.seeds import seed_step
-from campfire_fx.training.smaller import Smaller
 from campfire_fx.app.train.split import Split
 from campfire_fx.app.train.stopping import Stopped
 from campfire_fx.app.train.streamed import Streamed
@@ -31,6 +30,7 @@ from campfire_fx.app.train.training_log import Epoch
 from campfire_fx.base.errors import TrainError
 from campfire_fx.report.progress import progress
 from campfire_fx.training.model import SparseModel
+from campfire_fx.training.smaller import Smaller
 
 
 def fit(
