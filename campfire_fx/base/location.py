@@ -25,6 +25,7 @@ INFIX = {
     operator.or_: "|", operator.xor: "^", operator.is_: "is", operator.is_not: "is not",
     operator.lshift: "<<", operator.rshift: ">>",
 }  # fmt: skip
+SIGNATURES = ", but expected one of:"  # torch goes on with a page of signatures
 _DEPTH = 5
 _ITEMS = 4
 
@@ -107,4 +108,4 @@ def _node(node: fx.Node, depth: int) -> str:
 def summary(error: BaseException) -> str:
     """Return the first sentence of an error's message, or its class where it has none."""
     lines = str(error).strip().splitlines()
-    return lines[0].split(". ")[0].rstrip(".") if lines else type(error).__name__
+    return lines[0].removesuffix(SIGNATURES).split(". ")[0].rstrip(".") if lines else type(error).__name__

@@ -18,6 +18,7 @@ from campfire_fx.base.patches import one_at_a_time
 from campfire_fx.capture.configuration import Configuration
 from campfire_fx.capture.execute import describe, fits, run
 from campfire_fx.capture.given import model_of
+from campfire_fx.capture.unfit import unfit, without_values
 
 _BATCH = 2  # one would hide what depends on the batch: squeeze(), broadcasting
 _LENGTHS = (1024, 16000, 224, 128, 4096, 32)
@@ -69,10 +70,11 @@ def example_for(model: nn.Module, example_inputs: Any = None) -> tuple[tuple[Any
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
-        raise CaptureError(
-            f"Example inputs at {type(model).__name__}.forward{signature}: {error}. "
-            "Give example_inputs=... as it is called."
-        ) from error
+        told = unfit(args, kwargs) or f"{error}. Give example_inputs=... as it is called."
+        raise CaptureError(f"Example inputs at {type(model).__name__}.forward{signature}: {told}") from error
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    if wrong := without_values((args, kwargs), device):
+        raise CaptureError(f"Example inputs at {type(model).__name__}: {wrong}")
     return args, kwargs
 
 

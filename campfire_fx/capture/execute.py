@@ -13,6 +13,7 @@ from campfire_fx.base.draws import undrawn
 from campfire_fx.base.errors import CaptureError
 from campfire_fx.base.location import line_of, summary
 from campfire_fx.base.untouched import training_flags, untouched
+from campfire_fx.capture.unfit import unfit
 
 _LONG = 60
 
@@ -38,10 +39,11 @@ def run_in_place(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     except Exception as error:
         where = line_of(error)
         place = f" ({where})" if where else ""
-        raise CaptureError(
-            f"Example inputs at {type(model).__name__}{place}: the model does not run on {describe(args, kwargs)}: "
-            f"{summary(error)}. Give example_inputs=... that it runs on."
-        ) from error
+        told = unfit(args, kwargs) or (
+            f"the model does not run on {describe(args, kwargs)}: {summary(error)}. "
+            "Give example_inputs=... that it runs on."
+        )
+        raise CaptureError(f"Example inputs at {type(model).__name__}{place}: {told}") from error
 
 
 def fits(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, training: bool = False) -> bool:

@@ -14,18 +14,20 @@ from campfire_fx.base.compat import buffers_of, compiled_model, parameters_of
 from campfire_fx.base.errors import CaptureError
 from campfire_fx.layers.structure import shallow_copy
 
+_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
 
 def model_of(given: Any, *, needs_values: bool = True) -> nn.Module:
-    """Return the module that `given` is or stands for: that of a `torch.export` program, that inside `torch.compile`.
+    """Return the module that `given` is or stands for: of a `torch.export` program, in `torch.compile` or a wrapper.
 
+    The wrappers are DataParallel and DistributedDataParallel, whose module has the same parameters by shorter names.
     Raises CaptureError where there is none, where its code is not Python's (TorchScript), where a layer has no weights
     yet, and, with `needs_values`, where they are on the meta device.
     """
     exporter = sys.modules.get("torch.export.exported_program")  # whoever has a program has imported it
     if exporter is not None and isinstance(given, exporter.ExportedProgram):
         given = given.module()
-    inside = compiled_model(given) if isinstance(given, nn.Module) else None
-    given = given if inside is None else inside
+    given = _unwrapped(given)
     if not isinstance(given, nn.Module):
         raise CaptureError(f"Model at {_name(given)}: {_what(given)}")
     if isinstance(given, torch.jit.ScriptModule):
@@ -35,6 +37,15 @@ def model_of(given: Any, *, needs_values: bool = True) -> nn.Module:
         )
     _require_weights(given, needs_values)
     return _with_modes(given) if isinstance(given, fx.GraphModule) else given
+
+
+def _unwrapped(given: Any) -> Any:
+    while isinstance(given, nn.Module):
+        inside = given.module if isinstance(given, _PARALLEL) else compiled_model(given)
+        if inside is None:
+            break
+        given = inside
+    return given
 
 
 def _with_modes(module: fx.GraphModule) -> nn.Module:
@@ -62,7 +73,7 @@ def _what(given: Any) -> str:
             return f"this is a checkpoint with a model in it. Give what is under {inside!r}."
         return "these are weights without code, as in a state_dict. Build the model, load them into it, and give that."
     if isinstance(given, (str, os.PathLike)):
-        return "this is the name of a file. Load the model that it holds, and give that."
+        return f"{os.fspath(given)!r} is a name. Build or load the model of that name, and give that."
     if given is None:
         return "there is none. Give a torch.nn.Module."
     if isinstance(given, (tuple, list)):

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from campfire_fx.base.comparison import gap_and_scale
 from campfire_fx.base.compat import pytree
 from campfire_fx.base.errors import ExportError
+from campfire_fx.base.location import SIGNATURES
+from campfire_fx.capture import unfit
 
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 8e-2}
 """Largest relative difference that passes, by the coarsest dtype that the model computes in."""
@@ -65,8 +67,11 @@ def reference_runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
     try:
         example = _run(model, args, kwargs)
     except Exception as error:
+        told = unfit(args, kwargs)
         raise ExportError(
-            f"the model does not run on the example inputs: {first_line(error)}. "
+            f"Example inputs at {type(model).__name__}: {told}"
+            if told
+            else f"the model does not run on the example inputs: {first_line(error)}. "
             "Pass example_inputs that its forward takes."
         ) from error
     if not _finite(example):
@@ -110,7 +115,11 @@ def difference(candidate: Callable[..., Any], run: ModelRun) -> float:
 def first_line(error: BaseException) -> str:
     """Return an error's type and the start of its text, as part of a sentence."""
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {shorten(lines[0], 160).rstrip('.')}" if lines else type(error).__name__
+    return (
+        f"{type(error).__name__}: {shorten(lines[0].removesuffix(SIGNATURES), 160).rstrip('.')}"
+        if lines
+        else type(error).__name__
+    )
 
 
 def batch_size(inputs: Any) -> int | None:

@@ -50,7 +50,7 @@ def export(model: nn.Module, path: str | os.PathLike[str], example_inputs: Any =
     from campfire_fx.export.formats import format_of
     from campfire_fx.export.prepare import prepare
 
-    target = Path(path)
+    target = _path(path)
     form = format_of(target)
     beside = form.beside(target)
     check_target(target, beside)
@@ -78,6 +78,12 @@ def export(model: nn.Module, path: str | os.PathLike[str], example_inputs: Any =
     if record.left_out:
         _log.warning("%s holds one graph of several; left out: %s.", record.path, ", ".join(record.left_out))
     return record
+
+
+def _path(path: str | os.PathLike[str]) -> Path:
+    if not isinstance(path, (str, os.PathLike)):
+        raise ExportError(f"path: it is of type {type(path).__name__}. Give the name of a file, as 'slim.safetensors'.")
+    return Path(path)
 
 
 def _compared(target: Path, reloaded: Callable[..., Any], runs: Iterable[ModelRun], tolerance: float) -> float:
@@ -118,7 +124,12 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Callab
     """
     from campfire_fx.export.formats import format_of
 
-    target = Path(path)
+    target = _path(path)
+    if target.suffix == ".ckpt":
+        raise ExportError(
+            f"cannot load {target}: it is a checkpoint of campfire-fx train, which is no exported file. "
+            f"Make one of it with campfire-fx export {target} {target.with_suffix('.safetensors')}, and load that."
+        )
     form = format_of(target)
     if not target.is_file():
         raise ExportError(f"cannot load {target}: there is no such file. Check the path.")

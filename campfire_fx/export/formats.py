@@ -135,7 +135,8 @@ def _read_tensors(path: Path, frame: nn.Module | None) -> nn.Module:
     if not code.is_file() or not is_ours(code):
         raise ExportError(
             f"cannot load {path}: there is no model code written by campfire_fx.export at {code}. "
-            "Keep the two files that export writes side by side."
+            "Keep the two files that export writes side by side; a state_dict alone is loaded into a model of yours, "
+            "with its load_state_dict()."
         )
     try:
         text = code.read_text(encoding="utf-8")

@@ -19,7 +19,7 @@ from campfire_fx.base.compat import buffers_of, hooks_before, is_plain_graph, py
 from campfire_fx.base.errors import CaptureError, ExportError
 from campfire_fx.base.naming import any_name
 from campfire_fx.base.torch_classes import torch_class
-from campfire_fx.capture import example_for, trace, variant_of
+from campfire_fx.capture import example_for, model_of, trace, variant_of
 from campfire_fx.export.agreement import ModelRun, Runs, first_line, reference_runs
 from campfire_fx.export.functions import write_out_functions
 from campfire_fx.export.layers import Rebuilder
@@ -50,8 +50,10 @@ def prepare(model: nn.Module, example_inputs: Any = None) -> Prepared:
     Raises:
         ExportError: not a model, or it does not run on the example.
     """
-    if not isinstance(model, nn.Module):
-        raise ExportError(f"cannot export {type(model).__name__}: it is not an nn.Module. Pass the model itself.")
+    try:
+        model = model_of(model)
+    except CaptureError as error:
+        raise ExportError(f"cannot export: {error}") from None
     args, kwargs = _example(model, example_inputs)
     twin = _copied(model)
     twin, left_out = _of_example(twin, args, kwargs)

@@ -13,7 +13,7 @@ import math
 import operator
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, cast
 
@@ -32,6 +32,7 @@ from campfire_fx.sparsity.state import SparsityState
 _FORMAT = 2
 _BLOCK = 4096  # bytes; padding keeps the length of the saved form the same as the numbers in it change
 _ROOM = 384  # bytes: more than the numbers of a layer, or of the clock, take
+_WRAPPERS = {"module.": "DataParallel or DistributedDataParallel", "_orig_mod.": "torch.compile"}
 _CLOCK = ("epoch", "step", "updates", "frozen", "late", "waiting")
 
 
@@ -184,3 +185,15 @@ def _from_first_format(content: Mapping[str, Any]) -> dict[str, Any]:
     }
     clock = {name: content.get(name, later[name]) if name in later else content[name] for name in _CLOCK}
     return {"regime": content["regime"], "sparsity": content["sparsity"], "clock": clock, "layers": layers}
+
+
+def check_names(given: Mapping[str, Any], own: Iterable[str]) -> None:
+    """Raise a RegimeError if all names of a state_dict have the prefix of a wrapper, and none of the model's own."""
+    names = tuple(own)
+    for prefix, wrapper in _WRAPPERS.items():
+        if given and all(name.startswith(prefix) for name in given) and not any(n.startswith(prefix) for n in names):
+            raise RegimeError(
+                f"load_state_dict: all names begin with '{prefix}', as {wrapper} writes them. Load the state_dict of"
+                f" the model inside, or call torch.nn.modules.utils.consume_prefix_in_state_dict_if_present(state,"
+                f" '{prefix}') first."
+            )

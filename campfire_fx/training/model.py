@@ -258,8 +258,9 @@ class SparseModel(Dress):
         they are, and its weights are masked.
 
         Raises:
-            RegimeError: it was saved under another regime; nothing is changed.
+            RegimeError: it was saved under another regime, or in a wrapper; nothing is changed.
         """
+        saved_state.check_names(state_dict, (name for name, _ in self.named_parameters()))
         result = super().load_state_dict(state_dict, strict, assign)
         self._life_cycle.loaded(self, dense=not any(key.endswith("_extra_state") for key in state_dict))
         return result

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from campfire_fx.analysis.facts import Facts
 from campfire_fx.base.compat import pytree
 from campfire_fx.base.errors import ShrinkError
-from campfire_fx.capture import example_for, trace
+from campfire_fx.capture import example_for, model_of, trace
 from campfire_fx.layers.bake_masks import baked_copy
 from campfire_fx.layers.bake_reparametrizations import bake_reparametrizations
 from campfire_fx.layers.masked import MaskedLayer
@@ -78,6 +78,7 @@ def purify(
         CaptureError: the model cannot be captured.
     """
     thresholds = _checked(Thresholds(column, channel, emptiness))
+    model = model_of(model)
     sparse = model if isinstance(model, SparseModel) else None
     if sparse is not None and not sparse.sparsity().frozen:
         raise ShrinkError("purify: the pruning era is not over, masks still move. Call finalize() first.")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
-from campfire_fx.base.errors import CaptureError
+import campfire_fx
+from campfire_fx.base.errors import CampfireError, CaptureError
 from campfire_fx.capture import example_for, trace
 
 
@@ -146,3 +151,43 @@ def test_what_runs_on_no_guess_says_what_was_tried() -> None:
 def test_a_guess_is_enough_to_capture() -> None:
     captured = trace(flat(1, 28))
     assert captured.whole and captured.args[0].shape == (2, 1, 28, 28)
+
+
+LOADER = DataLoader(TensorDataset(torch.randn(2, 3, 8, 8)))
+NO_EXAMPLES: dict[str, tuple[Any, str]] = {
+    "shape": ((1, 3, 8, 8), "(1, 3, 8, 8) is a shape. Give a tensor of it, as torch.randn(1, 3, 8, 8)."),
+    "list": ([1, 3, 8, 8], "(1, 3, 8, 8) is a shape. Give a tensor of it, as torch.randn(1, 3, 8, 8)."),
+    "size": (torch.Size([1, 3]), "(1, 3) is a shape. Give a tensor of it, as torch.randn(1, 3)."),
+    "array": (np.zeros((1, 3, 8, 8)), "Give a tensor, as torch.from_numpy(array)."),
+    "named array": ({"input": np.zeros((1, 3, 8, 8))}, "Give a tensor, as torch.from_numpy(array)."),
+    "loader": (
+        LOADER,
+        "they hold a DataLoader, which the model does not run on. Give the images of one of its batches.",
+    ),
+    "data set": (LOADER.dataset, "they hold a data set, which the model does not run on. Give the images of one of"),
+    "picture": (
+        Image.new("RGB", (8, 8)),
+        "Give a tensor, as torchvision.transforms.functional.to_tensor(image)[None].",
+    ),
+    "text": (
+        "1x3x8x8",
+        "they hold text, which the model does not run on. Give a tensor, as torch.randn(1, 3, 224, 224).",
+    ),
+    "model": (nn.ReLU(), "they hold a model, which the model does not run on. Give a tensor."),
+    "in a list": (
+        [torch.randn(1, 3, 8, 8)],
+        "they are a list, which the model does not run on. Give the tensor without",
+    ),
+    "number": (3, "received an invalid combination of arguments - got (int, Parameter, Parameter, tuple, tuple, tuple"),
+    "meta": (torch.empty(1, 3, 8, 8, device="meta"), "they are on the meta device, without values. Give tensors with"),
+    "empty": (torch.empty(0, 3, 8, 8), "there are no samples in them. Give one sample, or more."),
+}
+
+
+@pytest.mark.parametrize("given", NO_EXAMPLES.values(), ids=NO_EXAMPLES)
+@pytest.mark.parametrize("call", ["shrink", "sparsify", "export", "coupled_channels"])
+def test_what_is_no_example(call: str, given: tuple[Any, str], tmp_path: Path) -> None:
+    places = (tmp_path / "it.pt",) if call == "export" else ()
+    with pytest.raises(CampfireError) as error:
+        getattr(campfire_fx, call)(nn.Conv2d(3, 2, 3), *places, example_inputs=given[0])
+    assert given[1] in str(error.value) and "\n" not in str(error.value) and "expected one of" not in str(error.value)

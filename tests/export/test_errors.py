@@ -76,9 +76,23 @@ def test_folder_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.Monk
     )
 
 
-@pytest.mark.parametrize(("model", "words"), [(small().state_dict(), "OrderedDict"), ("resnet18", "str")])
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (small().state_dict(), "Model at OrderedDict: these are weights without code"),
+        ("resnet18", "Model at str: 'resnet18' is a name"),
+        (small().to("meta"), "Weights at 0.weight: they are on the meta device"),
+    ],
+)
 def test_what_is_no_model(tmp_path: Path, model: Any, words: str) -> None:
-    assert_refused(tmp_path, tmp_path / "it.pt", f"cannot export {words}: it is not an nn.Module", model)
+    assert_refused(tmp_path, tmp_path / "it.pt", f"cannot export: {words}", model)
+
+
+def test_what_is_no_path(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="^path: it is of type NoneType. Give the name of a file"):
+        export(small(), None)  # type: ignore[arg-type]
+    with pytest.raises(ExportError, match=r"it is a checkpoint of campfire-fx train, .* campfire-fx export here.ckpt"):
+        load("here.ckpt")
 
 
 def test_example_that_does_not_fit(tmp_path: Path) -> None:

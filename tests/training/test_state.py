@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from campfire_fx.base.errors import RegimeError
+from campfire_fx.sparsity.saved_state import check_names
 from campfire_fx.training.sparsify import sparsify
 from tests.sparse_training import (
     IMAGE,
@@ -108,3 +109,13 @@ class TestStateDict:
         del state["conv1.weight"]
         with pytest.raises(RuntimeError, match=r'Missing key\(s\) in state_dict: "conv1.weight"'):
             sparse().load_state_dict(state)
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile])
+def test_a_state_saved_in_a_wrapper_is_refused(wrap: Any) -> None:
+    dense = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
+    model = sparsify(dense, example_inputs=torch.randn(1, 3, 8, 8))
+    with pytest.raises(RegimeError, match="^load_state_dict: all names begin with '.*', as .* writes them. Load the"):
+        model.load_state_dict(wrap(dense).state_dict())
+    inner = nn.ModuleDict({"module": dense}).state_dict()
+    check_names(inner, inner)  # a model of that name
