@@ -22,26 +22,44 @@ enum { LANES = 4, REGISTERS = 32 };
 enum { LANES = 4, REGISTERS = 16 };
 #endif
 
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
 namespace {
 
 template <int L> struct Vector;
 template <> struct Vector<4> {
   typedef float type __attribute__((vector_size(16)));
   typedef int32_t places __attribute__((vector_size(16)));
+  static type even(type a, type b) { return __builtin_shufflevector(a, b, 0, 2, 4, 6); }
 };
 template <> struct Vector<8> {
   typedef float type __attribute__((vector_size(32)));
   typedef int32_t places __attribute__((vector_size(32)));
+  static type even(type a, type b) { return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14); }
 };
 template <> struct Vector<16> {
   typedef float type __attribute__((vector_size(64)));
   typedef int32_t places __attribute__((vector_size(64)));
+  static type even(type a, type b) { return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30); }
 };
 
 inline int32_t least(int32_t a, int32_t b) { return a < b ? a : b; }
 
 template <class V> inline V load(const float* from) { V v; memcpy(&v, from, sizeof v); return v; }
 template <class V> inline void store(float* to, V v) { memcpy(to, &v, sizeof v); }
+
+// Copy fewer than 16 floats.
+inline void copy_few(float* to, const float* from, int32_t count) {
+  int32_t at = 0;
+  if (count & 8) memcpy(to, from, 32), at = 8;
+  if (count & 4) memcpy(to + at, from + at, 16), at += 4;
+  if (count & 2) memcpy(to + at, from + at, 8), at += 2;
+  if (count & 1) memcpy(to + at, from + at, 4);
+}
 
 typedef void (*Parallel)(void (*)(void*), void*, unsigned, unsigned);  // GOMP_parallel of the OpenMP that torch uses
 
@@ -58,7 +76,7 @@ extern "C" struct Work {
   // The tile: rows, vectors in a row, lanes of a vector, and how many units (blocks of one image) share its vectors.
   int32_t rows, vectors, lanes, shared;
   // What a plane holds: as many rows as `plane_rows`; row i of it is the input's row `row_steps[i]` after the tile's first.
-  int32_t plane_rows, blocks, chunks, threads;
+  int32_t plane_rows, blocks, chunks, threads, tasks;
   const int32_t *row_steps;
   const int32_t *planes;                     // (planes, 2): channel, and the first column's distance from the tile's
   const int32_t *block_planes, *block_runs;  // (blocks + 1): the first plane and the first run of each block
@@ -67,7 +85,7 @@ extern "C" struct Work {
   const uint16_t *offsets;                   // (entries): vectors from the start of the buffer
   const float *weights;                      // (entries)
   const int32_t *chunk_filters;              // (chunks + 1): the first filter of each chunk, which is one thread's
-  int64_t buffer_floats, scratch_floats;     // of one thread: the packed planes; these and the sums
+  int64_t buffer_floats, sum_floats, scratch_floats;  // of one thread: packed planes, sums, and all
   Parallel parallel;
   int32_t next_task, next_thread;            // counters of one call
 };
@@ -76,65 +94,84 @@ namespace {
 
 struct Unit {  // a block of one image's outputs
   int64_t start, at;  // of its image in x, and of its first output in y: filter 0's
-  int32_t top, left, rows, columns;  // rows and columns that exist; 0 if the unit does not
+  int32_t left, rows, columns;  // its first column; rows and columns that exist, no rows if the unit does not
 };
 
-template <int L> struct Tile {
-  typedef typename Vector<L>::type V;
+// What one tile reads and writes, in pieces of P floats: whole vectors, or what one of the units has of a vector.
+template <int L, int P> struct Tile {
+  typedef typename Vector<P>::type V;
+  typedef typename Vector<P>::places Places;
   const Work& work;
   int32_t width;  // columns of a unit
-  Unit units[L];
-  typename Vector<L>::places places;
+  Unit units[L / P];
+  Places places;
+  int64_t* rows_at;  // (units, rows of a plane): where each row begins, after its channel; -1 if there is none
 
-  explicit Tile(const Work& w) : work(w), width(w.vectors * L / w.shared) {
-    for (int32_t i = 0; i < L; i++) places[i] = i;
+  Tile(const Work& w, int64_t* rows) : work(w), width(w.vectors * P), rows_at(rows) {
+    for (int32_t i = 0; i < P; i++) places[i] = i;
   }
 
   void place(int64_t index) {
     const int32_t down = (work.out_height + work.rows - 1) / work.rows, across = (work.out_width + width - 1) / width;
-    for (int32_t i = 0; i < work.shared; i++) {
-      const int64_t unit = index * work.shared + i, image = unit / (down * across);
+    for (int32_t i = 0; i < L / P; i++) {
+      const int64_t unit = index * (L / P) + i, image = unit / (down * across);
       const int32_t top = unit / across % down * work.rows, left = unit % across * width;
       const bool exists = image < work.images;
-      const int32_t rows = work.out_height - top, columns = work.out_width - left;
       units[i] = {image * work.x_strides[0],
-                  image * work.y_strides[0] + top * work.y_strides[2] + left * work.y_strides[3], top, left,
-                  !exists ? 0 : rows < work.rows ? rows : work.rows, columns < width ? columns : width};
+                  image * work.y_strides[0] + top * work.y_strides[2] + left * work.y_strides[3], left,
+                  exists ? least(work.rows, work.out_height - top) : 0, least(width, work.out_width - left)};
+      for (int32_t r = 0; r < work.plane_rows; r++) {
+        const int32_t row = top * work.stride_height + work.row_steps[r];
+        rows_at[i * work.plane_rows + r] = exists && row >= 0 && row < work.height ? row * work.x_strides[2] : -1;
+      }
     }
   }
 
   // Copy what the tile reads of one plane.
   void pack(const int32_t* plane, float* to) const {
-    for (int32_t i = 0; i < work.shared; i++) pack_unit(units[i], plane[0], plane[1], to + i * width);
-  }
-
-  void pack_unit(const Unit& unit, int32_t channel, int32_t shift, float* to) const {
     const int32_t stride = work.stride_width;
-    const int32_t first = unit.left * stride + shift;  // the input's column of the first float; it may not exist
-    const int32_t from = first < 0 ? least((-first + stride - 1) / stride, width) : 0;
-    const int32_t end = first < work.width ? least((work.width - first + stride - 1) / stride, width) : 0;
-    const int64_t start = unit.start + channel * work.x_strides[1] + first * work.x_strides[3];
+    for (int32_t i = 0; i < L / P; i++) {
+      const int32_t first = units[i].left * stride + plane[1];  // the input's column of the first float; it may not exist
+      const int64_t start = units[i].start + plane[0] * work.x_strides[1] + first * work.x_strides[3];
+      const int64_t step = stride * work.x_strides[3];
+      const int64_t* rows = rows_at + i * work.plane_rows;
+      if (step == 1 && first >= 0 && first + width <= work.width) pack_rows(work.x + start, rows, to + i * P);
+      else for (int32_t v = 0; v < work.vectors; v++)
+        pack_column(start + v * P * step, first + v * P * stride, rows, to + v * L + i * P);
+    }
+  }
+
+  // Copy rows that exist from their first float to their last.
+  void pack_rows(const float* x, const int64_t* rows, float* to) const {
+    for (int32_t r = 0; r < work.plane_rows; r++)
+      for (int32_t v = 0; v < work.vectors; v++, to += L) store(to, rows[r] < 0 ? V{} : load<V>(x + rows[r] + v * P));
+  }
+
+  // Copy one piece of each row; its floats begin `start` after x, in the input's column `first`.
+  void pack_column(int64_t start, int32_t first, const int64_t* rows, float* to) const {
+    const int32_t stride = work.stride_width;
+    const int32_t from = first < 0 ? least((-first + stride - 1) / stride, P) : 0;
+    const int32_t end = first < work.width ? least((work.width - first + stride - 1) / stride, P) : 0;
     const int64_t step = stride * work.x_strides[3];
-    for (int32_t i = 0; i < work.plane_rows; i++, to += work.vectors * L) {
-      const int32_t row = unit.top * work.stride_height + work.row_steps[i];
-      const int64_t at = start + row * work.x_strides[2];
-      if (unit.rows == 0 || row < 0 || row >= work.height || end <= from) memset(to, 0, width * sizeof(float));
-      else if (step == 1 && work.shared == 1) pack_vectors(at, from, end, to);
-      else pack_floats(at, step, from, end, to, width);
+    const int64_t last = start + (work.height - 1) * work.x_strides[2] + step * P;
+    // Whole pieces may be read if memory is readable from the first row's to the last row's.
+    if (step > 2 || start < 0 || last > work.x_floats) return pack_floats(start, step, from, end, rows, to);
+    const Places inside = (places >= from) & (places < end);
+    if (step == 1) pack_masked<1>(work.x + start, inside, rows, to);
+    else pack_masked<2>(work.x + start, inside, rows, to);
+  }
+
+  template <int step> void pack_masked(const float* x, Places inside, const int64_t* rows, float* to) const {
+    for (int32_t r = 0; r < work.plane_rows; r++, to += work.vectors * L) {
+      if (rows[r] < 0) { store(to, V{}); continue; }
+      const V v = load<V>(x + rows[r]);
+      store(to, inside ? step == 1 ? v : Vector<P>::even(v, load<V>(x + rows[r] + P)) : V{});
     }
   }
 
-  // Copy the floats from..end of a row that begins `at` floats after x, and zeros around them.
-  void pack_vectors(int64_t at, int32_t from, int32_t end, float* to) const {
-    for (int32_t done = 0; done < width; done += L, at += L, to += L, from -= L, end -= L) {
-      if (from <= 0 && end >= L) store(to, load<V>(work.x + at));
-      else if (at >= 0 && at + L <= work.x_floats) store(to, (places >= from) & (places < end) ? load<V>(work.x + at) : V{});
-      else pack_floats(at, 1, from, end, to, L);
-    }
-  }
-
-  void pack_floats(int64_t at, int64_t step, int32_t from, int32_t end, float* to, int32_t count) const {
-    for (int32_t j = 0; j < count; j++) to[j] = j >= from && j < end ? work.x[at + j * step] : 0.0f;
+  void pack_floats(int64_t start, int64_t step, int32_t from, int32_t end, const int64_t* rows, float* to) const {
+    for (int32_t r = 0; r < work.plane_rows; r++, to += work.vectors * L)
+      for (int32_t j = 0; j < P; j++) to[j] = rows[r] >= 0 && j >= from && j < end ? work.x[start + rows[r] + j * step] : 0.0f;
   }
 
   V activate(V v) const {
@@ -149,29 +186,29 @@ template <int L> struct Tile {
 
   // Write the outputs of one filter.
   void finish(const float* sums, int32_t filter) const {
-    const int64_t channel = filter * work.y_strides[1];
-    for (int32_t i = 0; i < work.shared; i++)
-      for (int32_t row = 0; row < units[i].rows; row++)
-        for (int32_t at = 0; at < units[i].columns; at += L) {
-          const int64_t to = units[i].at + channel + row * work.y_strides[2] + at * work.y_strides[3];
-          const int32_t left = units[i].columns - at;
-          finish_vector(sums + row * work.vectors * L + i * width + at, to, left < L ? left : L);
-        }
+    for (int32_t i = 0; i < L / P; i++) {
+      const float* from = sums + i * P;
+      int64_t to = units[i].at + filter * work.y_strides[1];
+      for (int32_t row = 0; row < units[i].rows; row++, to += work.y_strides[2], from += work.vectors * L)
+        for (int32_t at = 0; at < units[i].columns; at += P)
+          finish_piece(from + at / P * L, to + at * work.y_strides[3], least(P, units[i].columns - at));
+    }
   }
 
-  void finish_vector(const float* sums, int64_t to, int32_t count) const {
+  void finish_piece(const float* sums, int64_t to, int32_t count) const {
     const int64_t step = work.y_strides[3];
-    if (count == L && step == 1) {
-      V v = load<V>(sums);
+    V v = load<V>(sums);
+    if (step == 1 && count == P) {
       if (work.residual) v += load<V>(work.residual + to);
-      store(work.y + to, activate(v));
-      return;
+      return store(work.y + to, activate(v));
     }
-    float part[L] = {};
-    for (int32_t j = 0; j < count; j++) part[j] = sums[j] + (work.residual ? work.residual[to + j * step] : 0.0f);
-    const V v = activate(load<V>(part));
-    store(part, v);
-    for (int32_t j = 0; j < count; j++) work.y[to + j * step] = part[j];
+    float part[P] = {};
+    if (work.residual && step == 1) copy_few(part, work.residual + to, count);
+    else if (work.residual) for (int32_t j = 0; j < count; j++) part[j] = work.residual[to + j * step];
+    if (work.residual) v += load<V>(part);
+    store(part, activate(v));
+    if (step == 1) copy_few(work.y + to, part, count);
+    else for (int32_t j = 0; j < count; j++) work.y[to + j * step] = part[j];
   }
 };
 
@@ -180,18 +217,14 @@ template <int L, int T> struct Run {
   typedef typename Vector<L>::type V;
   static void add(const V* buffer, const uint16_t* offset, const float* weight, int64_t count, V* sums, const float* start) {
     V sum[T];
-    for (int t = 0; t < T; t++) sum[t] = start ? V{} + *start : sums[t];
+    if (start) { UNROLL for (int t = 0; t < T; t++) sum[t] = *start - V{}; }
+    else { UNROLL for (int t = 0; t < T; t++) sum[t] = sums[t]; }
     for (int64_t e = 0; e < count; e++) {
       const V* x = buffer + offset[e];
-      const V w = V{} + weight[e];
-#if defined(__clang__)
-#pragma unroll
-#else
-#pragma GCC unroll 16
-#endif
-      for (int t = 0; t < T; t++) sum[t] += w * x[t];
+      const V w = weight[e] - V{};
+      UNROLL for (int t = 0; t < T; t++) sum[t] += w * x[t];
     }
-    for (int t = 0; t < T; t++) sums[t] = sum[t];
+    UNROLL for (int t = 0; t < T; t++) sums[t] = sum[t];
   }
 };
 
@@ -214,15 +247,13 @@ template <int L> auto run_of(int32_t vectors) -> decltype(&Run<L, 1>::add) {
   }
 }
 
-template <int L> void compute(Work& work, float* scratch) {
+template <int L, int P> void compute(Work& work, float* scratch) {
   typedef typename Vector<L>::type V;
   const auto add = run_of<L>(work.rows * work.vectors);
+  const int64_t vectors = work.rows * work.vectors, plane_floats = int64_t(work.plane_rows) * work.vectors * L;
   float* sums = scratch + work.buffer_floats;
-  const int64_t width = work.vectors * L / work.shared;
-  const int64_t units = int64_t(work.images) * ((work.out_height + work.rows - 1) / work.rows) * ((work.out_width + width - 1) / width);
-  const int64_t tasks = (units + work.shared - 1) / work.shared * work.chunks;
-  Tile<L> tile(work);
-  for (int64_t task; (task = __atomic_fetch_add(&work.next_task, 1, __ATOMIC_RELAXED)) < tasks;) {
+  Tile<L, P> tile(work, (int64_t*)(sums + work.sum_floats));
+  for (int32_t task; (task = __atomic_fetch_add(&work.next_task, 1, __ATOMIC_RELAXED)) < work.tasks;) {
     tile.place(task / work.chunks);
     const int32_t low = work.chunk_filters[task % work.chunks], high = work.chunk_filters[task % work.chunks + 1];
     for (int32_t block = 0; block < work.blocks; block++) {
@@ -230,18 +261,24 @@ template <int L> void compute(Work& work, float* scratch) {
       const int32_t from = first_run(work.run_filters, begin, end, low), to = first_run(work.run_filters, from, end, high);
       if (from == to) continue;
       float* plane = scratch;
-      for (int32_t p = work.block_planes[block]; p < work.block_planes[block + 1]; p++, plane += work.plane_rows * work.vectors * L)
+      for (int32_t p = work.block_planes[block]; p < work.block_planes[block + 1]; p++, plane += plane_floats)
         tile.pack(work.planes + 2 * p, plane);
       for (int32_t run = from; run < to; run++) {
         const int32_t filter = work.run_filters[run] / 4, flags = work.run_filters[run] % 4, entry = work.run_entries[run];
         const float zero = 0.0f, *bias = work.bias ? work.bias + filter : &zero;
-        float* sum = sums + int64_t(filter - low) * work.rows * work.vectors * L;
-        add((const V*)scratch, work.offsets + entry, work.weights + entry, work.run_entries[run + 1] - entry,
-            (V*)sum, flags & 1 ? bias : nullptr);
+        float* sum = sums + (filter - low) * vectors * L;
+        add((const V*)scratch, work.offsets + entry, work.weights + entry, work.run_entries[run + 1] - entry, (V*)sum,
+            flags & 1 ? bias : nullptr);
         if (flags & 2) tile.finish(sum, filter);
       }
     }
   }
+}
+
+template <int L> void choose(Work& work, float* scratch) {
+  if (work.shared == 1) return compute<L, L>(work, scratch);
+  if constexpr (L >= 8) if (work.shared == 2) return compute<L, L / 2>(work, scratch);
+  if constexpr (L >= 16) if (work.shared == 4) return compute<L, L / 4>(work, scratch);
 }
 
 void thread(void* data) {
@@ -249,12 +286,10 @@ void thread(void* data) {
   const int32_t number = __atomic_fetch_add(&work.next_thread, 1, __ATOMIC_RELAXED);
   if (number >= work.threads) return;  // more came than there is scratch memory for
   float* scratch = work.scratch + number * work.scratch_floats;
-  switch (work.lanes) {
-    case LANES: return compute<LANES>(work, scratch);
+  if (work.lanes == LANES) choose<LANES>(work, scratch);
 #if defined(__AVX__)
-    case LANES / 2: return compute<LANES / 2>(work, scratch);
+  else choose<LANES / 2>(work, scratch);
 #endif
-  }
 }
 
 }  // namespace

@@ -57,9 +57,9 @@ def choose(images: int, size: tuple[int, int], load: Load, lanes: Sequence[int],
         Tile(width, rows, vectors, shared)
         for width in lanes
         for rows, vectors in itertools.product(range(1, min(size[0], most) + 1), range(1, most + 1))
-        if rows * vectors <= most and (vectors - 1) * width < size[1]
-        for shared in (1, 2, 4, 8, 16)
-        if shared == 1 or (vectors == 1 and shared <= width and width // shared >= min(size[1], 1))
+        if rows * vectors <= most
+        for shared in (1, 2, 4)
+        if width // shared >= 4 and (vectors - 1) * width // shared < size[1]
     ]
     return min(tiles, key=lambda tile: _estimate(tile, images, size, load, memory=memory))
 
@@ -71,6 +71,6 @@ def _estimate(tile: Tile, images: int, size: tuple[int, int], load: Load, *, mem
     plane = (tile.rows + load.extra_rows) * tile.vectors
     passes = max(1.0, load.planes * plane * tile.lanes / memory)
     adding = load.entries * (max(held, _LEAST) + _ENTRY)
-    packing = load.planes * plane * _PACK * (1 if tile.shared == 1 else 4)
+    packing = load.planes * plane * _PACK * tile.shared
     waiting = load.runs * passes * held * _SUM
     return count * tile.lanes * (adding + packing + waiting)

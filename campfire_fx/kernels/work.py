@@ -28,9 +28,9 @@ class Work(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("images", "height", "width", "out_height", "out_width")),
         *((name, ctypes.c_int32) for name in ("stride_height", "stride_width", "activation")),
         *((name, ctypes.c_int32) for name in ("rows", "vectors", "lanes", "shared")),
-        *((name, ctypes.c_int32) for name in ("plane_rows", "blocks", "chunks", "threads")),
+        *((name, ctypes.c_int32) for name in ("plane_rows", "blocks", "chunks", "threads", "tasks")),
         *((name, ctypes.c_void_p) for name in (*Lists._fields, "chunk_filters")),
-        *((name, ctypes.c_int64) for name in ("buffer_floats", "scratch_floats")),
+        *((name, ctypes.c_int64) for name in ("buffer_floats", "sum_floats", "scratch_floats")),
         ("parallel", ctypes.c_void_p),
         *((name, ctypes.c_int32) for name in ("next_task", "next_thread")),
     )
@@ -58,11 +58,11 @@ class Plan:
     @staticmethod
     def of(packed: Packed, shape: Shape, tile: Tile, lists: Lists) -> Plan:
         """Put it together."""
-        tasks = -(-tile.blocks(shape.images, shape.out_size) // tile.shared)
-        chunks = _chunks(packed, shape.threads, tasks)
+        tiles = -(-tile.blocks(shape.images, shape.out_size) // tile.shared)
+        chunks = _chunks(packed, shape.threads, tiles)
         buffer = int(np.diff(lists.block_planes).max()) * len(lists.row_steps) * tile.vectors * tile.lanes
         sums = int(np.diff(chunks).max()) * tile.rows * tile.vectors * tile.lanes
-        scratch = _whole_lines(buffer) + _whole_lines(sums)
+        scratch = _whole_lines(buffer) + _whole_lines(sums) + _whole_lines(2 * tile.shared * len(lists.row_steps))
         arrays = {**lists._asdict(), "chunk_filters": chunks}
         work = Work(
             **{name: array.ctypes.data for name, array in arrays.items()},
@@ -75,8 +75,8 @@ class Plan:
             x_floats=1 + sum((n - 1) * step for n, step in zip(
                 (shape.images, packed.channels, *shape.size), shape.x_strides, strict=True)),
             plane_rows=len(lists.row_steps), blocks=len(lists.block_planes) - 1,
-            chunks=len(chunks) - 1, threads=shape.threads,
-            buffer_floats=_whole_lines(buffer), scratch_floats=scratch,
+            chunks=len(chunks) - 1, threads=shape.threads, tasks=tiles * (len(chunks) - 1),
+            buffer_floats=_whole_lines(buffer), sum_floats=_whole_lines(sums), scratch_floats=scratch,
         )  # fmt: skip
         return Plan(work, tuple(arrays.values()), scratch * shape.threads + _LINE)
 
