@@ -14,6 +14,7 @@ from campfire_fx.sparsity.budget import Budget
 from campfire_fx.sparsity.channels.choice import check_floor
 from campfire_fx.sparsity.gradual import GRADUAL
 from campfire_fx.sparsity.method import Method
+from campfire_fx.sparsity.penalty import Penalty
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.regimes import is_asked, refuse_setting, regime_named
 from campfire_fx.sparsity.schedule import Schedule, towards
@@ -39,7 +40,8 @@ class Assignment:
     """What one layer is asked for; no rule means that it stays dense, and `reason` says why.
 
     A budget means that the layer's sparsity is a part of what that budget divides; `at_least` that so much of each
-    coupled set which the layer writes has to stay, a share or, as a whole number, a count of channels.
+    coupled set which the layer writes has to stay, a share or, as a whole number, a count of channels; a penalty that
+    the layer's weights are drawn to zero beside what its method does.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Assignment:
     budget: Budget | None = None
     reason: str = ""
     at_least: float | None = None
+    penalty: Penalty | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,10 @@ def _assign_one(layer: PrunableLayer, settings: Request) -> Assignment:
     rule, reason = _rule(layer, regime, settings)
     if regime.method.couples:
         spared = layer.stem and settings.prune_stem is None and not regime.stem
-        asked = Assignment(layer.name, float(sparsity), schedule, rule, regime.method, reason="" if spared else reason)
+        why = "" if spared else reason
+        asked = Assignment(
+            layer.name, float(sparsity), schedule, rule, regime.method, reason=why, penalty=regime.penalty
+        )
         return _coupled(asked, given.get("at_least"))
     if "at_least" in given:
         raise RegimeError(f"overrides at {layer.name}: regime '{regime.name}' has no at_least, its channels die alone.")
@@ -134,7 +140,8 @@ def _assign_one(layer: PrunableLayer, settings: Request) -> Assignment:
     if regime.sparsity is not None:
         sparsity = regime.sparsity
     budget = None if "sparsity" in given else regime.budget
-    return Assignment(layer.name, float(sparsity), towards(schedule, sparsity), rule, regime.method, budget)
+    due = towards(schedule, sparsity)
+    return Assignment(layer.name, float(sparsity), due, rule, regime.method, budget, penalty=regime.penalty)
 
 
 def _coupled(asked: Assignment, at_least: Any) -> Assignment:

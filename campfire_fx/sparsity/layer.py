@@ -70,6 +70,7 @@ class PrunedLayer:
         scale: what gradients are multiplied by before a step, where a fused optimizer divides by it (fp16).
         coupling: the coupled channels of the model, for a method that asks for them.
         memory: tensors that the method remembers of all layers together, by name; saved in the `state_dict`.
+        stepped: before a step, ids of the parameters that the optimizer holds; None: not known.
     """
 
     model: nn.Module
@@ -81,6 +82,7 @@ class PrunedLayer:
     scale: Tensor | None = None
     coupling: Coupling | None = None
     memory: dict[str, Tensor] = field(default_factory=dict)
+    stepped: frozenset[int] | None = None
 
     @property
     def due(self) -> float:

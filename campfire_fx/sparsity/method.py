@@ -21,7 +21,8 @@ from campfire_fx.sparsity.record import Iterate
 class Method:
     """The base of all methods: it does nothing. Made a frozen dataclass by each, whose fields are saved and compared.
 
-    Each function gets the layers that the method has, of one model; of `before_step` those that the optimizer holds.
+    Each function gets the layers that the method has, of one model; of `before_step` those that the optimizer holds
+    (or all of them, where `sees_all`).
     """
 
     name: ClassVar[str]
@@ -41,6 +42,9 @@ class Method:
 
     gathers: ClassVar[bool] = False
     """Whether its choice is made of gradients that it has seen in `before_step`, and nothing else is done there."""
+
+    sees_all: ClassVar[bool] = False
+    """Whether `before_step` gets all of its layers, and not only those that the optimizer holds."""
 
     @property
     def rewinds_to(self) -> int | None:

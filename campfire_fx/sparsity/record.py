@@ -102,6 +102,7 @@ class SparsityRecord:
         unmasked: (path, reason) of weights that cannot hold one, so that nothing is left out in silence.
         parameters: how many parameters the whole model has.
         costs: where whole channels die together: what is left of the dense network's costs.
+        penalty: what a penalty added to the loss as the epoch began; None where there is none, or it is over.
     """
 
     regime: str
@@ -114,6 +115,7 @@ class SparsityRecord:
     unmasked: tuple[tuple[str, str], ...]
     parameters: int
     costs: tuple[CostRecord, ...] = ()
+    penalty: float | None = None
 
     @property
     def pruned(self) -> tuple[LayerSparsity, ...]:

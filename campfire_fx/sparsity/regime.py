@@ -13,6 +13,7 @@ from campfire_fx.sparsity.gradual import Gradual
 from campfire_fx.sparsity.layer import Update, monotone
 from campfire_fx.sparsity.method import Method
 from campfire_fx.sparsity.over_layers import scope_over_layers
+from campfire_fx.sparsity.penalty import Penalty
 from campfire_fx.sparsity.schedule import Polynomial, Schedule
 from campfire_fx.sparsity.selection import Rule
 
@@ -30,6 +31,7 @@ class Regime:
         update: how a proposed mask is taken up: a function of (mask, proposal), an `Exchange`, or any `Method`.
         sparsity: the final sparsity where the method fixes it (N:M), else None.
         budget: how the sparsity is divided among layers; None: each has the one asked for.
+        penalty: what draws weights to zero until the era ends, beside what moves the masks.
         stem: whether convolutions that read the model's input take part, where nothing else is asked for.
         master: the `update` where weights under the mask train on (`DenseWeights`): its former place.
     """
@@ -44,6 +46,7 @@ class Regime:
     master: Method | None = None
     budget: Budget | None = None
     stem: bool = False
+    penalty: Penalty | None = None
 
     def __post_init__(self) -> None:
         if self.master is not None:
@@ -55,6 +58,11 @@ class Regime:
             raise RegimeError(
                 f"regime '{self.name}': its rule ranks over all layers, its method ({method.name}) within each. "
                 "Give the rule a scope such as WITHIN_LAYER."
+            )
+        if self.penalty is not None and self.penalty.over.couples and not self.method.couples:
+            raise RegimeError(
+                f"regime '{self.name}': its penalty is on coupled channels, and its masks are not. "
+                "Give a penalty InLayers, or take the update of regime 'channel'."
             )
 
     @property

@@ -107,12 +107,13 @@ def _described(assignment: Assignment, known: dict[int, Any]) -> dict[str, Any]:
         known[id(assignment.rule)] = behaviour.of_rule(assignment.rule)
     if id(assignment.method) not in known:
         known[id(assignment.method)] = behaviour.of_method(assignment.method)
-    return {
+    found = {
         "shown": _shown(assignment),
         "rule": known[id(assignment.rule)],
         "method": known[id(assignment.method)],
         "due": behaviour.of_schedule(assignment.schedule),
     }
+    return found if assignment.penalty is None else found | {"penalty": behaviour.of_method(assignment.penalty)}
 
 
 def _shown(assignment: Assignment) -> str:
@@ -121,7 +122,8 @@ def _shown(assignment: Assignment) -> str:
         return ""
     method: object = assignment.method
     method = method.update if isinstance(method, Gradual) else method.how if isinstance(method, Exchanging) else method
-    parts = [repr(assignment.rule), type(assignment.schedule).__name__, *([] if method is monotone else [repr(method)])]
+    parts = [repr(assignment.rule), type(assignment.schedule).__name__]
+    parts += [repr(part) for part in (method, assignment.penalty) if part not in (monotone, None)]
     return re.sub(r" at 0x[0-9a-fA-F]+", "", " ".join(parts))
 
 
@@ -153,7 +155,7 @@ def _fits(mine: Assignment, saved: Mapping[str, Any], known: dict[int, Any]) -> 
         return bool(saved["shown"] == _shown(mine))
     here = _described(_loaded(mine, saved).assignment, known)
     pairs = zip(here["due"], saved["due"], strict=True)
-    alike = all(here[key] == saved[key] for key in ("rule", "method"))
+    alike = all(here.get(key) == saved.get(key) for key in ("rule", "method", "penalty"))
     return alike and all(math.isclose(one, other, abs_tol=2e-6) for one, other in pairs)
 
 

@@ -45,14 +45,16 @@ class SparsityState:
         return {name: layer for name, layer in self.layers.items() if layer.assignment.rule is not None}
 
     def methods(self) -> list[tuple[Method, list[str]]]:
-        """Return the methods, each with the paths of its layers."""
+        """Return the methods, penalties among them, each with the paths of its layers."""
         found: list[tuple[Method, list[str]]] = []
         for name, layer in self.ruled.items():
-            method = layer.assignment.method
-            names = next((names for known, names in found if known is method or known == method), None)
-            if names is None:
-                found.append((method, names := []))
-            names.append(name)
+            for method in (layer.assignment.method, layer.assignment.penalty):
+                if method is None:
+                    continue
+                names = next((names for known, names in found if known is method or known == method), None)
+                if names is None:
+                    found.append((method, names := []))
+                names.append(name)
         return found
 
     @property

@@ -23,7 +23,7 @@ from campfire_fx.shrink.slim import SlimModel
 from campfire_fx.sparsity.assignment import Assignment
 from campfire_fx.sparsity.channels.coupling import Coupling, Groups
 from campfire_fx.sparsity.channels.targets import costs_of, require_possible
-from campfire_fx.sparsity.regimes.channel import CoupledChannels, least_of
+from campfire_fx.sparsity.coupled_channels import CoupledChannels, least_of
 from campfire_fx.training.masked_copy import masked_copy
 
 

@@ -169,11 +169,12 @@ class LifeCycle:
         dead = () if coupling is None else self.dead_channels.entries(model, coupling)
         remask(model, self.norms, self.optimizers, dead)
 
-    def layer(self, model: nn.Module, name: str, scale: Tensor | None = None) -> PrunedLayer:
+    def layer(self, model: nn.Module, name: str, step: PendingStep | None = None) -> PrunedLayer:
         """Return a layer as its method sees it."""
         module, state = find_layer(model, name, self.state.layers), self.state
+        scale, stepped = (None, None) if step is None else step
         known = state.layers[name], state.clock, state.sparsity, self.optimizers, scale
-        return PrunedLayer(model, module, *known, state.coupling, state.memory)
+        return PrunedLayer(model, module, *known, state.coupling, state.memory, stepped)
 
     def measure(self, model: nn.Module) -> SparsityRecord:
         """Count all masks."""
@@ -249,8 +250,8 @@ class LifeCycle:
         if acting:
             reshard(model.modules())
         for method, names in acting:
-            layers = [self.layer(model, name, step and step.scale) for name in names]
-            if step is not None:
+            layers = [self.layer(model, name, step) for name in names]
+            if step is not None and not method.sees_all:
                 layers = [layer for layer in layers if id(layer.module.weight) in step.held]
             getattr(method, hook)(layers, self.state.clock, **arguments)
         if any(method.packs_inputs for method, _ in acting):

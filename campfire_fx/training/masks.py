@@ -17,6 +17,7 @@ from campfire_fx.layers.masked import MaskedLayer, layers_sharing, plain_class
 from campfire_fx.passes.insert_masks import Norm
 from campfire_fx.sparsity.channels.targets import Target, record_costs
 from campfire_fx.sparsity.layer import PrunedLayer
+from campfire_fx.sparsity.penalty import VALUE
 from campfire_fx.sparsity.record import CostRecord, LayerSparsity, SparsityRecord
 from campfire_fx.sparsity.selection import WHOLE
 from campfire_fx.sparsity.state import SparsityState
@@ -140,7 +141,14 @@ def measure(
         unmasked=unmasked,
         parameters=sum(p.numel() for p in model.parameters()),
         costs=_measure_costs(layers, model, state),
+        penalty=_measure_penalty(state),
     )
+
+
+def _measure_penalty(state: SparsityState) -> float | None:
+    """Return what a penalty noted as the epoch began."""
+    noted = state.memory.get(VALUE)
+    return None if noted is None or bool(noted.isnan()) else float(noted)
 
 
 def _measure_costs(layers: Sequence[PrunedLayer], model: nn.Module, state: SparsityState) -> tuple[CostRecord, ...]:

@@ -13,10 +13,13 @@ from campfire_fx.layers.masked import MaskedLayer, mask_layer, why_not_masked
 from campfire_fx.passes.insert_masks import Norm
 from campfire_fx.shrink.slim import SlimModel
 from campfire_fx.sparsity.layer import WEIGHTS
+from campfire_fx.sparsity.penalty import SHARE, VALUE
 from campfire_fx.sparsity.record import SparsityRecord
 from campfire_fx.sparsity.state import SparsityState
 from campfire_fx.training.couple import couple_again
 from campfire_fx.training.life_cycle import LifeCycle
+
+SINGLE = (VALUE, SHARE)  # what is remembered of the whole model, and not of each group
 
 
 def check_reconfigurable(record: SparsityRecord, state: SparsityState) -> bool:
@@ -54,7 +57,9 @@ def mask_again(slim: SlimModel, model: nn.Module, cycle: LifeCycle, *, goes_on: 
     if state.coupling is not None:
         assignments = tuple(layer.assignment for layer in state.layers.values())
         state.coupling, before = couple_again(slim, state.coupling, assignments)
-        state.memory = {name: _carried(scores, torch.from_numpy(before)) for name, scores in state.memory.items()}
+        numbers = {name: tensor for name, tensor in state.memory.items() if name in SINGLE}
+        scores = {name: tensor for name, tensor in state.memory.items() if name not in SINGLE}
+        state.memory = numbers | {name: _carried(one, torch.from_numpy(before)) for name, one in scores.items()}
     return LifeCycle(
         state=state,
         norms=tuple(norm for norm in cycle.norms if _is_left(norm, slim, layers)),

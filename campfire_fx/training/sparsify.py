@@ -19,9 +19,9 @@ from campfire_fx.passes.runner import apply
 from campfire_fx.sparsity.assignment import Assignment, Override, Request, as_regime, assign, check_era, check_sparsity
 from campfire_fx.sparsity.channels.scores import ChannelScore
 from campfire_fx.sparsity.clock import Clock
+from campfire_fx.sparsity.coupled_channels import CoupledChannels
 from campfire_fx.sparsity.layer import LayerState
 from campfire_fx.sparsity.regime import Regime
-from campfire_fx.sparsity.regimes.channel import CoupledChannels
 from campfire_fx.sparsity.state import SparsityState
 from campfire_fx.training.couple import couple
 from campfire_fx.training.life_cycle import LifeCycle
@@ -53,6 +53,8 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
     at_least: float | None = None,
     round_to: int | None = None,
     soft: bool | None = None,
+    threshold: float | None = None,
+    strength: float | None = None,
     rounds: int | None = None,
     rewind_to: int | None = None,
     dead_norm: str = "zero",
@@ -104,6 +106,9 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
             None: 0.15. A setting of `overrides`, too.
         round_to: for them: coupled sets keep a multiple of so many channels.
         soft: for "channel": channels that are chosen are set to zero at each epoch and train on until the era ends.
+        threshold: for "channel" and others of it: channels go whose score does not exceed it, however many they are.
+        strength: for regimes with a penalty ("network-slimming", "ssl", "prune-train", "greg", "sparse-structure"): how
+            strongly weights are drawn to zero.
         rounds: for "lottery-ticket": how often it prunes in the era; None: 5.
         rewind_to: for it: the epoch whose weights training goes back to; None: 0, the initial ones.
         dead_norm: "zero" also zeroes the BatchNorm channel (weight, bias, running mean) and the convolution's bias
@@ -123,8 +128,8 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
     """
     own: dict[str, Any] = {
         "window_cap": window_cap, "ck_scope": ck_scope, "period": period, "rho": rho, "target": target, "score": score,
-        "scope": scope, "at_least": at_least, "round_to": round_to, "soft": soft,
-        "rounds": rounds, "rewind_to": rewind_to,
+        "scope": scope, "at_least": at_least, "round_to": round_to, "soft": soft, "threshold": threshold,
+        "strength": strength, "rounds": rounds, "rewind_to": rewind_to,
     }  # fmt: skip
     settings = Request(
         regime=as_regime(regime, **own),

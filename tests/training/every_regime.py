@@ -18,7 +18,14 @@ DATA = batches(20)
 every_regime = pytest.mark.parametrize("regime", NAMES)
 
 # Regimes that have the method of another, and differ in a rule or a number: what is slow is tried with the other alone.
-ALIKE = {"gradual-magnitude": "unstructured", "lamp": "global-magnitude"}
+ALIKE = {
+    "gradual-magnitude": "unstructured",
+    "lamp": "global-magnitude",
+    "l1-channels": "channel",
+    "fpgm": "channel",
+    "taylor": "channel by gradients",
+    "network-slimming": "ssl",
+}
 MECHANISMS = [name for name in NAMES if name not in ALIKE]
 every_mechanism = pytest.mark.parametrize("regime", MECHANISMS)
 

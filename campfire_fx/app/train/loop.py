@@ -171,7 +171,7 @@ class _Training:
             kernels, window = record.shares
             primal, dual = record.residuals
             done = replace(done, target=record.target, sparsity=record.true, kernels=kernels, window=window)
-            done = replace(done, primal=primal, dual=dual)
+            done = replace(done, primal=primal, dual=dual, penalty=record.penalty)
         self.place = _Place(at.epoch + 1, history=(*at.history, done))
 
     def _step(self, wrapped: nn.Module, images: Tensor, targets: Tensor) -> None:

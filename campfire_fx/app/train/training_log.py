@@ -37,6 +37,7 @@ class Epoch:
         window: share of zeros inside the other kernels.
         primal, dual: ADMM's residuals ||W - Z||^2 and ||Z' - Z||^2 at the update that the epoch ended in, summed over
             the layers; None where there was none.
+        penalty: what a penalty on the weights adds to the loss as the next epoch begins; None where there is none.
         valid5: share of the validation images whose class was among the first five answers (top-5); None where there
             are few classes.
     """
@@ -52,6 +53,7 @@ class Epoch:
     window: float | None = None
     primal: float | None = None
     dual: float | None = None
+    penalty: float | None = None
     valid5: float | None = None
 
 
@@ -109,6 +111,8 @@ class TrainingLog:
             for name, residual in (("primal", last.primal), ("dual", last.dual)):
                 if residual is not None:
                     self._writer.add_scalar(f"admm/{name}", residual, step)
+            if last.penalty is not None:
+                self._writer.add_scalar("sparsity/penalty", last.penalty, step)
             self._writer.flush()
 
     def close(self) -> None:

@@ -112,6 +112,31 @@ def choose(
     return alive
 
 
+def above(
+    scores: Floats, threshold: float, coupling: Coupling, alive: Alive, floor: Widths, *, multiple: int = 1
+) -> Alive:
+    """Return which living groups have a score above a threshold, and of each set the best ones up to its floor.
+
+    Args:
+        scores: how much each group matters, (groups,).
+        threshold: what dies has no more than that.
+        coupling: the sets.
+        alive: which live so far, (groups,): none comes back.
+        floor: the fewest groups that each set keeps, (sets,); of equal groups the last stay.
+        multiple: sets keep a multiple of so many channels.
+    """
+    left = alive & (scores > threshold)
+    floor = np.minimum(rounded_up(coupling, np.maximum(floor, coupling.widths(left)), multiple), coupling.widths(alive))
+    for one, least in zip(coupling.sets, floor, strict=True):
+        inside = slice(one.start, one.stop)
+        missing = int(least - left[inside].sum())
+        if missing > 0:
+            dead = (alive[inside] & ~left[inside]).nonzero()[0]
+            best = dead[scores[inside][dead].argsort(kind="stable")][-missing:]
+            left[best + one.start] = True
+    return left
+
+
 def _step(one: CoupledSet, multiple: int, *, coarse: bool = False) -> int:
     """Return how many groups of a set die at once."""
     least = multiple // math.gcd(multiple, one.channels)

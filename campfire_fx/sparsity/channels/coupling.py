@@ -63,7 +63,7 @@ class CoupledLayer:
     masked: bool = True
     out_axis: int = 0
     stored: bool = True
-    _copies: dict[torch.device, Tensor] = field(default_factory=dict, repr=False)
+    _copies: dict[tuple[str, torch.device], Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def groups(self) -> int:
@@ -78,9 +78,11 @@ class CoupledLayer:
 
     def inputs_on(self, device: torch.device) -> Tensor:
         """Return the groups of the input channels, (C,), on a device; copied there once."""
-        if device not in self._copies:
-            self._copies[device] = torch.from_numpy(self.inputs.reshape(-1)).to(device)
-        return self._copies[device]
+        return _copied(self._copies, "inputs", self.inputs.reshape(-1), device)
+
+    def outputs_on(self, device: torch.device) -> Tensor:
+        """Return the groups of the filters, (K,), likewise."""
+        return _copied(self._copies, "outputs", self.outputs, device)
 
     def kernels(self, alive: Alive) -> Alive:
         """Return which kernels live, (K, C / G): those whose filter and whose input channel do."""
@@ -109,6 +111,17 @@ class CoupledVector:
     parameter: bool
     norm: str = ""
     zeroed: bool = True
+    _copies: dict[tuple[str, torch.device], Tensor] = field(default_factory=dict, repr=False)
+
+    def groups_on(self, device: torch.device) -> Tensor:
+        """Return the groups of the entries on a device; copied there once."""
+        return _copied(self._copies, "entries", self.groups, device)
+
+
+def _copied(copies: dict[tuple[str, torch.device], Tensor], name: str, groups: Groups, device: torch.device) -> Tensor:
+    if (name, device) not in copies:
+        copies[name, device] = torch.from_numpy(groups).to(device)
+    return copies[name, device]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

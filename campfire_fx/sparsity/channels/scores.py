@@ -17,6 +17,8 @@ from campfire_fx.base.errors import RegimeError
 from campfire_fx.sparsity.chance import agreed_generator
 from campfire_fx.sparsity.channels.coupling import Alive, CoupledLayer, Coupling, Floats, lives, summed
 
+_LAST = 1e30  # above every score, and still a number
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
@@ -117,6 +119,24 @@ def norm_scale(evidence: Evidence) -> Floats:
     return evidence.of_norms(lambda weight, _: weight.abs(), l2(evidence))
 
 
+def mean_scale(evidence: Evidence) -> Floats:
+    """Score by the mean |weight| of a group's norms, as it is in every set; groups without a norm die last of all."""
+    count = evidence.of_norms(lambda weight, _: torch.ones_like(weight), np.ones(evidence.coupling.groups))
+    none = np.full(evidence.coupling.groups, _LAST)
+    return evidence.of_norms(lambda weight, _: weight.abs(), none) / count
+
+
+def largest(evidence: Evidence) -> Floats:
+    """Score by the largest |weight| of a group's filters and of its input channels (PruneTrain, Lym et al. 2019)."""
+    found = np.zeros(evidence.coupling.groups + 1)  # the last one takes what is in no group
+    for layer in evidence.layers:
+        weight = evidence.weights[layer.path].abs()
+        np.maximum.at(found, layer.outputs, _numbers(weight.flatten(1).amax(1)))
+        if not layer.goes_whole:
+            np.maximum.at(found, layer.inputs, _numbers(weight.unflatten(0, (layer.groups, -1)).amax((1, 3))))
+    return found[:-1]
+
+
 def fpgm(evidence: Evidence) -> Floats:
     """Score a filter by its mean distance to the others of its layer (FPGM, He et al. 2019), summed over filters.
 
@@ -173,6 +193,8 @@ SCORES = {
         ChannelScore("l1", l1),
         ChannelScore("l2", l2),
         ChannelScore("norm_scale", norm_scale),
+        ChannelScore("mean_scale", mean_scale, comparable=True),
+        ChannelScore("largest", largest, comparable=True),
         ChannelScore("fpgm", fpgm),
         ChannelScore("taylor", taylor, comparable=True, from_data=True),
         ChannelScore("at_random", at_random),

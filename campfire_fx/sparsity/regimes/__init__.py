@@ -14,11 +14,15 @@ from campfire_fx.sparsity.entry import FAMILIES, RegimeEntry, settings_of
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.regimes import (
     admm,
+    by_score,
     campfire,
     channel,
     gradual_magnitude,
+    greg,
+    group_lasso,
     lottery_ticket,
     magnitude,
+    network_slimming,
     rigl,
     swat,
 )
@@ -26,11 +30,11 @@ from campfire_fx.sparsity.regimes import set as set_
 from campfire_fx.sparsity.regimes.magnitude import n_of_m
 from campfire_fx.sparsity.scope import WITHIN_CHANNEL, WITHIN_LAYER
 
-ENTRIES: dict[str, RegimeEntry] = {
-    entry.name: entry
-    for family in (campfire, magnitude, gradual_magnitude, channel, admm, swat, rigl, set_, lottery_ticket)
-    for entry in family.ENTRIES
-}
+_FILES = (
+    campfire, magnitude, gradual_magnitude, channel, by_score, network_slimming, group_lasso, greg,
+    admm, swat, rigl, set_, lottery_ticket,
+)  # fmt: skip
+ENTRIES: dict[str, RegimeEntry] = {entry.name: entry for file in _FILES for entry in file.ENTRIES}
 """The regimes by name: one record each, in the file that defines it."""
 
 REGIMES: dict[str, Callable[..., Regime]] = {name: entry.make for name, entry in ENTRIES.items()}
