@@ -37,6 +37,11 @@ class Net(nn.Module):
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "rigl": {"period": 2},  # so that something happens in a short training
+    "network-slimming": {"strength": 0.1},
+    "ssl": {"strength": 0.05},
+    "greg": {"strength": 0.2},
+    "sparse-structure": {"strength": 1.6},
+    "prune-train": {"strength": 3.0, "threshold": 0.1},
     "channel by gradients": {"regime": "channel", "score": "taylor"},
     "channel, soft": {"regime": "channel", "soft": True},
     "channel to a target": {"regime": "channel", "target": {"macs": 0.5, "parameters": 0.6}},

@@ -28,7 +28,7 @@ VALUE, SHARE = "penalty", "penalty strength"
 _SOFTENING = 1e-3  # of `log`: far below it a group is drawn as by `ridge`, far above it less, the longer it is
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Shape:
     """A penalty on the length n of a group, elementwise functions of lengths.
 
@@ -43,6 +43,9 @@ class Shape:
     value: Callable[[Tensor], Tensor]
     pull: Callable[[Tensor], Tensor]
     shrink: Callable[[Tensor, float], Tensor] | None = None
+
+    def __repr__(self) -> str:
+        return self.name
 
 
 LASSO = Shape("lasso", lambda n: n, lambda n: 1 / n, lambda n, t: (1 - t / n).clamp_min(0))
@@ -142,7 +145,8 @@ class GradientPenalty(Penalty):
 class ProximalPenalty(Penalty):
     """A penalty that is a proximal step after each step of the optimizer, of t = its learning rate * strength.
 
-    Groups become exactly zero and can leave zero again. With plain SGD this is proximal gradient descent.
+    Groups become exactly zero and can leave zero again. With plain SGD this is proximal gradient descent. A weight in
+    two groups (a kernel that one group writes and another reads) is shrunk by both, by their lengths before the step.
     """
 
     name = "proximal penalty"
