@@ -112,6 +112,9 @@ def run_rank(rank: int, folder: str) -> None:
             "admm": _sharded(sgd, share, "admm-filter"),
             "ddp-admm": _replicated(share, "admm-filter"),
             "exchange": _sharded(sgd, share, "rigl"),
+            "penalty": _sharded(sgd, share, "ssl"),
+            "proximal": _sharded(sgd, share, "sparse-structure"),
+            "growing": _sharded(sgd, share, "greg"),
             "chance": _drawn(rank),
         }
         torch.save(found, Path(folder) / f"{rank}.pt")

@@ -40,7 +40,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "network-slimming": {"strength": 0.1},
     "ssl": {"strength": 0.05},
     "greg": {"strength": 0.2},
-    "sparse-structure": {"strength": 1.6},
+    "sparse-structure": {"strength": 3.0},
     "prune-train": {"strength": 3.0, "threshold": 0.1},
     "channel by gradients": {"regime": "channel", "score": "taylor"},
     "channel, soft": {"regime": "channel", "soft": True},

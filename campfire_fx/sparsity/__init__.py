@@ -15,6 +15,7 @@ from campfire_fx.sparsity.gradual import Gradual
 from campfire_fx.sparsity.granularity import CHANNEL, COLUMN, ELEMENT, FILTER, KERNEL, Granularity, block, column_block
 from campfire_fx.sparsity.layer import PrunedLayer, monotone
 from campfire_fx.sparsity.method import Method
+from campfire_fx.sparsity.penalty import LASSO, LOG, RIDGE, GradientPenalty, Penalty, ProximalPenalty
 from campfire_fx.sparsity.record import LayerSparsity, SparsityRecord
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.regimes import REGIMES, find_regimes, regime_named
@@ -39,6 +40,7 @@ from campfire_fx.sparsity.scope import (
 )
 from campfire_fx.sparsity.score import at_random, l1, l2, largest
 from campfire_fx.sparsity.selection import Cut, Goal, Rule
+from campfire_fx.sparsity.slices import ChannelsOfLayers, CoupledGroups, InLayers, NormScales
 from campfire_fx.sparsity.topk import TopK
 
 DenseMaster = DenseWeights  # its former name
@@ -50,7 +52,10 @@ __all__ = [
     "ERK",
     "FILTER",
     "KERNEL",
+    "LASSO",
+    "LOG",
     "REGIMES",
+    "RIDGE",
     "WITHIN_CHANNEL",
     "WITHIN_FILTER",
     "WITHIN_KERNEL",
@@ -58,7 +63,9 @@ __all__ = [
     "Admm",
     "Budget",
     "ByMomentum",
+    "ChannelsOfLayers",
     "Constant",
+    "CoupledGroups",
     "CoupledLayer",
     "CoupledSet",
     "CoupledVector",
@@ -68,13 +75,18 @@ __all__ = [
     "DenseWeights",
     "Exchange",
     "Goal",
+    "GradientPenalty",
     "Gradual",
     "Granularity",
+    "InLayers",
     "LayerSparsity",
     "Method",
     "Moment",
+    "NormScales",
     "OverLayers",
+    "Penalty",
     "Polynomial",
+    "ProximalPenalty",
     "PrunedLayer",
     "Regime",
     "RegimeEntry",

@@ -26,6 +26,9 @@ RUNS: dict[str, tuple[Make, str]] = {
     "admm": (sgd, "admm-filter"),
     "ddp-admm": (sgd, "admm-filter"),
     "exchange": (sgd, "rigl"),
+    "penalty": (sgd, "ssl"),
+    "proximal": (sgd, "sparse-structure"),
+    "growing": (sgd, "greg"),
 }
 SHARDED = [name for name in RUNS if not name.startswith("ddp")]
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.sparsity import regime_named
-from tests.sparse_training import OPTIMIZERS, assert_resumes, assert_same_state, masks, sparse
+from tests.sparse_training import OPTIMIZERS, assert_resumes, assert_same_state, masks, sparse, wished
 from tests.training.every_regime import ALIKE, DATA, STEPS, every_mechanism, every_regime, trained
 
 
@@ -72,5 +72,6 @@ def test_its_state_is_refused_by_another(regime: str) -> None:
 
 @pytest.mark.parametrize("regime", ALIKE)
 def test_what_is_tried_with_another_has_its_method(regime: str) -> None:
-    one, other = regime_named(regime), regime_named(ALIKE[regime])
+    one, other = (regime_named(wish.pop("regime"), **wish) for wish in map(wished, (regime, ALIKE[regime])))
     assert type(one.method) is type(other.method) and one.schedule == other.schedule
+    assert type(one.penalty) is type(other.penalty)

@@ -128,7 +128,7 @@ PROMISES: dict[str, tuple[Law, Law, Law]] = {
     "window": (ninths, cut(a_weight), fine),
 }
 # What whole channels leave is promised in costs, not in weights: see test_channel.py.
-OWN = [name for name in NAMES if not name.startswith("channel")]
+OWN = [name for name in NAMES if not name.startswith("channel") and not regime_named(name).method.couples]
 BUDGETS = {name: regime_named(name).budget for name in OWN}
 DIVIDED = [name for name, budget in BUDGETS.items() if budget is not None]  # among all layers, the stem too
 TOGETHER = ["global-magnitude", "lamp", "lottery-ticket"]  # of all layers but the stem
