@@ -132,4 +132,4 @@ def _faster(
     if isinstance(module, DualGraphModule):
         module.layers_changed()
     facts = Acceleration(tuple(layers), whole, chosen, torch.get_num_threads(), processor_name(), kernels_here())
-    return module, facts
+    return module.requires_grad_(False), facts  # or what a dense layer gives would have a backward pass to come

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from campfire_fx.acceleration.forms import DENSE, FORMS, Form
+from campfire_fx.acceleration.forms import DENSE, forms_of
 from campfire_fx.acceleration.sites import Site
 from campfire_fx.base.comparison import gap_and_scale
 from campfire_fx.base.copies import private_copy
@@ -25,9 +25,9 @@ _OUTPUTS = 19  # along each axis, of the part on which forms are compared; no mu
 _CPU = torch.device("cpu")
 
 
-def choose(site: Site, forms: Sequence[Form] = FORMS) -> tuple[LayerChoice, nn.Module]:
+def choose(site: Site) -> tuple[LayerChoice, nn.Module]:
     """Return the form of a layer with what was measured, and the module that has it."""
-    operands = site.examples()
+    forms, operands = forms_of(site), site.examples()
     made, times = dict[str, nn.Module](), dict[str, FormTime]()
     for form in forms:
         module = form.make(site)
@@ -42,7 +42,7 @@ def choose(site: Site, forms: Sequence[Form] = FORMS) -> tuple[LayerChoice, nn.M
     ordered = tuple(times.get(form.name, FormTime(form.name)) for form in forms)
     name, reason = _fastest(ordered)
     choice = LayerChoice(
-        site.path, site.operation, tuple(site.layer.weight.shape), tuple(call.shape for call in site.calls),
+        site.path, site.operation, site.weight_shape, tuple(call.shape for call in site.calls),
         site.macs, site.zeros, site.fused, ordered, name, reason,
     )  # fmt: skip
     return choice, made[name]
@@ -95,6 +95,8 @@ def _fault(site: Site, module: nn.Module, operands: tuple[Tensor, ...]) -> str:
 def _part(site: Site, x: Tensor) -> Tensor:
     """Return the beginning of every axis of space of an input: what a few outputs of the layer read."""
     sizes, dilation = (getattr(site.layer, name, ()) for name in ("kernel_size", "dilation"))
+    if not isinstance(sizes, tuple) or not isinstance(dilation, tuple):
+        return x  # a pooling layer's may be one number
     for dim, (size, step) in enumerate(zip(sizes, dilation, strict=True), x.ndim - len(sizes)):
         x = x.narrow(dim, 0, min(x.shape[dim], (size - 1) * step + _OUTPUTS))
     return x

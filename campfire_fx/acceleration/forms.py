@@ -11,10 +11,13 @@ from torch import nn
 from campfire_fx.acceleration.sites import Site
 from campfire_fx.analysis.edits.columns import Columns
 from campfire_fx.analysis.edits.convolutions import settings_of
+from campfire_fx.analysis.rules import known_class
+from campfire_fx.analysis.rules.layers import MAX_POOLS
 from campfire_fx.base.compat import CONVOLUTION
 from campfire_fx.kernels.libraries import CannotCompileError
 from campfire_fx.kernels.ready import kernels
 from campfire_fx.layers.fused import FusedLayer
+from campfire_fx.layers.separate_pooling import separate_pooling
 from campfire_fx.layers.sparse import sparse_layer
 
 DENSE = "dense"
@@ -74,9 +77,21 @@ def gathered_columns(site: Site) -> nn.Module | str:
     return FusedLayer(Columns.of(weight, settings_of(layer)).module(weight, bias), site.activation)
 
 
+def axis_by_axis(site: Site) -> nn.Module | str:
+    """Return max pooling over rows, then over columns."""
+    return separate_pooling(site.layer, MAX_POOLS[known_class(site.layer)])
+
+
 FORMS = (
     Form(DENSE, lambda site: site.module),
     Form("zeros skipped", skipping_zeros),
     Form("columns gathered", gathered_columns),
 )
-"""Every form, that of the layer as it is first."""
+"""Every form of a layer with weights, that of the layer as it is first."""
+POOLING_FORMS = (FORMS[0], Form("axis by axis", axis_by_axis))
+"""Every form of max pooling."""
+
+
+def forms_of(site: Site) -> tuple[Form, ...]:
+    """Return the forms that a layer may have."""
+    return POOLING_FORMS if known_class(site.layer) in MAX_POOLS else FORMS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from campfire_fx.analysis.captured import Captured
 from campfire_fx.analysis.rules import Kind, known_class, lookup
+from campfire_fx.analysis.rules.layers import MAX_POOLS
 from campfire_fx.layers.dual import graphs_of
 from campfire_fx.layers.fused import FusedLayer
 
@@ -26,7 +28,7 @@ class LayerCall:
 
 @dataclass(slots=True, eq=False)
 class Site:
-    """One convolution or linear layer of a graph, with its epilogue.
+    """One layer of a graph with its epilogue: a convolution, a linear layer, or max pooling.
 
     Attributes:
         path: where the graphs call it.
@@ -52,8 +54,14 @@ class Site:
     @property
     def zeros(self) -> float:
         """The share of weights that are zero."""
-        weight = self.layer.weight
-        return 1 - int(weight.count_nonzero()) / max(1, weight.numel())
+        weight = getattr(self.layer, "weight", None)
+        return 0.0 if weight is None else 1 - int(weight.count_nonzero()) / max(1, weight.numel())
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """The shape of the weight; () where there is none."""
+        weight = getattr(self.layer, "weight", None)
+        return () if weight is None else tuple(weight.shape)
 
     @property
     def fused(self) -> tuple[str, ...]:
@@ -93,8 +101,9 @@ def _sites(captured: Captured) -> Iterator[Site]:
                 layer, activation = (
                     (module.layer, module.activation) if isinstance(module, FusedLayer) else (module, "")
                 )
-                rule = lookup(known_class(layer))
-                if rule is not None and rule.kind is Kind.MIX:
+                made = known_class(layer)
+                rule = lookup(made)
+                if made in MAX_POOLS or (rule is not None and rule.kind is Kind.MIX):
                     yield Site(str(node.target), module, layer, activation)
 
 
@@ -102,7 +111,8 @@ def _note(site: Site) -> Any:
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
         x, *residual = (*args, *kwargs.values())
         site.calls.append(LayerCall(tuple(x.shape), x.dtype, bool(residual)))
-        counted = x if getattr(site.layer, "transposed", False) else output
-        site.macs += counted.numel() * site.layer.weight[0].numel()
+        if site.weight_shape:
+            counted = x if getattr(site.layer, "transposed", False) else output
+            site.macs += counted.numel() * math.prod(site.weight_shape[1:])
 
     return hook

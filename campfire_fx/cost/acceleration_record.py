@@ -24,7 +24,7 @@ class LayerChoice:
     Attributes:
         name: the layer's path.
         operation: "Conv2d", "Linear", ...
-        weight: its shape.
+        weight: its shape; () for max pooling.
         inputs: shape of what each of its calls reads.
         macs: multiply-accumulates of all calls, zeros counted.
         zeros: share of the weights that are zero.
@@ -61,7 +61,7 @@ class Acceleration:
     """What `accelerate` has measured and decided.
 
     Attributes:
-        layers: every convolution and linear layer that the graphs call.
+        layers: every convolution, linear layer and max pooling that the graphs call.
         whole: the network's time by its form: "dense", "dense, channels last" and "accelerated", timed in turns.
         chosen: the form that was given back.
         threads: with which it was timed.

@@ -47,3 +47,5 @@ ACTIVATIONS: dict[Any, str] = {
     **dict.fromkeys((F.hardswish, nn.Hardswish), "hardswish"),
 }
 """Activations without numbers of their own, by the names that `layers.fused` has for them."""
+MAX_POOLS: dict[Any, int] = {nn.MaxPool1d: 1, nn.MaxPool2d: 2, nn.MaxPool3d: 3}
+"""Layers that take maxima over windows, and over how many dimensions."""

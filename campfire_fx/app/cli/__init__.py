@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from campfire_fx.app.cli.accelerating import accelerate_command
 from campfire_fx.app.cli.attacking import attack_command
 from campfire_fx.app.cli.exporting import export_command
 from campfire_fx.app.cli.inspecting import inspect_command
@@ -52,6 +53,7 @@ app = typer.Typer(
 app.command("inspect")(inspect_command)
 app.command("train")(train_command)
 app.command("shrink")(shrink_command)
+app.command("accelerate")(accelerate_command)
 app.command("export")(export_command)
 app.command("attack")(attack_command)
 app.command("report")(report_command)

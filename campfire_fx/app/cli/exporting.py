@@ -8,13 +8,12 @@ from typing import Annotated
 
 import torch
 import typer
-from torch import nn
 
+from campfire_fx.app.cli.networks import exported_network
 from campfire_fx.app.cli.options import AsJson, Example, OwnModel
 from campfire_fx.app.cli.terminal import example_inputs, show, show_json
 from campfire_fx.app.train.checkpoint import SUFFIX, read, restore
-from campfire_fx.base.errors import ExportError
-from campfire_fx.export import export, load
+from campfire_fx.export import export
 from campfire_fx.report.progress import progress
 
 
@@ -44,7 +43,7 @@ def export_command(
         network = restore(saved, model)
         inputs = inputs or (torch.randn(saved.shape),)
     else:
-        network = _load(source)
+        network = exported_network(source, "export")
     with progress("Exporting"):
         record = export(network, target, inputs)
     if as_json:
@@ -57,12 +56,3 @@ def export_command(
     show(
         f"Wrote {files}: {record.bytes:,} bytes, outputs within {record.difference:.1e} of the model's.{sizes}{others}"
     )
-
-
-def _load(source: Path) -> nn.Module:
-    network = load(source)
-    if not isinstance(network, nn.Module):
-        raise ExportError(
-            f"Cannot export {source}: an {source.suffix} file can only be run. Give the model it was made from."
-        )
-    return network

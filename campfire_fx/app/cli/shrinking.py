@@ -6,14 +6,12 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 import typer
 from torch import nn
 
+from campfire_fx.app.cli.networks import network_of
 from campfire_fx.app.cli.options import AsJson, Columns, Example, FoldNorms, ModelArguments, Residual
 from campfire_fx.app.cli.terminal import example_inputs, model_options, show, show_json
-from campfire_fx.app.train.checkpoint import checkpoint_of, is_checkpoint, load_state, read_tensors, restore
-from campfire_fx.app.train.models import build_model
 from campfire_fx.export import ExportRecord, export
 from campfire_fx.report.progress import progress
 from campfire_fx.shrink.slim import SlimModel, shrink
@@ -55,7 +53,7 @@ def shrink_command(
         campfire-fx shrink weights.pt --model resnet50 --output slim.onnx
         campfire-fx shrink weights.pt --model mynets:small --option width=32
     """
-    network, shapes = _network(checkpoint, model, model_options(option))
+    network, shapes = network_of(checkpoint, model, model_options(option))
     inputs = example_inputs(example) or shapes
     choices: dict[str, Any] = {"round_to": round_to, "columns": columns, "compensate": compensate}
     choices["fold_norms"] = fold_norms
@@ -70,19 +68,6 @@ def shrink_command(
         return
     show(slim.report())
     show(f"Written: {', '.join(str(path) for path in written.files)}")
-
-
-def _network(
-    checkpoint: Path, model: str | None, options: dict[str, Any]
-) -> tuple[nn.Module, tuple[torch.Tensor, ...] | None]:
-    """Build the model of a checkpoint, and an example input where the checkpoint knows its shape."""
-    content = read_tensors(checkpoint)
-    if is_checkpoint(content) or model is None:
-        saved = checkpoint_of(content, checkpoint)
-        return restore(saved, model), (torch.randn(saved.shape),)
-    network = build_model(model, **options)
-    load_state(network, content, model)
-    return network.eval(), None
 
 
 def _facts(network: nn.Module, slim: SlimModel, written: ExportRecord) -> dict[str, Any]:
