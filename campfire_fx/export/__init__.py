@@ -2,5 +2,6 @@
 
 from campfire_fx.export.api import export as export
 from campfire_fx.export.api import load as load
+from campfire_fx.export.mnn_file import MnnModel as MnnModel
 from campfire_fx.export.onnx_file import OnnxModel as OnnxModel
 from campfire_fx.export.record import ExportRecord as ExportRecord

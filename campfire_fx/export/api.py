@@ -24,8 +24,9 @@ _log = logging.getLogger(__name__)
 def export(model: nn.Module, path: str | os.PathLike[str], example_inputs: Any = None) -> ExportRecord:
     """Write the model's inference to a file that runs without campfire_fx, in the format that its suffix names.
 
-    `.onnx`: one file for any ONNX runtime. `.pt2`: one file for `torch.export.load`. Both leave the batch
-    size free, and the image size where the model allows. `.safetensors`, and `.pt` or `.pth` (a plain
+    `.onnx`: one file for any ONNX runtime. `.pt2`: one file for `torch.export.load`. `.mnn`: one file for MNN, which
+    runs on phones and CPUs, and skips zeros: see docs/runtimes.md. All three leave the batch size free, and the image
+    size where the model allows. `.safetensors`, and `.pt` or `.pth` (a plain
     state_dict): the weights, and beside them a `.py` of the same name with the model's code; it needs only
     torch, and its `load()` returns the model. Of a model that could be captured in parts only (a detector), it
     holds these parts, and its `load(model)` puts them into a model that its own code has built.
@@ -99,17 +100,17 @@ def _compared(target: Path, reloaded: Callable[..., Any], runs: Iterable[ModelRu
     if not worst <= tolerance:
         raise ExportError(
             f"the {target.suffix} file gives other outputs than the model: relative difference {worst:.1e}, allowed "
-            f"{tolerance:.0e}. Check the model for randomness and forward hooks."
+            f"{tolerance:.0e}. Check the model for randomness and forward hooks, or use another format."
         )
     return worst
 
 
 def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Callable[..., Any]:
-    """Load an exported file: a module on the CPU; for `.onnx` an `OnnxModel`, called in the same way.
+    """Load an exported file: a module on the CPU; of `.onnx` and `.mnn` an `OnnxModel` or `MnnModel`, called alike.
 
-    `.safetensors`, `.pt`, `.pth`: the code in the `.py` beside the file is run, so load only what you trust. `.pt2` and
-    `.onnx`: nothing in the file is run but the operations of the model; what torch would unpickle or evaluate in a .pt2
-    file is left behind or refused.
+    `.safetensors`, `.pt`, `.pth`: the code in the `.py` beside the file is run, so load only what you trust. `.pt2`,
+    `.onnx` and `.mnn`: nothing in the file is run but the operations of the model; what torch would unpickle or
+    evaluate in a .pt2 file is left behind or refused.
 
     The checksum that `export` put into the file must fit, and for the first three that of the code, too.
 

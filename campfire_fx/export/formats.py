@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 import types
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from campfire_fx.base.disk.seal import fault
 from campfire_fx.base.disk.whole import write_file
 from campfire_fx.base.errors import ExportError
 from campfire_fx.base.naming import any_name
-from campfire_fx.export.agreement import ModelRun, first_line
+from campfire_fx.export.agreement import ModelRun, difference, first_line
 from campfire_fx.export.files import is_ours
+from campfire_fx.export.mnn_file import MnnModel, write_mnn
 from campfire_fx.export.onnx_file import OnnxModel, required, write_onnx
 from campfire_fx.export.prepare import Prepared, as_graphs
 from campfire_fx.export.program import exported_program, free_axes
@@ -90,6 +92,20 @@ def _write_onnx(prepared: Prepared, path: Path) -> Written:
     return Written(exported.runs, free_axes(exported.program))
 
 
+def _write_mnn(prepared: Prepared, path: Path) -> Written:
+    """Write an .mnn file with as many sizes free as MNN computes rightly; the last one tried is what is compared."""
+    required("MNN", "mnn")
+    runs = prepared.runs
+    for tried in (runs, replace(runs, space=None), replace(runs, batch=None, space=None)):
+        exported = exported_program(prepared.module, tried)
+        write_mnn(exported.program, path, runs.example)
+        written = Written(exported.runs, free_axes(exported.program))
+        with contextlib.suppress(RuntimeError):
+            if max(difference(MnnModel(path), run) for run in exported.runs) <= runs.tolerance:
+                break
+    return written
+
+
 def _write_program(prepared: Prepared, path: Path) -> Written:
     exported = exported_program(prepared.module, prepared.runs)
     exported.program.example_inputs = None  # else the file would hold them too
@@ -118,6 +134,10 @@ def _compact(tensor: Tensor) -> Tensor:
 
 def _read_onnx(path: Path, _: nn.Module | None) -> OnnxModel:
     return OnnxModel(path)
+
+
+def _read_mnn(path: Path, _: nn.Module | None) -> MnnModel:
+    return MnnModel(path)
 
 
 def _read_program(path: Path, _: nn.Module | None) -> nn.Module:
@@ -171,6 +191,7 @@ def _loader(code: Path, text: str) -> Callable[..., nn.Module]:
 _TENSORS = Format(_write_tensors, _read_tensors, code=True)
 FORMATS = {
     ".onnx": Format(_write_onnx, _read_onnx),
+    ".mnn": Format(_write_mnn, _read_mnn),
     ".pt2": Format(_write_program, _read_program),
     ".safetensors": _TENSORS,
     ".pt": _TENSORS,

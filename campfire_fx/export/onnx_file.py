@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.export import ExportedProgram
 
 from campfire_fx.base.compat import pytree
@@ -20,7 +19,7 @@ from campfire_fx.base.disk.whole import write_file
 from campfire_fx.base.errors import ExportError
 from campfire_fx.base.naming import any_name
 from campfire_fx.export.agreement import first_line
-from campfire_fx.export.program_file import is_structure
+from campfire_fx.export.calls import fed, restored, structure_of
 
 _LARGEST = 2**31 - 1
 _OUTPUTS = "campfire_fx.outputs"
@@ -39,22 +38,16 @@ class OnnxModel:
             self.input_names = [value.name for value in self.session.get_inputs()]
             self.output_names = [value.name for value in self.session.get_outputs()]
             text = self.session.get_modelmeta().custom_metadata_map.get(_OUTPUTS, "")
-            # The structure may name classes that would be imported; outputs come as a tuple then.
-            self._structure = pytree.treespec_loads(text) if text and is_structure(text) else None
+            self._structure = structure_of(text)
         except Exception as error:
             raise ExportError(f"onnxruntime cannot read {path}: {first_line(error)}. Export the file again.") from error
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the file. Positional tensors fill the inputs in order, keyword tensors by name."""
-        given = [leaf for leaf in pytree.tree_leaves(args) if isinstance(leaf, Tensor)]
-        feeds = dict(zip(self.input_names, given, strict=False))
-        rest = pytree.tree_leaves_with_path(kwargs)
-        feeds.update({_joined(path): leaf for path, leaf in rest if isinstance(leaf, Tensor)})
+        feeds = fed(self.input_names, args, kwargs)
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in feeds.items()}
         outputs = [torch.from_numpy(array) for array in self.session.run(None, arrays)]
-        if self._structure is not None and self._structure.num_leaves == len(outputs):
-            return pytree.tree_unflatten(outputs, self._structure)
-        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+        return restored(outputs, self._structure)
 
 
 def write_onnx(program: ExportedProgram, path: Path) -> None:
@@ -65,12 +58,32 @@ def write_onnx(program: ExportedProgram, path: Path) -> None:
         form.
         OSError: the file cannot be written.
     """
-    onnx = required("onnx")
-    required("onnxscript")
+    converted, onnx = onnx_program(program), required("onnx")
+    if structure := output_structure(program):
+        converted.model.metadata_props[_OUTPUTS] = structure
+    note = onnx.StringStringEntryProto(key="seal", value=blank())
+    content = converted.model_proto.SerializeToString()
+    # Fields of a protobuf message may come in any order and any number of pieces: the note is a piece by itself.
+    seal = onnx.ModelProto(metadata_props=[note]).SerializeToString()
+    write_file(path, lambda file: (file.write(seal), file.write(content)), sealed=True)
+
+
+def onnx_program(program: ExportedProgram, suffix: str = "onnx") -> Any:
+    """Convert an exported program to torch's ONNXProgram.
+
+    Args:
+        program: what is converted.
+        suffix: of the file that it is for, for the errors.
+
+    Raises:
+        ExportError: as in `write_onnx`.
+    """
+    required("onnx", suffix)
+    required("onnxscript", suffix)
     weights = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
     if weights > _LARGEST:
         raise ExportError(
-            f"an .onnx file holds at most 2 GB, and this model's weights are {weights:,} bytes. Use .pt2."
+            f"an .{suffix} file holds at most 2 GB, and this model's weights are {weights:,} bytes. Use .pt2."
         )
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), any_name():
@@ -82,25 +95,25 @@ def write_onnx(program: ExportedProgram, path: Path) -> None:
         ) from error
     assert converted is not None
     _tidy(converted.model)
-    spec = program.call_spec.out_spec
-    if spec is not None:
-        with contextlib.suppress(NotImplementedError):  # a type of the user's own: the file then returns a tuple
-            converted.model.metadata_props[_OUTPUTS] = pytree.treespec_dumps(spec)
-    note = onnx.StringStringEntryProto(key="seal", value=blank())
-    content = converted.model_proto.SerializeToString()
-    # Fields of a protobuf message may come in any order and any number of pieces: the note is a piece by itself.
-    seal = onnx.ModelProto(metadata_props=[note]).SerializeToString()
-    write_file(path, lambda file: (file.write(seal), file.write(content)), sealed=True)
+    return converted
 
 
-def required(package: str) -> Any:
-    """Import a package of the `onnx` extra."""
+def output_structure(program: ExportedProgram) -> str:
+    """Return the structure of a program's outputs as text; "" where it has a type of the user's own."""
+    with contextlib.suppress(NotImplementedError):  # the file then returns a tuple
+        if program.call_spec.out_spec is not None:
+            return pytree.treespec_dumps(program.call_spec.out_spec)
+    return ""
+
+
+def required(package: str, suffix: str = "onnx") -> Any:
+    """Import a package of the extra that files of a suffix need, which has its name."""
     try:
         return importlib.import_module(package)
     except ImportError as error:
         raise ExportError(
-            f"the package {package} is needed for .onnx files and is not installed. "
-            "Run pip install 'campfire-fx[onnx]'."
+            f"the package {package} is needed for .{suffix} files and is not installed. "
+            f"Run pip install 'campfire-fx[{suffix}]'."
         ) from error
 
 
@@ -123,7 +136,3 @@ def _tidy(model: Any) -> None:
             for axis, size in enumerate(value.shape):
                 if not isinstance(size, int) and size.value is not None:
                     value.shape[axis] = re.sub(r"\b[su]\d+\b", lambda found: names.get(found[0], found[0]), size.value)
-
-
-def _joined(path: Any) -> str:
-    return "_".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path)

@@ -22,7 +22,7 @@ def export_command(
         Path, typer.Argument(metavar="SOURCE", help="A slim .safetensors, .pt or .pt2, or a .ckpt of `train`.")
     ],
     target: Annotated[
-        Path, typer.Argument(metavar="TARGET", help="The file to write: .onnx, .pt2, .safetensors, .pt.")
+        Path, typer.Argument(metavar="TARGET", help="The file to write: .onnx, .pt2, .mnn, .safetensors, .pt.")
     ],
     example: Example = None,
     model: OwnModel = None,
@@ -36,6 +36,7 @@ def export_command(
 
         campfire-fx export slim.safetensors slim.onnx --example 1x1x16x16
         campfire-fx export runs/digits/sparse.ckpt sparse.pt2
+        campfire-fx export runs/digits/sparse.ckpt sparse.mnn
     """
     inputs = example_inputs(example)
     if source.suffix == SUFFIX:

@@ -29,7 +29,7 @@ def shrink_command(
     example: Example = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="File for the slim model, .safetensors, .pt2, .onnx, .pt.", show_default="beside it"),
+        typer.Option(help="File for the slim model, .safetensors, .pt2, .onnx, .mnn, .pt.", show_default="beside it"),
     ] = None,
     residual: Annotated[
         Residual, typer.Option(help="union: a channel stays while any branch writes it; gate: branches select theirs.")

@@ -5,7 +5,8 @@ characters of S, in hexadecimal. C is that of the model code that belongs to the
 
 - in a zip archive (.pt, .pth, .pt2, .ckpt) the archive's comment, at the end of the file;
 - in .safetensors a value of the header's `__metadata__`, at the beginning;
-- in .onnx a value of the model's `metadata_props`, at the beginning.
+- in .onnx a value of the model's `metadata_props`, at the beginning;
+- in .mnn the end of the text `bizCode`, at the end.
 
 So files with a seal are ordinary files of their format, and those without one are read as before.
 """
