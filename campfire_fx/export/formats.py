@@ -191,10 +191,10 @@ def _loader(code: Path, text: str) -> Callable[..., nn.Module]:
 _TENSORS = Format(_write_tensors, _read_tensors, code=True)
 FORMATS = {
     ".onnx": Format(_write_onnx, _read_onnx),
-    ".mnn": Format(_write_mnn, _read_mnn),
     ".pt2": Format(_write_program, _read_program),
     ".safetensors": _TENSORS,
     ".pt": _TENSORS,
     ".pth": _TENSORS,
+    ".mnn": Format(_write_mnn, _read_mnn),
 }
 """The formats by suffix."""
