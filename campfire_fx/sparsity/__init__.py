@@ -24,6 +24,7 @@ from campfire_fx.sparsity.regimes.campfire import block_fc, ck, combined, fine_f
 from campfire_fx.sparsity.regimes.lottery_ticket import lottery_ticket
 from campfire_fx.sparsity.regimes.magnitude import filters, n_of_m, one_by_n, unstructured
 from campfire_fx.sparsity.regimes.rigl import rigl
+from campfire_fx.sparsity.regimes.sr_ste import sr_ste
 from campfire_fx.sparsity.regimes.swat import DenseWeights, swat_erk, swat_m, swat_structured, swat_u
 from campfire_fx.sparsity.schedule import Constant, Polynomial, Rounds, Schedule, Stages, Throughout
 from campfire_fx.sparsity.scope import (
@@ -126,6 +127,7 @@ __all__ = [
     "rigl",
     "runs",
     "set_costs",
+    "sr_ste",
     "swat_erk",
     "swat_m",
     "swat_structured",

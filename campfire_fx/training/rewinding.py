@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -73,8 +74,8 @@ class Rewinding:
         if self._remembered is None:
             if state.clock.epoch > self.to:
                 raise RegimeError(
-                    f"Rewinding: epoch {self.to} is over, and nothing was remembered. Call epoch() as each epoch begins, "
-                    "and in a resumed run load_state_dict before."
+                    f"Rewinding: epoch {self.to} is over, and nothing was remembered. Call epoch() as each epoch "
+                    "begins, and in a resumed run load_state_dict before."
                 )
             if state.clock.epoch == self.to:
                 self._remembered = self._present()
@@ -129,9 +130,9 @@ class Rewinding:
         for name, value in self._values() if self.weights else ():
             local(value).copy_(remembered["model"][name])
         for other, early in zip(self.others, remembered["others"], strict=True):
-            early = copy.deepcopy(early)  # noqa: PLW2901 - an optimizer goes on with the tensors that it is given
+            early = copy.deepcopy(early)
             if isinstance(other, Optimizer) and not self.weights:
-                early = {"state": other.state_dict()["state"], "param_groups": early["param_groups"]}  # noqa: PLW2901
+                early = {"state": other.state_dict()["state"], "param_groups": early["param_groups"]}
             other.load_state_dict(early)
         if self.weights:
             self.model._life_cycle.loaded(self.model, dense=True)
@@ -152,4 +153,4 @@ def longest_training(ends: Sequence[int], to: int, epochs: int) -> int:
         epochs: of the whole run.
     """
     stops = sorted({end for end in ends if 0 < end < epochs} | {epochs})
-    return max([stops[0], *(to + later - earlier for earlier, later in zip(stops, stops[1:], strict=False))])
+    return max([stops[0], *(to + later - earlier for earlier, later in itertools.pairwise(stops))])

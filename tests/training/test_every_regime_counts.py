@@ -122,6 +122,7 @@ PROMISES: dict[str, tuple[Law, Law, Law]] = {
     "gradual-magnitude": (cut(a_weight), cut(a_weight), cut(a_weight)),
     "fine-fc": (dense, dense, fine),
     "inter-epoch": (cut(a_weight), cut(a_weight), fine),  # windows make up for the kernels, to the weight
+    "sr-ste": (two_of_four, two_of_four, two_of_four),
     "swat-structured": (top(a_kernel), top(a_weight), top(a_weight)),
     "swat-u": (top(a_weight), top(a_weight), top(a_weight)),
     "unstructured": (cut(a_weight), cut(a_weight), fine),

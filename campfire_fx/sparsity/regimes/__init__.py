@@ -24,6 +24,7 @@ from campfire_fx.sparsity.regimes import (
     magnitude,
     network_slimming,
     rigl,
+    sr_ste,
     swat,
 )
 from campfire_fx.sparsity.regimes import set as set_
@@ -35,6 +36,11 @@ _FILES = (
     admm, swat, rigl, set_, lottery_ticket,
 )  # fmt: skip
 ENTRIES: dict[str, RegimeEntry] = {entry.name: entry for file in _FILES for entry in file.ENTRIES}
+ENTRIES: dict[str, RegimeEntry] = {
+    entry.name: entry
+    for family in (campfire, magnitude, gradual_magnitude, channel, admm, swat, rigl, set_, lottery_ticket, sr_ste)
+    for entry in family.ENTRIES
+}
 """The regimes by name: one record each, in the file that defines it."""
 
 REGIMES: dict[str, Callable[..., Regime]] = {name: entry.make for name, entry in ENTRIES.items()}

@@ -1,4 +1,4 @@
-"""Lottery tickets (Frankle and Carbin 2019, arXiv 1803.03635): train, prune a part, go back to early weights, repeat."""
+"""Lottery tickets (Frankle and Carbin 2019, arXiv 1803.03635): train, prune, go back to early weights, repeat."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ ENTRIES = (
     RegimeEntry(
         name="lottery-ticket",
         make=lottery_ticket,
-        does="after every round of training the smallest weights of all layers die, and the others go back to early values",
+        does="in rounds the smallest weights of all layers die, and the others go back to early values",
         family="early",
         granularity="weight",
         gains="weights",
