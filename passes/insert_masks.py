@@ -52,7 +52,7 @@ def insert_masks(facts: Facts) -> Result:
     layers: list[PrunableLayer] = []
     unmasked: list[tuple[str, str]] = []
     owner: dict[int, str] = {}
-    stems = _stems(captured)
+    stems, heads = _stems(captured), _heads(captured)
     for path, module in captured.module.named_modules():
         if id(module) not in called or plain_class(module) is None:
             continue
@@ -64,12 +64,12 @@ def insert_masks(facts: Facts) -> Result:
         if first != path:
             unmasked.append((path, f"it shares the weight of {first}, and its mask"))
             continue
-        layers.append(_facts(path, layer, stem=id(module) in stems))
+        layers.append(_facts(path, layer, stem=id(module) in stems, head=id(module) in heads))
     unmasked += [*_weights_read_elsewhere(captured), *_weights_not_traced(captured)]
     return Result(bool(layers), (Insertion(tuple(layers), tuple(_norms(calls)), tuple(unmasked)),))
 
 
-def _facts(path: str, layer: MaskedLayer, *, stem: bool) -> PrunableLayer:
+def _facts(path: str, layer: MaskedLayer, *, stem: bool, head: bool) -> PrunableLayer:
     plain = plain_class(layer)
     assert plain is not None
     return PrunableLayer(
@@ -79,6 +79,7 @@ def _facts(path: str, layer: MaskedLayer, *, stem: bool) -> PrunableLayer:
         linear=_is_linear(layer),
         stem=stem,
         shape=tuple(layer.weight.shape),
+        head=head,
     )
 
 
@@ -150,6 +151,28 @@ def _stems(captured: Captured) -> set[int]:
         if after or is_layer or _weight_read(root, node) is not None:
             weighted.add(node)
     return stems
+
+
+def _heads(captured: Captured) -> set[int]:
+    """Ids of the layers behind which no other with a weight comes on the way to the model's output.
+
+    Of a model in islands only the last one is looked at; what others compute is read by later ones.
+    """
+    heads: set[int] = set()
+    if not captured.islands:
+        return heads
+    root = captured.islands[-1].module
+    ahead: set[fx.Node] = set()  # of them nothing with a weight comes
+    for modes in root.graph_variants:
+        for node in reversed(modes.graph.nodes):
+            module = _called(root, node)
+            if node.op != "output" and not any(user in ahead for user in node.users):
+                continue
+            if module is not None and plain_class(module) is not None:
+                heads.add(id(module))
+            elif _weight_read(root, node) is None:
+                ahead.add(node)
+    return heads
 
 
 def _weight_read(root: nn.Module, node: fx.Node) -> nn.Parameter | None:

@@ -10,7 +10,7 @@ from campfire_fx.sparsity.budget import ERK, Budget, ByMomentum
 from campfire_fx.sparsity.channels.costs import SetCost, set_costs
 from campfire_fx.sparsity.channels.coupling import CoupledLayer, CoupledSet, CoupledVector, Coupling, Stays
 from campfire_fx.sparsity.entry import RegimeEntry
-from campfire_fx.sparsity.exchange import Exchange, Moment
+from campfire_fx.sparsity.exchange import Exchange, ExchangeOverLayers, Moment, OpenLayer
 from campfire_fx.sparsity.gradual import Gradual
 from campfire_fx.sparsity.granularity import CHANNEL, COLUMN, ELEMENT, FILTER, KERNEL, Granularity, block, column_block
 from campfire_fx.sparsity.layer import PrunedLayer, monotone
@@ -21,10 +21,13 @@ from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.regimes import REGIMES, find_regimes, regime_named
 from campfire_fx.sparsity.regimes.admm import Admm, admm, admm_in_turn
 from campfire_fx.sparsity.regimes.campfire import block_fc, ck, combined, fine_fc, inter_epoch, window
+from campfire_fx.sparsity.regimes.deepr import deepr
+from campfire_fx.sparsity.regimes.dsr import dsr
 from campfire_fx.sparsity.regimes.lottery_ticket import lottery_ticket
 from campfire_fx.sparsity.regimes.magnitude import filters, n_of_m, one_by_n, unstructured
 from campfire_fx.sparsity.regimes.rigl import rigl
 from campfire_fx.sparsity.regimes.sr_ste import sr_ste
+from campfire_fx.sparsity.regimes.srigl import srigl
 from campfire_fx.sparsity.regimes.swat import DenseWeights, swat_erk, swat_m, swat_structured, swat_u
 from campfire_fx.sparsity.schedule import Constant, Polynomial, Rounds, Schedule, Stages, Throughout
 from campfire_fx.sparsity.scope import (
@@ -75,6 +78,7 @@ __all__ = [
     "DenseMaster",
     "DenseWeights",
     "Exchange",
+    "ExchangeOverLayers",
     "Goal",
     "GradientPenalty",
     "Gradual",
@@ -84,6 +88,7 @@ __all__ = [
     "Method",
     "Moment",
     "NormScales",
+    "OpenLayer",
     "OverLayers",
     "Penalty",
     "Polynomial",
@@ -110,6 +115,8 @@ __all__ = [
     "ck",
     "column_block",
     "combined",
+    "deepr",
+    "dsr",
     "filters",
     "find_regimes",
     "fine_fc",
@@ -128,6 +135,7 @@ __all__ = [
     "runs",
     "set_costs",
     "sr_ste",
+    "srigl",
     "swat_erk",
     "swat_m",
     "swat_structured",

@@ -25,7 +25,10 @@ Override = float | Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class PrunableLayer:
-    """What a regime needs to know of a layer: its path, operation ("Conv2d"), weights per kernel, place and shape."""
+    """What a regime needs to know of a layer: its path, operation ("Conv2d"), weights per kernel, place and shape.
+
+    `stem`: it reads the model's input; `head`: nothing with a weight comes between it and the model's output.
+    """
 
     name: str
     operation: str
@@ -33,6 +36,7 @@ class PrunableLayer:
     linear: bool
     stem: bool
     shape: tuple[int, ...] = ()
+    head: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class Assignment:
     reason: str = ""
     at_least: float | None = None
     penalty: Penalty | None = None
+    head: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +147,9 @@ def _assign_one(layer: PrunableLayer, settings: Request) -> Assignment:
     budget = None if "sparsity" in given else regime.budget
     due = towards(schedule, sparsity)
     return Assignment(layer.name, float(sparsity), due, rule, regime.method, budget, penalty=regime.penalty)
+    return Assignment(
+        layer.name, float(sparsity), towards(schedule, sparsity), rule, regime.method, budget, head=layer.head
+    )
 
 
 def _coupled(asked: Assignment, at_least: Any) -> Assignment:

@@ -24,6 +24,11 @@ def agreed_generator() -> torch.Generator:
     return torch.Generator().manual_seed(drawn[0])
 
 
+def seeded(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a generator with a seed; processes agree on what it gives where their devices are of one kind."""
+    return torch.Generator(device).manual_seed(seed)
+
+
 @contextmanager
 def alone(seed: int) -> Iterator[None]:
     """Let this process draw by itself for a while, from a seed; torch's generator goes on as if nothing was drawn."""

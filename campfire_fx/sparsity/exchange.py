@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -54,6 +54,42 @@ class Exchange(Protocol):
         """
 
 
+class OpenLayer(NamedTuple):
+    """A layer that is open to an exchange over layers.
+
+    Attributes:
+        weight, gradient, mask: (K, C, P), as `Exchange.exchange` gets them.
+        sparsity: that is due in it.
+        head: whether no layer with a weight comes between it and the model's output.
+    """
+
+    weight: Tensor
+    gradient: Tensor
+    mask: Tensor
+    sparsity: float
+    head: bool
+
+
+@runtime_checkable
+class ExchangeOverLayers(Protocol):
+    """How weights change places every `period` steps, within layers and from one to another: see `Exchange`."""
+
+    @property
+    def period(self) -> int:
+        """See `Exchange`."""
+
+    def __call__(self, mask: Tensor, proposal: Tensor) -> Tensor:
+        """Return the next mask: see `Update`."""
+
+    def exchange_all(self, layers: Sequence[OpenLayer], moment: Moment) -> Sequence[Tensor]:
+        """Return the next masks, (K, C, P) bool each.
+
+        Args:
+            layers: those of an optimizer that are in their era; every process has the same.
+            moment: when this is, by the first of them.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Exchanging(Method):
     """Masks follow the schedule; in the era weights change places right before an optimizer step, which sees that.
@@ -65,7 +101,7 @@ class Exchanging(Method):
     name = "exchange"
     ranks_over_layers = True
     weights_return = True
-    how: Exchange
+    how: Exchange | ExchangeOverLayers
 
     def begin(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Leave the gradients whole of the layers that exchange weights before the next step: see `Method`."""
@@ -84,21 +120,45 @@ class Exchanging(Method):
 
     def before_step(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Exchange weights where that is due: see `Method`."""
-        for layer in layers:
-            if layer.module.masks_gradient:
-                continue
-            gradient = layer.gradient
-            if gradient is None or not bool(torch.isfinite(gradient).all()):
+        due = [(layer, _opened(layer)) for layer in layers if not layer.module.masks_gradient]
+        ready = [(layer, opened) for layer, opened in due if opened is not None]
+        if isinstance(self.how, ExchangeOverLayers) and len(ready) < len(due):
+            ready = []  # all of them wait
+        done = {id(layer) for layer, _ in ready}
+        for layer, _ in due:
+            if id(layer) not in done:
                 layer.module.mask_gradient(layer.module.weight)
-                continue
-            weight, gradient, mask = map(layer.module.as_filters, (layer.weight, gradient, layer.mask))
-            mask = self.how.exchange(weight, gradient, mask, Moment(layer.progress, now.updates))
+        for (layer, _), mask in zip(ready, self._exchanged(ready, now), strict=True):
             layer.open_gradient(False)
             layer.set_mask(layer.module.from_filters(mask))
 
+    def _exchanged(self, ready: Sequence[tuple[PrunedLayer, OpenLayer]], now: Clock) -> Sequence[Tensor]:
+        """Return the next masks of layers."""
+        if not ready:
+            return ()
+        moments = [Moment(layer.progress, now.updates) for layer, _ in ready]
+        if isinstance(self.how, ExchangeOverLayers):
+            return self.how.exchange_all([opened for _, opened in ready], moments[0])
+        return [
+            self.how.exchange(one.weight, one.gradient, one.mask, moment)
+            for (_, one), moment in zip(ready, moments, strict=True)
+        ]
+
     def behaviour(self) -> Tensor:
-        """See `Method`: of a weight of 64, half of them masked."""
+        """See `Method`: of a weight of 64, or two, half of them masked."""
         numbers = (torch.arange(64) * 37 % 64 + 1).double().view(4, 4, 4)  # each from 1 to 64 once
         mask = numbers > 32
         gradient = (numbers * 11 % 64 + 1) - 32
+        if isinstance(self.how, ExchangeOverLayers):
+            layers = [OpenLayer(numbers * mask * (2 * i + 1), gradient, mask, 0.5, i == 1) for i in range(2)]
+            return torch.stack(list(self.how.exchange_all(layers, Moment(0.25, 3))))
         return self.how.exchange(numbers * mask, gradient, mask, Moment(0.25, 3))
+
+
+def _opened(layer: PrunedLayer) -> OpenLayer | None:
+    """Return a layer as it is exchanged in; None if it has no gradient that ranks."""
+    gradient, asked = layer.gradient, layer.state.assignment
+    if gradient is None or not bool(torch.isfinite(gradient).all()):
+        return None
+    weight, gradient, mask = map(layer.module.as_filters, (layer.weight, gradient, layer.mask))
+    return OpenLayer(weight, gradient, mask, layer.due, asked.head)

@@ -8,7 +8,7 @@ from typing import cast
 
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.sparsity.budget import Budget
-from campfire_fx.sparsity.exchange import Exchange, Exchanging
+from campfire_fx.sparsity.exchange import Exchange, ExchangeOverLayers, Exchanging
 from campfire_fx.sparsity.gradual import Gradual
 from campfire_fx.sparsity.layer import Update, monotone
 from campfire_fx.sparsity.method import Method
@@ -41,7 +41,7 @@ class Regime:
     pointwise: Rule | None
     linear: Rule | None
     schedule: Callable[[int, int, float], Schedule] = Polynomial
-    update: Update | Exchange | Method = monotone
+    update: Update | Exchange | ExchangeOverLayers | Method = monotone
     sparsity: float | None = None
     master: Method | None = None
     budget: Budget | None = None
@@ -70,4 +70,5 @@ class Regime:
         """What moves the masks in training."""
         if isinstance(self.update, Method):
             return self.update
-        return Exchanging(cast(Exchange, self.update)) if hasattr(self.update, "exchange") else Gradual(self.update)
+        exchanges = hasattr(self.update, "exchange") or hasattr(self.update, "exchange_all")
+        return Exchanging(cast(Exchange, self.update)) if exchanges else Gradual(self.update)

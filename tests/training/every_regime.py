@@ -26,6 +26,7 @@ ALIKE = {
     "taylor": "channel by gradients",
     "network-slimming": "ssl",
 }
+ALIKE = {"dsr-kernel": "dsr", "gradual-magnitude": "unstructured", "lamp": "global-magnitude"}
 MECHANISMS = [name for name in NAMES if name not in ALIKE]
 every_mechanism = pytest.mark.parametrize("regime", MECHANISMS)
 

@@ -17,6 +17,8 @@ from campfire_fx.sparsity.regimes import (
     by_score,
     campfire,
     channel,
+    deepr,
+    dsr,
     gradual_magnitude,
     greg,
     group_lasso,
@@ -25,6 +27,7 @@ from campfire_fx.sparsity.regimes import (
     network_slimming,
     rigl,
     sr_ste,
+    srigl,
     swat,
 )
 from campfire_fx.sparsity.regimes import set as set_
@@ -38,7 +41,21 @@ _FILES = (
 ENTRIES: dict[str, RegimeEntry] = {entry.name: entry for file in _FILES for entry in file.ENTRIES}
 ENTRIES: dict[str, RegimeEntry] = {
     entry.name: entry
-    for family in (campfire, magnitude, gradual_magnitude, channel, admm, swat, rigl, set_, lottery_ticket, sr_ste)
+    for family in (
+        campfire,
+        magnitude,
+        gradual_magnitude,
+        channel,
+        admm,
+        swat,
+        rigl,
+        srigl,
+        set_,
+        dsr,
+        deepr,
+        lottery_ticket,
+        sr_ste,
+    )
     for entry in family.ENTRIES
 }
 """The regimes by name: one record each, in the file that defines it."""
