@@ -181,7 +181,7 @@ def dying_below(limit: float, weights: dict[str, Tensor], before: dict[str, Tens
 
 @pytest.mark.parametrize("granularity", [ELEMENT, KERNEL], ids=str)
 def test_dsr_is_that_of_the_loops(granularity: Any) -> None:
-    model = sparse(dsr(2, 0.2, granularity), era=ERA, sparsity=0.6).train()
+    model = sparse(dsr(granularity, period=2, share=0.2), era=ERA, sparsity=0.6).train()
     optimizer = SGD(model.parameters(), 0.1)
     model.attach(optimizer, steps_per_epoch=STEPS)
     names = [row.name for row in model.sparsity().layers if not row.reason]

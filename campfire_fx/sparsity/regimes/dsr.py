@@ -74,7 +74,7 @@ class Reallocating(Method):
         memory[_LIMIT] = first.fill_(limit * (2 if gone < 0.9 * wanted else 0.5 if gone > 1.1 * wanted else 1))
 
 
-def dsr(period: int = 1000, share: float = 0.08, granularity: Granularity = ELEMENT) -> Regime:
+def dsr(granularity: Granularity = ELEMENT, *, period: int = 1000, share: float = 0.08) -> Regime:
     """Begin with random groups, the same share of each layer, and let them move between layers in the era.
 
     As many weights grow as die, at random places. A layer's part of them is in proportion to the weights that live on
@@ -83,9 +83,9 @@ def dsr(period: int = 1000, share: float = 0.08, granularity: Granularity = ELEM
     mean magnitude.
 
     Args:
+        granularity: of convolutions: `ELEMENT`, `KERNEL` or another; linear layers have single weights.
         period: steps between two exchanges.
         share: of the living weights that is to die at each.
-        granularity: of convolutions: `ELEMENT`, `KERNEL` or another; linear layers have single weights.
 
     Raises:
         RegimeError: the period is not a whole number from 1 up, or the share is outside (0, 1).
@@ -98,7 +98,7 @@ def dsr(period: int = 1000, share: float = 0.08, granularity: Granularity = ELEM
 ENTRIES = tuple(
     RegimeEntry(
         name=name,
-        make=partial(dsr, granularity=granularity) if granularity != ELEMENT else dsr,
+        make=partial(dsr, granularity),
         does=f"{what} below one threshold die in all layers, and as many weights grow at random, where much lives",
         family="dynamic",
         granularity=granularity.name if granularity != ELEMENT else "weight",
