@@ -146,10 +146,8 @@ def _assign_one(layer: PrunableLayer, settings: Request) -> Assignment:
         sparsity = regime.sparsity
     budget = None if "sparsity" in given else regime.budget
     due = towards(schedule, sparsity)
-    return Assignment(layer.name, float(sparsity), due, rule, regime.method, budget, penalty=regime.penalty)
-    return Assignment(
-        layer.name, float(sparsity), towards(schedule, sparsity), rule, regime.method, budget, head=layer.head
-    )
+    beside: dict[str, Any] = {"penalty": regime.penalty, "head": layer.head}
+    return Assignment(layer.name, float(sparsity), due, rule, regime.method, budget, **beside)
 
 
 def _coupled(asked: Assignment, at_least: Any) -> Assignment:

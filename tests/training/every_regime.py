@@ -25,8 +25,8 @@ ALIKE = {
     "fpgm": "channel",
     "taylor": "channel by gradients",
     "network-slimming": "ssl",
+    "dsr-kernel": "dsr",
 }
-ALIKE = {"dsr-kernel": "dsr", "gradual-magnitude": "unstructured", "lamp": "global-magnitude"}
 MECHANISMS = [name for name in NAMES if name not in ALIKE]
 every_mechanism = pytest.mark.parametrize("regime", MECHANISMS)
 

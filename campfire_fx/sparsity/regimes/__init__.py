@@ -36,28 +36,9 @@ from campfire_fx.sparsity.scope import WITHIN_CHANNEL, WITHIN_LAYER
 
 _FILES = (
     campfire, magnitude, gradual_magnitude, channel, by_score, network_slimming, group_lasso, greg,
-    admm, swat, rigl, set_, lottery_ticket,
+    admm, swat, rigl, srigl, set_, dsr, deepr, lottery_ticket, sr_ste,
 )  # fmt: skip
 ENTRIES: dict[str, RegimeEntry] = {entry.name: entry for file in _FILES for entry in file.ENTRIES}
-ENTRIES: dict[str, RegimeEntry] = {
-    entry.name: entry
-    for family in (
-        campfire,
-        magnitude,
-        gradual_magnitude,
-        channel,
-        admm,
-        swat,
-        rigl,
-        srigl,
-        set_,
-        dsr,
-        deepr,
-        lottery_ticket,
-        sr_ste,
-    )
-    for entry in family.ENTRIES
-}
 """The regimes by name: one record each, in the file that defines it."""
 
 REGIMES: dict[str, Callable[..., Regime]] = {name: entry.make for name, entry in ENTRIES.items()}
