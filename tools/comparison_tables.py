@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +11,9 @@ from typing import Any
 
 import torch
 from comparison_runs import DENSE, Run
-from run_files import unpack
 
-# Student's t, 97.5 %, for 1, 2, ... degrees of freedom; more degrees take the last, which is a little wide.
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-_NORMAL = 1.96
+from campfire_fx.app.train.tally import unpack
+from campfire_fx.report.intervals import of_mean_difference, of_trainings
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +97,15 @@ def _row(label: str, members: list[tuple[Run, dict[str, Any]]], dense: dict[int,
 
 def spread(values: Sequence[float]) -> Spread:
     """Return the mean and its interval over seeds."""
-    if len(values) == 1:
-        return Spread(values[0], None)
-    error = statistics.stdev(values) / math.sqrt(len(values))
-    return Spread(statistics.fmean(values), _T[min(len(values) - 1, len(_T)) - 1] * error)
+    found = of_trainings(values)
+    return Spread(values[0], None) if found is None else Spread(found.value, found.high - found.value)
 
 
 def paired(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> tuple[float, float]:
     """Return the mean difference in accuracy of pairs of runs, in points, and half of its interval over images."""
     each = [unpack(this["right"]).double() - unpack(other["right"]).double() for this, other in pairs]
-    by_image = torch.stack(each).mean(0)
-    error = float(by_image.std()) / math.sqrt(len(by_image))
-    return 100 * float(by_image.mean()), 100 * _NORMAL * error
+    found = of_mean_difference(torch.stack(each).mean(0).tolist())
+    return 100 * found.value, 100 * (found.high - found.value)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

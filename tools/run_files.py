@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from campfire_fx.app.train.batches import plain_batches  # noqa: E402
 from campfire_fx.app.train.data import ImageData  # noqa: E402
+from campfire_fx.app.train.tally import pack  # noqa: E402
 from campfire_fx.base.errors import CampfireError  # noqa: E402
 
 
@@ -69,17 +70,6 @@ def tested(network: nn.Module, data: ImageData) -> dict[str, Any]:
         found = [network(images).argmax(1) == targets for images, targets in plain_batches(data.test, data)]
     right = torch.cat(found)
     return {"images": len(right), "accuracy": float(right.double().mean()), "right": pack(right)}
-
-
-def pack(flags: Tensor) -> str:
-    """Return bools (N,) as hexadecimal text, first image first."""
-    bits = "".join("1" if flag else "0" for flag in flags.tolist())
-    return f"{int('1' + bits, 2):x}"
-
-
-def unpack(text: str) -> Tensor:
-    """Undo `pack`."""
-    return torch.tensor([bit == "1" for bit in f"{int(text, 16):b}"[1:]])
 
 
 def told(seconds: float) -> str:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _Z = 1.959963984540054  # 95 % of a normal distribution lies within so many standard deviations
+
+# Student's t, 97.5 %, for 1, 2, ... degrees of freedom; more degrees take the last, which is a little wide.
+_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +53,26 @@ def of_paired_difference(won: int, lost: int, images: int) -> Interval:
     middle = (more - less) / n
     reach = _Z * math.sqrt(more + less - (more - less) ** 2 / n) / n
     return Interval((won - lost) / images, max(-1.0, middle - reach), min(1.0, middle + reach))
+
+
+def of_trainings(values: Sequence[float]) -> Interval | None:
+    """Return the mean of several trainings with a 95 % interval (Student's t); None of one: it says nothing of others.
+
+    Give differences of pairs (sparse and dense of the same seed) to hold two kinds of training against each other.
+    """
+    if len(values) < 2:
+        return None
+    mean, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
+    reach = _T[min(len(values) - 1, len(_T)) - 1] * error
+    return Interval(mean, mean - reach, mean + reach)
+
+
+def of_mean_difference(by_image: Sequence[float]) -> Interval:
+    """Return the mean of differences, one for each image, with a 95 % interval over images, of the networks at hand.
+
+    Args:
+        by_image: each image's mean over pairs of networks: 1 where only the second is right, -1 where only the first.
+    """
+    mean = statistics.fmean(by_image)
+    reach = _Z * statistics.stdev(by_image) / math.sqrt(len(by_image)) if len(by_image) > 1 else math.inf
+    return Interval(mean, mean - reach, mean + reach)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from campfire_fx.report.intervals import of_paired_difference, of_share
+from campfire_fx.report.intervals import of_mean_difference, of_paired_difference, of_share, of_trainings
 
 
 @pytest.mark.parametrize(("right", "images", "low", "high"), [
@@ -46,3 +46,20 @@ def test_a_share_lies_in_its_interval() -> None:
         for right in (0, 1, images // 2, images - 1, images):
             found = of_share(right, images)
             assert 0 <= found.low <= found.value <= found.high <= 1, (right, images)
+
+
+def test_trainings() -> None:
+    assert of_trainings([0.7]) is None
+    two = of_trainings([0.70, 0.72])
+    assert two is not None and two.value == pytest.approx(0.71)
+    assert two.high - two.value == pytest.approx(12.706 * 0.01)  # t(1) times the standard error of two
+    normal = torch.randn(4000, 5, generator=torch.Generator().manual_seed(0)).tolist()
+    found = [interval for interval in map(of_trainings, normal) if interval is not None]
+    assert 0.94 < sum(one.low <= 0 <= one.high for one in found) / 4000 < 0.96
+
+
+def test_differences_by_image() -> None:
+    found = of_mean_difference([0.0] * 90 + [1.0] * 7 + [-1.0] * 3)
+    paired = of_paired_difference(7, 3, 100)
+    assert found.value == paired.value == pytest.approx(0.04)
+    assert (found.low, found.high) == pytest.approx((paired.low, paired.high), abs=0.005)

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from campfire_fx.app.cli.assignments import SETTINGS, sparsify_arguments
+from campfire_fx.app.cli.assignments import SETTINGS
 from campfire_fx.app.cli.options import AsJson, Residual
 from campfire_fx.app.cli.tables import recipe_table
-from campfire_fx.app.cli.terminal import epochs_listed, era_span, show
+from campfire_fx.app.cli.terminal import show
 from campfire_fx.app.cli.training_options import Augment, Download, Era, LearningRate, StartFrom, StartWeights
-from campfire_fx.app.cli.training_run import Machine, train
-from campfire_fx.app.train import job
-from campfire_fx.app.train.checkpoint_manager import every
-from campfire_fx.app.train.data import NAMES, Where, can_stream
-from campfire_fx.app.train.presets import Preset, preset
-from campfire_fx.app.train.recipe import recipe_for
-from campfire_fx.app.train.trained import Start, find_start
-from campfire_fx.export.formats import format_named
-
-_MODEL, _REGIME, _SPARSITY, _NETWORKS = "resnet8", "combined", 0.7, "all"
+from campfire_fx.app.cli.training_plan import MODEL, REGIME, SPARSITY, planned
+from campfire_fx.app.cli.training_run import train
+from campfire_fx.app.train.data import NAMES
+from campfire_fx.app.train.presets import preset
 
 
 def _of_recipe(default: str) -> str:
@@ -52,15 +45,16 @@ def train_command(
         str | None,
         typer.Option(
             help="resnet8, resnet14, resnet20, resnet50-v1, a torchvision name, or package.module:factory.",
-            show_default=_of_recipe(_MODEL),
+            show_default=_of_recipe(MODEL),
         ),
     ] = None,
     start_from: StartFrom = None,
     weights: StartWeights = None,
     networks: Annotated[
-        Literal["all", "sparse", "dense"] | None,
+        Literal["all", "no-dense", "sparse", "dense"] | None,
         typer.Option(
-            help="all: dense, sparse, and slim from scratch; sparse: that and its slim form; or dense.",
+            help="all: dense, sparse, and slim from scratch; no-dense: the last two; sparse: that and its slim form;"
+            " or dense.",
             show_default="all, or the recipe's",
         ),
     ] = None,
@@ -70,13 +64,13 @@ def train_command(
             help="combined, window, ck, inter-epoch, filter, fine-fc, block-fc, unstructured, N:M as 2:4; channel or"
             " channel-combined; swat-u (erk, m, structured); rigl; set; or admm-filter (channel, column, kernel,"
             " unstructured, column-filter).",
-            show_default=_of_recipe(_REGIME),
+            show_default=_of_recipe(REGIME),
         ),
     ] = None,
     sparsity: Annotated[
         float | None,
         typer.Option(
-            help="Share of the weights of each layer to remove, in [0, 1).", show_default=_of_recipe(str(_SPARSITY))
+            help="Share of the weights of each layer to remove, in [0, 1).", show_default=_of_recipe(str(SPARSITY))
         ),
     ] = None,
     target: Annotated[
@@ -204,67 +198,13 @@ def train_command(
         torchrun --nproc-per-node 4 -m campfire_fx train --data path/to/imagenet
             --recipe resnet50-imagenet --resume auto
     """
-    named = preset(recipe) if recipe else None
     if show_recipe:
-        _show_recipe(recipe, named)
+        _show_recipe(recipe)
         return
-    values = named.plain() if named else {}
-    start = find_start(start_from, weights, model, values.get("model", _MODEL))
-    plan = recipe_for(
-        data,
-        named=values if named else None,
-        trained=_images_of(start, data),
-        epochs=epochs,
-        era=era_span(era),
-        batch=batch,
-        optimizer=optimizer,
-        rate=learning_rate,
-        drops=epochs_listed(drops),
-        warm_up=warm_up,
-        momentum=momentum,
-        nesterov=nesterov,
-        precision=precision,
-        decay=weight_decay,
-        augment=augment,
-        image_size=image_size,
-        resize=resize,
-        held_out=held_out,
-    )
-    streamed = plan.augment == "crop"
-    where = Where(
-        data_root, plan.image_size, download, streamed, plan.resize, plan.interpolation, plan.held_out, strict
-    )
-    if named:
-        where = replace(where, classes=named.classes, recipe=recipe or "")
-    settings = job.JobSettings(
-        start.model if start else model or values.get("model", _MODEL),
-        regime or ("channel" if target else values.get("regime", _REGIME)),
-        values.get("sparsity", _SPARSITY) if sparsity is None else sparsity,
-        residual,
-        seed,
-        output or Path("runs") / Path(data).name,
-        networks or values.get("networks", _NETWORKS),
-        tuple(dict.fromkeys(map(format_named, formats.split(",")))) if formats else None,
-        resume,
-        every(checkpoint_every),
-        tensorboard,
-        data_root,
-        {name: values[name] for name in SETTINGS if name in values}
-        | sparsify_arguments(setting or (), override or (), target or ()),
-        reconfigure,
-    )
-    train(data, where, plan, settings, Machine(device, workers, threads), start, as_json=as_json)
+    train(planned(locals()), as_json=as_json)
 
 
-def _images_of(start: Start | None, data: str) -> dict[str, Any] | None:
-    """Return how images were given to the weights that a run starts from, as far as the data allow it."""
-    if start is None:
-        return None
-    crops = start.images.get("augment") == "crop" and not can_stream(data)
-    return {**start.images, "augment": None} if crops else dict(start.images)
-
-
-def _show_recipe(name: str | None, named: Preset | None) -> None:
-    if name is None or named is None:
+def _show_recipe(name: str | None) -> None:
+    if name is None:
         raise typer.BadParameter("--show-recipe shows a recipe that is named. Give --recipe, too.")
-    show(recipe_table(name, named))
+    show(recipe_table(name, preset(name)))

@@ -4,46 +4,30 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
 
 from campfire_fx.app.cli.tables import outcome_table, reloaded_table
 from campfire_fx.app.cli.terminal import console, errors, show
+from campfire_fx.app.cli.training_plan import Planned
 from campfire_fx.app.train import job
-from campfire_fx.app.train.data import ImageData, Where, open_data
+from campfire_fx.app.train.data import ImageData, open_data
 from campfire_fx.app.train.host import Host
 from campfire_fx.app.train.pictures import Skips
 from campfire_fx.app.train.ranks import join_ranks
 from campfire_fx.app.train.recipe import Recipe
 from campfire_fx.app.train.stopping import stopping
-from campfire_fx.app.train.trained import Start
 from campfire_fx.report.numbers import percent, plural
 
 _SMALL = 64 * 32 * 32  # pixels in a batch
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What computes: "auto", "cpu" or "cuda"; how many processes read, and threads; None: as many as are useful."""
-
-    device: str = "auto"
-    workers: int | None = None
-    threads: int | None = None
-
-
-def train(
-    data: str,
-    where: Where,
-    plan: Recipe,
-    settings: job.JobSettings,
-    machine: Machine,
-    start: Start | None = None,
-    *,
-    as_json: bool = False,
-) -> None:
+def train(planned: Planned, *, as_json: bool = False) -> None:
     """Open data and trained weights, run the job in as many processes as there are, and show what came of it."""
+    plan, settings, machine, start = planned.recipe, planned.settings, planned.machine, planned.start
+    data, where = planned.data, planned.where
     tell = partial(show, on=errors if as_json else console)
     with join_ranks(machine.device) as ranks, stopping() as stop:
         if not ranks.first:

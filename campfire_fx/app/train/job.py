@@ -53,7 +53,7 @@ class JobSettings:
         residual: as `shrink` takes it.
         seed: of initial weights and of the order and augmentation of images, the same for every network.
         folder: for checkpoints and exported files.
-        networks: "all", "sparse" (and its slim form) or "dense".
+        networks: "all"; "sparse" (and its slim form); "no-dense", that and the slim widths from scratch; or "dense".
         formats: suffixes of the files to export; None: those whose packages are there.
         resume: as `prepare` takes it.
         interval: how often a run checkpoint is written.
@@ -119,7 +119,7 @@ def _run(settings: JobSettings, data: ImageData, recipe: Recipe, *, show: Show, 
     networks: dict[str, nn.Module] = {"dense": dense}
     if settings.networks != "dense":
         sparse = sparsify(dense, example_inputs=example, **arguments)  # a copy: both start from the same weights
-        networks = {"sparse": sparse} if settings.networks == "sparse" else networks | {"sparse": sparse}
+        networks = networks | {"sparse": sparse} if settings.networks == "all" else {"sparse": sparse}
     for name, network in networks.items():
         networks[name], epochs, snapshots = _fitted(network, name, settings, data, recipe, host)
         show(_told(name, epochs))
@@ -196,7 +196,7 @@ def _slim(
     show(sparse.report())
     slim = sparse.eval().shrink(settings.residual)
     show(slim.report())
-    if settings.networks != "all":
+    if settings.networks == "sparse":
         return {"slim": slim}
     name = "slim from scratch"
     scratch = _from_scratch(slim, settings.seed)

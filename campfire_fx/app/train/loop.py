@@ -25,7 +25,7 @@ from campfire_fx.app.train.seeds import seed_step
 from campfire_fx.app.train.split import Split
 from campfire_fx.app.train.stopping import Stopped
 from campfire_fx.app.train.streamed import Streamed
-from campfire_fx.app.train.tally import FIRST, Tally, counts_five, right_among
+from campfire_fx.app.train.tally import FIRST, Tally, counts_five, pack, right_among
 from campfire_fx.app.train.training_log import Epoch
 from campfire_fx.base.errors import TrainError
 from campfire_fx.report.progress import progress
@@ -268,16 +268,17 @@ def accuracy(network: nn.Module, split: Split | Streamed, data: ImageData, *, sh
 def tally(network: nn.Module, split: Split | Streamed, data: ImageData, *, share: Share = WHOLE) -> Tally:
     """Count the images of a split that a network classifies correctly; its mode is left as it was."""
     training, five = network.training, counts_five(len(data.classes))
-    right = among = count = 0
+    flags, among = [], 0
     try:
         for found, targets in answers(network.eval(), split, data, share=share):
-            right += right_among(found, targets, 1)
+            flags.append(found.argmax(1) == targets)
             among += right_among(found, targets, FIRST) if five else 0
-            count += len(targets)
     finally:
         network.train(training)
-    every = [int(sum(parts)) for parts in zip(*share.ranks.gathered(right, count, among), strict=True)]
-    return Tally(right=every[0], images=every[1], among_five=every[2] if five else None)
+    which = torch.cat(flags) if flags else torch.zeros(0, dtype=torch.bool)
+    every = [int(sum(parts)) for parts in zip(*share.ranks.gathered(int(which.sum()), len(which), among), strict=True)]
+    packed = pack(which) if share.ranks.count == 1 else None
+    return Tally(right=every[0], images=every[1], among_five=every[2] if five else None, which=packed)
 
 
 @torch.no_grad()

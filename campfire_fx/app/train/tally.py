@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 FIRST = 5
@@ -18,11 +19,14 @@ class Tally:
         right: whose class was its first answer.
         images: how many they were; those that cannot be read do not count.
         among_five: whose class was among its first five answers; None where there are few classes.
+        which: those that were right, as `pack` writes them, so that networks can be compared image by image; None where
+            several processes shared them.
     """
 
     right: int
     images: int
     among_five: int | None = None
+    which: str | None = field(default=None, compare=False)
 
     @property
     def accuracy(self) -> float:
@@ -46,3 +50,14 @@ def right_among(outputs: Tensor, targets: Tensor, first: int) -> int:
         return int((outputs.argmax(1) == targets).sum())
     found = outputs.topk(min(first, outputs.shape[1]), dim=1).indices
     return int((found == targets.unsqueeze(1)).any(1).sum())
+
+
+def pack(flags: Tensor) -> str:
+    """Return bools (N,) as hexadecimal text, first image first."""
+    bits = "".join("1" if flag else "0" for flag in flags.tolist())
+    return f"{int('1' + bits, 2):x}"
+
+
+def unpack(text: str) -> Tensor:
+    """Undo `pack`."""
+    return torch.tensor([bit == "1" for bit in f"{int(text, 16):b}"[1:]])

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from campfire_fx.app.cli.tables import outcome_table
@@ -18,7 +20,7 @@ from campfire_fx.app.train.loop import fit, tally
 from campfire_fx.app.train.outcome import Outcome, Row
 from campfire_fx.app.train.recipe import Recipe
 from campfire_fx.app.train.split import Split
-from campfire_fx.app.train.tally import Tally, counts_five, right_among
+from campfire_fx.app.train.tally import Tally, counts_five, pack, right_among, unpack
 from campfire_fx.app.train.training_log import TrainingLog, read_log
 from campfire_fx.report.style import plain
 
@@ -63,7 +65,10 @@ def test_top5_of_many_classes(off: int, right: float, among: float) -> None:
 def test_few_classes_have_no_top5() -> None:
     assert not counts_five(10) and counts_five(100) and counts_five(1000)
     images = data(10)
-    assert tally(Near(10, 0), images.test, images) == Tally(right=10, images=10)
+    found = tally(Near(10, 0), images.test, images)
+    assert (
+        found == Tally(right=10, images=10) and found.which is not None and unpack(found.which).tolist() == [True] * 10
+    )
 
 
 def test_the_log_says_it(tmp_path: Path) -> None:
@@ -85,3 +90,8 @@ def test_the_table_and_the_results_say_it() -> None:
     shown = plain(outcome_table(many), 120)
     assert "top-5" in shown and "75.00 %" in shown and "92.00 %" in shown
     assert json.loads(many.to_json())["rows"][0]["top5"] == 0.92
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=20))
+def test_which_images_are_right_survives_as_text(flags: list[bool]) -> None:
+    assert unpack(pack(torch.tensor(flags))).tolist() == flags

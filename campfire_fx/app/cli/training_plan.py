@@ -1,0 +1,121 @@
+"""What the options of `campfire-fx train` ask for: recipe, settings, data and machine, checked before data are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from campfire_fx.app.cli.assignments import SETTINGS, sparsify_arguments
+from campfire_fx.app.cli.terminal import epochs_listed, era_span
+from campfire_fx.app.train.checkpoint_manager import every
+from campfire_fx.app.train.data import Where, can_stream
+from campfire_fx.app.train.job import JobSettings
+from campfire_fx.app.train.presets import Preset, preset
+from campfire_fx.app.train.recipe import Recipe, recipe_for
+from campfire_fx.app.train.trained import Start, find_start
+from campfire_fx.export.formats import format_named
+
+MODEL, REGIME, SPARSITY, NETWORKS = "resnet8", "combined", 0.7, "all"
+_AS_THEY_ARE = (
+    "epochs", "batch", "optimizer", "warm_up", "momentum", "nesterov", "precision", "augment", "image_size", "resize",
+    "held_out",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What computes: "auto", "cpu" or "cuda"; how many processes read, and threads; None: as many as are useful."""
+
+    device: str = "auto"
+    workers: int | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A training that can begin: see the modules of its parts."""
+
+    data: str
+    where: Where
+    recipe: Recipe
+    settings: JobSettings
+    machine: Machine
+    start: Start | None = None
+
+
+def planned(given: Mapping[str, Any]) -> Planned:
+    """Return what a training would be.
+
+    Args:
+        given: the options by the names of `train_command`'s parameters; None where one is not given.
+
+    Raises:
+        CampfireError: a value makes no sense.
+    """
+    named = preset(given["recipe"]) if given["recipe"] else None
+    values = named.plain() if named else {}
+    start = find_start(given["start_from"], given["weights"], given["model"], values.get("model", MODEL))
+    recipe = recipe_for(
+        given["data"],
+        named=values if named else None,
+        trained=_images_of(start, given["data"]),
+        era=era_span(given["era"]),
+        rate=given["learning_rate"],
+        drops=epochs_listed(given["drops"]),
+        decay=given["weight_decay"],
+        **{name: given[name] for name in _AS_THEY_ARE},
+    )
+    return Planned(
+        given["data"],
+        _where(given, recipe, named),
+        recipe,
+        _settings(given, values, start),
+        Machine(given["device"], given["workers"], given["threads"]),
+        start,
+    )
+
+
+def _where(given: Mapping[str, Any], recipe: Recipe, named: Preset | None) -> Where:
+    where = Where(
+        given["data_root"],
+        recipe.image_size,
+        given["download"],
+        recipe.augment == "crop",
+        recipe.resize,
+        recipe.interpolation,
+        recipe.held_out,
+        given["strict"],
+    )
+    return replace(where, classes=named.classes, recipe=given["recipe"]) if named else where
+
+
+def _settings(given: Mapping[str, Any], values: Mapping[str, Any], start: Start | None) -> JobSettings:
+    model = start.model if start else given["model"] or values.get("model", MODEL)
+    sparsity, formats, target = given["sparsity"], given["formats"], given["target"]
+    return JobSettings(
+        model,
+        given["regime"] or ("channel" if target else values.get("regime", REGIME)),
+        values.get("sparsity", SPARSITY) if sparsity is None else sparsity,
+        given["residual"],
+        given["seed"],
+        given["output"] or Path("runs") / Path(given["data"]).name,
+        given["networks"] or values.get("networks", NETWORKS),
+        tuple(dict.fromkeys(map(format_named, formats.split(",")))) if formats else None,
+        given["resume"],
+        every(given["checkpoint_every"]),
+        given["tensorboard"],
+        given["data_root"],
+        {name: values[name] for name in SETTINGS if name in values}
+        | sparsify_arguments(given["setting"] or (), given["override"] or (), target or ()),
+        given["reconfigure"],
+    )
+
+
+def _images_of(start: Start | None, data: str) -> dict[str, Any] | None:
+    """Return how images were given to the weights that a run starts from, as far as the data allow it."""
+    if start is None:
+        return None
+    crops = start.images.get("augment") == "crop" and not can_stream(data)
+    return {**start.images, "augment": None} if crops else dict(start.images)
