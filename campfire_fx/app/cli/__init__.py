@@ -17,6 +17,7 @@ from campfire_fx.app.cli.inspecting import inspect_command
 from campfire_fx.app.cli.listing import regimes_command
 from campfire_fx.app.cli.reporting import report_command
 from campfire_fx.app.cli.shrinking import shrink_command
+from campfire_fx.app.cli.sweeping import sweep_command
 from campfire_fx.app.cli.terminal import console, errors
 from campfire_fx.app.cli.training import train_command
 from campfire_fx.app.train.ranks import rank_here
@@ -52,6 +53,7 @@ app = typer.Typer(
 )
 app.command("inspect")(inspect_command)
 app.command("train")(train_command)
+app.command("sweep", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(sweep_command)
 app.command("shrink")(shrink_command)
 app.command("accelerate")(accelerate_command)
 app.command("export")(export_command)

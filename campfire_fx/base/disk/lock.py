@@ -49,6 +49,12 @@ def alone_in(folder: Path, error: type[CampfireError]) -> Iterator[None]:
         lock.release()
 
 
+def wait_until_free(folder: Path, seconds: float) -> None:
+    """Wait for the process that has a folder to go, but no longer than so many seconds."""
+    with contextlib.suppress(OSError, NotImplementedError), FileLock(str(folder / _LOCK)).acquire(timeout=seconds):
+        return
+
+
 def _take(lock: FileLock) -> bool:
     """Take a lock, or say that it is held; Timeout is an OSError, but none that tells of a place."""
     try:

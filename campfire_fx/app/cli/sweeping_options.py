@@ -1,0 +1,108 @@
+"""Options of `campfire-fx sweep`, and how their lists are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from campfire_fx.app.cli.terminal import epochs_listed, numbers
+from campfire_fx.app.sweep.grid import Axes, eras_of
+
+Data = Annotated[str, typer.Option(help="As for `train`.")]
+Model = Annotated[str | None, typer.Option(help="As for `train`.", show_default="resnet8")]
+Epochs = Annotated[int | None, typer.Option(help="Epochs of every training.", show_default="the data set's")]
+Regime = Annotated[str, typer.Option(help="Regimes, commas between; `campfire-fx regimes` lists them.")]
+Sparsity = Annotated[str, typer.Option(help="Shares of the weights to remove, as 0.4,0.6,0.8.")]
+EraStart = Annotated[
+    str | None, typer.Option(help="First epochs of the pruning era, as 2,4,6.", show_default="a fifth of the epochs")
+]
+EraLength = Annotated[
+    str | None, typer.Option(help="Epochs that it lasts, as 2,4,8.", show_default="two fifths of the epochs")
+]
+SkipLate = Annotated[bool, typer.Option("--skip-late", help="Leave out eras that end after the last epoch.")]
+LearningRates = Annotated[
+    str | None, typer.Option(help="Highest learning rates, as 0.05,0.1.", show_default="as for `train`")
+]
+Drops = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Epochs at which the learning rate is divided by ten, as 30,60, or none: half a cosine. Repeat it for"
+        " several.",
+        show_default="as for `train`",
+    ),
+]
+Seeds = Annotated[str, typer.Option(help="Seeds, as 0,1,2; each has a dense training of its own.")]
+RandomSettings = Annotated[
+    int | None, typer.Option("--random", help="Only so many settings of the grid, drawn at random; each has all seeds.")
+]
+FromScratch = Annotated[
+    bool, typer.Option("--from-scratch", help="Train the slim widths of each sparse network from new weights, too.")
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(help="Trainings side by side.", min=1, show_default="one a GPU, else one for each --threads cores"),
+]
+Threads = Annotated[int, typer.Option(help="CPU threads of each training.", min=1)]
+ListOnly = Annotated[bool, typer.Option("--list", help="Show what would be trained and how far it is, and stop.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do so many runs without asking.")]
+Output = Annotated[Path | None, typer.Option(help="Folder for runs and results.", show_default="runs/sweep-DATA")]
+
+_SET_BY_THE_SWEEP = {
+    "--era": "--era-start and --era-length",
+    "--networks": "--from-scratch",
+    "--formats": "",
+    "--resume": "",
+    "--show-recipe": "",
+    "--json": "--json before the other options",
+}
+
+
+def refuse_own(extra: Sequence[str]) -> None:
+    """Refuse options of `train` that a sweep sets itself."""
+    for option in extra:
+        name = option.partition("=")[0]
+        if name in _SET_BY_THE_SWEEP:
+            other = _SET_BY_THE_SWEEP[name]
+            raise typer.BadParameter(f"{name}: a sweep sets it itself. Leave it out{other and f', or use {other}'}.")
+
+
+def axes_of(given: Mapping[str, Any], epochs: int) -> Axes:
+    """Return the axes that options ask for."""
+    starts, lengths = given["era_start"], given["era_length"]
+    if (starts is None) != (lengths is None):
+        here, there = ("--era-start", "--era-length") if lengths is None else ("--era-length", "--era-start")
+        raise typer.BadParameter(f"{here} is given without {there}. Give both, or neither for the recipe's era.")
+    eras: tuple[tuple[int, int] | None, ...] = (None,)
+    if starts is not None:
+        first, length = whole_numbers(starts, "--era-start"), whole_numbers(lengths, "--era-length")
+        eras = eras_of(first, length, epochs, skip_late=given["skip_late"])
+    rates, drops = given["learning_rate"], given["drops"]
+    return Axes(
+        regimes=_once([name.strip() for name in given["regime"].split(",")], "--regime"),
+        sparsities=_once(numbers(given["sparsity"], "--sparsity"), "--sparsity"),
+        eras=eras,
+        rates=_once(numbers(rates, "--learning-rate"), "--learning-rate") if rates else (None,),
+        drops=_once([epochs_listed(text) for text in drops], "--drops") if drops else (None,),
+        seeds=whole_numbers(given["seed"], "--seed"),
+    )
+
+
+def whole_numbers(text: str, option: str) -> tuple[int, ...]:
+    """Return the whole numbers of an option, written with commas between them."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise typer.BadParameter(f"{text!r} of {option} is not a list of whole numbers. Write them as 2,4,6.")
+    return _once([int(part) for part in parts], option)
+
+
+def _once(values: Sequence[Any], option: str) -> tuple[Any, ...]:
+    twice = next((value for value in values if values.count(value) > 1), None)
+    if twice is not None:
+        raise typer.BadParameter(f"{option}: {twice} is given twice. Give each value once.")
+    return tuple(values)
+
+
+Launch = Literal["local"]

@@ -1,0 +1,154 @@
+"""A run of the sweep command: what it plans and refuses, what it says on the way and at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from campfire_fx.app.cli.sweeping_options import axes_of, refuse_own
+from campfire_fx.app.cli.terminal import console, errors, show, show_json
+from campfire_fx.app.cli.training import train_command
+from campfire_fx.app.cli.training_plan import Planned, planned
+from campfire_fx.app.sweep.grid import Point, label
+from campfire_fx.app.sweep.launch import Local, useful_at_once
+from campfire_fx.app.sweep.results import Cell
+from campfire_fx.app.sweep.runs import Run, check_regimes, runs_of
+from campfire_fx.app.sweep.work import State, as_facts, state_of, work, write_tables
+from campfire_fx.app.train.data import open_data
+from campfire_fx.app.train.stopping import stopping
+from campfire_fx.base.disk.lock import alone_in
+from campfire_fx.base.errors import TrainError
+from campfire_fx.report.numbers import percent, plural
+from campfire_fx.report.table import Column, FittedTable
+
+_MANY = 200  # runs that nobody means to begin by accident
+_COLUMNS = (
+    Column("setting", right=False),
+    Column("learning rate", 3),
+    Column("seeds", 1),
+    Column("accuracy"),
+    Column("against dense"),
+    Column("true sparsity", 2),
+    Column("parameters", 4),
+)
+
+
+def sweep(given: Mapping[str, Any], extra: Sequence[str]) -> None:
+    """Plan a sweep, refuse what is known to be wrong, train what is left, and show what came of it.
+
+    Args:
+        given: the options by the names of `sweep_command`'s parameters.
+        extra: other options, which are those of `campfire-fx train`.
+    """
+    refuse_own(extra)
+    tell = partial(show, on=errors if given["as_json"] else console)
+    common = ["--data", given["data"], "--threads", str(given["threads"])]
+    for name in ("model", "epochs"):
+        common += [] if given[name] is None else [f"--{name}", str(given[name])]
+    first = plan([*common, *extra])
+    folder = given["output"] or Path("runs") / f"sweep-{Path(given['data']).name}"
+    runs = runs_of(_points(given, first), [*common, *extra], folder, plan, from_scratch=given["from_scratch"])
+    at_once = given["jobs"] or useful_at_once(first.machine.device, given["threads"])
+    state = state_of(runs)
+    if given["list_only"]:
+        show_json(_listed_facts(runs, state)) if given["as_json"] else show(_listed(runs, state, at_once))
+        return
+    if state.left:
+        state = _train(runs, state, first, folder, Local(at_once, given["threads"]), tell)
+    show_json(as_facts(state)) if given["as_json"] else show(cells_table(state.cells))
+    tell(f"Written to {folder}/: sweep.csv, sweep.json, and a folder for each run in runs/.")
+
+
+def plan(arguments: Sequence[str]) -> Planned:
+    """Return what options of `campfire-fx train` ask for, as that command would read them."""
+
+    @wraps(train_command)
+    def asked(**given: Any) -> Planned:
+        return planned(given)
+
+    reader = typer.Typer()
+    reader.command()(asked)
+    found = typer.main.get_command(reader).main(list(arguments), "campfire-fx sweep", standalone_mode=False)
+    assert isinstance(found, Planned)
+    return found
+
+
+def _points(given: Mapping[str, Any], first: Planned) -> tuple[Point, ...]:
+    axes = axes_of(given, first.recipe.epochs)
+    settings = axes.settings if given["random"] is None else min(given["random"], axes.settings)
+    dense = len(axes.rates) * len(axes.drops)
+    count = (settings + dense) * len(axes.seeds)
+    if count > _MANY and not given["yes"] and not given["list_only"]:
+        raise TrainError(
+            f"Sweep: these are {count:,} trainings ({settings:,} settings and {plural(dense, 'dense one')},"
+            f" {plural(len(axes.seeds), 'seed')}). Give --yes to do them, --random n to draw some, or shorter lists."
+        )
+    return axes.points(given["random"])
+
+
+def _train(runs: Sequence[Run], state: State, first: Planned, folder: Path, launcher: Local, tell: Any) -> State:
+    data = open_data(first.data, first.where)  # a download or a cache is made once
+    trained = first.start.open(first.where.download) if first.start is not None else None
+    check_regimes(runs, first.settings, data, trained)
+    left = state.time_left(launcher.at_once)
+    tell(
+        f"{plural(len(runs), 'run')}, {len(state.left)} to do{left and f' in {left}'}, {launcher.at_once} at a time:"
+        f" {first.settings.model} on {first.data}, {plural(first.recipe.epochs, 'epoch')}."
+    )
+    with alone_in(folder, TrainError), stopping():
+        try:
+            return work(runs, folder, launcher, tell)
+        finally:
+            write_tables(state_of(runs), folder)
+
+
+def _listed(runs: Sequence[Run], state: State, at_once: int) -> RenderableType:
+    columns = (Column("run", right=False), Column("state", right=False))
+    done = set(state.finished_names)
+    rows = [(run.name, "finished" if run.name in done else "to do") for run in runs]
+    left = state.time_left(at_once) or ("not known before one has finished" if state.left else "nothing left")
+    note = f"{len(state.left)} to do, {at_once} at a time: {left}."
+    return Group(FittedTable(plural(len(runs), "run"), columns, rows), Text(note))
+
+
+def _listed_facts(runs: Sequence[Run], state: State) -> list[dict[str, Any]]:
+    done = set(state.finished_names)
+    return [
+        {"name": run.name, "finished": run.name in done, "command": ["campfire-fx", *run.arguments]} for run in runs
+    ]
+
+
+def cells_table(cells: Sequence[Cell]) -> RenderableType:
+    """Return a row for each setting."""
+    rows = [
+        (
+            label(cell.point) + (", slim from scratch" if cell.scratch else ""),
+            f"{cell.point.rate:g}",
+            str(len(cell.seeds)),
+            percent(cell.accuracy.value, 2),
+            change(cell),
+            percent(cell.facts["true_sparsity"]) if "true_sparsity" in cell.facts else "",
+            f"{cell.facts['parameters']:,.0f}",
+        )
+        for cell in cells
+    ]
+    note = (
+        "Accuracy: of the test images, mean over seeds. Against dense: difference to the dense training of the same"
+        " seed, points, with its 95 % interval over seeds, or of a single seed over images."
+    )
+    return Group(FittedTable("Sweep", _COLUMNS, rows), Text(note))
+
+
+def change(cell: Cell) -> str:
+    """Return the difference to dense in points, with its interval."""
+    if cell.change is None:
+        return ""
+    interval = cell.change_over_seeds or cell.change_over_images
+    ends = f" ({100 * interval.low:+.2f} to {100 * interval.high:+.2f})" if interval else ""
+    return f"{100 * cell.change:+.2f}{ends}"

@@ -1,0 +1,1 @@
+"""Sweeps: many trainings by one command, side by side, and what they say together."""
