@@ -106,7 +106,8 @@ def test_wheel_holds_every_module_once(source: Path, built: Path) -> None:
         names = wheel.namelist()
         entry_points = next(wheel.read(name).decode() for name in names if name.endswith("entry_points.txt"))
     packaged = {name for name in names if ".dist-info/" not in name}
-    data = {f"campfire_fx/{name}" for name in ("app/runs/report.html", "kernels/sparse.cpp", "py.typed")}
+    pages = ("app/runs/layout.html", "app/runs/report.html", "app/sweep/sweep.html")
+    data = {f"campfire_fx/{name}" for name in (*pages, "kernels/sparse.cpp", "py.typed")}
     assert packaged == modules(source) | data
     assert "campfire-fx = campfire_fx.app.cli:main" in entry_points
     assert any(name.endswith("licenses/LICENSE") for name in names)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from campfire_fx.app.cli.training import train_command
 from campfire_fx.app.cli.training_plan import Planned, planned
 from campfire_fx.app.sweep.grid import Point, label
 from campfire_fx.app.sweep.launch import Local, useful_at_once
+from campfire_fx.app.sweep.page import PAGE, Setting, change_told, write_page
 from campfire_fx.app.sweep.results import Cell
 from campfire_fx.app.sweep.runs import Run, check_regimes, runs_of
 from campfire_fx.app.sweep.work import State, as_facts, state_of, work, write_tables
@@ -25,6 +28,7 @@ from campfire_fx.app.train.stopping import stopping
 from campfire_fx.base.disk.lock import alone_in
 from campfire_fx.base.errors import TrainError
 from campfire_fx.report.numbers import percent, plural
+from campfire_fx.report.pictures import installed
 from campfire_fx.report.table import Column, FittedTable
 
 _MANY = 200  # runs that nobody means to begin by accident
@@ -62,7 +66,20 @@ def sweep(given: Mapping[str, Any], extra: Sequence[str]) -> None:
     if state.left:
         state = _train(runs, state, first, folder, Local(at_once, given["threads"]), tell)
     show_json(as_facts(state)) if given["as_json"] else show(cells_table(state.cells))
-    tell(f"Written to {folder}/: sweep.csv, sweep.json, and a folder for each run in runs/.")
+    page = _page(state, first, folder)
+    tell(f"Written to {folder}/: {page}sweep.csv, sweep.json, and a folder for each run in runs/.")
+
+
+def _page(state: State, first: Planned, folder: Path) -> str:
+    """Write the page, if it can be drawn here; return its name, for the sentence about what was written."""
+    if not installed() or importlib.util.find_spec("jinja2") is None:
+        return ""
+    recipe = asdict(first.recipe)
+    own = {"era", "rate", "drops", "fresh_rate"}
+    facts = {"data": first.data, "model": first.settings.model, **first.settings.arguments}
+    facts |= {name: value for name, value in recipe.items() if name not in own}
+    title = f"{first.settings.model} on {Path(first.data).name}: a sweep"
+    return f"{write_page(state, Setting(title, facts), folder / PAGE).name}, "
 
 
 def plan(arguments: Sequence[str]) -> Planned:
@@ -132,7 +149,7 @@ def cells_table(cells: Sequence[Cell]) -> RenderableType:
             f"{cell.point.rate:g}",
             str(len(cell.seeds)),
             percent(cell.accuracy.value, 2),
-            change(cell),
+            change_told(cell),
             percent(cell.facts["true_sparsity"]) if "true_sparsity" in cell.facts else "",
             f"{cell.facts['parameters']:,.0f}",
         )
@@ -143,12 +160,3 @@ def cells_table(cells: Sequence[Cell]) -> RenderableType:
         " seed, points, with its 95 % interval over seeds, or of a single seed over images."
     )
     return Group(FittedTable("Sweep", _COLUMNS, rows), Text(note))
-
-
-def change(cell: Cell) -> str:
-    """Return the difference to dense in points, with its interval."""
-    if cell.change is None:
-        return ""
-    interval = cell.change_over_seeds or cell.change_over_images
-    ends = f" ({100 * interval.low:+.2f} to {100 * interval.high:+.2f})" if interval else ""
-    return f"{100 * cell.change:+.2f}{ends}"

@@ -12,7 +12,7 @@ from typing import Any
 
 from campfire_fx.app.sweep.grid import label
 from campfire_fx.app.sweep.launch import LOG, Ended, Launcher
-from campfire_fx.app.sweep.results import Cell, cells_of, read_runs, to_csv, to_facts
+from campfire_fx.app.sweep.results import Cell, Finished, cells_of, read_runs, to_csv, to_facts
 from campfire_fx.app.sweep.runs import Run
 from campfire_fx.base.disk.whole import write_text
 from campfire_fx.base.errors import TrainError
@@ -27,12 +27,14 @@ class State:
 
     Attributes:
         finished, left: its runs.
+        found: the networks that the finished ones trained.
         cells: what the finished ones say, by setting; the slim widths from scratch come last.
         seconds: of one training, as the finished ones took; None where there is none.
     """
 
     finished: tuple[Run, ...]
     left: tuple[Run, ...]
+    found: tuple[Finished, ...]
     cells: tuple[Cell, ...]
     seconds: float | None
 
@@ -61,6 +63,7 @@ def state_of(runs: Sequence[Run]) -> State:
     return State(
         finished,
         tuple(run for run in runs if run.name not in done),
+        tuple(found),
         (*cells_of(found), *cells_of(scratch, found, scratch=True)),
         statistics.median(took) if took else None,
     )

@@ -16,6 +16,8 @@ from campfire_fx.report.pictures.mask_grid import mask_grid as mask_grid
 from campfire_fx.report.pictures.residual_course import Residuals as Residuals
 from campfire_fx.report.pictures.residual_course import residual_course as residual_course
 from campfire_fx.report.pictures.robustness_curves import robustness_curves as robustness_curves
+from campfire_fx.report.pictures.setting_curves import CurvePoint as CurvePoint
+from campfire_fx.report.pictures.setting_curves import setting_curves as setting_curves
 from campfire_fx.report.pictures.size_tradeoff import Sized as Sized
 from campfire_fx.report.pictures.size_tradeoff import size_tradeoff as size_tradeoff
 from campfire_fx.report.pictures.sparsity_course import SparsityPoint as SparsityPoint
