@@ -18,6 +18,7 @@ from campfire_fx.base.errors import (
 )
 from campfire_fx.base.version import __version__
 from campfire_fx.capture import trace
+from campfire_fx.capture.from_onnx.read import read_onnx
 from campfire_fx.export import export, load
 from campfire_fx.shrink.dependency import dependency_graph
 from campfire_fx.shrink.slim import SlimModel, shrink
@@ -51,6 +52,7 @@ __all__ = [
     "export",
     "load",
     "purify",
+    "read_onnx",
     "shrink",
     "sparsify",
     "trace",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,14 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def export(model: nn.Module, path: str | os.PathLike[str], example_inputs: Any = None) -> ExportRecord:
+def export(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    example_inputs: Any = None,
+    *,
+    input_names: Sequence[str] = (),
+    output_names: Sequence[str] = (),
+) -> ExportRecord:
     """Write the model's inference to a file that runs without campfire_fx, in the format that its suffix names.
 
     `.onnx`: one file for any ONNX runtime. `.pt2`: one file for `torch.export.load`. `.mnn`: one file for MNN, which
@@ -41,6 +49,8 @@ def export(model: nn.Module, path: str | os.PathLike[str], example_inputs: Any =
         example_inputs: a tensor, a tuple of positional or a dict of keyword arguments. Default: the example that
             the model carries, else a guess from its first convolution. Of a model that was made for several examples,
             the graph that these inputs run is written; `left_out` of the record names the others.
+        input_names: for an .onnx file, what its inputs are called, in order. Default: as the parameters of `forward`.
+        output_names: the same of its outputs. Default: torch's names.
 
     Raises:
         ExportError: the suffix, the path or the model does not fit, a package is missing, or what was written
@@ -53,10 +63,11 @@ def export(model: nn.Module, path: str | os.PathLike[str], example_inputs: Any =
 
     target = _path(path)
     form = format_of(target)
+    ends = _ends(target, input_names, output_names)
     beside = form.beside(target)
     check_target(target, beside)
     with torch.random.fork_rng(devices=[]):  # layers that are built draw weights; the user's random numbers stay
-        prepared = prepare(model, example_inputs)
+        prepared = replace(prepare(model, example_inputs), ends=ends)
         with staged(target, beside) as stage:
             written = form.write(prepared, stage)
             worst = _compared(target, form.read(stage, written.frame), written.runs, prepared.runs.tolerance)
@@ -70,12 +81,7 @@ def export(model: nn.Module, path: str | os.PathLike[str], example_inputs: Any =
         written.free,
         prepared.left_out,
     )
-    _log.info(
-        "Wrote %s: %d bytes, outputs within %.1e of the model's.",
-        record.path,
-        record.bytes,
-        record.difference,
-    )
+    _log.info("Wrote %s: %d bytes, outputs within %.1e of the model's.", record.path, record.bytes, record.difference)
     if record.left_out:
         _log.warning("%s holds one graph of several; left out: %s.", record.path, ", ".join(record.left_out))
     return record
@@ -85,6 +91,12 @@ def _path(path: str | os.PathLike[str]) -> Path:
     if not isinstance(path, (str, os.PathLike)):
         raise ExportError(f"path: it is of type {type(path).__name__}. Give the name of a file, as 'slim.safetensors'.")
     return Path(path)
+
+
+def _ends(target: Path, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    if (inputs or outputs) and target.suffix.lower() != ".onnx":
+        raise ExportError(f"input_names, output_names: a {target.suffix} file has none. Give them for .onnx alone.")
+    return inputs, outputs
 
 
 def _compared(target: Path, reloaded: Callable[..., Any], runs: Iterable[ModelRun], tolerance: float) -> float:

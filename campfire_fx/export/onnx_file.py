@@ -7,6 +7,7 @@ import importlib
 import io
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +51,23 @@ class OnnxModel:
         return restored(outputs, self._structure)
 
 
-def write_onnx(program: ExportedProgram, path: Path) -> None:
+def write_onnx(program: ExportedProgram, path: Path, ends: tuple[Sequence[str], Sequence[str]] = ((), ())) -> None:
     """Convert an exported program and write it as one file, weights inside.
 
+    Args:
+        program: what to write.
+        path: where.
+        ends: names for inputs and for outputs, in order; () for those of the program.
+
     Raises:
-        ExportError: a package is missing, the model is too large for one file, or an operation has no ONNX
-        form.
+        ExportError: a package is missing, the model is too large for one file, an operation has no ONNX form, or
+        the names are not as many as the inputs or outputs, or not all different.
         OSError: the file cannot be written.
     """
     converted, onnx = onnx_program(program), required("onnx")
+    graph = converted.model.graph
+    _rename(graph.inputs, ends[0], "input")
+    _rename(graph.outputs, ends[1], "output")
     if structure := output_structure(program):
         converted.model.metadata_props[_OUTPUTS] = structure
     note = onnx.StringStringEntryProto(key="seal", value=blank())
@@ -104,6 +113,17 @@ def output_structure(program: ExportedProgram) -> str:
         if program.call_spec.out_spec is not None:
             return pytree.treespec_dumps(program.call_spec.out_spec)
     return ""
+
+
+def _rename(values: Any, names: Sequence[str], what: str) -> None:
+    if not names:
+        return
+    if len(names) != len(values) or len(set(names)) < len(names):
+        raise ExportError(
+            f"{what}_names={list(names)}: the model has {len(values)} {what}s. Give as many names, all different."
+        )
+    for value, name in zip(values, names, strict=True):
+        value.name = name
 
 
 def required(package: str, suffix: str = "onnx") -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from textwrap import shorten
 from typing import Any, TypeGuard
@@ -36,12 +37,14 @@ class Prepared:
         name: the class name of the model given.
         runs: what the model answered, before anything was replaced.
         left_out: the examples whose graph is not that of the example.
+        ends: names for inputs and outputs, of a format that has some; () for those that it gives itself.
     """
 
     module: nn.Module
     name: str
     runs: Runs
     left_out: tuple[str, ...] = ()
+    ends: tuple[Sequence[str], Sequence[str]] = ((), ())
 
 
 def prepare(model: nn.Module, example_inputs: Any = None) -> Prepared:

@@ -11,13 +11,17 @@ from torch import nn
 from campfire_fx.app.train.checkpoint import checkpoint_of, is_checkpoint, load_state, read_tensors, restore
 from campfire_fx.app.train.models import build_model
 from campfire_fx.base.errors import ExportError
+from campfire_fx.capture.from_onnx.read import read_onnx
 from campfire_fx.export import load
 
 
 def network_of(
     checkpoint: Path, model: str | None, options: dict[str, Any]
 ) -> tuple[nn.Module, tuple[torch.Tensor, ...] | None]:
-    """Build the model of a checkpoint, and an example input where the checkpoint knows its shape."""
+    """Build the model of a checkpoint or an .onnx file, and an example input where that knows its shape."""
+    if checkpoint.suffix.lower() == ".onnx":
+        read = read_onnx(checkpoint)
+        return read, read.example[0]
     content = read_tensors(checkpoint)
     if is_checkpoint(content) or model is None:
         saved = checkpoint_of(content, checkpoint)

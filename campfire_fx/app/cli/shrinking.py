@@ -12,7 +12,10 @@ from torch import nn
 from campfire_fx.app.cli.networks import network_of
 from campfire_fx.app.cli.options import AsJson, Columns, Example, FoldNorms, ModelArguments, Residual
 from campfire_fx.app.cli.terminal import example_inputs, model_options, show, show_json
+from campfire_fx.base.errors import ExportError
+from campfire_fx.capture.from_onnx.interpret import OnnxGraph
 from campfire_fx.export import ExportRecord, export
+from campfire_fx.export.onnx_agreement import compare_files
 from campfire_fx.report.progress import progress
 from campfire_fx.shrink.slim import SlimModel, shrink
 from campfire_fx.training.model import SparseModel
@@ -20,7 +23,8 @@ from campfire_fx.training.model import SparseModel
 
 def shrink_command(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="A .ckpt of `train`, or any file that holds a state_dict.")
+        Path,
+        typer.Argument(metavar="FILE", help="A .ckpt of `train`, any file that holds a state_dict, or an .onnx file."),
     ],
     model: Annotated[
         str | None, typer.Option(help="The model of a state_dict: a torchvision name, or package.module:factory.")
@@ -52,6 +56,7 @@ def shrink_command(
         campfire-fx shrink runs/digits/sparse.ckpt
         campfire-fx shrink weights.pt --model resnet50 --output slim.onnx
         campfire-fx shrink weights.pt --model mynets:small --option width=32
+        campfire-fx shrink model.onnx --output slim.onnx
     """
     network, shapes = network_of(checkpoint, model, model_options(option))
     inputs = example_inputs(example) or shapes
@@ -62,12 +67,35 @@ def shrink_command(
     else:
         slim = shrink(network, inputs, residual=residual, **choices)
     with progress("Exporting"):
-        written = export(slim, output or checkpoint.with_name(f"{checkpoint.stem}-slim.safetensors"))
+        written, apart = _written(network, slim, checkpoint, output)
     if as_json:
-        show_json(_facts(network, slim, written))
-        return
+        show_json(_facts(network, slim, written) | {"files_difference": apart})
+    else:
+        _show(slim, written, checkpoint, apart)
+
+
+def _written(
+    network: nn.Module, slim: SlimModel, source: Path, output: Path | None
+) -> tuple[ExportRecord, float | None]:
+    """Export the slim model; of an .onnx file under the same names, and compared with it in onnxruntime."""
+    if not isinstance(network, OnnxGraph):
+        return export(slim, output or source.with_name(f"{source.stem}-slim.safetensors")), None
+    target = output or source.with_name(f"{source.stem}-slim.onnx")
+    if target.suffix.lower() != ".onnx":
+        return export(slim, target), None
+    record = export(slim, target, input_names=network.input_names, output_names=network.output_names)
+    try:
+        return record, compare_files(source, target, slim.example[0])
+    except ExportError:
+        target.unlink(missing_ok=True)
+        raise
+
+
+def _show(slim: SlimModel, written: ExportRecord, source: Path, apart: float | None) -> None:
     show(slim.report())
     show(f"Written: {', '.join(str(path) for path in written.files)}")
+    if apart is not None:
+        show(f"In onnxruntime its outputs are within {apart:.1e} of those of {source}.")
 
 
 def _facts(network: nn.Module, slim: SlimModel, written: ExportRecord) -> dict[str, Any]:
