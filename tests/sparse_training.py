@@ -44,6 +44,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "prune-train": {"strength": 3.0, "threshold": 0.1},
     "srigl": {"period": 2},
     "dsr": {"period": 2},
+    "chase": {"period": 2},
     "dsr-kernel": {"period": 2},
     "channel by gradients": {"regime": "channel", "score": "taylor"},
     "channel, soft": {"regime": "channel", "soft": True},

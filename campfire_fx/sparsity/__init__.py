@@ -21,6 +21,7 @@ from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.regimes import REGIMES, find_regimes, regime_named
 from campfire_fx.sparsity.regimes.admm import Admm, admm, admm_in_turn
 from campfire_fx.sparsity.regimes.campfire import block_fc, ck, combined, fine_fc, inter_epoch, window
+from campfire_fx.sparsity.regimes.chase import chase
 from campfire_fx.sparsity.regimes.deepr import deepr
 from campfire_fx.sparsity.regimes.dsr import dsr
 from campfire_fx.sparsity.regimes.lottery_ticket import lottery_ticket
@@ -37,6 +38,7 @@ from campfire_fx.sparsity.scope import (
     WITHIN_LAYER,
     OverLayers,
     Scope,
+    by_deviation,
     by_norm,
     lamp,
     over_layers,
@@ -111,7 +113,9 @@ __all__ = [
     "at_random",
     "block",
     "block_fc",
+    "by_deviation",
     "by_norm",
+    "chase",
     "ck",
     "column_block",
     "combined",

@@ -120,8 +120,8 @@ class Exchanging(Method):
 
     def before_step(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Exchange weights where that is due: see `Method`."""
-        due = [(layer, _opened(layer)) for layer in layers if not layer.module.masks_gradient]
-        ready = [(layer, opened) for layer, opened in due if opened is not None]
+        due = [(layer, opened(layer)) for layer in layers if not layer.module.masks_gradient]
+        ready = [(layer, one) for layer, one in due if one is not None]
         if isinstance(self.how, ExchangeOverLayers) and len(ready) < len(due):
             ready = []  # all of them wait
         done = {id(layer) for layer, _ in ready}
@@ -138,7 +138,7 @@ class Exchanging(Method):
             return ()
         moments = [Moment(layer.progress, now.updates) for layer, _ in ready]
         if isinstance(self.how, ExchangeOverLayers):
-            return self.how.exchange_all([opened for _, opened in ready], moments[0])
+            return self.how.exchange_all([one for _, one in ready], moments[0])
         return [
             self.how.exchange(one.weight, one.gradient, one.mask, moment)
             for (_, one), moment in zip(ready, moments, strict=True)
@@ -155,7 +155,7 @@ class Exchanging(Method):
         return self.how.exchange(numbers * mask, gradient, mask, Moment(0.25, 3))
 
 
-def _opened(layer: PrunedLayer) -> OpenLayer | None:
+def opened(layer: PrunedLayer) -> OpenLayer | None:
     """Return a layer as it is exchanged in; None if it has no gradient that ranks."""
     gradient, asked = layer.gradient, layer.state.assignment
     if gradient is None or not bool(torch.isfinite(gradient).all()):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from campfire_fx.sparsity.exchange import OpenLayer
 from campfire_fx.sparsity.granularity import Granularity
 from campfire_fx.sparsity.over_layers import Ranked
 from campfire_fx.sparsity.selection import DEAD, PROTECTED, lowest_of_all, rank
@@ -78,3 +79,32 @@ def in_proportion(layers: Sequence[Turnover]) -> list[int]:
             grown[fits[0]] += 1
             left -= layers[fits[0]].size
     return grown
+
+
+def by_gradient(layers: Sequence[OpenLayer], free: Sequence[Tensor], dying: int, total: int) -> list[Tensor]:
+    """Return the next masks: the smallest weights of all layers die, and those of largest gradient grow, in any.
+
+    The largest weight of each layer stays. What just died may grow again, and keeps its weight then. Of equal ones the
+    first layer's die, and grow, first.
+
+    Args:
+        layers: that exchange weights.
+        free: of each, which places may hold weights, (K, C, P) bool.
+        dying: how many weights die.
+        total: how many live in the end, as far as there is room.
+    """
+    device = layers[0].weight.device
+
+    def together(tensors: Sequence[Tensor]) -> Tensor:
+        return torch.cat([tensor.flatten().to(device) for tensor in tensors])
+
+    magnitudes = [one.weight.abs().masked_fill(~one.mask, PROTECTED) for one in layers]
+    for one, magnitude in zip(layers, magnitudes, strict=True):
+        if bool(one.mask.any()):
+            magnitude.view(-1)[one.weight.abs().masked_fill(~one.mask, -1.0).argmax()] = PROTECTED
+    living = together([one.mask for one in layers])
+    kept = living & ~lowest_of_all(together(magnitudes), min(dying, int(living.sum())))
+    steep = together([-one.gradient.abs() for one in layers]).masked_fill(kept | ~together(free), PROTECTED)
+    grown = kept | lowest_of_all(steep, min(len(steep), max(0, total - int(kept.sum()))))
+    parts = grown.split([one.mask.numel() for one in layers])
+    return [part.view_as(one.mask).to(one.mask.device) for part, one in zip(parts, layers, strict=True)]

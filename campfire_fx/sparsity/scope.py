@@ -67,6 +67,11 @@ def by_norm(scores: Tensor) -> Tensor:
     return scores / scores.norm().clamp_min(1e-30)
 
 
+def by_deviation(scores: Tensor) -> Tensor:
+    """Divide by the root mean square over the layer: the standard deviation of weights whose mean is 0."""
+    return scores / scores.square().mean().sqrt().clamp_min(1e-30)
+
+
 def lamp(scores: Tensor) -> Tensor:
     """Divide the square of a score by the sum of the squares that are not below it (LAMP, Lee et al. 2021).
 

@@ -109,8 +109,8 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
         threshold: for "channel" and others of it: channels go whose score does not exceed it, however many they are.
         strength: for regimes with a penalty ("network-slimming", "ssl", "prune-train", "greg", "sparse-structure"): how
             strongly weights are drawn to zero.
-        rounds: for "lottery-ticket": how often it prunes in the era; None: 5.
-        rewind_to: for it: the epoch whose weights training goes back to; None: 0, the initial ones.
+        rounds: for "lottery-ticket" and "deep-compression": how often they prune in the era; None: 5, and 3.
+        rewind_to: for "lottery-ticket": the epoch whose weights training goes back to; None: 0, the initial ones.
         dead_norm: "zero" also zeroes the BatchNorm channel (weight, bias, running mean) and the convolution's bias
             behind a filter that dies, so that training sees the channel as the zero it will be; "keep" leaves
             them, and shrinking folds the constant that remains. Norms behind layers whose weights can come

@@ -26,6 +26,7 @@ from campfire_fx.sparsity import (
     Regime,
     admm,
     block,
+    by_deviation,
     by_norm,
     l1,
     lamp,
@@ -63,10 +64,15 @@ def exact_norm(scores: list[Fraction]) -> list[Fraction]:
     return [s**2 / total if total else Fraction(0) for s in scores]  # squared: the same order
 
 
+def exact_deviation(scores: list[Fraction]) -> list[Fraction]:
+    return [s * len(scores) for s in exact_norm(scores)]
+
+
 EXACT: dict[str, tuple[Any, Callable[[list[Fraction]], list[Fraction]]]] = {
     "none": (as_they_are, lambda scores: scores),
     "norm": (by_norm, exact_norm),
     "lamp": (lamp, exact_lamp),
+    "deviation": (by_deviation, exact_deviation),
 }
 
 
@@ -111,7 +117,7 @@ def test_masks_are_those_of_the_loops(how: str, data: st.DataObject, seed: int) 
     at_least = data.draw(st.sampled_from([Fraction(0), Fraction(1, 4)]))
     early, final = sorted(data.draw(st.tuples(*[st.integers(0, 99).map(lambda n: Fraction(n, 100))] * 2)))
     generator = torch.Generator().manual_seed(seed)
-    ties = how != "norm" and data.draw(st.booleans())
+    ties = how in ("none", "lamp") and data.draw(st.booleans())
     known = []
     for _ in range(data.draw(st.integers(1, 3))):
         shape = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 3), st.sampled_from([1, 4])))
@@ -152,6 +158,23 @@ def test_a_layer_of_small_weights_loses_more_and_the_sum_is_met() -> None:
         rows = {row.name: row for row in found.sparsity().layers}
         assert sum(row.zeros for row in rows.values()) == ceil(0.5 * sum(row.weights for row in rows.values()))
         assert (rows["1"].true > 0.7) == (name == "global-magnitude"), "LAMP knows no scale"
+
+
+def test_deep_compression_has_one_quality_parameter_for_all_layers() -> None:
+    """Every weight below q times its layer's deviation dies, and no other; q is what the sparsity makes it."""
+    model = sparse("deep-compression", sparsity=0.6, era=(0, 4), rounds=2)
+    weights = {row.name: layer(model, row.name).weight.detach().clone() for row in model.sparsity().layers[1:]}
+    assert model.finalize().sparsity().true == pytest.approx(0.6, abs=1e-3)
+    quality = {name: weight.abs() / weight.square().mean().sqrt() for name, weight in weights.items()}
+    alive = min(float(q[layer(model, name).mask].min()) for name, q in quality.items())
+    dead = max(float(q[~layer(model, name).mask].max()) for name, q in quality.items())
+    assert dead <= alive and 0.5 < dead < 1.5
+    model = sparse("deep-compression", sparsity=0.75, era=(0, 4), rounds=2)
+    due = []
+    for epoch in range(5):
+        model.epoch(epoch)
+        due.append(model.sparsity().target)
+    assert due == pytest.approx([0, 0, 0.5, 0.5, 0.75])
 
 
 def test_masks_follow_the_schedule_and_nothing_comes_back() -> None:

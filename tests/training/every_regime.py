@@ -26,6 +26,7 @@ ALIKE = {
     "taylor": "channel by gradients",
     "network-slimming": "ssl",
     "dsr-kernel": "dsr",
+    "deep-compression": "lottery-ticket",
 }
 MECHANISMS = [name for name in NAMES if name not in ALIKE]
 every_mechanism = pytest.mark.parametrize("regime", MECHANISMS)

@@ -132,11 +132,16 @@ PROMISES: dict[str, tuple[Law, Law, Law]] = {
 # What whole channels leave is promised in costs, not in weights: see test_channel.py.
 OWN = [name for name in NAMES if not name.startswith("channel") and not regime_named(name).method.couples]
 BUDGETS = {name: regime_named(name).budget for name in OWN}
-WITH_TESTS_OF_THEIR_OWN = ["dsr", "dsr-kernel", "srigl"]  # test_dynamic.py: counts move between layers, or neurons die
+WITH_TESTS_OF_THEIR_OWN = [
+    "chase",
+    "dsr",
+    "dsr-kernel",
+    "srigl",
+]  # test_dynamic.py: counts move between layers, or neurons die
 DIVIDED = [
     n for n, budget in BUDGETS.items() if budget is not None and n not in WITH_TESTS_OF_THEIR_OWN
 ]  # among all layers, the stem too
-TOGETHER = ["global-magnitude", "lamp", "lottery-ticket"]  # of all layers but the stem
+TOGETHER = ["deep-compression", "global-magnitude", "lamp", "lottery-ticket"]  # of all layers but the stem
 sparsities = pytest.mark.parametrize("sparsity", SPARSITIES, ids=str)
 
 

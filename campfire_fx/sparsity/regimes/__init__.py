@@ -17,6 +17,8 @@ from campfire_fx.sparsity.regimes import (
     by_score,
     campfire,
     channel,
+    chase,
+    deep_compression,
     deepr,
     dsr,
     gradual_magnitude,
@@ -35,8 +37,8 @@ from campfire_fx.sparsity.regimes.magnitude import n_of_m
 from campfire_fx.sparsity.scope import WITHIN_CHANNEL, WITHIN_LAYER
 
 _FILES = (
-    campfire, magnitude, gradual_magnitude, channel, by_score, network_slimming, group_lasso, greg,
-    admm, swat, rigl, srigl, set_, dsr, deepr, lottery_ticket, sr_ste,
+    campfire, magnitude, gradual_magnitude, deep_compression, channel, by_score, network_slimming, group_lasso, greg,
+    admm, swat, rigl, srigl, set_, dsr, deepr, chase, lottery_ticket, sr_ste,
 )  # fmt: skip
 ENTRIES: dict[str, RegimeEntry] = {entry.name: entry for file in _FILES for entry in file.ENTRIES}
 """The regimes by name: one record each, in the file that defines it."""
