@@ -20,6 +20,7 @@ from campfire_fx.app.cli.shrinking import shrink_command
 from campfire_fx.app.cli.sweeping import sweep_command
 from campfire_fx.app.cli.terminal import console, errors
 from campfire_fx.app.cli.training import train_command
+from campfire_fx.app.cli.verifying import verify_command
 from campfire_fx.app.train.ranks import rank_here
 from campfire_fx.app.train.stopping import Stopped
 from campfire_fx.base.errors import CampfireError
@@ -55,6 +56,7 @@ app.command("inspect")(inspect_command)
 app.command("train")(train_command)
 app.command("sweep", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(sweep_command)
 app.command("shrink")(shrink_command)
+app.command("verify")(verify_command)
 app.command("accelerate")(accelerate_command)
 app.command("export")(export_command)
 app.command("attack")(attack_command)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 from torch import nn
 
+from campfire_fx.app import proof
 from campfire_fx.app.cli.networks import network_of
 from campfire_fx.app.cli.options import AsJson, Columns, Example, FoldNorms, ModelArguments, Residual
 from campfire_fx.app.cli.terminal import example_inputs, model_options, show, show_json
@@ -45,6 +46,9 @@ def shrink_command(
         typer.Option(help="Take constant channels out of LayerNorm and GroupNorm: auto, where that pays in time."),
     ] = "auto",
     fold_norms: FoldNorms = False,
+    prove: Annotated[
+        Path | None, typer.Option("--proof", help="File for a proof (.json) that `campfire-fx verify` checks again.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Remove every channel that zeros in the weights made dead; the output stays the same, and that is proven.
@@ -56,22 +60,27 @@ def shrink_command(
         campfire-fx shrink runs/digits/sparse.ckpt
         campfire-fx shrink weights.pt --model resnet50 --output slim.onnx
         campfire-fx shrink weights.pt --model mynets:small --option width=32
-        campfire-fx shrink model.onnx --output slim.onnx
+        campfire-fx shrink model.onnx --output slim.onnx --proof proof.json
     """
-    network, shapes = network_of(checkpoint, model, model_options(option))
-    inputs = example_inputs(example) or shapes
+    options = model_options(option)
+    network, shapes = network_of(checkpoint, model, options)
     choices: dict[str, Any] = {"round_to": round_to, "columns": columns, "compensate": compensate}
     choices["fold_norms"] = fold_norms
-    if isinstance(network, SparseModel):
-        slim = network.finalize().shrink(residual, **choices)
-    else:
-        slim = shrink(network, inputs, residual=residual, **choices)
+    slim = _slim(network, example_inputs(example) or shapes, {"residual": residual, **choices})
     with progress("Exporting"):
         written, apart = _written(network, slim, checkpoint, output)
+        if prove is not None:
+            proof.prove(checkpoint, written.files, (model, options), slim.example, prove)
     if as_json:
         show_json(_facts(network, slim, written) | {"files_difference": apart})
     else:
         _show(slim, written, checkpoint, apart)
+
+
+def _slim(network: nn.Module, inputs: Any, choices: dict[str, Any]) -> SlimModel:
+    if isinstance(network, SparseModel):
+        return network.finalize().shrink(**choices)
+    return shrink(network, inputs, **choices)
 
 
 def _written(

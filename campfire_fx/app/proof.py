@@ -1,0 +1,218 @@
+"""A proof that two files compute the same: which files, on which inputs, with what differences; and checking it again.
+
+The inputs are random numbers, drawn anew from a seed. The files are known by their SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from campfire_fx.analysis.captured import Call
+from campfire_fx.app.cli.networks import network_of
+from campfire_fx.base.disk.whole import write_text
+from campfire_fx.base.errors import ShrinkError
+from campfire_fx.base.version import __version__
+from campfire_fx.export import OnnxModel, load
+from campfire_fx.export.agreement import difference, reference_runs
+from campfire_fx.training.model import SparseModel
+
+_FORM = 1
+_PACKAGES = ("torch", "onnxruntime")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The file that was given, and what builds its model where the file alone does not."""
+
+    file: str
+    sha256: str
+    model: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One comparison: shapes and types of the inputs, the seed that they are drawn from, the largest difference."""
+
+    shapes: tuple[tuple[int, ...], ...]
+    dtypes: tuple[str, ...]
+    seed: int
+    difference: float
+
+    def inputs(self) -> tuple[Tensor, ...]:
+        """Draw the inputs: normal numbers; zeros where a type holds no fractions."""
+        generator = torch.Generator().manual_seed(self.seed)
+        kinds = [getattr(torch, name) for name in self.dtypes]
+        drawn = [torch.randn(shape, generator=generator) for shape in self.shapes]
+        return tuple(
+            x.to(kind) if kind.is_floating_point else torch.zeros_like(x, dtype=kind)
+            for x, kind in zip(drawn, kinds, strict=True)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What was compared.
+
+    Attributes:
+        before: the file that was given.
+        after: name and SHA-256 of each file that was written.
+        runs: the comparisons; differences are relative to the largest output.
+        tolerance: the largest difference that passes.
+        versions: of the packages that computed.
+    """
+
+    before: Source
+    after: Mapping[str, str]
+    runs: tuple[Run, ...]
+    tolerance: float
+    versions: Mapping[str, str]
+    form: int = _FORM
+
+    @property
+    def worst(self) -> float:
+        """The largest difference."""
+        return max(run.difference for run in self.runs)
+
+
+def prove(
+    source: Path, written: Sequence[Path], opened: tuple[str | None, Mapping[str, Any]], example: Call, path: Path
+) -> Proof:
+    """Compare the model of a file with a file made of it, each as a user runs it, and write what was found.
+
+    An .onnx file is run in onnxruntime.
+
+    Args:
+        source: the file given.
+        written: the files of `export`, the one to load first.
+        opened: model and options that go with the source.
+        example: (args, kwargs); other sizes are tried as well.
+        path: of the proof, a JSON file. It names the files as they lie from there.
+
+    Raises:
+        ShrinkError: they differ, or take other inputs than tensors by position.
+    """
+    inputs, keywords = example
+    if keywords or not all(isinstance(value, Tensor) for value in inputs):
+        raise ShrinkError(
+            "--proof: the model takes more than tensors by position, and a proof holds their shapes. Leave it out."
+        )
+    before, after = _opened(source, *opened), load(written[0])
+    found = reference_runs(_Called(before), inputs, {})
+    runs = []
+    for seed, run in enumerate(found):
+        shapes = tuple(tuple(value.shape) for value in run.args)
+        dtypes = tuple(str(value.dtype).removeprefix("torch.") for value in run.args)
+        runs.append(_compared(before, after, Run(shapes, dtypes, seed, 0.0)))
+    proof = Proof(
+        Source(_from(path, source), _hash(source), opened[0], dict(opened[1])),
+        {_from(path, file): _hash(file) for file in written},
+        tuple(runs),
+        found.tolerance,
+        {"campfire_fx": __version__, **{name: _version(name) for name in _PACKAGES}},
+    )
+    _check(proof, source, written[0])
+    write_text(path, json.dumps(asdict(proof), indent=2) + "\n", ShrinkError)
+    return proof
+
+
+def check_again(path: Path) -> tuple[Proof, Proof]:
+    """Run the files of a proof on its inputs; return it, and what was found now.
+
+    Raises:
+        ShrinkError: it cannot be read, a file is missing or is another one, or outputs differ.
+    """
+    proof = read(path)
+    first, *rest = (path.parent / name for name in proof.after)
+    source = path.parent / proof.before.file
+    for file, expected in ((source, proof.before.sha256), *zip((first, *rest), proof.after.values(), strict=True)):
+        if not file.is_file():
+            raise ShrinkError(f"{path}: it is about {file}, and there is no such file. Put the files where they were.")
+        if _hash(file) != expected:
+            raise ShrinkError(f"{path}: {file.name} is not the file that it is about: its SHA-256 is another.")
+    before, after = _opened(source, proof.before.model, proof.before.options), load(first)
+    runs = tuple(_compared(before, after, run) for run in proof.runs)
+    versions = {name: _version(name) for name in _PACKAGES} | {"campfire_fx": __version__}
+    again = Proof(proof.before, proof.after, runs, proof.tolerance, versions)
+    _check(again, source, first)
+    return proof, again
+
+
+def read(path: Path) -> Proof:
+    """Read a proof.
+
+    Raises:
+        ShrinkError: it is none.
+    """
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        if facts["form"] != _FORM:
+            raise ShrinkError(f"{path}: it is of form {facts['form']}, this version reads {_FORM}. Make it again.")
+        runs = [
+            Run(tuple(map(tuple, run["shapes"])), tuple(run["dtypes"]), run["seed"], run["difference"])
+            for run in facts["runs"]
+        ]
+        return Proof(Source(**facts["before"]), facts["after"], tuple(runs), facts["tolerance"], facts["versions"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ShrinkError(
+            f"{path}: it is no proof of `shrink --proof` ({type(error).__name__}). Make it again."
+        ) from error
+
+
+class _Called(nn.Module):
+    def __init__(self, run: Callable[..., Any]) -> None:
+        super().__init__()
+        self._run = [run]  # not a submodule: it is called as it is
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self._run[0](*inputs)
+
+
+def _opened(source: Path, model: str | None, options: Mapping[str, Any]) -> Callable[..., Any]:
+    if source.suffix.lower() == ".onnx":
+        return OnnxModel(source)
+    network, _ = network_of(source, model, dict(options))
+    return network.finalize().eval() if isinstance(network, SparseModel) else network.eval()
+
+
+def _compared(before: Callable[..., Any], after: Callable[..., Any], run: Run) -> Run:
+    inputs = run.inputs()
+    example = reference_runs(_Called(before), inputs, {}).example
+    return Run(run.shapes, run.dtypes, run.seed, difference(after, example))
+
+
+def _check(proof: Proof, before: Path, after: Path) -> None:
+    if not proof.worst <= proof.tolerance:
+        raise ShrinkError(
+            f"{after} gives other outputs than {before}: relative difference {proof.worst:.1e}, allowed "
+            f"{proof.tolerance:.0e}. Please report it."
+        )
+
+
+def _from(proof: Path, file: Path) -> str:
+    return Path(os.path.relpath(file, proof.parent)).as_posix()
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for piece in iter(lambda: file.read(1 << 20), b""):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
