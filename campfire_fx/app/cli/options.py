@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -19,6 +20,9 @@ OwnModel = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
 Columns = Annotated[bool, typer.Option("--columns", help="Gather live GEMM columns where that is faster here.")]
+Prove = Annotated[
+    Path | None, typer.Option("--proof", help="File for a proof (.json) that `campfire-fx verify` checks again.")
+]
 FoldNorms = Annotated[
     bool, typer.Option("--fold-norms", help="Fold BatchNorms into the layers before them; for deployment.")
 ]

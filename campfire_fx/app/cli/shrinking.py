@@ -11,7 +11,7 @@ from torch import nn
 
 from campfire_fx.app import proof
 from campfire_fx.app.cli.networks import network_of
-from campfire_fx.app.cli.options import AsJson, Columns, Example, FoldNorms, ModelArguments, Residual
+from campfire_fx.app.cli.options import AsJson, Columns, Example, FoldNorms, ModelArguments, Prove, Residual
 from campfire_fx.app.cli.terminal import example_inputs, model_options, show, show_json
 from campfire_fx.base.errors import ExportError
 from campfire_fx.capture.from_onnx.interpret import OnnxGraph
@@ -46,9 +46,7 @@ def shrink_command(
         typer.Option(help="Take constant channels out of LayerNorm and GroupNorm: auto, where that pays in time."),
     ] = "auto",
     fold_norms: FoldNorms = False,
-    prove: Annotated[
-        Path | None, typer.Option("--proof", help="File for a proof (.json) that `campfire-fx verify` checks again.")
-    ] = None,
+    prove: Prove = None,
     as_json: AsJson = False,
 ) -> None:
     """Remove every channel that zeros in the weights made dead; the output stays the same, and that is proven.
