@@ -219,9 +219,9 @@ def set_format_target(function: Any) -> None:
     fx_graph._format_target = function
 
 
-def jit_is_tracing() -> bool:
-    """Return whether torch.jit.trace records what runs."""
-    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+def is_traced(x: Tensor) -> bool:
+    """Return whether what is done with a tensor goes into a graph, so that it has no numbers to look at."""
+    return type(x) is not Tensor or torch.compiler.is_compiling() or bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
 
 
 def generators() -> list[Any]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import threading
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,8 +16,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 from campfire_fx.base.errors import KernelError
 from campfire_fx.kernels.lists import Lists
 from campfire_fx.kernels.packed import Packed
-from campfire_fx.kernels.tiles import Tile
 from campfire_fx.kernels.work import Plan, Shape, Work, lists_for, tile_for
+
+T = TypeVar("T")
 
 Activation = Literal["", "relu", "relu6", "hardswish"]
 ACTIVATIONS: tuple[Activation, ...] = ("", "relu", "relu6", "hardswish")
@@ -33,6 +35,7 @@ class Operands(NamedTuple):
     activation: Activation
 
 
+_NUMBERS = {activation: number for number, activation in enumerate(ACTIVATIONS)}
 _KEPT = 8  # image sizes, and shapes of tiles, whose plans a weight keeps
 _LINE = 64  # bytes
 
@@ -66,24 +69,14 @@ def convolve(
     Raises:
         KernelError: the tensors do not fit.
     """
-    if x.dim() != 4 or x.shape[1] != packed.channels:
-        raise KernelError(
-            f"Cannot compute a convolution: the input is {tuple(x.shape)}. Give (N, {packed.channels}, H, W)."
-        )
-    size = packed.geometry.output_size((x.shape[2], x.shape[3]), packed.shape[2:])
-    if min(size) < 1:
-        raise KernelError(
-            f"Cannot compute a convolution: its kernel is larger than the padded input, {tuple(x.shape)}. "
-            "Give larger images."
-        )
-    given = (x.shape[0], packed.shape[0], *size)
-    y = x.new_empty(given) if out is None else out
-    _check({"input": (x, tuple(x.shape)), "bias": (bias, (packed.shape[0],)), "out": (y, given)})
-    _check({"residual": (residual, given)})
-    if not y.is_contiguous():
+    known, threads = _known(packed), threads or torch.get_num_threads()
+    key = (id(library), x.shape, x.stride(), threads)
+    planned = known.calls.get(key) or _remember(known.calls, key, _convolution(library, x, packed, threads))
+    y = x.new_empty(planned.output) if out is None else out
+    _check(planned, Operands(x, y, bias, residual, activation))
+    if out is not None and not y.is_contiguous():
         raise KernelError("Cannot compute a convolution: `out` is not contiguous. Give memory without gaps.")
-    shape = _shape(x, y, packed, threads or torch.get_num_threads())
-    _run(library, packed, shape, Operands(x, y, bias, residual, activation))
+    _run(library, planned.plan, Operands(x, y, bias, residual, activation))
     return y
 
 
@@ -109,89 +102,126 @@ def multiply(
     Raises:
         KernelError: the tensors do not fit.
     """
+    known, threads = _known(packed), threads or torch.get_num_threads()
+    key = (id(library), x.shape, x.stride(), threads)
+    planned = known.calls.get(key) or _remember(known.calls, key, _product(library, x, packed, threads))
+    given = Operands(x, x.new_empty(planned.output), bias, None, activation)
+    _check(planned, given)
+    _run(library, planned.plan, given)
+    return given.y
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """What was worked out for calls of one shape: that of the output, and the plan; None: there is nothing to do."""
+
+    input: tuple[int, ...]
+    output: tuple[int, ...]
+    plan: Plan | None
+
+
+def _convolution(library: ctypes.CDLL, x: Tensor, packed: Packed, threads: int) -> _Planned:
+    """Work a convolution out: one of single pixels as images of one row."""
+    if x.dim() != 4 or x.shape[1] != packed.channels:
+        raise KernelError(
+            f"Cannot compute a convolution: the input is {tuple(x.shape)}. Give (N, {packed.channels}, H, W)."
+        )
+    images, _, *size = x.shape
+    height, width = packed.geometry.output_size((size[0], size[1]), packed.shape[2:])
+    if min(height, width) < 1:
+        raise KernelError(
+            f"Cannot compute a convolution: its kernel is larger than the padded input, {tuple(x.shape)}. "
+            "Give larger images."
+        )
+    filters, steps, in_size, out_size = packed.shape[0], x.stride(), (size[0], size[1]), (height, width)
+    out_steps = (filters * height * width, height * width, width, 1)
+    pointwise = packed.shape[2:] == (1, 1) and packed.geometry[:2] == ((1, 1), (0, 0))
+    if pointwise and (steps[2] == size[1] * steps[3] or size[0] == 1):
+        in_size = out_size = (1, size[0] * size[1])
+    shape = Shape(images, in_size, out_size, steps, out_steps, threads)
+    return _planned(library, x, packed, (images, filters, height, width), shape)
+
+
+def _product(library: ctypes.CDLL, x: Tensor, packed: Packed, threads: int) -> _Planned:
+    """Work a linear layer out: its rows as the columns of one image."""
     if x.dim() != 2 or x.shape[1] != packed.channels or packed.shape[2:] != (1, 1):
         raise KernelError(f"Cannot multiply: the input is {tuple(x.shape)}. Give (N, {packed.channels}).")
-    y = x.new_empty((x.shape[0], packed.shape[0]))
-    _check({"input": (x, tuple(x.shape)), "bias": (bias, (packed.shape[0],))})
-    images = len(x)  # as the columns of one image
-    x_strides, y_strides = (0, x.stride(1), 0, x.stride(0)), (0, 1, 0, y.stride(0))
-    shape = Shape(1, (1, images), (1, images), x_strides, y_strides, threads or torch.get_num_threads())
-    _run(library, packed, shape, Operands(x, y, bias, None, activation))
-    return y
+    rows, filters = len(x), packed.shape[0]
+    steps, out_steps = (0, x.stride(1), 0, x.stride(0)), (0, 1, 0, filters)
+    return _planned(library, x, packed, (rows, filters), Shape(1, (1, rows), (1, rows), steps, out_steps, threads))
 
 
-def _check(tensors: dict[str, tuple[Tensor | None, Sequence[int]]]) -> None:
+def _planned(library: ctypes.CDLL, x: Tensor, packed: Packed, output: tuple[int, ...], shape: Shape) -> _Planned:
+    if not math.prod(output):
+        return _Planned(tuple(x.shape), output, None)
+    lists, tile = _known(packed).lists, tile_for(packed, shape, library)
+    found = lists.get(tile) or _remember(lists, tile, lists_for(packed, tile))
+    return _Planned(tuple(x.shape), output, Plan.of(packed, shape, tile, found))
+
+
+def _check(planned: _Planned, given: Operands) -> None:
     """Raise if a tensor is not what the kernels read."""
-    for name, (tensor, shape) in tensors.items():
-        if tensor is None:
-            continue
-        if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
+    x, y, bias, residual, _ = given
+    if (
+        _is_plain(x)
+        and (bias is None or (_is_plain(bias) and bias.shape == planned.output[1:2]))
+        and (residual is None or (_is_plain(residual) and residual.shape == planned.output))
+        and _is_plain(y)
+        and y.shape == planned.output
+    ):
+        return
+    wanted = {"input": planned.input, "bias": planned.output[1:2], "residual": planned.output, "out": planned.output}
+    for (name, shape), tensor in zip(wanted.items(), (x, bias, residual, y), strict=True):
+        if tensor is not None and not _is_plain(tensor):
             raise KernelError(
                 f"Cannot compute a convolution: the {name} is {tensor.dtype} on {tensor.device}. "
                 "These kernels are the CPU's, for float32: convert it, or compute with torch."
             )
-        if tuple(tensor.shape) != tuple(shape):
-            raise KernelError(
-                f"Cannot compute a convolution: the {name} is {tuple(tensor.shape)}. Give {tuple(shape)}."
-            )
+        if tensor is not None and tensor.shape != shape:
+            raise KernelError(f"Cannot compute a convolution: the {name} is {tuple(tensor.shape)}. Give {shape}.")
 
 
-def _shape(x: Tensor, y: Tensor, packed: Packed, threads: int) -> Shape:
-    """Return what a call computes: of a pixel-wise convolution every image as one row."""
-    size, out_size = (x.shape[2], x.shape[3]), (y.shape[2], y.shape[3])
-    x_strides, y_strides = x.stride(), y.stride()
-    pointwise = packed.shape[2:] == (1, 1) and packed.geometry[:2] == ((1, 1), (0, 0))
-    if pointwise and (x_strides[2] == size[1] * x_strides[3] or size[0] == 1):
-        size = out_size = (1, size[0] * size[1])
-    return Shape(x.shape[0], size, out_size, x_strides, y_strides, threads)
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.dtype is torch.float32 and tensor.is_cpu
 
 
-def _run(library: ctypes.CDLL, packed: Packed, shape: Shape, given: Operands) -> None:
+def _run(library: ctypes.CDLL, plan: Plan | None, given: Operands) -> None:
     """Compute y."""
-    if not given.y.numel():
+    if plan is None:
         return
-    plan = _plan(library, packed, shape)
-    work = Work.from_buffer_copy(plan.work)
-    scratch = _scratch(plan.scratch)
-    bias, residual = (None if tensor is None else tensor.contiguous() for tensor in (given.bias, given.residual))
-    work.x, work.y = given.x.data_ptr(), given.y.data_ptr()
+    x, y, bias, residual, activation = given
+    bias, residual = (None if tensor is None else tensor.contiguous() for tensor in (bias, residual))
+    work, scratch = Work.from_buffer_copy(plan.work), _scratch(plan.scratch)
+    work.x, work.y = x.data_ptr(), y.data_ptr()
     work.bias = None if bias is None else bias.data_ptr()
     work.residual = None if residual is None else residual.data_ptr()
     work.scratch = -(-scratch.data_ptr() // _LINE) * _LINE
-    work.activation = ACTIVATIONS.index(given.activation)
+    work.activation = _NUMBERS[activation]
     work.parallel = _threads_of_torch()
     library.campfire_convolve(ctypes.byref(work))
 
 
-class _Plans:
+class _Known:
     """What was worked out for one weight, of the last calls."""
 
-    __slots__ = ("lists", "plans", "version")
+    __slots__ = ("calls", "lists", "version")
 
     def __init__(self, version: object) -> None:
         self.version = version
-        self.lists: dict[Tile, Lists] = {}
-        self.plans: dict[Any, Plan] = {}
+        self.lists: dict[Any, Lists] = {}
+        self.calls: dict[Any, _Planned] = {}
 
 
 _KNOWN = WeakIdKeyDictionary()  # of the values of a packed weight: those that are in use
 
 
-def _plan(library: ctypes.CDLL, packed: Packed, shape: Shape) -> Plan:
-    """Return the plan of a call, from memory where one like it came before."""
-    version = (packed.geometry, packed.shape, *(_version(tensor) for tensor in (packed.values, packed.positions)))
+def _known(packed: Packed) -> _Known:
+    """Return what is known of a packed weight; nothing, where someone has written into it since."""
+    version = (packed.geometry, packed.shape, _version(packed.values), _version(packed.positions))
     known = _KNOWN.get(packed.values)
     if known is None or known.version != version:
-        known = _KNOWN[packed.values] = _Plans(version)
-    key = (id(library), shape)
-    if key not in known.plans:
-        tile = tile_for(packed, shape, library)
-        if tile not in known.lists:
-            _forget(known.lists)
-            known.lists[tile] = lists_for(packed, tile)
-        _forget(known.plans)
-        known.plans[key] = Plan.of(packed, shape, tile, known.lists[tile])
-    return known.plans[key]
+        known = _KNOWN[packed.values] = _Known(version)
+    return known
 
 
 def _version(tensor: Tensor) -> tuple[int, int]:
@@ -199,10 +229,12 @@ def _version(tensor: Tensor) -> tuple[int, int]:
     return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
 
 
-def _forget(entries: dict[Any, Any]) -> None:
-    """Make room for one more."""
+def _remember(entries: dict[Any, T], key: object, value: T) -> T:
+    """Keep a value, and forget the eldest where there are many."""
     while len(entries) >= _KEPT:
         entries.pop(next(iter(entries)), None)
+    entries[key] = value
+    return value
 
 
 _MEMORY = threading.local()

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from campfire_fx.base.compat import jit_is_tracing
+from campfire_fx.base.compat import is_traced
 from campfire_fx.base.errors import KernelError
 from campfire_fx.kernels.packed import Geometry, Packed
 from campfire_fx.layers.sparse_operations import convolution, layout_of, linear
@@ -88,7 +88,7 @@ class SparseConvolution(SparseLayer):
         return x.unsqueeze(-2) if self.dims == 1 else x
 
     def _images(self, x: Tensor, residual: Tensor | None) -> Tensor:
-        if is_plain(x):
+        if not is_traced(x):
             return convolution(x, self.packed, self.bias, residual, self.activation)
         return self._traced(torch.ops.campfire_fx.sparse_convolution, x, residual)
 
@@ -99,14 +99,9 @@ class SparseLinear(SparseLayer):
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """Return activation(x @ weight.T + bias + residual), x (..., C)."""
         self._check(x, residual)
-        if is_plain(x):
+        if not is_traced(x):
             return linear(x, self.packed, self.bias, residual, self.activation)
         return self._traced(torch.ops.campfire_fx.sparse_linear, x, residual)
-
-
-def is_plain(x: Tensor) -> bool:
-    """Return whether a tensor holds numbers, and nobody traces what is done with it."""
-    return type(x) is Tensor and not torch.compiler.is_compiling() and not jit_is_tracing()
 
 
 def sparse_layer(layer: Any, activation: str = "") -> SparseLayer | str:

@@ -30,6 +30,14 @@ def test_any_window(data: st.DataObject) -> None:
     assert torch.equal(made(x[0]).nan_to_num(7), pool(x[0]).nan_to_num(7))
 
 
+def test_graphs_have_torchs_own() -> None:
+    made = separate_pooling(nn.MaxPool2d(3, 2, 1), 2)
+    sizes = {2: torch.export.Dim("height", min=4), 3: torch.export.Dim("width", min=4)}
+    program = torch.export.export(made, (torch.randn(2, 3, 9, 8),), dynamic_shapes=(sizes,))
+    x = torch.randn(2, 3, 20, 5)
+    assert torch.equal(program.module()(x), made(x))
+
+
 @pytest.mark.parametrize(
     ("pool", "told"),
     [(nn.MaxPool2d(2, ceil_mode=True), "it rounds sizes up"), (nn.MaxPool2d(2, return_indices=True), "places")],
