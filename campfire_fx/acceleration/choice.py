@@ -75,7 +75,7 @@ def _call(module: nn.Module, operands: Sequence[tuple[Tensor, ...]]) -> None:
 def _fault(site: Site, module: nn.Module, operands: tuple[Tensor, ...]) -> str:
     """Compare a form with the layer in float64, on a part of the example's images; return what is wrong, or "".
 
-    The bound is relative to what each sum adds up, |w| |x| + |b|, and not to the sum, in which much may cancel out.
+    The bound is relative to what each sum adds up, |w| |x| + |b| + |r|, and not to the sum, which may cancel out.
     """
     if module is site.module:
         return ""
@@ -85,8 +85,8 @@ def _fault(site: Site, module: nn.Module, operands: tuple[Tensor, ...]) -> str:
         y, parameters = dense(x.double()), list(dense.parameters())
         for parameter in parameters:
             parameter.abs_()
-        largest = dense(x.double().abs()).clamp(min=1e-30)
         residual = [torch.randn_like(y, dtype=x.dtype)] if len(operands) > 1 else []
+        largest = sum((one.double().abs() for one in residual), dense(x.double().abs())).clamp(min=1e-30)
         expected = finished(y, residual[0].double() if residual else None, site.activation)
         gap, _ = gap_and_scale(expected / largest, module(x, *residual).double() / largest)
     return "" if gap <= ROUNDING else f"its output differs by {gap:.1e}"
