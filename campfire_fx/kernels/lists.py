@@ -70,7 +70,7 @@ def load_of(packed: Packed) -> Load:
     taps = Taps.of(packed)
     planes = len(np.unique(taps.channels * packed.shape[3] + taps.columns))
     reach = (packed.shape[2] - 1) * packed.geometry.dilation[0]
-    return Load(planes, len(taps.filters), packed.shape[0], reach, 1.0)
+    return Load(planes, len(taps.filters), packed.shape[0], reach)
 
 
 def lists_of(packed: Packed, tile: Tile, memory: int) -> Lists:

@@ -28,6 +28,8 @@ enum { LANES = 4, REGISTERS = 16 };
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
+enum { AHEAD = 3 };  // planes
+
 namespace {
 
 template <int L> struct Vector;
@@ -36,16 +38,20 @@ template <> struct Vector<4> {
   typedef int32_t places __attribute__((vector_size(16)));
   static type even(type a, type b) { return __builtin_shufflevector(a, b, 0, 2, 4, 6); }
 };
+#if defined(__AVX__)
 template <> struct Vector<8> {
   typedef float type __attribute__((vector_size(32)));
   typedef int32_t places __attribute__((vector_size(32)));
   static type even(type a, type b) { return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14); }
 };
+#endif
+#if defined(__AVX512F__)
 template <> struct Vector<16> {
   typedef float type __attribute__((vector_size(64)));
   typedef int32_t places __attribute__((vector_size(64)));
   static type even(type a, type b) { return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30); }
 };
+#endif
 
 inline int32_t least(int32_t a, int32_t b) { return a < b ? a : b; }
 
@@ -141,10 +147,26 @@ template <int L, int P> struct Tile {
     }
   }
 
+  // Ask for the memory of a channel, a plane or more before it is copied.
+  void fetch_channel(int32_t channel) const {
+    for (int32_t i = 0; i < L / P; i++) {
+      const float* x = work.x + units[i].start + channel * work.x_strides[1] + units[i].left * work.stride_width * work.x_strides[3];
+      const int64_t* rows = rows_at + i * work.plane_rows;
+      const int32_t columns = width * work.stride_width;
+      for (int32_t r = 0, count = work.plane_rows; r < count; r++) if (rows[r] >= 0)
+        for (int32_t at = 0; at < columns; at += 16) __builtin_prefetch(x + rows[r] + at);
+    }
+  }
+
   // Copy rows that exist from their first float to their last.
   void pack_rows(const float* x, const int64_t* rows, float* to) const {
-    for (int32_t r = 0; r < work.plane_rows; r++)
-      for (int32_t v = 0; v < work.vectors; v++, to += L) store(to, rows[r] < 0 ? V{} : load<V>(x + rows[r] + v * P));
+    const int32_t count = work.plane_rows, vectors = work.vectors;
+    if (vectors == 1) {
+      for (int32_t r = 0; r < count; r++) store(to + r * L, rows[r] < 0 ? V{} : load<V>(x + rows[r]));
+      return;
+    }
+    for (int32_t r = 0; r < count; r++)
+      for (int32_t v = 0; v < vectors; v++, to += L) store(to, rows[r] < 0 ? V{} : load<V>(x + rows[r] + v * P));
   }
 
   // Copy one piece of each row; its floats begin `start` after x, in the input's column `first`.
@@ -162,7 +184,8 @@ template <int L, int P> struct Tile {
   }
 
   template <int step> void pack_masked(const float* x, Places inside, const int64_t* rows, float* to) const {
-    for (int32_t r = 0; r < work.plane_rows; r++, to += work.vectors * L) {
+    const int32_t count = work.plane_rows, row_floats = work.vectors * L;
+    for (int32_t r = 0; r < count; r++, to += row_floats) {
       if (rows[r] < 0) { store(to, V{}); continue; }
       const V v = load<V>(x + rows[r]);
       store(to, inside ? step == 1 ? v : Vector<P>::even(v, load<V>(x + rows[r] + P)) : V{});
@@ -181,6 +204,15 @@ template <int L, int P> struct Tile {
       case 2: v = v < zero ? zero : v; return v > six ? six : v;
       case 3: { V gate = v + 3.0f; gate = gate < zero ? zero : gate; return v * (gate > six ? six : gate) / six; }
       default: return v;
+    }
+  }
+
+  // Ask for the memory that the outputs of one filter go to, while they are computed.
+  void fetch(int32_t filter) const {
+    for (int32_t i = 0; i < L / P; i++) {
+      const float* to = work.y + units[i].at + filter * work.y_strides[1];
+      for (int32_t row = 0; row < units[i].rows; row++, to += work.y_strides[2])
+        for (int32_t at = 0; at < units[i].columns; at += 16) __builtin_prefetch(to + at, 1);
     }
   }
 
@@ -261,12 +293,16 @@ template <int L, int P> void compute(Work& work, float* scratch) {
       const int32_t from = first_run(work.run_filters, begin, end, low), to = first_run(work.run_filters, from, end, high);
       if (from == to) continue;
       float* plane = scratch;
-      for (int32_t p = work.block_planes[block]; p < work.block_planes[block + 1]; p++, plane += plane_floats)
-        tile.pack(work.planes + 2 * p, plane);
+      for (int32_t p = work.block_planes[block], last = work.block_planes[block + 1]; p < last; p++, plane += plane_floats) {
+        const int32_t* channel = work.planes + 2 * p;
+        if (p + AHEAD < last && channel[2 * AHEAD] != channel[2 * AHEAD - 2]) tile.fetch_channel(channel[2 * AHEAD]);
+        tile.pack(channel, plane);
+      }
       for (int32_t run = from; run < to; run++) {
         const int32_t filter = work.run_filters[run] / 4, flags = work.run_filters[run] % 4, entry = work.run_entries[run];
         const float zero = 0.0f, *bias = work.bias ? work.bias + filter : &zero;
         float* sum = sums + (filter - low) * vectors * L;
+        if (flags & 2) tile.fetch(filter);
         add((const V*)scratch, work.offsets + entry, work.weights + entry, work.run_entries[run + 1] - entry, (V*)sum,
             flags & 1 ? bias : nullptr);
         if (flags & 2) tile.finish(sum, filter);
@@ -292,6 +328,17 @@ void thread(void* data) {
 #endif
 }
 
+// Multiply and add `rounds` times twelve vectors, and nothing else.
+template <int L> float multiply_add(int64_t rounds, float by) {
+  typedef typename Vector<L>::type V;
+  V sum[12];
+  UNROLL for (int t = 0; t < 12; t++) sum[t] = by * t - V{};
+  for (int64_t i = 0; i < rounds; i++) UNROLL for (int t = 0; t < 12; t++) sum[t] = sum[t] * by + by;
+  V all = {};
+  for (int t = 0; t < 12; t++) all += sum[t];
+  return all[0];
+}
+
 }  // namespace
 
 // Compute one convolution. `work.parallel` may be null: then one thread does it all.
@@ -299,6 +346,15 @@ extern "C" void campfire_convolve(Work* work) {
   work->next_task = work->next_thread = 0;
   if (work->threads > 1 && work->parallel) work->parallel(thread, work, work->threads, 0);
   else thread(work);
+}
+
+// For timing: `rounds` times twelve multiply-adds of vectors; half as wide as the widest if `half`.
+extern "C" float campfire_multiply_add(int32_t half, int64_t rounds, float by) {
+#if defined(__AVX__)
+  if (half) return multiply_add<LANES / 2>(rounds, by);
+#endif
+  (void)half;
+  return multiply_add<LANES>(rounds, by);
 }
 
 // What the code was compiled for.

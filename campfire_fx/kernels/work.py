@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from campfire_fx.kernels.lists import Lists, lists_of, load_of
 from campfire_fx.kernels.packed import Packed
+from campfire_fx.kernels.speed import vector_times
 from campfire_fx.kernels.tiles import Tile, choose
 
 _MEMORY = 6 * 1024  # floats of packed planes: most of a first cache of 32 KB
@@ -83,11 +85,10 @@ class Plan:
 
 def tile_for(packed: Packed, shape: Shape, library: ctypes.CDLL) -> Tile:
     """Return the tile for a call."""
-    widest = ctypes.c_int32.in_dll(library, "campfire_lanes").value
-    registers = ctypes.c_int32.in_dll(library, "campfire_registers").value
-    lanes = [widest] if widest == 4 else [widest // 2, widest]
-    most = 16 if registers == 32 else 12
-    return choose(shape.images, shape.out_size, load_of(packed), lanes, most=most, memory=_MEMORY)
+    times = vector_times(library)
+    costs = {lanes: float(round(seconds / min(times.values()))) for lanes, seconds in times.items()}
+    most = 16 if ctypes.c_int32.in_dll(library, "campfire_registers").value == 32 else 12
+    return choose(shape.images, shape.out_size, load_of(packed), costs, most=most, memory=_MEMORY)
 
 
 def lists_for(packed: Packed, tile: Tile) -> Lists:
@@ -100,7 +101,7 @@ def _chunks(packed: Packed, threads: int, tasks: int) -> npt.NDArray[np.int32]:
     filters = packed.shape[0]
     count = 1 if threads == 1 else min(filters, max(1, -(-2 * threads // tasks)))
     per_filter = packed.positions.numel() // filters // 8 + 1  # what a filter costs beside its weights
-    owners = packed.positions.numpy() // (packed.positions.new_tensor(packed.shape[1:]).prod().item() or 1)
+    owners = packed.positions.numpy() // math.prod(packed.shape[1:])
     work = (np.bincount(owners, minlength=filters) + per_filter).cumsum()
     bounds = np.searchsorted(work, work[-1] * np.arange(1, count) / count) + 1
     return np.unique([0, *bounds, filters]).astype(np.int32)

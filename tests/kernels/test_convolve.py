@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
+import subprocess
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -12,8 +16,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from campfire_fx.base.errors import KernelError
+from campfire_fx.kernels import tiles, work
+from campfire_fx.kernels.compiler import COMMON, find_compiler
 from campfire_fx.kernels.convolve import convolve, multiply
 from campfire_fx.kernels.packed import Geometry, Packed
+from campfire_fx.kernels.ready import SOURCE
 
 ENDS = {"": lambda x: x, "relu": F.relu, "relu6": F.relu6, "hardswish": F.hardswish}
 
@@ -61,12 +68,47 @@ def cases(draw) -> Case:
     return Case(x, weight, geometry, bias, residual, draw(st.sampled_from(list(ENDS))), draw(st.integers(1, 2)))
 
 
-@settings(max_examples=150, deadline=None)
+def assert_equal(case: Case, computed: Tensor) -> None:
+    bound = F.conv2d(case.x.abs().double(), case.weight.abs().double(), None, *case.geometry) + 20
+    assert ((computed - case.expected()).abs() <= 1e-6 * bound).all()
+
+
+@settings(max_examples=60, deadline=None)
 @given(case=cases())
 def test_equals_torch_up_to_rounding(library, case: Case) -> None:
-    expected = case.expected()
-    bound = F.conv2d(case.x.abs().double(), case.weight.abs().double(), None, *case.geometry) + 20
-    assert ((case.computed(library) - expected).abs() <= 1e-6 * bound).all()
+    assert_equal(case, case.computed(library))
+
+
+@settings(max_examples=70, deadline=None)
+@given(case=cases(), data=st.data(), memory=st.sampled_from([1, 500, 6144]))
+def test_equals_torch_whatever_the_tile(library, case: Case, data: st.DataObject, memory: int) -> None:
+    widest = ctypes.c_int32.in_dll(library, "campfire_lanes").value
+    every = [*tiles.every_tile(case.expected().shape[2:], {widest, max(4, widest // 2)}, 16)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(work, "_MEMORY", memory)
+        patch.setattr("campfire_fx.kernels.convolve.tile_for", lambda *_: data.draw(st.sampled_from(every)))
+        assert_equal(case, case.computed(library))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="flags of x86")
+@pytest.mark.parametrize("machine", ["-march=x86-64-v3", "-march=x86-64"])
+def test_narrower_vectors_give_the_same(library, tmp_path: Path, machine: str) -> None:
+    if (compiler := find_compiler()) is None:
+        pytest.skip("no C++ compiler")
+    target = tmp_path / "sparse.so"
+    command = (*compiler.command, *COMMON, "-Wall", "-Wextra", "-Werror", machine, str(SOURCE), "-o", str(target))
+    subprocess.run(command, check=True)
+    narrow = ctypes.CDLL(str(target))
+    if machine == "-march=x86-64-v3" and ctypes.c_int32.in_dll(library, "campfire_lanes").value < 8:
+        pytest.skip("this processor has no AVX2")
+    assert ctypes.c_int32.in_dll(narrow, "campfire_lanes").value == {"-march=x86-64-v3": 8, "-march=x86-64": 4}[machine]
+
+    @settings(max_examples=15, deadline=None)
+    @given(case=cases())
+    def check(case: Case) -> None:
+        assert_equal(case, case.computed(narrow))
+
+    check()
 
 
 @settings(max_examples=40, deadline=None)
