@@ -20,6 +20,7 @@ from campfire_fx.base.version import __version__
 from campfire_fx.capture import trace
 from campfire_fx.capture.from_onnx.read import read_onnx
 from campfire_fx.export import export, load
+from campfire_fx.export.bench import bench
 from campfire_fx.shrink.dependency import dependency_graph
 from campfire_fx.shrink.slim import SlimModel, shrink
 from campfire_fx.training.couple import coupled_channels
@@ -47,6 +48,7 @@ __all__ = [
     "TrainError",
     "__version__",
     "accelerate",
+    "bench",
     "coupled_channels",
     "dependency_graph",
     "export",

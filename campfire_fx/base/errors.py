@@ -43,6 +43,10 @@ class CostError(CampfireError):
     """A cost model was given numbers that it cannot work with."""
 
 
+class BenchError(CampfireError):
+    """Files and models cannot be timed side by side."""
+
+
 class KernelError(CampfireError):
     """The kernels that skip zeros cannot be built, or cannot compute what they were given."""
 

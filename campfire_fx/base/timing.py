@@ -30,6 +30,7 @@ def in_turns(
     most: int,
     enough: float = math.inf,
     warm: int = 2,
+    clock: Callable[[], float] | None = None,
 ) -> list[list[float]]:
     """Return the seconds of every call: for each of `runs` those of its rounds; in each round all run once, in turn.
 
@@ -40,6 +41,7 @@ def in_turns(
         most: rounds that are timed at most.
         enough: seconds after which no more than the least are begun.
         warm: rounds before these, not timed, in which caches and allocators warm up.
+        clock: gives the seconds; None: what `once` says.
     """
     times: list[list[float]] = [[] for _ in runs]
     begun = time.perf_counter()
@@ -47,19 +49,19 @@ def in_turns(
         if turn >= warm + least and time.perf_counter() - begun > enough:
             break
         for run, taken in zip(runs, times, strict=True):
-            took = once(run, device)
+            took = once(run, device, clock)
             if turn >= warm:
                 taken.append(took)
     return times
 
 
-def once(run: Callable[[], object], device: torch.device) -> float:
+def once(run: Callable[[], object], device: torch.device, clock: Callable[[], float] | None = None) -> float:
     """Return the seconds of one call, a GPU's work included.
 
     Of what one thread computes it is the processor time: while other processes have the core, the call does not run.
     """
     alone = device.type == "cpu" and torch.get_num_threads() == 1 and sys.platform != "win32"  # too coarse there
-    clock = time.thread_time if alone else time.perf_counter
+    clock = clock or (time.thread_time if alone else time.perf_counter)
     _wait(device)
     start = clock()
     run()

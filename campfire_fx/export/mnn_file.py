@@ -224,13 +224,14 @@ def _facts(note: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _kept_quiet() -> Iterator[None]:
-    """Send what C code prints on standard output to standard error: MNN prints there, where results are."""
+    """Drop what C code prints on standard output: MNN talks there, where results are."""
     sys.stdout.flush()
     libc = ctypes.CDLL(None) if sys.platform != "win32" else None
     kept = os.dup(1)
     try:
-        os.dup2(2, 1)
-        yield
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+            yield
     finally:
         if libc is not None:
             libc.fflush(None)

@@ -30,12 +30,14 @@ _AXES = {3: ("length",), 4: ("height", "width"), 5: ("depth", "height", "width")
 class OnnxModel:
     """An .onnx file that is called like the model it was exported from: tensors in, tensors out, on the CPU."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, threads: int | None = None) -> None:
         runtime = required("onnxruntime")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads or 0  # 0: as many as it takes by itself
         if (spoilt := fault(path)) is not None:
             raise ExportError(f"cannot load {path}: {spoilt}. Export the file again.")
         try:
-            self.session = runtime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+            self.session = runtime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
             self.input_names = [value.name for value in self.session.get_inputs()]
             self.output_names = [value.name for value in self.session.get_outputs()]
             text = self.session.get_modelmeta().custom_metadata_map.get(_OUTPUTS, "")

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from campfire_fx.app.cli.accelerating import accelerate_command
 from campfire_fx.app.cli.attacking import attack_command
+from campfire_fx.app.cli.benching import bench_command
 from campfire_fx.app.cli.exporting import export_command
 from campfire_fx.app.cli.inspecting import inspect_command
 from campfire_fx.app.cli.listing import regimes_command
@@ -59,6 +60,7 @@ app.command("shrink")(shrink_command)
 app.command("verify")(verify_command)
 app.command("accelerate")(accelerate_command)
 app.command("export")(export_command)
+app.command("bench")(bench_command)
 app.command("attack")(attack_command)
 app.command("report")(report_command)
 app.command("regimes")(regimes_command)

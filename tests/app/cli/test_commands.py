@@ -10,7 +10,7 @@ import pytest
 import campfire_fx
 from campfire_fx.base.errors import CaptureError
 
-COMMANDS = ("inspect", "train", "shrink", "export", "attack", "report", "regimes", "sweep")
+COMMANDS = ("inspect", "train", "shrink", "export", "bench", "attack", "report", "regimes", "sweep")
 
 
 def test_the_commands_are_listed(run) -> None:
