@@ -76,20 +76,23 @@ def bench(
 
 
 def _named(sources: Mapping[str, Source] | Iterable[Source | str]) -> Iterator[tuple[str, Source]]:
-    if not isinstance(sources, Mapping):
-        given = [Path(source) if isinstance(source, str) else source for source in sources]
-        names = [source.name if isinstance(source, Path) else type(source).__name__ for source in given]
-        twice = {name for name in names if names.count(name) > 1}
-        told = [f"{name} ({number})" if name in twice else name for number, name in enumerate(names, 1)]
-        sources = dict(zip(told, given, strict=True))
-    if not sources:
+    found = sources if isinstance(sources, Mapping) else _by_name(sources)
+    if not found:
         raise BenchError("bench: there is nothing to time. Give files or models.")
-    for name, source in sources.items():
+    for name, source in found.items():
         if isinstance(source, Path) and not source.is_file():
             raise BenchError(f"cannot time {source}: there is no such file. Check the path.")
         if not runtimes_of(source):
             raise BenchError(f"cannot time {source}: no runtime opens it. Give files of {', '.join(SUFFIXES)}.")
         yield name, source
+
+
+def _by_name(sources: Iterable[Source | str]) -> dict[str, Source]:
+    """Name files after themselves and models after their class; of several with one name, each by its number, too."""
+    given = [Path(source) if isinstance(source, str) else source for source in sources]
+    names = [source.name if isinstance(source, Path) else type(source).__name__ for source in given]
+    told = [f"{name} ({number})" if names.count(name) > 1 else name for number, name in enumerate(names, 1)]
+    return dict(zip(told, given, strict=True))
 
 
 def _asked(runtimes: Sequence[str] | None) -> list[str]:

@@ -58,26 +58,23 @@ class MnnModel:
     """
 
     def __init__(self, path: Path, *, fast: bool = False, threads: int | None = None) -> None:
-        with _kept_quiet():
-            required("MNN", "mnn")
-            import MNN.expr
-            import MNN.nn
+        mnn = imported()
         if not path.is_file():
             raise ExportError(f"cannot load {path}: there is no such file. Check the path.")
         if (spoilt := fault(path)) is not None:
             raise ExportError(f"cannot load {path}: {spoilt}. Export the file again.")
-        self._express = MNN.expr
+        self._express = mnn.expr
         settings = {"backend": 0, "numThread": threads or torch.get_num_threads()}
         try:
             with _kept_quiet():
-                facts = MNN.nn.load_module_from_file(os.fspath(path), [], []).get_info()
+                facts = mnn.nn.load_module_from_file(os.fspath(path), [], []).get_info()
                 told = _facts(facts["bizCode"])
                 self.input_names: list[str] = told.get("inputs", facts["inputNames"])
                 self.output_names: list[str] = told.get("outputs", facts["outputNames"])
-                runtime = MNN.nn.create_runtime_manager((settings,))
+                runtime = mnn.nn.create_runtime_manager((settings,))
                 if not fast:
                     runtime.set_hint(_WINOGRAD, 0)
-                self._module = MNN.nn.load_module_from_file(
+                self._module = mnn.nn.load_module_from_file(
                     os.fspath(path), self.input_names, self.output_names, runtime_manager=runtime, rearrange=not fast
                 )
             self._runtime = runtime  # MNN's module does not hold it
@@ -103,6 +100,16 @@ class MnnModel:
         kind = _FLAT.get(tensor.dtype, "float")
         array = tensor.detach().cpu().to(_NARROW.get(kind, torch.float32)).contiguous().numpy()
         return self._express.const(array, list(tensor.shape), self._express.NCHW, getattr(self._express, kind))
+
+
+def imported() -> Any:
+    """Import MNN.
+
+    Raises:
+        ExportError: it is not installed.
+    """
+    with _kept_quiet():
+        return required("MNN", "mnn")
 
 
 _WINOGRAD = 3  # MNN's HintMode WINOGRAD_MEMORY_LEVEL
