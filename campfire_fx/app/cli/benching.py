@@ -11,7 +11,7 @@ import typer
 from torch import Tensor, nn
 
 from campfire_fx.app.cli.networks import network_of
-from campfire_fx.app.cli.options import AsJson, Example, ModelArguments
+from campfire_fx.app.cli.options import AsJson, Example, ModelArguments, OwnModel
 from campfire_fx.app.cli.terminal import example_inputs, model_options, show
 from campfire_fx.app.train.checkpoint import SUFFIX, read
 from campfire_fx.app.train.models import build_model
@@ -23,33 +23,36 @@ from campfire_fx.report.progress import progress
 from campfire_fx.report.runtimes import BenchReport
 from campfire_fx.training.model import SparseModel
 
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FILE...",
+        help="Exported files, .ckpt files or folders of `train`, or a MODEL; others are compared with the first.",
+        show_default=False,
+    ),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--runtime", help=f"Only this one; may be repeated: {', '.join(RUNTIMES)}.", show_default="all installed"
+    ),
+]
+Size = Annotated[str | None, typer.Option(help="Of the images, as 224 or 224x320.", show_default="the first file's")]
+Repeats = Annotated[int, typer.Option(help="Calls of each that are timed.", min=1)]
+Csv = Annotated[Path | None, typer.Option(help="Also write the table as CSV.", show_default="no")]
+
 
 def bench_command(
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="FILE...",
-            help="Exported files, .ckpt files or folders of `train`, or a MODEL; the first is what others are"
-            " compared with.",
-            show_default=False,
-        ),
-    ],
-    runtime: Annotated[
-        list[str] | None,
-        typer.Option(help=f"Only this one; may be repeated: {', '.join(RUNTIMES)}.", show_default="all installed"),
-    ] = None,
+    sources: Sources,
+    only: Only = None,
     threads: Annotated[str, typer.Option(help="Of the CPU: a number, or all.")] = "1",
     batch: Annotated[int, typer.Option(help="Samples of a call.", min=1)] = 1,
-    size: Annotated[
-        str | None, typer.Option(help="Of the images, as 224 or 224x320.", show_default="the first file's")
-    ] = None,
+    size: Size = None,
     example: Example = None,
-    repeats: Annotated[int, typer.Option(help="Calls of each that are timed.", min=1)] = 20,
-    model: Annotated[
-        str | None, typer.Option(help="The model of a checkpoint of your own code: package.module:factory.")
-    ] = None,
+    repeats: Repeats = 20,
+    model: OwnModel = None,
     option: ModelArguments = None,
-    csv: Annotated[Path | None, typer.Option(help="Also write the table as CSV.", show_default="no")] = None,
+    csv: Csv = None,
     as_json: AsJson = False,
 ) -> None:
     """Time files and models side by side in torch, torch.compile, ONNX Runtime, OpenVINO and MNN.
@@ -74,7 +77,7 @@ def bench_command(
             batch=batch,
             size=space,
             threads=_threads(threads),
-            runtimes=runtime or None,
+            runtimes=only or None,
             repeats=repeats,
         )
     if csv is not None:
