@@ -7,28 +7,20 @@ example, and the convolution stays as it is unless gathering is faster by a marg
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from campfire_fx.analysis.edits.columns import Columns
 from campfire_fx.analysis.edits.convolutions import Convolutions, PlainConvolution, first_input, is_plain
 from campfire_fx.analysis.edits.cuts import Cuts, TensorCut, convolving, like
 from campfire_fx.analysis.edits.plan import exchange, hold, set_argument
+from campfire_fx.analysis.edits.trial import MARGIN, as_it_is, trial_inputs
 from campfire_fx.analysis.facts import Facts
-from campfire_fx.analysis.graph_run import GraphRun
 from campfire_fx.analysis.plan import ColumnChange
 from campfire_fx.analysis.reader import Reader
-from campfire_fx.analysis.rules import Kind
-from campfire_fx.analysis.rules.mixing import PLAIN
-from campfire_fx.analysis.rules.structure import MixCall
 from campfire_fx.base.timing import least_times
 from campfire_fx.passes.runner import Result, graph_pass, removal_decided
-
-MARGIN = 0.1
-"""How much faster gathering must be, as a part of the time of the convolution: what timing is unsure of."""
 
 _FEWEST_DEAD = 0.1  # part of the columns; with fewer, gathering them cannot be worth it
 
@@ -63,10 +55,8 @@ def _decide(conv: PlainConvolution) -> tuple[ColumnChange, Columns]:
     columns = Columns.of(weight, conv.settings)
     dense = gathered = 0.0
     with torch.no_grad():
-        sites = [site for site in conv.sites if not site[0].training] or conv.sites
-        for shape in [_input_shape(run, call, conv) for run, call in sites]:
-            x = torch.randn(shape, dtype=weight.dtype, device=weight.device)
-            ways: list[Callable[[Tensor], Tensor]] = [_dense(conv, weight), columns.module(weight)]
+        for x in trial_inputs(conv):
+            ways: list[Callable[[Tensor], Tensor]] = [as_it_is(conv), columns.module(weight)]
             times = least_times(lambda: ways[0](x), lambda: ways[1](x), weight.device)  # noqa: B023 - called at once
             dense, gathered = dense + times[0], gathered + times[1]
     total = weight[0].numel()
@@ -75,30 +65,6 @@ def _decide(conv: PlainConvolution) -> tuple[ColumnChange, Columns]:
     name, after = conv.mixer.name, len(columns.order) if pays else total
     order = tuple(columns.order.tolist()) if pays else ()
     return ColumnChange(name, total, after, order, dense, gathered, reason), columns
-
-
-def _input_shape(run: GraphRun, call: MixCall, conv: PlainConvolution) -> list[int]:
-    """Return the shape of what a call reads, as the example has it."""
-    shape = list(run.values[call.source].shape)
-    shape[call.channel_dim] = conv.weight.shape[1] * conv.settings.groups
-    given = first_input(call.node)
-    if run.rule(given).kind is Kind.PAD and given not in run.values:  # cropping has put it there
-        ends: Any = given.args[1]
-        for i in range(len(ends) // 2):
-            shape[-1 - i] += ends[2 * i] + ends[2 * i + 1]
-    return shape
-
-
-def _dense(conv: PlainConvolution, weight: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return the convolution as it is."""
-    axes, settings = conv.settings.axes, conv.settings
-    convolve, dilation = PLAIN[len(axes) - 1], [axis.dilation for axis in axes]
-    if settings.mode == "zeros" and all(axis.front == axis.back for axis in axes):
-        padding = [axis.front for axis in axes]
-        return lambda x: convolve(x, weight, None, settings.stride, padding, dilation, settings.groups)
-    ends = [end for axis in reversed(axes) for end in (axis.front, axis.back)]
-    mode = "constant" if settings.mode == "zeros" else settings.mode
-    return lambda x: convolve(F.pad(x, ends, mode), weight, None, settings.stride, 0, dilation, settings.groups)
 
 
 def _rewrite(cuts: Cuts, reader: Reader, conv: PlainConvolution, columns: Columns) -> Tensor:

@@ -15,9 +15,10 @@ from campfire_fx.analysis.graph_run import GraphRun
 from campfire_fx.analysis.rules import Transfer
 from campfire_fx.base.compat import BATCH_NORM
 from campfire_fx.layers.dual import DualGraphModule, graphs_of
+from campfire_fx.layers.layout import layout_of
 from campfire_fx.layers.masked import MaskedLayer, mask_layer, plain_class, why_not_masked
 from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
-from campfire_fx.sparsity.assignment import PrunableLayer
+from campfire_fx.sparsity.prunable import PrunableLayer
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ def _facts(path: str, layer: MaskedLayer, *, stem: bool, head: bool) -> Prunable
         stem=stem,
         shape=tuple(layer.weight.shape),
         head=head,
+        groups=layout_of(layer).groups,
     )
 
 

@@ -10,6 +10,7 @@ from campfire_fx.analysis.rules.structure import Pin
 
 __all__ = [
     "ColumnChange",
+    "GroupChange",
     "KernelChange",
     "LayerChange",
     "NormChange",
@@ -103,6 +104,29 @@ class ColumnChange:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupChange:
+    """A convolution whose filters fall into sets that read the same inputs.
+
+    Attributes:
+        name: path of the layer.
+        before, after: inputs that each filter is multiplied with; the same where it was left alone.
+        filters: per group of the new convolution, the filters that lie there, counted as they were left before.
+        inputs: per group, the inputs that are gathered for it.
+        dense_ms, grouped_ms: least time of both ways on the example's shapes, milliseconds.
+        reason: why it was left alone, or "".
+    """
+
+    name: str
+    before: int
+    after: int
+    filters: tuple[tuple[int, ...], ...] = ()
+    inputs: tuple[tuple[int, ...], ...] = ()
+    dense_ms: float = 0.0
+    grouped_ms: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class NormChange:
     """A BatchNorm that was to be folded into the layer before it.
 
@@ -133,6 +157,7 @@ class ShrinkPlan:
         variants: where several examples take different ways through the model's code: for which of them each of its
             graphs is, and which guards that has; a call runs the first whose guards hold. Empty where there is one way.
         norms: BatchNorms, folded or left alone; empty where that was not asked for.
+        groups: convolutions with sets of filters, grouped or left alone; empty where that was not asked for.
     """
 
     layers: tuple[LayerChange, ...]
@@ -144,6 +169,7 @@ class ShrinkPlan:
     guards: tuple[str, ...] = ()
     variants: tuple[tuple[str, tuple[str, ...]], ...] = ()
     norms: tuple[NormChange, ...] = ()
+    groups: tuple[GroupChange, ...] = ()
 
     def to_json(self) -> str:
         """Return the plan as JSON text."""
@@ -163,7 +189,8 @@ class ShrinkPlan:
         pins, guards = tuple(Pin(**pin) for pin in data["pins"]), tuple(data.get("guards", ()))
         variants = _tuples(data.get("variants", []))
         norms = tuple(NormChange(**change) for change in data.get("norms", ()))
-        return ShrinkPlan(layers, repairs, pins, keep, kernels, columns, guards, variants, norms)
+        groups = tuple(GroupChange(**_tuples(change)) for change in data.get("groups", ()))
+        return ShrinkPlan(layers, repairs, pins, keep, kernels, columns, guards, variants, norms, groups)
 
 
 def _tuples(value: Any) -> Any:

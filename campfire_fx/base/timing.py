@@ -18,8 +18,13 @@ _ENOUGH = 1.0  # seconds
 
 def least_times(first: Callable[[], object], second: Callable[[], object], device: torch.device) -> tuple[float, float]:
     """Return the fewest milliseconds of each in 15 rounds; in fewer, but 5, where these take more than a second."""
-    one, other = in_turns((first, second), device, least=_LEAST, most=_MOST, enough=_ENOUGH)
-    return 1e3 * min(one), 1e3 * min(other)
+    one, other = least_times_of((first, second), device)
+    return one, other
+
+
+def least_times_of(runs: Sequence[Callable[[], object]], device: torch.device) -> list[float]:
+    """Return the fewest milliseconds of each of several: see `least_times`."""
+    return [1e3 * min(taken) for taken in in_turns(runs, device, least=_LEAST, most=_MOST, enough=_ENOUGH)]
 
 
 def in_turns(

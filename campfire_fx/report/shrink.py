@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.text import Text
 from torch import nn
 
-from campfire_fx.analysis.plan import ColumnChange, KernelChange, LayerChange, ShrinkPlan, Verification
+from campfire_fx.analysis.plan import ColumnChange, GroupChange, KernelChange, LayerChange, ShrinkPlan, Verification
 from campfire_fx.cost.measure import (
     Latency,
     MacCount,
@@ -179,7 +179,8 @@ def _zeros_left(zeros: int, weights: int) -> str:
     return (
         f"{count(zeros)} of {count(weights)} weights ({percent(zeros / weights)}) are still zero, but remove no"
         " channel: a channel is removed when its whole filter is zero, or all weights that read it. Train with"
-        ' regime="channel" for whole channels; shrink(columns=True) leaves out zero columns; single zeros need a'
+        ' regime="channel" for whole channels; shrink(columns=True) leaves out zero columns, shrink(groups=True) the'
+        " inputs that whole sets of filters do not read; single zeros need a"
         " runtime that skips them."
     )
 
@@ -197,7 +198,17 @@ def _notes(plan: ShrinkPlan) -> defaultdict[str, list[str]]:
         notes[kernel.name].append(_kernel_note(kernel))
     for change in plan.columns:
         notes[change.name].append(_column_note(change))
+    for group in plan.groups:
+        notes[group.name].append(_group_note(group))
     return notes
+
+
+def _group_note(change: GroupChange) -> str:
+    """Say what became of a convolution whose filters fall into sets."""
+    times = f" ({change.dense_ms:.3g} to {change.grouped_ms:.3g} ms)" if change.dense_ms else ""
+    if change.before == change.after:
+        return f"sets of filters stay: {change.reason}{times}"
+    return f"{len(change.filters)} groups, each with {change.after} of {change.before} inputs{times}"
 
 
 def _column_note(change: ColumnChange) -> str:

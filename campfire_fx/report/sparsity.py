@@ -41,7 +41,9 @@ class SparsityReport(Report):
             *(Text(_cost(cost)) for cost in record.costs),
         ]
         dense = [(layer.name, layer.reason) for layer in record.layers if layer.reason]
-        told = [*_grouped("Left dense", dense), *_grouped("No mask of its own", record.unmasked)]
+        special = [(layer.name, layer.remark) for layer in record.layers if layer.remark and not layer.reason]
+        told = [*_grouped("Left dense", dense), *_grouped("Note", special)]
+        told += _grouped("No mask of its own", record.unmasked)
         return Group(*lines, *(Text(sentence, style=STYLES["report.note"]) for sentence in told))
 
     def to_json(self) -> str:

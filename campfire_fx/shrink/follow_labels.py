@@ -15,7 +15,7 @@ from torch import Tensor, fx
 
 from campfire_fx.analysis.after_removal import AfterRemoval, Broken
 from campfire_fx.analysis.compact import Vanished
-from campfire_fx.analysis.edits.cuts import weight_now
+from campfire_fx.analysis.edits.cuts import TensorCut, weight_now
 from campfire_fx.analysis.graph_run import attribute
 from campfire_fx.analysis.labels import FIXED, Labelled, collapse
 from campfire_fx.analysis.liveness import Liveness
@@ -33,17 +33,18 @@ def check_channels(removal: Removal) -> None:
     Raises:
         ShrinkError: an edit does something else than was planned.
     """
-    gathered: set[tuple[int, fx.Node]] = set()  # calls whose input has columns in the place of channels
+    free: dict[tuple[int, fx.Node], TensorCut] = {}  # calls that get something else than channels in their order
     for reader in removal.live.readers:
         cut = removal.cuts.tensors.get(id(reader.mixer.weight))
-        if cut is not None and cut.columns is not None:
-            gathered |= {(call.graph, call.node) for call in reader.mixer.calls}
+        if cut is not None and cut.reshaped:
+            free |= {(call.graph, call.node): cut for call in reader.mixer.calls}
         elif not reader.mixer.virtual:
             _check_width(removal, reader)
     streams = _streams(removal.live)
     with torch.no_grad():
         for after in removal.graphs:
-            _Followed(after, streams, {node for graph, node in gathered if graph == after.run.number}).check()
+            own = {node: cut for (graph, node), cut in free.items() if graph == after.run.number}
+            _Followed(after, streams, own).check()
 
 
 def _check_width(removal: Removal, reader: Reader) -> None:
@@ -65,11 +66,11 @@ def _streams(live: Liveness) -> Tensor:
 
 @dataclass(slots=True, eq=False)
 class _Followed:
-    """The labels of one edited graph. `streams`: see `_streams`; `free`: nodes that may get anything."""
+    """The labels of one edited graph. `streams`: see `_streams`; `free`: calls that may get anything, by their cuts."""
 
     after: AfterRemoval
     streams: Tensor
-    free: set[fx.Node]
+    free: dict[fx.Node, TensorCut]
     values: dict[fx.Node, Any] = field(default_factory=dict)
 
     def check(self) -> None:
@@ -84,7 +85,9 @@ class _Followed:
             return self._inserted(node)
         before, now = self.after.given[node], (node.args, node.kwargs)
         moves = node.op.startswith("call") and self.after.run.rule(node).movement
-        if node in self.free or (moves and isinstance(planned, Broken)):
+        if node in self.free:
+            return _in_groups(planned, self.free[node])
+        if moves and isinstance(planned, Broken):
             return planned
         if before == now and all(self.values[n] is self.after.values[n] for n in node.all_input_nodes):
             return planned
@@ -144,6 +147,16 @@ class _Followed:
         if labels.ndim != wanted.ndim or any(a != b and c > 1 for a, b, c in sizes):
             return False
         return bool(((self.streams[found.long()] == self.streams[wanted.long()]) | (found == FIXED)).all())
+
+
+def _in_groups(planned: Any, cut: TensorCut) -> Any:
+    """Return the labels that a convolution gives as its filters lie in groups, if they do."""
+    if cut.groups is None or not isinstance(planned, Labelled):
+        return planned
+    labels, filters = planned.labels, cut.groups.filters.flatten()
+    channels = labels.ndim - cut.old.ndim + 1
+    shape = (*labels.shape[:channels], len(filters), *labels.shape[channels + 1 :])
+    return Labelled(collapse(labels).index_select(channels, filters).expand(shape))
 
 
 def _wrong(place: str, fact: str) -> ShrinkError:

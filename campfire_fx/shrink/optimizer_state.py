@@ -115,7 +115,7 @@ def _cut_state(value: Any, name: str, old: Tensor, cut: TensorCut, place: str) -
         ShrinkError: it is neither of the parameter's shape, nor a known mean, nor a single number.
     """
     if isinstance(value, Tensor):
-        if name in _MEANS and cut.columns is None and (mean := _cut_mean(value, _MEANS[name], old, cut)) is not None:
+        if name in _MEANS and not cut.reshaped and (mean := _cut_mean(value, _MEANS[name], old, cut)) is not None:
             return mean
         if value.shape == old.shape:
             return cut.slice(value)

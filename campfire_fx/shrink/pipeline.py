@@ -26,6 +26,7 @@ from campfire_fx.passes.fold_constants import fold_constants
 from campfire_fx.passes.fold_norms import fold_norms
 from campfire_fx.passes.gate_residual import gate_residual
 from campfire_fx.passes.gather_columns import gather_columns
+from campfire_fx.passes.group_filters import group_filters
 from campfire_fx.passes.rewrite_movement import rewrite_movement
 from campfire_fx.passes.runner import Pass, recompile, run
 from campfire_fx.passes.shrink_channels import shrink_channels
@@ -47,6 +48,8 @@ class Options:
         computed: compute weights that are made of parameters alone once, instead of in every call.
         compensate: take constant channels out of norms over channels: "auto", where that pays; "always"; "never".
         fold_norms: fold BatchNorms into the layers before them.
+        groups: convolve in groups where filters fall into sets with inputs of their own, and that is measured to be
+            faster.
     """
 
     residual: str = "union"
@@ -56,6 +59,7 @@ class Options:
     computed: bool = False
     compensate: str = "never"
     fold_norms: bool = False
+    groups: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -151,7 +155,8 @@ def cutting(options: Options) -> list[Pass]:
         (drop_dead_nodes, True),
         (crop_kernels, True),
         (gather_columns, options.columns),
-        (fold_norms, options.fold_norms),
+        (fold_norms, options.fold_norms),  # before selections come between layers and norms
+        (group_filters, options.groups),
         (drop_unused, True),
     )
 

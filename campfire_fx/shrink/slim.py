@@ -65,6 +65,7 @@ def shrink(  # noqa: PLR0913 - keyword-only wishes, each with a default
     columns: bool = False,
     compensate: str = "auto",
     fold_norms: bool = False,
+    groups: bool = False,
 ) -> SlimModel:
     """Remove every channel that zeros in the weights have made dead; the output stays the same.
 
@@ -101,6 +102,9 @@ def shrink(  # noqa: PLR0913 - keyword-only wishes, each with a default
             followed by this norm alone. For deployment: what comes out trains differently, since in training mode,
             too, it uses the running statistics, and never those of a batch. `plan.norms` says which were folded, and
             why others were not. Not together with an optimizer.
+        groups: where the filters of a convolution fall into sets that read the same few inputs, gather these and
+            convolve in groups, if that is measured to be faster on the example's shapes: see docs/groups.md. Off by
+            default: what comes out then depends on the machine, and its weights have another form.
 
     Raises:
         CaptureError: the model cannot be captured.
@@ -108,7 +112,7 @@ def shrink(  # noqa: PLR0913 - keyword-only wishes, each with a default
     """
     from campfire_fx.report.progress import progress  # slow to load
 
-    round_to = _check(residual, plain(round_to), compensate, columns=columns, fold_norms=fold_norms)
+    round_to = _check(residual, plain(round_to), compensate, columns=columns, fold_norms=fold_norms, groups=groups)
     model = model_of(model)
     if optimizer is not None:
         if fold_norms:
@@ -119,22 +123,20 @@ def shrink(  # noqa: PLR0913 - keyword-only wishes, each with a default
         check_optimizer(optimizer, model)
     calls = examples_for(model, example_inputs, examples)
     keep_auxiliary = optimizer is not None if auxiliary is None else auxiliary
-    options = Options(residual, round_to, keep_auxiliary, columns, fold_norms=fold_norms)
+    options = Options(residual, round_to, keep_auxiliary, columns, fold_norms=fold_norms, groups=groups)
     if optimizer is None:  # else training goes on with the parameters that there are
         options = replace(options, computed=True, compensate=compensate)
     with progress("Shrinking") as advance:
         given = [kwargs or args for args, kwargs in calls]
         shrunk = shrink_model(model, given, options, lambda what: advance(0, what))
     slim = shrunk.module
-    proof = None
-    if verify:
-        proof = _prove(model, shrunk, given)
+    proof = _prove(model, shrunk, given) if verify else None
     if optimizer is not None:
         carry_over(optimizer, shrunk)
     return _as_slim(slim, shrunk, proof, calls, model)
 
 
-def _check(residual: str, round_to: int, compensate: str, *, columns: bool, fold_norms: bool) -> int:
+def _check(residual: str, round_to: int, compensate: str, *, columns: bool, fold_norms: bool, groups: bool) -> int:
     if residual not in _RESIDUALS:
         raise ShrinkError(f'residual="{residual}" is not known. Use "union" or "gate".')
     if compensate not in _COMPENSATE:
@@ -145,6 +147,8 @@ def _check(residual: str, round_to: int, compensate: str, *, columns: bool, fold
         raise ShrinkError(f"columns={columns!r} is not a yes or no. Use True to gather columns where that is faster.")
     if not isinstance(fold_norms, bool):
         raise ShrinkError(f"fold_norms={fold_norms!r} is not a yes or no. Use True to fold BatchNorms into layers.")
+    if not isinstance(groups, bool):
+        raise ShrinkError(f"groups={groups!r} is not a yes or no. Use True to convolve in groups where that is faster.")
     return round_to
 
 

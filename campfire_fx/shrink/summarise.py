@@ -12,7 +12,15 @@ from campfire_fx.analysis.edits.cuts import Cuts, TensorCut
 from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.labels import FIXED
 from campfire_fx.analysis.liveness import Liveness
-from campfire_fx.analysis.plan import ColumnChange, KernelChange, LayerChange, NormChange, Repair, ShrinkPlan
+from campfire_fx.analysis.plan import (
+    ColumnChange,
+    GroupChange,
+    KernelChange,
+    LayerChange,
+    NormChange,
+    Repair,
+    ShrinkPlan,
+)
 from campfire_fx.analysis.reader import Reader
 
 
@@ -35,6 +43,7 @@ def summarise(facts: Facts, done: Iterable[object]) -> ShrinkPlan:
         guards=facts.captured.guards,
         variants=facts.captured.variants,
         norms=tuple(record for record in records if isinstance(record, NormChange)),
+        groups=tuple(record for record in records if isinstance(record, GroupChange)),
     )
 
 

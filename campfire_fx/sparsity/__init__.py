@@ -16,6 +16,7 @@ from campfire_fx.sparsity.granularity import CHANNEL, COLUMN, ELEMENT, FILTER, K
 from campfire_fx.sparsity.layer import PrunedLayer, monotone
 from campfire_fx.sparsity.method import Method
 from campfire_fx.sparsity.penalty import LASSO, LOG, RIDGE, GradientPenalty, Penalty, ProximalPenalty
+from campfire_fx.sparsity.prunable import Fit, PrunableLayer
 from campfire_fx.sparsity.record import LayerSparsity, SparsityRecord
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.regimes import REGIMES, find_regimes, regime_named
@@ -24,6 +25,7 @@ from campfire_fx.sparsity.regimes.campfire import block_fc, ck, combined, fine_f
 from campfire_fx.sparsity.regimes.chase import chase
 from campfire_fx.sparsity.regimes.deepr import deepr
 from campfire_fx.sparsity.regimes.dsr import dsr
+from campfire_fx.sparsity.regimes.grouped import FilterGroups, grouped
 from campfire_fx.sparsity.regimes.lottery_ticket import lottery_ticket
 from campfire_fx.sparsity.regimes.magnitude import filters, n_of_m, one_by_n, unstructured
 from campfire_fx.sparsity.regimes.rigl import rigl
@@ -81,6 +83,8 @@ __all__ = [
     "DenseWeights",
     "Exchange",
     "ExchangeOverLayers",
+    "FilterGroups",
+    "Fit",
     "Goal",
     "GradientPenalty",
     "Gradual",
@@ -95,6 +99,7 @@ __all__ = [
     "Penalty",
     "Polynomial",
     "ProximalPenalty",
+    "PrunableLayer",
     "PrunedLayer",
     "Regime",
     "RegimeEntry",
@@ -124,6 +129,7 @@ __all__ = [
     "filters",
     "find_regimes",
     "fine_fc",
+    "grouped",
     "inter_epoch",
     "l1",
     "l2",

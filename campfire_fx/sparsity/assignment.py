@@ -15,6 +15,7 @@ from campfire_fx.sparsity.channels.choice import check_floor
 from campfire_fx.sparsity.gradual import GRADUAL
 from campfire_fx.sparsity.method import Method
 from campfire_fx.sparsity.penalty import Penalty
+from campfire_fx.sparsity.prunable import Fit, PrunableLayer
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.regimes import is_asked, refuse_setting, regime_named
 from campfire_fx.sparsity.schedule import Schedule, towards
@@ -24,24 +25,10 @@ Override = float | Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class PrunableLayer:
-    """What a regime needs to know of a layer: its path, operation ("Conv2d"), weights per kernel, place and shape.
-
-    `stem`: it reads the model's input; `head`: nothing with a weight comes between it and the model's output.
-    """
-
-    name: str
-    operation: str
-    kernel: int
-    linear: bool
-    stem: bool
-    shape: tuple[int, ...] = ()
-    head: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Assignment:
     """What one layer is asked for; no rule means that it stays dense, and `reason` says why.
+
+    `remark` is what else the regime says of it.
 
     A budget means that the layer's sparsity is a part of what that budget divides; `at_least` that so much of each
     coupled set which the layer writes has to stay, a share or, as a whole number, a count of channels; a penalty that
@@ -55,6 +42,7 @@ class Assignment:
     method: Method = GRADUAL
     budget: Budget | None = None
     reason: str = ""
+    remark: str = ""
     at_least: float | None = None
     penalty: Penalty | None = None
     head: bool = False
@@ -128,7 +116,7 @@ def _assign_one(layer: PrunableLayer, settings: Request) -> Assignment:
     except RegimeError as error:
         raise RegimeError(f"overrides at {layer.name}: {error}") from None
     sparsity = plain(given.get("sparsity", settings.sparsity))
-    rule, reason = _rule(layer, regime, settings)
+    rule, reason, remark = _rule(layer, regime, settings)
     if regime.method.couples:
         spared = layer.stem and settings.prune_stem is None and not regime.stem
         why = "" if spared else reason
@@ -146,7 +134,7 @@ def _assign_one(layer: PrunableLayer, settings: Request) -> Assignment:
         sparsity = regime.sparsity
     budget = None if "sparsity" in given else regime.budget
     due = towards(schedule, sparsity)
-    beside: dict[str, Any] = {"penalty": regime.penalty, "head": layer.head}
+    beside: dict[str, Any] = {"penalty": regime.penalty, "head": layer.head, "remark": remark}
     return Assignment(layer.name, float(sparsity), due, rule, regime.method, budget, **beside)
 
 
@@ -162,18 +150,22 @@ def _coupled(asked: Assignment, at_least: Any) -> Assignment:
     return replace(asked, rule=asked.rule or WHOLE, at_least=at_least)
 
 
-def _rule(layer: PrunableLayer, regime: Regime, settings: Request) -> tuple[Rule | None, str]:
+def _rule(layer: PrunableLayer, regime: Regime, settings: Request) -> tuple[Rule | None, str, str]:
+    """Return the rule of a layer, or why it has none, and what else there is to say of it."""
     if layer.name not in settings.overrides:
         if layer.linear and not settings.prune_fc:
-            return None, "prune_fc is off"
+            return None, "prune_fc is off", ""
         if layer.stem and not (regime.stem if settings.prune_stem is None else settings.prune_stem):
-            return None, "it reads the model's input (prune_stem is off)"
+            return None, "it reads the model's input (prune_stem is off)", ""
         if not layer.linear and layer.kernel == 1 and not settings.prune_1x1:
-            return None, "prune_1x1 is off"
+            return None, "prune_1x1 is off", ""
     kind = "linear" if layer.linear else "pointwise" if layer.kernel == 1 else "spatial"
     rule: Rule | None = getattr(regime, kind)
     what = {"linear": "linear layers", "pointwise": "1x1 convolutions", "spatial": "convolutions"}[kind]
-    return rule, "" if rule else f"regime '{regime.name}' leaves {what} dense"
+    if rule is None:
+        return None, f"regime '{regime.name}' leaves {what} dense", ""
+    fit = Fit(takes_part=True) if regime.fits is None else regime.fits(layer)
+    return (rule, "", fit.remark) if fit.takes_part else (None, fit.remark, "")
 
 
 def as_regime(regime: object, **settings: Any) -> Regime:

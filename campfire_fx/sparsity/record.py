@@ -47,6 +47,7 @@ class LayerSparsity:
         dead_filters: how many of them are masked whole.
         reason: why the regime leaves it alone; "" where it does not.
         iterate: what ADMM did in it as the epoch began; None where it did nothing.
+        remark: what else the regime says of it.
     """
 
     name: str
@@ -63,6 +64,7 @@ class LayerSparsity:
     dead_filters: int
     reason: str
     iterate: Iterate | None = None
+    remark: str = ""
 
     @property
     def true(self) -> float:

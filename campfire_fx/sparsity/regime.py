@@ -14,6 +14,7 @@ from campfire_fx.sparsity.layer import Update, monotone
 from campfire_fx.sparsity.method import Method
 from campfire_fx.sparsity.over_layers import scope_over_layers
 from campfire_fx.sparsity.penalty import Penalty
+from campfire_fx.sparsity.prunable import Fits
 from campfire_fx.sparsity.schedule import Polynomial, Schedule
 from campfire_fx.sparsity.selection import Rule
 
@@ -33,6 +34,7 @@ class Regime:
         budget: how the sparsity is divided among layers; None: each has the one asked for.
         penalty: what draws weights to zero until the era ends, beside what moves the masks.
         stem: whether convolutions that read the model's input take part, where nothing else is asked for.
+        fits: says of a layer whether its rule is for it; None: for all.
         master: the `update` where weights under the mask train on (`DenseWeights`): its former place.
     """
 
@@ -47,6 +49,7 @@ class Regime:
     budget: Budget | None = None
     stem: bool = False
     penalty: Penalty | None = None
+    fits: Fits | None = None
 
     def __post_init__(self) -> None:
         if self.master is not None:

@@ -192,4 +192,5 @@ def _measure_layer(layer: PrunedLayer) -> LayerSparsity:
         dead_filters=int((~live.any(1)).sum()),
         reason="its mask was set by hand" if layer.state.by_hand else assignment.reason,
         iterate=assignment.method.iterate(layer),
+        remark=assignment.remark,
     )

@@ -56,8 +56,7 @@ class SparseModel(Dress):
         Returns a handle; its `remove()` detaches.
 
         Raises:
-            RegimeError: the optimizer holds none of this model's parameters, the number is not positive, or
-                another optimizer counts already.
+            RegimeError: the optimizer holds no parameter of this model, the number is not positive, or another counts.
         """
         return self._life_cycle.attach(self, bare(optimizer), steps_per_epoch)
 
@@ -171,6 +170,7 @@ class SparseModel(Dress):
         columns: bool = False,
         compensate: str = "auto",
         fold_norms: bool = False,
+        groups: bool = False,
     ) -> SlimModel:
         """Return the smaller model with the same output; this one stays as it is.
 
@@ -184,6 +184,7 @@ class SparseModel(Dress):
             columns: gather live columns where that is faster; this and the next two as in `campfire_fx.shrink`.
             compensate: take constant channels out of norms that measure them: "auto", "always" or "never".
             fold_norms: fold BatchNorms into the layers before them; for deployment, since the result trains otherwise.
+            groups: convolve in groups where filters fall into sets, as "grouped" leaves them, and that is faster.
 
         Raises:
             ShrinkError: equality cannot be proven, or the weights are spread over processes; nothing is changed.
@@ -204,7 +205,7 @@ class SparseModel(Dress):
         if not (self.sparsity().frozen or optimizer is not None):
             logger.warning("shrink: the pruning era is not over, so masks are not final. finalize() makes them so.")
         wish: dict[str, Any] = {"columns": columns, "compensate": compensate, "fold_norms": fold_norms}
-        wish |= {"residual": residual, "round_to": round_to, "verify": verify, "optimizer": optimizer}
+        wish |= {"residual": residual, "round_to": round_to, "verify": verify, "optimizer": optimizer, "groups": groups}
         slim = shrink(baked_copy(self), examples=self._given(), **wish)
         if optimizer is not None:
             self._life_cycle.detach(optimizer)
@@ -272,8 +273,7 @@ class SparseModel(Dress):
         if key in state_dict:
             self.set_extra_state(state_dict[key])  # first: another regime's must change nothing
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, *rest)
-        if key in missing:
-            missing.remove(key)
+        missing[:] = [name for name in missing if name != key]
 
     @property
     def _ddp_params_and_buffers_to_ignore(self) -> list[str]:

@@ -47,6 +47,7 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
     ck_scope: str = "layer",
     period: int | None = None,
     rho: float | None = None,
+    groups: int | None = None,
     target: Mapping[str, float] | None = None,
     score: str | ChannelScore | None = None,
     scope: str | None = None,
@@ -68,9 +69,9 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
     Args:
         model: any model with a convolution.
         regime: "combined" (Campfire's best trade), "window", "ck", "inter-epoch", "fine-fc", "block-fc", "filter",
-            "2:4" and other N:M, "1x4", "unstructured", "swat-u", "swat-erk", "swat-m", "swat-structured", "rigl",
-            "admm-filter" and other structures by ADMM, or another name of docs/regimes.md; or a `Regime` composed of
-            parts of `campfire_fx.sparsity`.
+            "2:4" and other N:M, "1x4", "grouped", "unstructured", "swat-u", "swat-erk", "swat-m", "swat-structured",
+            "rigl", "admm-filter" and other structures by ADMM, or another name of docs/regimes.md; or a `Regime`
+            composed of parts of `campfire_fx.sparsity`.
         sparsity: fraction of the weights of each layer to remove, in [0, 1). The paper finds under one point of
             accuracy lost up to 0.6 - 0.7. Ignored by N:M, which fixes its own.
         era: (start, end), epochs counted from 0, in which sparsity rises. It is 0 in epoch `start` and final from
@@ -95,6 +96,7 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
             "rigl" between two exchanges of weights (None: 100).
         rho: for the ADMM regimes: how strongly weights are drawn to where they will be; None: 0.03. It grows by 1.3
             with every epoch.
+        groups: for "grouped": into how many sets the filters of a layer fall; None: 4.
         target: for "channel" and "channel-combined", in the place of `sparsity`: what the slim network may cost, as
             {"macs": 0.5}: "macs", "parameters" and "latency" as fractions of the dense network's, "gmacs",
             "mparameters" and "latency_ms" in numbers; several hold together. At the end of the era `shrink` meets it.
@@ -129,7 +131,7 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
     own: dict[str, Any] = {
         "window_cap": window_cap, "ck_scope": ck_scope, "period": period, "rho": rho, "target": target, "score": score,
         "scope": scope, "at_least": at_least, "round_to": round_to, "soft": soft, "threshold": threshold,
-        "strength": strength, "rounds": rounds, "rewind_to": rewind_to,
+        "strength": strength, "rounds": rounds, "rewind_to": rewind_to, "groups": groups,
     }  # fmt: skip
     settings = Request(
         regime=as_regime(regime, **own),

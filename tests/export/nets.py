@@ -220,6 +220,20 @@ def columns() -> nn.Module:
         return shrink(net, torch.randn(IMAGE), columns=True)
 
 
+def groups() -> nn.Module:
+    """A slim model with filters in groups: in another order, and in that of before."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 12, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU(),
+        nn.Conv2d(12, 6, (3, 2), stride=2, padding_mode="reflect", padding=1, bias=False), nn.Flatten(2),
+    )  # fmt: skip
+    layers: Any = net
+    with torch.no_grad():
+        layers[2].weight[::2, :4] = layers[2].weight[1::2, 4:] = 0
+        layers[5].weight[:3, :6] = layers[5].weight[3:, 6:] = 0
+    with mock.patch("campfire_fx.passes.group_filters.least_times_of", lambda runs, _: [1.0, *[0.1] * (len(runs) - 1)]):
+        return shrink(net, torch.randn(IMAGE), groups=True)
+
+
 IMAGE = (2, 3, 12, 12)
 NETS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
     "chain": (chain, (IMAGE,)),
@@ -235,6 +249,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
     "oddities": (Oddities, (IMAGE,)),
     "attention": (Attention, (IMAGE,)),
     "columns": (columns, (IMAGE,)),
+    "groups": (groups, (IMAGE,)),
 }
 
 

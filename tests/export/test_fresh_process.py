@@ -19,8 +19,8 @@ from tests.export.nets import NETS, REAL, build
 FILES = (
     *(f"{name}.safetensors" for name in (*NETS, *REAL)),
     *(f"{name}.pt" for name in ("chain", "functional")),
-    *(f"{name}.pt2" for name in ("named", "shared", "columns", "resnet18")),
-    *(f"{name}.onnx" for name in ("branches", "named", "columns", "mobilenet_v3_small")),
+    *(f"{name}.pt2" for name in ("named", "shared", "columns", "groups", "resnet18")),
+    *(f"{name}.onnx" for name in ("branches", "named", "columns", "groups", "mobilenet_v3_small")),
 )
 
 SCRIPT = """

@@ -139,7 +139,8 @@ def test_going_on_in_a_smaller_sparse_model() -> None:
 def test_with_other_wishes(residual: str, columns: bool) -> None:
     model = Features().eval()
     examples = [X, {"x": X, "return_features": True}]
-    slim = shrink(model, examples=examples, residual=residual, columns=columns, round_to=2, compensate="always")
+    wishes: dict[str, Any] = {"columns": columns, "groups": columns, "round_to": 2, "compensate": "always"}
+    slim = shrink(model, examples=examples, residual=residual, **wishes)
     assert kept(slim)[0] == 6
     for example in examples:
         assert close(call(model, example), call(slim.eval(), example))

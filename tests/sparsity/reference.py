@@ -189,3 +189,63 @@ def close(weight: Weight, mask: Mask, kernels: list[list[Place]], zeros: Fractio
     if each + 1 < size:
         gone += sorted((kernel[each] for kernel in ordered), key=lambda place: scored(weight, mask, [place], max))[:odd]
     return without(mask, gone)
+
+
+def grouped(weight: Weight, mask: Mask, s: Fraction, final: Fraction, groups: int = 4) -> Mask:
+    """Every set of filters loses the inputs of the smallest sum of magnitudes in it; sets that differ stay apart."""
+    filters, inputs = len(weight), len(weight[0])
+    count = max(n for n in range(1, groups + 1) if filters % n == 0)
+    size = filters // count
+    patterns = [tuple(any(kernel) for kernel in filters) for filters in mask]
+    alike = [[k for k in range(filters) if patterns[k] == pattern] for pattern in sorted(set(patterns))]
+    if any(len(members) % size for members in alike):
+        alike = [list(range(filters))]
+    gone: list[Place] = []
+    for members in alike:
+        for chosen in sets_of(weight, mask, members, size, min(half_up(inputs * final), inputs - 1)):
+            order = least_needed(weight, mask, chosen)
+            dead = order[: min(half_up(inputs * s), inputs - 1)]
+            gone += [(k, c, p) for k, c, p in places(weight) if k in chosen and c in dead]
+    return without(mask, gone)
+
+
+def need(weight: Weight, mask: Mask, k: int, c: int) -> float:
+    return sum(value for value, kept in zip(weight[k][c], mask[k][c], strict=True) if kept)
+
+
+def least_needed(weight: Weight, mask: Mask, chosen: list[int]) -> list[int]:
+    """The inputs by the sum of what filters need of them, the least first; before them those that none reads."""
+
+    def key(c: int) -> float:
+        read = any(any(mask[k][c]) for k in chosen)
+        return sum(need(weight, mask, k, c) for k in chosen) if read else DEAD
+
+    return sorted(range(len(weight[0])), key=key)
+
+
+def sets_of(weight: Weight, mask: Mask, members: list[int], size: int, dead: int) -> list[list[int]]:
+    """From the inputs of single filters on: every two sets share their filters out anew, then choose inputs; again."""
+    sets = [members[first : first + size] for first in range(0, len(members), size)]
+    own = {k: least_needed(weight, mask, [k])[dead:] for k in members}
+
+    def keeps(k: int, inputs: list[int]) -> float:
+        return sum(need(weight, mask, k, c) for c in inputs)
+
+    read = [own[max(members, key=lambda k: keeps(k, own[k]))]]
+    while len(read) < len(sets):
+        read.append(own[max(members, key=lambda k: keeps(k, own[k]) - max(keeps(k, one) for one in read))])
+    for _ in range(50):
+        before = [list(chosen) for chosen in sets], [set(one) for one in read]
+        for a in range(len(sets)):
+            for b in range(a + 1, len(sets)):
+
+                def loss(k: int, mine: list[int] = read[a], other: list[int] = read[b]) -> float:
+                    return keeps(k, other) - keeps(k, mine)
+
+                order = sorted(sorted(sets[a] + sets[b]), key=loss)
+                sets[a], sets[b] = order[:size], order[size:]
+        read = [least_needed(weight, mask, chosen)[dead:] for chosen in sets]
+        after = [sorted(chosen) for chosen in sets], [set(one) for one in read]
+        if after == ([sorted(chosen) for chosen in before[0]], before[1]):
+            break
+    return sets

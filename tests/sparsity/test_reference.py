@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 
 from campfire_fx.sparsity import WITHIN_CHANNEL, Goal, Rule, regime_named
 from campfire_fx.sparsity.regimes.campfire import block_fc, ck, combined, window
+from campfire_fx.sparsity.regimes.grouped import grouped
 from campfire_fx.sparsity.regimes.magnitude import n_of_m, one_by_n
 from tests.sparsity import reference
 from tests.sparsity.reference import Mask, Weight
 
 Reference = Callable[[Weight, Mask, Fraction, Fraction], Mask]
 SPATIAL = st.tuples(st.integers(1, 5), st.integers(1, 5), st.sampled_from([2, 3, 9]))
+FILTERS = st.tuples(st.integers(1, 12), st.integers(1, 7), st.sampled_from([1, 2]))
 LINEAR = st.tuples(st.integers(1, 13), st.integers(1, 12), st.just(1))
 
 
@@ -51,6 +53,8 @@ CASES: dict[str, tuple[Rule | None, Reference, st.SearchStrategy[tuple[int, int,
     "1x4-linear": (regime_named("1x4").linear, plain(partial(reference.one_by_n, linear=True)), LINEAR),
     "1x3": (one_by_n(3).pointwise, plain(partial(reference.one_by_n, n=3)), LINEAR),
     "filter": (regime_named("filter").spatial, plain(reference.filters), SPATIAL),
+    "grouped": (grouped().spatial, reference.grouped, FILTERS),
+    "grouped-2": (grouped(2).pointwise, partial(reference.grouped, groups=2), FILTERS),
     "unstructured": (regime_named("unstructured").spatial, plain(reference.unstructured), SPATIAL),
 }
 

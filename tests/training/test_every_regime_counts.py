@@ -105,6 +105,11 @@ def columns_then_filters(k: int, c: int, p: int, s: Fraction) -> Collection[int]
     return {k * c * p - columns * filters}
 
 
+def inputs_of_sets(k: int, c: int, p: int, s: Fraction) -> Collection[int]:
+    """Of every set of filters as many inputs: of the layer as many in all, however many sets there are."""
+    return {nearest(c, s) * k * p}
+
+
 # Of convolutions with windows, 1x1 convolutions and linear layers. Those with budgets are below.
 PROMISES: dict[str, tuple[Law, Law, Law]] = {
     "1x4": (fours, fours, fours_in_rows),
@@ -122,6 +127,7 @@ PROMISES: dict[str, tuple[Law, Law, Law]] = {
     "filter": (cut(a_filter), cut(a_filter), dense),
     "gradual-magnitude": (cut(a_weight), cut(a_weight), cut(a_weight)),
     "fine-fc": (dense, dense, fine),
+    "grouped": (inputs_of_sets, inputs_of_sets, dense),
     "inter-epoch": (cut(a_weight), cut(a_weight), fine),  # windows make up for the kernels, to the weight
     "sr-ste": (two_of_four, two_of_four, two_of_four),
     "swat-structured": (top(a_kernel), top(a_weight), top(a_weight)),

@@ -109,6 +109,10 @@ class Convolutions:
             return "it is called with different settings"
         return PlainConvolution(mixer, weight, sites, known_settings[0])
 
+    def reads_by_name(self, key: int) -> bool:
+        """Whether a graph reads a tensor by its name, given its id, and not through the module that holds it."""
+        return bool(self._users.get(key))
+
     @functools.cached_property
     def _users(self) -> dict[int, set[fx.Node]]:
         """The nodes that read each tensor by its name, by the id of the tensor."""

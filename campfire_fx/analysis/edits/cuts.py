@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from campfire_fx.analysis.compact import select
 from campfire_fx.analysis.edits.columns import select_columns
+from campfire_fx.analysis.edits.filter_groups import FilterGroups
 from campfire_fx.analysis.reader import Reader
 from campfire_fx.base.compat import is_erased
 
@@ -23,6 +24,7 @@ class TensorCut:
         keep: kept indices per axis, None for all; of a grouped weight only those of its taps.
         grouped: (groups kept, output indices per group, input indices per group) of a grouped weight.
         columns: of a gathered weight, the columns kept of those that are left.
+        groups: of filters that were put in groups, which lie where, after all else.
     """
 
     old: Tensor
@@ -31,6 +33,7 @@ class TensorCut:
     reader: Reader | None = None
     grouped: tuple[Tensor, Tensor, Tensor] | None = None
     columns: Tensor | None = None
+    groups: FilterGroups | None = None
 
     def slice(self, state: Tensor) -> Tensor:
         """Cut another tensor of the old shape in the same way."""
@@ -38,7 +41,13 @@ class TensorCut:
             layout = self.reader.mixer.layout
             state = layout.weight(gather(layout.kernels(state), *self.grouped), state)
         state = select(state, self.keep)
-        return state.clone() if self.columns is None else select_columns(state, self.columns)
+        state = state.clone() if self.columns is None else select_columns(state, self.columns)
+        return state if self.groups is None else self.groups.cut(state)
+
+    @property
+    def reshaped(self) -> bool:
+        """Whether its axes are no longer those of the old tensor, with fewer places."""
+        return self.columns is not None or self.groups is not None
 
 
 @dataclass(slots=True, eq=False)

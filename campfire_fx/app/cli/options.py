@@ -23,6 +23,13 @@ Columns = Annotated[bool, typer.Option("--columns", help="Gather live GEMM colum
 Prove = Annotated[
     Path | None, typer.Option("--proof", help="File for a proof (.json) that `campfire-fx verify` checks again.")
 ]
+Groups = Annotated[
+    bool, typer.Option("--groups", help="Convolve in groups where filters fall into sets and that is faster here.")
+]
 FoldNorms = Annotated[
     bool, typer.Option("--fold-norms", help="Fold BatchNorms into the layers before them; for deployment.")
+]
+Compensate = Annotated[
+    Literal["auto", "always", "never"],
+    typer.Option(help="Take constant channels out of LayerNorm and GroupNorm: auto, where that pays in time."),
 ]

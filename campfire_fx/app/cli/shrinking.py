@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from torch import nn
 
 from campfire_fx.app import proof
 from campfire_fx.app.cli.networks import network_of
-from campfire_fx.app.cli.options import AsJson, Columns, Example, FoldNorms, ModelArguments, Prove, Residual
+from campfire_fx.app.cli.options import (
+    AsJson,
+    Columns,
+    Compensate,
+    Example,
+    FoldNorms,
+    Groups,
+    ModelArguments,
+    Prove,
+    Residual,
+)
 from campfire_fx.app.cli.terminal import example_inputs, model_options, show, show_json
 from campfire_fx.base.errors import ExportError
 from campfire_fx.capture.from_onnx.interpret import OnnxGraph
@@ -41,11 +51,9 @@ def shrink_command(
     ] = "union",
     round_to: Annotated[int, typer.Option(help="Keep channel counts multiples of this.", min=1)] = 1,
     columns: Columns = False,
-    compensate: Annotated[
-        Literal["auto", "always", "never"],
-        typer.Option(help="Take constant channels out of LayerNorm and GroupNorm: auto, where that pays in time."),
-    ] = "auto",
+    compensate: Compensate = "auto",
     fold_norms: FoldNorms = False,
+    groups: Groups = False,
     prove: Prove = None,
     as_json: AsJson = False,
 ) -> None:
@@ -63,7 +71,7 @@ def shrink_command(
     options = model_options(option)
     network, shapes = network_of(checkpoint, model, options)
     choices: dict[str, Any] = {"round_to": round_to, "columns": columns, "compensate": compensate}
-    choices["fold_norms"] = fold_norms
+    choices |= {"fold_norms": fold_norms, "groups": groups}
     slim = _slim(network, example_inputs(example) or shapes, {"residual": residual, **choices})
     with progress("Exporting"):
         written, apart = _written(network, slim, checkpoint, output)
@@ -114,6 +122,7 @@ def _facts(network: nn.Module, slim: SlimModel, written: ExportRecord) -> dict[s
         "layers": [dataclasses.asdict(layer) for layer in slim.plan.layers],
         "kernels": [dataclasses.asdict(kernel) for kernel in slim.plan.kernels],
         "columns": [dataclasses.asdict(change) for change in slim.plan.columns],
+        "groups": [dataclasses.asdict(change) for change in slim.plan.groups],
         "norms": [dataclasses.asdict(change) for change in slim.plan.norms],
         "repairs": [dataclasses.asdict(repair) for repair in slim.plan.repairs],
         "pins": [dataclasses.asdict(pin) for pin in slim.plan.pins],

@@ -62,8 +62,8 @@ def train_command(
         str | None,
         typer.Option(
             help="combined, window, ck, inter-epoch, filter, fine-fc, block-fc, unstructured, N:M as 2:4; channel or"
-            " channel-combined; swat-u (erk, m, structured); rigl; set; or admm-filter (channel, column, kernel,"
-            " unstructured, column-filter).",
+            " channel-combined; grouped; swat-u (erk, m, structured); rigl; set; or admm-filter (channel, column,"
+            " kernel, unstructured, column-filter).",
             show_default=_of_recipe(REGIME),
         ),
     ] = None,

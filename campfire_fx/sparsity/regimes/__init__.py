@@ -24,6 +24,7 @@ from campfire_fx.sparsity.regimes import (
     gradual_magnitude,
     greg,
     group_lasso,
+    grouped,
     lottery_ticket,
     magnitude,
     network_slimming,
@@ -38,7 +39,7 @@ from campfire_fx.sparsity.scope import WITHIN_CHANNEL, WITHIN_LAYER
 
 _FILES = (
     campfire, magnitude, gradual_magnitude, deep_compression, channel, by_score, network_slimming, group_lasso, greg,
-    admm, swat, rigl, srigl, set_, dsr, deepr, chase, lottery_ticket, sr_ste,
+    admm, swat, rigl, srigl, set_, dsr, deepr, chase, lottery_ticket, sr_ste, grouped,
 )  # fmt: skip
 ENTRIES: dict[str, RegimeEntry] = {entry.name: entry for file in _FILES for entry in file.ENTRIES}
 """The regimes by name: one record each, in the file that defines it."""
@@ -52,6 +53,7 @@ _OTHERWISE = {
     "kernel": "ck",
     "kernels": "ck",
     "channels": "channel",
+    "groups": "grouped",
     "nm": "n:m",
     "4x1": "1x4",
     "1xn": "1x4",

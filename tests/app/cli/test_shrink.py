@@ -55,6 +55,16 @@ def test_columns_are_measured_when_asked_for(run, pruned: nn.Module) -> None:
     assert json.loads(run("shrink", "weights.pt", *ARGUMENTS, "--json").stdout)["columns"] == []
 
 
+def test_groups_are_measured_when_asked_for(run, pruned: nn.Module) -> None:
+    state = torch.load("weights.pt")
+    weight = state["state_dict"]["layer1.0.conv2.weight"]
+    weight[::2, : len(weight) // 2] = weight[1::2, len(weight) // 2 :] = 0
+    torch.save(state, "weights.pt")
+    (change,) = json.loads(run("shrink", "weights.pt", *ARGUMENTS, "--groups", "--json").stdout)["groups"]
+    assert change["name"] == "layer1.0.conv2" and change["dense_ms"] > 0
+    assert json.loads(run("shrink", "weights.pt", *ARGUMENTS, "--json").stdout)["groups"] == []
+
+
 def test_norms_are_folded_when_asked_for(run, pruned: nn.Module) -> None:
     facts = json.loads(run("shrink", "weights.pt", *ARGUMENTS, "--fold-norms", "--json").stdout)
     assert {"name": "bn1", "layer": "conv1", "reason": ""} in facts["norms"] and facts["difference"] < 1e-5
