@@ -53,8 +53,8 @@ class Checkpoint:
         sparse: arguments of `sparsify`, all of them plain data; None for a dense model.
         state: its `state_dict`.
         images: how images were given to it: mean, std, resize, interpolation, augment; None: not noted.
-        start: the trained weights that it started from: source, sha256, and the names of layers that were replaced by
-            others in what the factory builds; None: it started from new ones.
+        start: the trained weights that it started from: source and sha256, where they were not new; and "replaced", the
+            names of layers that were replaced by others in what the factory builds. None: neither.
         smaller: where it was made smaller in its training, its `state_dict` before each time, as "snapshots".
     """
 

@@ -24,8 +24,8 @@ def stem(network: nn.Module) -> tuple[str, nn.Conv2d] | None:
 def give_classes(network: nn.Module, classes: int, example: Tensor, name: str) -> tuple[str, ...]:
     """Replace the classifier of a network, in place, if it has another number of outputs; return the layer's path.
 
-    For factories that take no number of classes. The classifier is the last linear layer or 1x1 convolution with as
-    many outputs as the network; its weights are new.
+    For factories that take no number of classes, or under a name that is not known. The classifier is the last linear
+    layer or 1x1 convolution with as many outputs as the network; its weights are new.
 
     Args:
         network: any.
@@ -98,7 +98,8 @@ def _outputs(network: nn.Module, example: Tensor, name: str) -> int:
     except Exception as error:  # the user's own code may raise anything
         shape = " x ".join(map(str, example.shape[1:]))
         raise TrainError(
-            f"MODEL {name}: it cannot be run on images of {shape} ({reason(error)}). Give another --image-size."
+            f"MODEL {name}: it cannot be run on images of {shape} ({reason(error)}). Give another --image-size, or a"
+            f" model for such images."
         ) from error
     finally:
         network.train(training)

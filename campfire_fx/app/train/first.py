@@ -37,18 +37,32 @@ class First:
     told: str = ""
 
 
-def first_network(name: str, data: ImageData, seed: int, trained: TrainedWeights | None = None) -> First:
+def first_network(
+    name: str,
+    data: ImageData,
+    seed: int,
+    trained: TrainedWeights | None = None,
+    asked: Mapping[str, Any] | None = None,
+) -> First:
     """Build a network for the classes of some images, with new weights or with trained ones.
 
-    A classifier for another number of classes has new weights, drawn as the seed says. Grey images are given in equal
-    channels to a network that was trained on colour ones.
+    A classifier for another number of classes is replaced by one with new weights, drawn as the seed says. Grey images
+    are given in equal channels to a network that was trained on colour ones.
+
+    Args:
+        name: as `build_model` takes it.
+        data: images.
+        seed: of new weights.
+        trained: weights to start from.
+        asked: options of the network that a user names.
 
     Raises:
-        TrainError: there is no such model, or the weights are not of it, or for other images.
+        TrainError: there is no such model, or it does not classify images of this size, or the weights are not of it,
+            or for other images.
     """
-    options = {"classes": len(data.classes), "channels": data.shape[0]}
+    options = {"classes": len(data.classes), "channels": data.shape[0], **(asked or {})}
     if trained is None:
-        return First(_built(name, options, seed), options, data)
+        return _new(_built(name, options, seed), name, options, data)
     options |= trained.options
     network = _built(name, options, seed)
     state = find_state(trained.content, network, name)
@@ -66,6 +80,16 @@ def first_network(name: str, data: ImageData, seed: int, trained: TrainedWeights
         told += f" Grey images are given to it in {given.shape[0]} equal channels."
     start = {"source": trained.source, "sha256": trained.sha256, "replaced": replaced}
     return First(network, options, given, start, told)
+
+
+def _new(network: nn.Module, name: str, options: dict[str, Any], data: ImageData) -> First:
+    """Return a network with new weights, made sure that it gives one number for each class."""
+    replaced = give_classes(network, len(data.classes), torch.zeros(1, *data.shape), name)
+    if not replaced:
+        return First(network, options, data)
+    layers = " and ".join(replaced)
+    told = f"MODEL {name}: its classifier {layers} is replaced by one for {len(data.classes):,} classes."
+    return First(network, options, data, {"replaced": replaced}, told)
 
 
 def _built(name: str, options: Mapping[str, Any], seed: int) -> nn.Module:

@@ -62,6 +62,7 @@ class JobSettings:
         arguments: other arguments of `sparsify`, as plain data.
         reconfigure: whether the sparse network is made smaller between epochs, where that pays.
         start: trained weights from which dense and sparse start; None: new ones.
+        options: arguments of the model that the user named.
     """
 
     model: str
@@ -79,6 +80,7 @@ class JobSettings:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     reconfigure: bool = False
     start: TrainedWeights | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run(settings: JobSettings, data: ImageData, recipe: Recipe, *, show: Show, host: Host | None = None) -> Outcome:
@@ -109,7 +111,7 @@ def _run(settings: JobSettings, data: ImageData, recipe: Recipe, *, show: Show, 
     host = _own_host(settings, data, recipe, host)
     if not host.ranks.first:
         show = _silent
-    first = first_network(settings.model, data, settings.seed, settings.start)
+    first = first_network(settings.model, data, settings.seed, settings.start, settings.options)
     dense, data = first.network, first.data
     if first.told:
         show(first.told)
@@ -170,6 +172,7 @@ def _own_host(settings: JobSettings, data: ImageData, recipe: Recipe, host: Host
         "shape": data.shape,
         "settings": dict(settings.arguments) or None,  # as it was before there were any
         "reconfigure": settings.reconfigure or None,
+        "options": dict(settings.options) or None,
         "weights of SHA-256": settings.start.sha256 if settings.start else None,
         **asdict(recipe),
     }

@@ -7,62 +7,72 @@ import importlib.util
 import inspect
 import sys
 import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from campfire_fx.app.train.factories import FACTS, call_factory
 from campfire_fx.app.train.networks import NETWORKS
-from campfire_fx.base.errors import CampfireError, TrainError
+from campfire_fx.base.errors import TrainError
 from campfire_fx.base.hints import did_you_mean
 
 RESNET50_V1 = "resnet50-v1"
 
 
-def build_model(name: str, **options: Any) -> nn.Module:
+def build_model(name: str, asked: Mapping[str, Any] | None = None, /, **options: Any) -> nn.Module:
     """Build a model with fresh weights.
 
     Args:
         name: "resnet8", "resnet14" or "resnet20" (for small images), any name of `torchvision.models.list_models()`,
             "resnet50-v1" (torchvision's resnet50, which is v1.5, with the strides where they first were), or
             "package.module:factory", a callable that returns a model; it is looked for in the working folder too.
-        options: arguments for the network; a factory of the user's gets those that it has parameters for.
+        asked: arguments that a user names; the network has to take them.
+        options: arguments for the network. "classes" and "channels", of the images, are given where it has a parameter
+            of this meaning, by whichever name; it has to take the others.
 
     Raises:
         TrainError: there is no such model, or the factory does not return one.
     """
+    asked = dict(asked or {}) | {key: value for key, value in options.items() if key not in FACTS}
+    known = {key: value for key, value in options.items() if key in FACTS}
     if ":" in name:
-        return _from_factory(name, options)
+        return call_factory(name, _imported(name), asked, known)
     if name in NETWORKS:
-        return NETWORKS[name](**options)
+        return call_factory(name, NETWORKS[name], asked, known)
     if importlib.util.find_spec("torchvision") is None:
         raise TrainError(
             f"MODEL {name}: torchvision, where it may be, is not installed. Run pip install 'campfire-fx[train]',"
             f" or give one of {', '.join(NETWORKS)}, or package.module:factory."
         )
-    return _from_torchvision(name, options)
+    return _from_torchvision(name, asked, known)
 
 
-def _from_torchvision(name: str, options: dict[str, Any]) -> nn.Module:
+def _from_torchvision(name: str, asked: Mapping[str, Any], known: Mapping[str, Any]) -> nn.Module:
     from torchvision import models
 
     if name == RESNET50_V1:
-        return _strides_first(_from_torchvision("resnet50", options))
-    known = [*NETWORKS, RESNET50_V1, *models.list_models()]
-    if name not in known:
+        return _strides_first(_from_torchvision("resnet50", asked, known))
+    names = [*NETWORKS, RESNET50_V1, *models.list_models()]
+    if name not in names:
         raise TrainError(
-            f"MODEL {name}: torchvision has no such model.{did_you_mean(name, known)}"
+            f"MODEL {name}: torchvision has no such model.{did_you_mean(name, names)}"
             f" Give a name of torchvision.models.list_models(), or package.module:factory."
         )
-    if "channels" in options and options.pop("channels") != 3:
+    if known.get("channels", 3) != 3:
         raise TrainError(f"MODEL {name}: it takes colour images, the data are grey. Give one of {', '.join(NETWORKS)}.")
-    if "classes" in options:
-        options["num_classes"] = options.pop("classes")
+    fixed: dict[str, Any] = {"weights": None}
     if "weights_backbone" in inspect.signature(models.get_model_builder(name)).parameters:
-        options["weights_backbone"] = None  # its default would be fetched
+        fixed["weights_backbone"] = None  # its default would be fetched
+    odd = next((key for key in asked if key in ("pretrained", "pretrained_backbone", "name", *fixed)), None)
+    if odd is not None:
+        raise TrainError(f"MODEL {name}: '{odd}' is no option of the network itself. Leave it out.")
+    classes = {"classes": known["classes"]} if "classes" in known else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # about initial weights, which nobody chose here
-        return models.get_model(name, weights=None, **options)
+        return call_factory(name, partial(models.get_model, name, **fixed), asked, classes)
 
 
 def _strides_first(network: nn.Module) -> nn.Module:
@@ -74,25 +84,18 @@ def _strides_first(network: nn.Module) -> nn.Module:
     return network
 
 
-def _from_factory(name: str, options: dict[str, Any]) -> nn.Module:
+def _imported(name: str) -> Callable[..., Any]:
+    """Return the factory `package.module:factory`."""
     module_name, _, attribute = name.partition(":")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)  # as `python -m` does: the user's own module lies beside them
     try:
-        factory = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise TrainError(f"MODEL {name}: it cannot be imported ({error}). Give package.module:factory.") from error
-    try:
-        parameters = inspect.signature(factory).parameters
-        takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        model = factory(**{key: value for key, value in options.items() if takes_all or key in parameters})
-    except CampfireError:
-        raise
+        return getattr(importlib.import_module(module_name), attribute)
     except Exception as error:  # the user's own code may raise anything
-        raise TrainError(f"MODEL {name}: calling it failed ({type(error).__name__}: {error}). Fix it.") from error
-    if not isinstance(model, nn.Module):
-        raise TrainError(
-            f"MODEL {name}: it returned a {type(model).__name__}, not a torch.nn.Module. Return the model."
-        )
-    return model
+        told = str(error) if isinstance(error, (ImportError, AttributeError, ValueError)) else _typed(error)
+        raise TrainError(f"MODEL {name}: it cannot be imported ({told}). Give package.module:factory.") from error
+
+
+def _typed(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
