@@ -57,15 +57,15 @@ def export(
             gives other outputs than the model. Nothing is left behind then, and a file that was there before
             stays.
     """
-    from campfire_fx.export.files import check_target, staged
+    from campfire_fx.export.files import staged
     from campfire_fx.export.formats import format_of
     from campfire_fx.export.prepare import prepare
 
     target = _path(path)
+    check_export(target)
     form = format_of(target)
     ends = _ends(target, input_names, output_names)
     beside = form.beside(target)
-    check_target(target, beside)
     with torch.random.fork_rng(devices=[]):  # layers that are built draw weights; the user's random numbers stay
         prepared = replace(prepare(model, example_inputs), ends=ends)
         with staged(target, beside) as stage:
@@ -85,6 +85,25 @@ def export(
     if record.left_out:
         _log.warning("%s holds one graph of several; left out: %s.", record.path, ", ".join(record.left_out))
     return record
+
+
+def check_export(path: Path) -> None:
+    """Raise the ExportError of what would fail in `export` whatever the model: the suffix, a package, the folder."""
+    from campfire_fx.export.files import check_target
+    from campfire_fx.export.formats import format_of
+
+    form = format_of(path)
+    form.require_packages()
+    check_target(path, form.beside(path))
+
+
+def is_exported(path: Path) -> bool:
+    """Say whether a file is whole by itself or has its model's code beside it, as `export` writes both."""
+    from campfire_fx.export.files import is_ours
+    from campfire_fx.export.formats import FORMATS
+
+    form = FORMATS.get(path.suffix.lower())
+    return form is not None and all(file.is_file() and is_ours(file) for file in form.beside(path))
 
 
 def _path(path: str | os.PathLike[str]) -> Path:

@@ -24,7 +24,7 @@ from campfire_fx.export.files import is_ours
 from campfire_fx.export.mnn_file import MnnModel, imported, write_mnn
 from campfire_fx.export.onnx_file import OnnxModel, required, write_onnx
 from campfire_fx.export.prepare import Prepared, as_graphs
-from campfire_fx.export.program import exported_program, free_axes
+from campfire_fx.export.program import example_of, exported_program, free_axes
 from campfire_fx.export.program_file import read_program
 from campfire_fx.export.safetensors import write_safetensors
 from campfire_fx.export.source import model_source
@@ -47,15 +47,28 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A file format. `code`: a .py of the same name stands beside the file."""
+    """A file format.
+
+    Attributes:
+        write: what writes it.
+        read: what reads it.
+        code: whether a .py of the same name stands beside the file.
+        packages: that have to be installed.
+    """
 
     write: Callable[[Prepared, Path], Written]
     read: Callable[[Path, nn.Module | None], Callable[..., Any]]
     code: bool = False
+    packages: tuple[str, ...] = ()
 
     def beside(self, path: Path) -> tuple[Path, ...]:
         """Return the files that stand beside the one at `path`."""
         return (path.with_suffix(".py"),) if self.code else ()
+
+    def require_packages(self) -> None:
+        """Raise an ExportError if a package is missing."""
+        for package in self.packages:
+            required(package)
 
 
 def format_named(name: str) -> str:
@@ -143,7 +156,10 @@ def _read_mnn(path: Path, _: nn.Module | None) -> MnnModel:
 def _read_program(path: Path, _: nn.Module | None) -> nn.Module:
     try:
         with any_name():
-            return read_program(path).module()
+            program = read_program(path)
+            module = program.module()
+        vars(module)["example"] = example_of(program)  # what `export` takes where no other is given
+        return module
     except ExportError:
         raise
     except Exception as error:
@@ -190,7 +206,7 @@ def _loader(code: Path, text: str) -> Callable[..., nn.Module]:
 
 _TENSORS = Format(_write_tensors, _read_tensors, code=True)
 FORMATS = {
-    ".onnx": Format(_write_onnx, _read_onnx),
+    ".onnx": Format(_write_onnx, _read_onnx, packages=("onnx", "onnxscript", "onnxruntime")),
     ".pt2": Format(_write_program, _read_program),
     ".safetensors": _TENSORS,
     ".pt": _TENSORS,

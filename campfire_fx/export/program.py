@@ -107,3 +107,27 @@ def _export(module: nn.Module, run: ModelRun, axes: frozenset[int]) -> ExportedP
         warnings.simplefilter("ignore")
         shapes = pytree.tree_map(free, dict(names))
         return torch.export.export(module, run.args, run.kwargs, dynamic_shapes=shapes, strict=False)
+
+
+def example_of(program: ExportedProgram) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Return inputs of the shapes that a program was exported with, (positional, keyword); None where it has forgotten.
+
+    Random numbers where they are floating, else zeros.
+    """
+    nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
+    generator = torch.Generator().manual_seed(0)
+
+    def made(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        shape = [size if isinstance(size, int) else size.node.hint for size in value.shape]
+        made = torch.randn(shape, generator=generator) if value.is_floating_point() else torch.zeros(shape)
+        return made.to(value.dtype)
+
+    given = program.graph_signature.user_inputs
+    try:
+        leaves = [made(nodes[name].meta["val"] if isinstance(name, str) and name in nodes else name) for name in given]
+        args, kwargs = pytree.tree_unflatten(leaves, program.call_spec.in_spec)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+    return args, kwargs

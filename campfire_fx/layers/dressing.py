@@ -26,6 +26,11 @@ class Dress(nn.Module):
     _worn: ClassVar[tuple[str, ...]] = ()
     _under: ClassVar[str] = ""
 
+    @property
+    def examples(self) -> tuple[tuple[tuple[Any, ...], dict[str, Any]], ...]:
+        """(args, kwargs) of every example that the model was captured with."""
+        raise NotImplementedError
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Dress:
         over = type(self).__bases__[0]
         attributes = copy.deepcopy({name: vars(self)[name] for name in self._worn}, memo)
@@ -79,6 +84,10 @@ def _put_on(module: nn.Module, over: type[D], attributes: dict[str, Any]) -> D:
         # fx gives the class of a graph module a __call__ that goes through _wrapped_call, and makes a new
         # _wrapped_call on recompile where the class has none of its own; that one would call itself.
         names["_wrapped_call"] = call_of(module)
+    properties = [
+        name for kind in (over, *cls.__mro__) for name, value in vars(kind).items() if type(value) is property
+    ]
+    names["__jit_unused_properties__"] = properties  # torch.jit.script would compile the code of each
     module.__class__ = type(f"{over.__name__.removesuffix('Model')}{names['_under']}", (over, cls), names)
     vars(module).update(attributes)
     return cast(D, module)

@@ -22,6 +22,18 @@ from campfire_fx.layers.belongings import plain_attributes
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
+class HoldingSequential(nn.Sequential):
+    """A Sequential whose children have no forward any more: a graph calls the layers in them. TorchScript skips it."""
+
+    @torch.jit.unused
+    def forward(self, _input: Any) -> Any:
+        """Raise NotImplementedError, as the children would."""
+        raise NotImplementedError("The layers in it are called by the graph of the model. Call the model.")
+
+    def _get_name(self) -> str:
+        return nn.Sequential.__name__
+
+
 def share_structure(source: nn.Module, target: nn.Module, leaves: set[int], *, keep_classes: bool) -> None:
     """Give `target` the tensors and children of `source`: the same leaf objects, new containers around them.
 
@@ -56,6 +68,8 @@ def _container(module: nn.Module, keep_class: bool) -> nn.Module:
     """Return an empty module; torch's own containers always keep their class, so that indexing works."""
     if keep_class:
         return shallow_copy(module)
+    if type(module) is nn.Sequential and any(children_of(child) for child in module):
+        return HoldingSequential()
     return type(module)() if type(module) in _CONTAINERS else nn.Module()
 
 

@@ -14,8 +14,9 @@ from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.plan import ShrinkPlan
 from campfire_fx.analysis.removal import Removal
 from campfire_fx.capture import trace
-from campfire_fx.layers.bake_masks import bake_dense_weights
+from campfire_fx.layers.bake_masks import bake_masks
 from campfire_fx.layers.bake_reparametrizations import bake_reparametrizations
+from campfire_fx.layers.masked import MaskedLayer
 from campfire_fx.passes.compensate_norms import compensate_norms
 from campfire_fx.passes.compute_weights import compute_weights
 from campfire_fx.passes.crop_kernels import crop_kernels
@@ -30,7 +31,7 @@ from campfire_fx.passes.group_filters import group_filters
 from campfire_fx.passes.rewrite_movement import rewrite_movement
 from campfire_fx.passes.runner import Pass, recompile, run
 from campfire_fx.passes.shrink_channels import shrink_channels
-from campfire_fx.shrink.copies import borrowing_copy, own_parameters
+from campfire_fx.shrink.copies import borrowing_copy, own_parameters, private_copy
 from campfire_fx.shrink.follow_labels import check_channels
 from campfire_fx.shrink.summarise import summarise
 
@@ -98,10 +99,11 @@ Progress = Callable[[str], None]
 def shrink_model(model: nn.Module, examples: list[Any], options: Options, progress: Progress) -> Shrunk:
     """Capture a private copy of a model and shrink it; the model given is not touched."""
     progress("copying the model")
-    working = borrowing_copy(model)
+    masked = any(isinstance(module, MaskedLayer) for module in model.modules())
+    working = private_copy(model) if masked else borrowing_copy(model)  # masks are applied to the weights
     pairs: list[tuple[Tensor, Tensor]] = list(zip(model.parameters(), working.parameters(), strict=True))
     bake_reparametrizations(working)
-    bake_dense_weights(working)
+    bake_masks(working)
     progress("capturing the graph")
     shrunk = shrink_captured(trace(working, examples=examples, compiled=False), options, progress)
     owned = own_parameters(shrunk.module, model)

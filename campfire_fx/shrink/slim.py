@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from campfire_fx.base.numbers import plain
 from campfire_fx.capture import examples_for, model_of
 from campfire_fx.layers.dressing import Dress, dress
 from campfire_fx.layers.dual import DualGraphModule
+from campfire_fx.layers.masked import MaskedLayer
 from campfire_fx.shrink.locate import first_difference
 from campfire_fx.shrink.optimizer_state import carry_over, check_optimizer
 from campfire_fx.shrink.pipeline import Options, Shrunk, shrink_model
@@ -33,11 +34,12 @@ class SlimModel(Dress):
         example: (args, kwargs) that it was traced with; the first, where there were several.
     """
 
-    plan: ShrinkPlan
-    verification: Verification | None
-    example: tuple[tuple[Any, ...], dict[str, Any]]
-    _further: tuple[tuple[tuple[Any, ...], dict[str, Any]], ...]
-    _origin: Origin
+    if TYPE_CHECKING:  # torch.jit.script takes annotations of a class for the types of its language
+        plan: ShrinkPlan
+        verification: Verification | None
+        example: tuple[tuple[Any, ...], dict[str, Any]]
+        _further: tuple[tuple[tuple[Any, ...], dict[str, Any]], ...]
+        _origin: Origin
 
     @property
     def examples(self) -> tuple[tuple[tuple[Any, ...], dict[str, Any]], ...]:
@@ -120,7 +122,14 @@ def shrink(  # noqa: PLR0913 - keyword-only wishes, each with a default
                 "fold_norms=True with an optimizer: a folded norm has no state to go on training with. "
                 "Give no optimizer, or leave fold_norms=False."
             )
+        if any(isinstance(module, MaskedLayer) for module in model.modules()):
+            raise ShrinkError(
+                "shrink: masks ride on the optimizer of this sparse model. Call its own shrink(optimizer=...), which"
+                " takes them off."
+            )
         check_optimizer(optimizer, model)
+    if example_inputs is None and examples is None and isinstance(model, Dress):
+        examples = [kwargs or args for args, kwargs in model.examples]  # those that it was captured with
     calls = examples_for(model, example_inputs, examples)
     keep_auxiliary = optimizer is not None if auxiliary is None else auxiliary
     options = Options(residual, round_to, keep_auxiliary, columns, fold_norms=fold_norms, groups=groups)

@@ -9,10 +9,9 @@ import torch
 import typer
 
 from campfire_fx.acceleration.accelerate import accelerate
-from campfire_fx.app.cli.networks import exported_network, network_of
+from campfire_fx.app.cli.networks import source_network
 from campfire_fx.app.cli.options import AsJson, Example, ModelArguments
 from campfire_fx.app.cli.terminal import example_inputs, model_options, show, show_json
-from campfire_fx.app.train.checkpoint import SUFFIX
 from campfire_fx.base.errors import AccelerateError
 from campfire_fx.export import export
 from campfire_fx.report.progress import progress
@@ -58,11 +57,7 @@ def accelerate_command(
         )
     if threads is not None:
         torch.set_num_threads(threads)
-    shapes = None
-    if model is None and source.suffix != SUFFIX:
-        network = exported_network(source, "accelerate")
-    else:
-        network, shapes = network_of(source, model, model_options(option))
+    network, shapes = source_network(source, "accelerate", model, model_options(option))
     if isinstance(network, SparseModel):
         network = network.finalize()
     fast = accelerate(network, example_inputs(example) or shapes)

@@ -6,26 +6,29 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
-from campfire_fx.app.cli.networks import exported_network
-from campfire_fx.app.cli.options import AsJson, Example, OwnModel
-from campfire_fx.app.cli.terminal import example_inputs, show, show_json
-from campfire_fx.app.train.checkpoint import SUFFIX, read, restore
-from campfire_fx.export import export
+from campfire_fx.app.cli.networks import source_network
+from campfire_fx.app.cli.options import AsJson, Example, ModelArguments
+from campfire_fx.app.cli.terminal import example_inputs, model_options, show, show_json
+from campfire_fx.export import check_export, export
 from campfire_fx.report.progress import progress
 
 
 def export_command(
     source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="A slim .safetensors, .pt or .pt2, or a .ckpt of `train`.")
+        Path,
+        typer.Argument(metavar="SOURCE", help="A slim .safetensors, .pt or .pt2; a .ckpt of `train`; or a state_dict."),
     ],
     target: Annotated[
         Path, typer.Argument(metavar="TARGET", help="The file to write: .onnx, .pt2, .mnn, .safetensors, .pt.")
     ],
     example: Example = None,
-    model: OwnModel = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="The model of a state_dict, or your own code that a checkpoint needs; as for shrink."),
+    ] = None,
+    option: ModelArguments = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a model in the format that the suffix names; the file is loaded again and compared before it is kept.
@@ -37,14 +40,11 @@ def export_command(
         campfire-fx export slim.safetensors slim.onnx --example 1x1x16x16
         campfire-fx export runs/digits/sparse.ckpt sparse.pt2
         campfire-fx export runs/digits/sparse.ckpt sparse.mnn
+        campfire-fx export weights.pt resnet18.onnx --model resnet18
     """
-    inputs = example_inputs(example)
-    if source.suffix == SUFFIX:
-        saved = read(source)
-        network = restore(saved, model)
-        inputs = inputs or (torch.randn(saved.shape),)
-    else:
-        network = exported_network(source, "export")
+    check_export(target)
+    network, shapes = source_network(source, "export", model, model_options(option))
+    inputs = example_inputs(example) or shapes
     with progress("Exporting"):
         record = export(network, target, inputs)
     if as_json:

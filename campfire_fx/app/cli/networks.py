@@ -6,36 +6,57 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import typer
 from torch import nn
 
 from campfire_fx.app.train.checkpoint import checkpoint_of, is_checkpoint, load_state, read_tensors, restore
 from campfire_fx.app.train.models import build_model
 from campfire_fx.base.errors import ExportError
 from campfire_fx.capture.from_onnx.read import read_onnx
-from campfire_fx.export import load
+from campfire_fx.export import is_exported, load
 
 
 def network_of(
     checkpoint: Path, model: str | None, options: dict[str, Any]
 ) -> tuple[nn.Module, tuple[torch.Tensor, ...] | None]:
-    """Build the model of a checkpoint or an .onnx file, and an example input where that knows its shape."""
+    """Build the model of a checkpoint or an .onnx file, and an example input where that knows its shape.
+
+    Args:
+        checkpoint: of `train`, an .onnx file, or any file that holds a state_dict.
+        model: of a state_dict; or the user's own code that a checkpoint names.
+        options: arguments of the model of a state_dict.
+    """
     if checkpoint.suffix.lower() == ".onnx":
+        _refuse(checkpoint, model, options)
         read = read_onnx(checkpoint)
         return read, read.example[0]
     content = read_tensors(checkpoint)
     if is_checkpoint(content) or model is None:
         saved = checkpoint_of(content, checkpoint)
+        _refuse(checkpoint, None, options)
         return restore(saved, model), (torch.randn(saved.shape),)
-    network = build_model(model, **options)
+    network = build_model(model, options)
     load_state(network, content, model)
     return network.eval(), None
 
 
-def exported_network(source: Path, doing: str) -> nn.Module:
-    """Load a file of `export` whose model can be worked on; `doing`: what with, for the error."""
-    network = load(source)
+def source_network(
+    source: Path, doing: str, model: str | None, options: dict[str, Any]
+) -> tuple[nn.Module, tuple[torch.Tensor, ...] | None]:
+    """Load a file of `export` whose model can be worked on, or what else `network_of` takes; `doing`: what with."""
+    if source.suffix.lower() == ".onnx" or not is_exported(source):
+        return network_of(source, model, options)
+    if source.suffix.lower() not in (".safetensors", ".pt", ".pth"):
+        _refuse(source, model, options)
+    network = load(source, None if model is None else build_model(model, options))
     if not isinstance(network, nn.Module):
         raise ExportError(
             f"Cannot {doing} {source}: an {source.suffix} file can only be run. Give the model it was made from."
         )
-    return network
+    return network, None
+
+
+def _refuse(path: Path, model: str | None, options: dict[str, Any]) -> None:
+    for name, given in (("--model", model), ("--option", options)):
+        if given:
+            raise typer.BadParameter(f"{name}: {path} says itself what its model is. Leave {name} out.")

@@ -25,7 +25,7 @@ from campfire_fx.app.cli.options import (
 from campfire_fx.app.cli.terminal import example_inputs, model_options, show, show_json
 from campfire_fx.base.errors import ExportError
 from campfire_fx.capture.from_onnx.interpret import OnnxGraph
-from campfire_fx.export import ExportRecord, export
+from campfire_fx.export import ExportRecord, check_export, export
 from campfire_fx.export.onnx_agreement import compare_files
 from campfire_fx.report.progress import progress
 from campfire_fx.shrink.slim import SlimModel, shrink
@@ -69,6 +69,8 @@ def shrink_command(
         campfire-fx shrink model.onnx --output slim.onnx --proof proof.json
     """
     options = model_options(option)
+    if output is not None:
+        check_export(output)
     network, shapes = network_of(checkpoint, model, options)
     choices: dict[str, Any] = {"round_to": round_to, "columns": columns, "compensate": compensate}
     choices |= {"fold_norms": fold_norms, "groups": groups}
