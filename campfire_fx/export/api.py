@@ -93,7 +93,7 @@ def check_export(path: Path) -> None:
     from campfire_fx.export.formats import format_of
 
     form = format_of(path)
-    form.require_packages()
+    form.require_packages(path.suffix.lower()[1:])
     check_target(path, form.beside(path))
 
 

@@ -65,10 +65,10 @@ class Format:
         """Return the files that stand beside the one at `path`."""
         return (path.with_suffix(".py"),) if self.code else ()
 
-    def require_packages(self) -> None:
-        """Raise an ExportError if a package is missing."""
+    def require_packages(self, suffix: str) -> None:
+        """Raise an ExportError if a package is missing; `suffix` is the format's own."""
         for package in self.packages:
-            required(package)
+            required(package, suffix)
 
 
 def format_named(name: str) -> str:
@@ -211,6 +211,6 @@ FORMATS = {
     ".safetensors": _TENSORS,
     ".pt": _TENSORS,
     ".pth": _TENSORS,
-    ".mnn": Format(_write_mnn, _read_mnn),
+    ".mnn": Format(_write_mnn, _read_mnn, packages=("MNN", "flatbuffers", "onnx", "onnxscript")),
 }
 """The formats by suffix."""

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import fx, nn
 from torch.nn.utils import prune
 
@@ -273,3 +274,14 @@ def test_the_proof_runs_at_two_sizes_on_real_structures(name: str) -> None:
 def test_inputs_may_be_given_in_any_form(given: str) -> None:
     inputs = {"tensor": X, "tuple": (X,), "dict": {"input": X}, "none": None}[given]
     assert_shapes(shrink(net(), inputs), SHAPES)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_torchscript_takes_it() -> None:
+    """Blocks inside an nn.Sequential have no forward of their own any more."""
+    block = torchvision.models.resnet.BasicBlock
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Sequential(block(8, 8), block(8, 8)), nn.Conv2d(8, 2, 1)).eval()
+    zero_filters(model[0], (1, 2))
+    slim, x = shrink(model, torch.randn(2, 3, 12, 12)), torch.randn(1, 3, 15, 9)
+    torch.testing.assert_close(torch.jit.script(slim)(x), model(x))
+    assert str(slim.get_submodule("1")).startswith("Sequential(")

@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.optim import SGD, Optimizer
 
+import campfire_fx
+from campfire_fx.base.errors import ShrinkError
 from campfire_fx.layers.masked import MaskedLayer
 from campfire_fx.training.model import SparseModel
 from tests.sparse_training import (
+    IMAGE,
     assert_same_state,
     batches,
     sparse,
@@ -74,3 +78,17 @@ class TestShrink:
     def test_the_dependency_graph_names_the_layers(self) -> None:
         graph = sparse().dependency_graph
         assert graph.has_edge("conv1", "conv2") and graph.edges["conv1", "conv2"]["kind"] == "reads"
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_the_public_shrink_takes_masks_off(inside: bool) -> None:
+    model = sparse("filter", sparsity=0.5).finalize().eval()
+    given = nn.Sequential(nn.Identity(), model) if inside else model
+    slim = campfire_fx.shrink(given, IMAGE if inside else None)
+    assert not any(isinstance(module, MaskedLayer) for module in slim.modules())
+    assert sum(p.numel() for p in slim.parameters()) < sum(p.numel() for p in model.parameters())
+    assert "Same output" in str(slim.report())
+    assert torch.equal(copy.deepcopy(slim)(IMAGE), slim(IMAGE))
+    torch.testing.assert_close(slim(IMAGE), model(IMAGE))
+    with pytest.raises(ShrinkError, match="masks ride on the optimizer of this sparse model. Call its own shrink"):
+        campfire_fx.shrink(given, IMAGE, optimizer=torch.optim.SGD(model.parameters(), 0.1))

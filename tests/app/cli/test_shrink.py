@@ -83,11 +83,12 @@ def test_export_tells_what_it_wrote(run, pruned: nn.Module) -> None:
     assert facts["difference"] < 1e-5
 
 
-def test_an_onnx_file_is_no_source(run, pruned: nn.Module) -> None:
+def test_an_onnx_file_is_a_source(run, pruned: nn.Module, tmp_path: Path) -> None:
     run("shrink", "weights.pt", *ARGUMENTS, "--output", "slim.onnx")
     result = run("export", "slim.onnx", "slim.pt2")
-    assert result.exit_code == 2
-    assert "can only be run" in result.stderr
+    assert result.exit_code == 0, result.stderr
+    x = torch.randn(1, 1, 16, 16)
+    torch.testing.assert_close(campfire_fx.load(tmp_path / "slim.pt2")(x), pruned(x), rtol=1e-4, atol=1e-5)
 
 
 def test_a_bare_state_needs_its_model(run, pruned: nn.Module) -> None:
@@ -120,3 +121,16 @@ def test_a_ckpt_of_another_trainer_needs_its_model(run, pruned: nn.Module) -> No
     assert result.exit_code == 0 and json.loads(result.stdout)["parameters"]["after"] < 78042
     refused = run("shrink", "last.ckpt")
     assert refused.exit_code == 2 and "it holds a bare state_dict" in refused.stderr and "--model" in refused.stderr
+
+
+def test_a_state_dict_is_exported_with_its_model(run, pruned: nn.Module, tmp_path: Path) -> None:
+    result = run("export", "weights.pt", "here.safetensors", *ARGUMENTS)
+    assert result.exit_code == 0, result.stderr
+    again = run("export", "here.safetensors", "here.pt2", "--example", "1x1x20x12")
+    assert again.exit_code == 0, again.stderr
+    last = run("export", "here.pt2", "here.onnx", "--json")  # the shape of the example is the file's
+    assert last.exit_code == 0, last.stderr
+    found = campfire_fx.load(tmp_path / "here.pt2").example[0][0]
+    assert found.shape in {(1, 1, 20, 12), (2, 1, 20, 12)}
+    x = torch.randn(2, 1, 16, 16)
+    torch.testing.assert_close(campfire_fx.load(tmp_path / "here.onnx")(x), pruned(x), rtol=1e-4, atol=1e-5)

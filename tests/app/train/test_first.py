@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 from pathlib import Path
@@ -127,3 +128,23 @@ def test_what_fits_nowhere_is_refused(tmp_path: Path) -> None:
         torch.save(state, tmp_path / "x.pth")
         with pytest.raises(TrainError, match="State of resnet8: it does not fit the model"):
             first(tmp_path / "x.pth", images())
+
+
+def test_a_head_of_another_size_is_replaced_in_a_new_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "heads_of_its_own.py").write_text(
+        "from torch import nn\n"
+        "def fixed():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))\n"
+        "def image(): return nn.Conv2d(3, 4, 3)\n"
+    )
+    found = first_network("heads_of_its_own:fixed", images(), 0)
+    assert found.network(torch.randn(2, 3, 8, 8)).shape == (2, 3)
+    assert found.told == "MODEL heads_of_its_own:fixed: its classifier 3 is replaced by one for 3 classes."
+    saved = Checkpoint("heads_of_its_own:fixed", found.options, (1, 3, 8, 8), None, found.network.state_dict())
+    loaded = restore(dataclasses.replace(saved, start=found.start), "heads_of_its_own:fixed")
+    assert torch.equal(loaded.get_parameter("3.weight"), found.network.get_parameter("3.weight"))
+    with pytest.raises(TrainError, match="its output is not one number for each class"):
+        first_network("heads_of_its_own:image", images(), 0)
+    with pytest.raises(TrainError, match="cannot be run on images of 1 x 8 x 8 .* or a model for such images"):
+        first_network("heads_of_its_own:fixed", images(1), 0)

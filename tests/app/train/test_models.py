@@ -25,6 +25,10 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "def net(classes=3): return nn.Sequential(nn.Conv2d(1, classes, 1))\n"
         "def number(): return 7\n"
         "def broken(): raise ValueError('no luck')\n"
+        "def like_timm(num_classes=1000, in_chans=3, width=4): return nn.Conv2d(in_chans, num_classes, 1)\n"
+        "def open_timm(**options): return like_timm(**options)\n"
+        "def open_here(**options): return net(**options)\n"
+        "def closed(**options): return number(**options)\n"
     )
     return name
 
@@ -47,7 +51,29 @@ def test_factories_get_what_they_take(module: str) -> None:
     assert model(torch.randn(1, 1, 4, 4)).shape == (1, 6, 4, 4)
 
 
+@pytest.mark.parametrize("name", ["like_timm", "open_timm", "open_here"])
+def test_classes_and_channels_by_any_name(module: str, name: str) -> None:
+    model = build_model(f"{module}:{name}", classes=6, channels=1)
+    assert model(torch.randn(1, 1, 4, 4)).shape == (1, 6, 4, 4)
+
+
+@pytest.mark.parametrize(("name", "asked", "text"), [
+    ("MODULE:like_timm", {"widht": 3}, "no option 'widht'. Did you mean 'width'. It takes num_classes, in_chans"),
+    ("MODULE:number", {"width": 3}, "it has no option 'width'. It takes no options."),
+    ("MODULE:open_timm", {"widht": 3}, "unexpected keyword argument 'widht'.. Give options that it takes."),
+    ("MODULE:closed", {}, "it returned a int"),
+    ("resnet8", {"widht": 3}, "it has no option 'widht'"),
+    ("resnet18", {"widht": 3}, "unexpected keyword argument 'widht'.. Give options that it takes."),
+    ("resnet18", {"num_classes": "many"}, "calling it failed .TypeError: .* Fix its code, or give it other options."),
+    ("resnet18", {"pretrained": True}, "'pretrained' is no option of the network itself. Leave it out."),
+])  # fmt: skip
+def test_options_that_a_network_does_not_have(module: str, name: str, asked: dict, text: str) -> None:
+    with pytest.raises(TrainError, match=text):
+        build_model(name.replace("MODULE", module), asked)
+
+
 @pytest.mark.parametrize(("name", "text"), [
+    ("sys:path", "a list cannot be called"),
     ("resnet5O", r"torchvision has no such model. Did you mean 'resnet50'\?"),
     ("no_such_module:net", "it cannot be imported"),
     ("MODULE:other", "it cannot be imported"),
