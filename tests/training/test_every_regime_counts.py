@@ -139,7 +139,6 @@ PROMISES: dict[str, tuple[Law, Law, Law]] = {
 OWN = [name for name in NAMES if not name.startswith("channel") and not regime_named(name).method.couples]
 BUDGETS = {name: regime_named(name).budget for name in OWN}
 WITH_TESTS_OF_THEIR_OWN = [
-    "chase",
     "dsr",
     "dsr-kernel",
     "srigl",
