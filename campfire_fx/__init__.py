@@ -26,6 +26,7 @@ from campfire_fx.shrink.slim import SlimModel, shrink
 from campfire_fx.training.couple import coupled_channels
 from campfire_fx.training.model import SparseModel
 from campfire_fx.training.purification import Purification, purify
+from campfire_fx.training.release import release
 from campfire_fx.training.rewinding import Rewinding
 from campfire_fx.training.sparsify import sparsify
 
@@ -55,6 +56,7 @@ __all__ = [
     "load",
     "purify",
     "read_onnx",
+    "release",
     "shrink",
     "sparsify",
     "trace",
