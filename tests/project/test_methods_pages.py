@@ -31,10 +31,11 @@ def test_every_snippet_makes_a_model_that_trains_and_shrinks(page: str) -> None:
     made = {name: value for name, value in names.items() if isinstance(value, SparseModel)}
     assert made
     for name, sparse in made.items():
-        optimizer = SGD(sparse.parameters(), 0.05)
-        sparse.attach(optimizer, steps_per_epoch=2)
-        for _ in train(sparse, optimizer, batches(6)):
-            pass
+        if not sparse._life_cycle.optimizers:  # the snippet itself trains it
+            optimizer = SGD(sparse.parameters(), 0.05)
+            sparse.attach(optimizer, steps_per_epoch=2)
+            for _ in train(sparse, optimizer, batches(6)):
+                pass
         slim = sparse.finalize().eval().shrink()
         assert slim.verification is not None and slim.verification.difference < 1e-5, name
 
@@ -48,3 +49,16 @@ def test_the_page_of_penalties_names_them_all() -> None:
     assert len(shapes) == 3 and len(kinds) >= 2
     assert all(f"`{name}" in page for name in (*shapes, *kinds))
     assert len(groupings) == 4 and all(f"`{name}(" in page for name in groupings)
+
+
+@pytest.mark.parametrize("family", ["magnitude", "dynamic"])
+def test_the_page_of_a_family_has_a_row_for_each_regime(family: str) -> None:
+    assert all(re.search(rf"^\|.*`{entry.name}`.*\|", PAGES[family], re.M) for entry in find_regimes(family=family))
+
+
+def test_the_snippet_of_tickets_goes_back_as_it_says() -> None:
+    names: dict[str, Any] = {"model": Net(), "example": IMAGE, "loader": batches(4), "F": F}
+    snippet = re.findall(r"```python\n(.*?)```", PAGES["early"], re.DOTALL)[0]
+    exec(compile(snippet, "docs/methods/early.md", "exec", dont_inherit=True), names)
+    assert names["rewinding"].epochs_back == 2
+    assert names["ticket"].sparsity().true == pytest.approx(0.6, abs=0.01)
