@@ -24,7 +24,7 @@ from campfire_fx.base.errors import ShrinkError
 from campfire_fx.base.sharding import local, reshard, whole
 from campfire_fx.training.model import SparseModel
 from campfire_fx.training.sparsify import sparsify
-from tests.sparse_training import IMAGE, Net, batches, masks, wished
+from tests.sparse_training import IMAGE, Net, batches, gathered, masks, wished
 
 RANKS = 2
 STEPS = 12
@@ -60,7 +60,7 @@ def adamw(model: nn.Module) -> Optimizer:
 def fresh(regime: str = "combined") -> SparseModel:
     """A sparse model whose BatchNorms run in evaluation mode, so that no result depends on how a batch is cut."""
     torch.manual_seed(3)
-    model = sparsify(Net(), era=(1, 4), example_inputs=IMAGE, **wished(regime))
+    model = gathered(sparsify(Net(), era=(1, 4), example_inputs=IMAGE, **wished(regime)))
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.register_forward_pre_hook(lambda norm, _inputs: norm.eval() and None)

@@ -14,6 +14,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
 from campfire_fx.layers.masked import MaskedLayer
 from campfire_fx.sparsity import Regime
+from campfire_fx.sparsity.method import CURVATURE, INPUTS
 from campfire_fx.training.model import SparseModel
 from campfire_fx.training.sparsify import sparsify
 
@@ -82,7 +83,17 @@ def train(model: nn.Module, optimizer: Optimizer, data: list[tuple[Tensor, Tenso
 
 def sparse(regime: str | Regime = "combined", *, seed: int = 3, **wishes: Any) -> SparseModel:
     torch.manual_seed(seed)
-    return sparsify(Net(), **({"era": (1, 4), "example_inputs": IMAGE} | wished(regime) | wishes))
+    return gathered(sparsify(Net(), **({"era": (1, 4), "example_inputs": IMAGE} | wished(regime) | wishes)))
+
+
+def gathered(model: SparseModel) -> SparseModel:
+    """Show a model the data that it has to see before training, where it has to."""
+    kinds = {method.gathers for method, _ in model._life_cycle.gathering}
+    return model.gather(batch_loss, batches(2, seed=5)) if kinds & {CURVATURE, INPUTS} else model
+
+
+def batch_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    return F.cross_entropy(model(batch[0]), batch[1])
 
 
 def wished(regime: str | Regime) -> dict[str, Any]:

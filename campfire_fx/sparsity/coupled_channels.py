@@ -32,7 +32,7 @@ from campfire_fx.sparsity.channels.scores import SCORES, ChannelScore, normalise
 from campfire_fx.sparsity.channels.targets import Target, as_target, cost_of, limits
 from campfire_fx.sparsity.clock import Clock
 from campfire_fx.sparsity.layer import PrunedLayer
-from campfire_fx.sparsity.method import Method
+from campfire_fx.sparsity.method import GRADIENTS, Method
 from campfire_fx.sparsity.penalty import Penalty
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.schedule import Polynomial
@@ -136,7 +136,7 @@ class CoupledChannels(Method):
 class GatheringChannels(CoupledChannels):
     """Coupled channels by a score that is gathered in every step, from gradients that are there anyway."""
 
-    gathers = True
+    gathers = GRADIENTS
 
     def begin(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Make room for it: see `Method`."""

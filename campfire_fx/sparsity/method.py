@@ -17,6 +17,13 @@ from campfire_fx.sparsity.clock import Clock
 from campfire_fx.sparsity.layer import PrunedLayer
 from campfire_fx.sparsity.record import Iterate
 
+GRADIENTS = "gradients"
+"""Gradients, of training steps or of batches."""
+CURVATURE = "curvature"
+"""H g in the place of gradients: the Hessian of the loss by its gradient, of batches."""
+INPUTS = "inputs"
+"""What layers are given, of batches."""
+
 
 class Method:
     """The base of all methods: it does nothing. Made a frozen dataclass by each, whose fields are saved and compared.
@@ -40,8 +47,10 @@ class Method:
     couples: ClassVar[bool] = False
     """Whether it removes coupled channels: its layers come with a `Coupling`, and it decides for all of them."""
 
-    gathers: ClassVar[bool] = False
-    """Whether its choice is made of gradients that it has seen in `before_step`, and nothing else is done there."""
+    gathers: ClassVar[str] = ""
+    """What of data its choice is made of: `GRADIENTS`, `CURVATURE` or `INPUTS`; "": none."""
+    gathers_in_training_mode: ClassVar[bool] = False
+    """Whether `SparseModel.gather` runs the model in training mode, where norms take the statistics of the batch."""
 
     sees_all: ClassVar[bool] = False
     """Whether `before_step` gets all of its layers, and not only those that the optimizer holds."""
@@ -69,6 +78,13 @@ class Method:
 
     def before_step(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Act before the optimizer steps. Gradients are accumulated, averaged over processes, unscaled and clipped."""
+
+    def gather(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
+        """See the gradients of a batch, of which no step is made; where it has none of its own, `before_step`."""
+        self.before_step(layers, now)
+
+    def watch(self, layer: PrunedLayer, inputs: Tensor) -> None:
+        """See what a layer is given in a batch, (N, C, ...), for those that gather `INPUTS`."""
 
     def after_step(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Act after the optimizer has stepped; the step is counted."""

@@ -181,9 +181,13 @@ class LifeCycle:
         return measure([self.layer(model, name) for name in self.state.layers], model, self.state, self.unmasked)
 
     @property
-    def gathers(self) -> bool:
-        """Whether a method's choice is made of gradients that training steps, or `gather`, show it."""
-        return any(method.gathers for method, _ in self.state.methods())
+    def gathering(self) -> list[tuple[Method, list[str]]]:
+        """The methods whose choice is made of data, each with the paths of its layers."""
+        return [(method, names) for method, names in self.state.methods() if method.gathers]
+
+    def gather(self, model: nn.Module) -> None:
+        """Let methods see the gradients of a batch, of which no step is made."""
+        self._call("gather", model)
 
     @property
     def optimizers(self) -> list[Optimizer]:
@@ -267,5 +271,7 @@ class PendingStep(NamedTuple):
 
 def _acts(method: Method, hook: str) -> bool:
     """Return whether a method has a hook of its own; `finish` is `epoch` where it has none."""
+    if hook == "gather":
+        return bool(method.gathers)
     own = getattr(type(method), hook) is not getattr(Method, hook)
     return own or (hook == "finish" and _acts(method, "epoch"))

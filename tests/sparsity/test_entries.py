@@ -12,6 +12,7 @@ import pytest
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.sparsity import REGIMES, Regime, RegimeEntry, find_regimes, regime_named, regimes
 from campfire_fx.sparsity.entry import FAMILIES, GAINS, NEEDS
+from campfire_fx.sparsity.method import CURVATURE, GRADIENTS, INPUTS
 from campfire_fx.sparsity.regimes import ENTRIES
 
 every_entry = pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
@@ -47,7 +48,8 @@ def test_an_entry_is_true(entry: RegimeEntry) -> None:
     assert regime.name == (entry.example or entry.name)
     for setting, default in entry.settings.items():
         assert regime_named(entry.name, **{setting: default}).name == regime.name
-    assert not (regime.method.gathers and "gradients" not in entry.needs)
+    needed = {"": set(), GRADIENTS: {"gradients"}, CURVATURE: {"steps before"}, INPUTS: {"data"}}
+    assert needed[regime.method.gathers] <= set(entry.needs)
 
 
 def test_regimes_are_found_by_words_and_by_family() -> None:

@@ -31,8 +31,9 @@ def test_one_graph_trains_as_the_model_does_while_masks_move(regime: str) -> Non
     for model, run in runs:
         optimizer = SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=1e-3)
         torch.manual_seed(0)  # a first mask may be drawn at random
+        before = masks(model)
         model.attach(optimizer, steps_per_epoch=2)
-        seen.append([masks(model) for _ in train(run, optimizer, DATA)])
+        seen.append([before, *(masks(model) for _ in train(run, optimizer, DATA))])
     # SWAT has one more for the steps that compute thresholds: the first one, and the eleventh, which uses it again.
     assert counters["stats"]["unique_graphs"] == (2 if regime.startswith("swat") else 1)
     assert not counters["graph_break"], dict(counters)

@@ -29,6 +29,7 @@ from campfire_fx.sparsity.regimes import (
     magnitude,
     network_slimming,
     rigl,
+    snip,
     sr_ste,
     srigl,
     swat,
@@ -39,7 +40,18 @@ from campfire_fx.sparsity.scope import WITHIN_CHANNEL, WITHIN_LAYER
 
 _FILES = (
     campfire, magnitude, gradual_magnitude, deep_compression, channel, by_score, network_slimming, group_lasso, greg,
-    admm, swat, rigl, srigl, set_, dsr, deepr, chase, lottery_ticket, sr_ste, grouped,
+    admm,
+    chase,
+    deepr,
+    dsr,
+    grouped,
+    lottery_ticket,
+    rigl,
+    set_,
+    snip,
+    sr_ste,
+    srigl,
+    swat,
 )  # fmt: skip
 ENTRIES: dict[str, RegimeEntry] = {entry.name: entry for file in _FILES for entry in file.ENTRIES}
 """The regimes by name: one record each, in the file that defines it."""
