@@ -48,6 +48,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "chase": {"period": 2},
     "dsr-kernel": {"period": 2},
     "channel by gradients": {"regime": "channel", "score": "taylor"},
+    "channel by inputs": {"regime": "channel", "score": "nonzeros"},
     "channel, soft": {"regime": "channel", "soft": True},
     "channel to a target": {"regime": "channel", "target": {"macs": 0.5, "parameters": 0.6}},
 }

@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.hints import did_you_mean
 from campfire_fx.base.numbers import plain
 from campfire_fx.sparsity.channels.choice import EVEN, GLOBAL, Limit, above, check_floor, choose, floors, rounded_up
-from campfire_fx.sparsity.channels.coupling import Alive, Coupling
+from campfire_fx.sparsity.channels.coupling import Alive, Coupling, Floats
+from campfire_fx.sparsity.channels.gathering import OF_A_BATCH, OF_A_STEP, as_maps, taylor
 from campfire_fx.sparsity.channels.layers import (
     GATHERED,
-    change_of_loss,
     coupling_of,
     evidence_of,
     living,
@@ -28,17 +29,19 @@ from campfire_fx.sparsity.channels.layers import (
     with_coupling,
     zero_filters,
 )
-from campfire_fx.sparsity.channels.scores import SCORES, ChannelScore, normalised
+from campfire_fx.sparsity.channels.scores import SCORES, ChannelScore, Evidence, normalised
 from campfire_fx.sparsity.channels.targets import Target, as_target, cost_of, limits
 from campfire_fx.sparsity.clock import Clock
 from campfire_fx.sparsity.layer import PrunedLayer
-from campfire_fx.sparsity.method import GRADIENTS, Method
+from campfire_fx.sparsity.method import GRADIENTS, INPUTS, Method
 from campfire_fx.sparsity.penalty import Penalty
 from campfire_fx.sparsity.regime import Regime
 from campfire_fx.sparsity.schedule import Polynomial
 from campfire_fx.sparsity.selection import WHOLE, nearest
 
 NO_TARGET = Target()
+OBSERVED = "channel scores seen"
+"""What the memory of a training calls how often each group was seen, (groups,)."""
 ZEROED = "zeroed"
 """What a layer remembers of a soft method: the epoch in which its filters were last set to zero."""
 _SMOOTHING = 0.98  # of the moving average over steps: it remembers about the last fifty
@@ -103,7 +106,7 @@ class CoupledChannels(Method):
         """Return which of the living groups live on, when `fraction` of the way is due; None: what the clock says."""
         first = layers[0]
         evidence = evidence_of(layers, coupling, alive)
-        scores = self.score.of(evidence)
+        scores = self.scores(evidence, layers)
         if self.scope == GLOBAL and not self.score.comparable:
             scores = normalised(scores, coupling, alive)
         floor = floors(coupling, self._least(layers, coupling), self.round_to)
@@ -122,6 +125,11 @@ class CoupledChannels(Method):
             due = [Limit(cost_of(coupling, "channels"), float(kept.sum()))]
         wish: dict[str, Any] = {"scope": self.scope, "multiple": self.round_to, "coarse": self.target.timed}
         return choose(coupling, scores, alive, due, floor, **wish)
+
+    def scores(self, evidence: Evidence, layers: Sequence[PrunedLayer]) -> Floats:
+        """Return how much each group matters, (groups,), 0 or more."""
+        del layers
+        return self.score.of(evidence)
 
     def _least(self, layers: Sequence[PrunedLayer], coupling: Coupling) -> list[float]:
         """Return the floor of each set; one with a layer whose mask was set by hand stays whole."""
@@ -150,12 +158,42 @@ class GatheringChannels(CoupledChannels):
         del now
         if not layers or not layers[0].moves:
             return
-        change = change_of_loss(layers, coupling_of(layers))
-        if change is None or not bool(torch.isfinite(change).all()):
+        seen = OF_A_STEP.get(self.score.name, taylor)(layers, coupling_of(layers))
+        if seen is None or not bool(torch.isfinite(seen).all()):
             return  # of a step that a gradient scaler will skip
-        memory, seen = layers[0].memory, change.square()
-        before = memory[GATHERED].to(change.device)
+        memory = layers[0].memory
+        before = memory[GATHERED].to(seen.device)
         memory[GATHERED] = torch.where(before.isnan(), seen, _SMOOTHING * before + (1 - _SMOOTHING) * seen)
+
+
+@dataclass(frozen=True, slots=True)
+class WatchingChannels(CoupledChannels):
+    """Coupled channels by a score of what the layers that read them are given: its mean over channels and batches."""
+
+    gathers = INPUTS
+
+    def begin(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
+        """Make room for it: see `Method`."""
+        del now
+        for name, value in ((GATHERED, torch.nan), (OBSERVED, 0.0)) if layers else ():
+            room = torch.full((coupling_of(layers).groups,), value, dtype=torch.float64)
+            layers[0].memory.setdefault(name, room)
+
+    def watch(self, layer: PrunedLayer, inputs: Tensor) -> None:
+        """Take what a layer is given into the mean: see `Method`."""
+        coupling, memory = coupling_of([layer]), layer.memory
+        (_, coupled), *_ = with_coupling([layer], coupling)
+        if coupled.goes_whole:
+            return
+        values = OF_A_BATCH[self.score.name](as_maps(layer, inputs)).double().cpu()
+        numbers = coupled.inputs_on(torch.device("cpu")) % (coupling.groups + 1)
+        sums, count = torch.zeros(2, coupling.groups + 1, dtype=torch.float64)
+        sums.index_add_(0, numbers, values)
+        count.index_add_(0, numbers, torch.ones_like(values))
+        before = memory[OBSERVED].cpu()
+        seen = before + count[:-1]
+        whole = memory[GATHERED].cpu().nan_to_num() * before + sums[:-1]
+        memory[GATHERED], memory[OBSERVED] = torch.where(seen > 0, whole / seen, torch.nan), seen
 
 
 def least_of(coupling: Coupling, asked: Mapping[str, float | None], usual: float) -> list[float]:
@@ -217,7 +255,8 @@ def channel_method(
     if not isinstance(soft, bool):
         raise RegimeError(f"soft: {soft!r} is neither True nor False. Give one of them.")
     known = _score_named(asked.get("score", "flow"))
-    kind = kind or (GatheringChannels if known.from_data else CoupledChannels)
+    watches = WatchingChannels if known.name in OF_A_BATCH else GatheringChannels
+    kind = kind or (watches if known.from_data else CoupledChannels)
     threshold = _threshold(asked.get("threshold"), target)
     return kind(known, scope, target, at_least, round_to, soft, threshold=threshold, **(more or {}))
 

@@ -110,7 +110,7 @@ class ChannelsOfLayers:
         for layer, coupled in with_coupling(layers, coupling_of(layers)):
             if not coupled.goes_whole:
                 yield _alone(_filters(layer, coupled, coupling_of(layers)))
-                yield _alone(_inputs(layer, coupled, coupling_of(layers)))
+                yield _alone(inputs_of(layer, coupled, coupling_of(layers)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class CoupledGroups:
         for layer, coupled in with_coupling(layers, coupling):
             yield _filters(layer, coupled, coupling)
             if self.inputs and not coupled.goes_whole:
-                yield _inputs(layer, coupled, coupling)
+                yield inputs_of(layer, coupled, coupling)
         if self.scales:
             yield from _scales(layers, coupling)
 
@@ -158,7 +158,8 @@ def _filters(layer: PrunedLayer, coupled: CoupledLayer, coupling: Coupling) -> S
     )
 
 
-def _inputs(layer: PrunedLayer, coupled: CoupledLayer, coupling: Coupling) -> Slices:
+def inputs_of(layer: PrunedLayer, coupled: CoupledLayer, coupling: Coupling) -> Slices:
+    """Return the weight of a layer by its input channels."""
     module, groups = layer.module, coupled.groups
     rows, inputs, taps = module.as_filters(layer.mask).shape
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -24,7 +25,7 @@ Loss = Callable[[Any, Any], Tensor]
 def gather(model: nn.Module, cycle: LifeCycle, loss_fn: Loss, batches: Iterable[Any]) -> None:
     """Let methods see of batches what their choice is made of; see `Method.gathers`.
 
-    Of several processes, each with its own batches, all see the mean of their gradients.
+    Of several processes, each with its own batches, all see the mean.
 
     Raises:
         RegimeError: no method asks for data, or it got none.
@@ -52,6 +53,9 @@ def gather(model: nn.Module, cycle: LifeCycle, loss_fn: Loss, batches: Iterable[
             with _watched(model, cycle), torch.no_grad():
                 for batch in given:
                     loss_fn(model, batch)
+            if _several():
+                for name, seen in cycle.state.memory.items():
+                    cycle.state.memory[name] = _mean(seen.clone())
 
 
 @contextmanager
@@ -71,6 +75,12 @@ def as_it_was(model: nn.Module) -> Iterator[None]:
             for buffer, value in buffers.items():
                 if not torch.equal(buffer, value):
                     buffer.copy_(value)
+
+
+def gather_first(model: nn.Module, cycle: LifeCycle, loss_fn: Loss, batches: Iterator[Any], count: int = 8) -> None:
+    """Gather from a few batches where a method has to see data before the training, and do nothing where none has."""
+    if any(method.gathers in (CURVATURE, INPUTS) for method, _ in cycle.gathering):
+        gather(model, cycle, loss_fn, itertools.islice(batches, count))
 
 
 def _forget_gradients(model: nn.Module) -> None:
@@ -103,12 +113,19 @@ def _curvature(model: nn.Module, cycle: LifeCycle, loss_fn: Loss, batches: Seque
 
 def _agree(model: nn.Module) -> None:
     """Average gradients over the processes of a run, but those that are spread over them: these are means already."""
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return
-    for parameter in model.parameters():
+    for parameter in model.parameters() if _several() else ():
         if parameter.grad is not None and not is_sharded(parameter.grad):
-            dist.all_reduce(parameter.grad)
-            parameter.grad /= dist.get_world_size()
+            _mean(parameter.grad)
+
+
+def _several() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def _mean(tensor: Tensor) -> Tensor:
+    """Average a tensor over the processes, in place."""
+    dist.all_reduce(tensor)
+    return tensor.div_(dist.get_world_size())
 
 
 @contextmanager

@@ -119,16 +119,16 @@ class LifeCycle:
         """Bring every mask to its final form.
 
         Raises:
-            RegimeError: a weight is not finite; nothing is changed.
+            RegimeError: a weight is not finite, or a method chooses by data and has seen none; nothing is changed.
         """
         clock = self.state.clock
         was, clock.frozen = clock.frozen, True
         try:
             self._require_finite(model)
+            self._move(model, "finish")
         except RegimeError:
             clock.frozen = was
             raise
-        self._move(model, "finish")
 
     def move_masks(self, model: nn.Module) -> None:
         """Move the masks to the sparsity that is due.

@@ -12,9 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from campfire_fx.base.errors import RegimeError
 from campfire_fx.sparsity.channels.coupling import CoupledLayer, Coupling
-from campfire_fx.sparsity.channels.layers import change_of_loss, coupling_of, evidence_of
-from campfire_fx.sparsity.channels.scores import SCORES, normalised
+from campfire_fx.sparsity.channels.gathering import OF_A_BATCH, OF_A_STEP, change_of_loss, obd
+from campfire_fx.sparsity.channels.layers import coupling_of, evidence_of
+from campfire_fx.sparsity.channels.scores import OF_BATCHES, OF_STEPS, SCORES, normalised
 from campfire_fx.sparsity.layer import PrunedLayer
 from campfire_fx.training.model import SparseModel
 from campfire_fx.training.sparsify import sparsify
@@ -174,6 +176,76 @@ def test_a_step_gathers_the_derivative_by_a_gate_that_all_readers_see(model: Spa
                     own = product[c // inputs * rows : (c // inputs + 1) * rows]
                     expected += float(own[:, c % inputs].sum())
         assert float(change[group]) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_a_step_gathers_the_diagonal_of_the_fisher_information(model: SparseModel) -> None:
+    """sum over readers of h * w^2 / 2 with h = (dL/dw)^2, weight by weight."""
+    layers = layers_of(model)
+    coupling = coupling_of(layers)
+    model.train()
+    model.zero_grad()
+    model(IMAGE.double()).square().sum().backward()
+    found = obd(layers, coupling)
+    assert found is not None
+    for group in range(coupling.groups):
+        expected = 0.0
+        for layer in readers(coupling):
+            module: Any = model.get_submodule(layer.path)
+            weights, module.weight.data = module.weight.data, module.weight.grad.square() * module.weight.data.square()
+            expected += sum(sum(read_by(model, layer, c)) for c in members(layer.inputs, group)) / 2
+            module.weight.data = weights
+        assert float(found[group]) == pytest.approx(expected, rel=1e-9)
+
+
+MAPS = torch.relu(torch.randn(7, 3, 4, 5, generator=torch.Generator().manual_seed(4), dtype=torch.float64))
+
+
+def by_numbers(name: str, maps: Tensor) -> float:
+    """A score of one channel's maps, (N, H, W), number by number."""
+    numbers = maps.flatten().tolist()
+    if name == "activation":
+        return sum(map(abs, numbers)) / len(numbers)
+    if name == "nonzeros":
+        return sum(number != 0 for number in numbers) / len(numbers)
+    if name == "rank":
+        return sum(int(np.linalg.matrix_rank(one.numpy())) for one in maps) / len(maps)
+    means = [float(one.mean()) for one in maps]
+    counts, _ = np.histogram(means, bins=10)
+    return -sum(count / len(means) * math.log(count / len(means)) for count in counts if count)
+
+
+@pytest.mark.parametrize("name", OF_A_BATCH)
+def test_a_score_of_maps_is_what_its_definition_says(name: str) -> None:
+    maps = torch.cat([MAPS, torch.zeros(7, 1, 4, 5, dtype=torch.float64)], 1)
+    expected = [by_numbers(name, maps[:, c]) for c in range(4)]
+    np.testing.assert_allclose(OF_A_BATCH[name](maps).numpy(), expected, rtol=1e-12, atol=1e-15)
+
+
+def test_names_of_scores_from_data_are_those_that_are_gathered() -> None:
+    assert tuple(OF_A_BATCH) == OF_BATCHES and tuple(OF_A_STEP) == OF_STEPS
+
+
+def test_what_layers_are_given_is_averaged_over_readers_and_batches() -> None:
+    torch.manual_seed(3)
+    net = randomise(Varied().double(), 3)
+    sparse = sparsify(net, "channel", target={"macs": 0.9}, score="activation", example_inputs=IMAGE.double())
+    with pytest.raises(RegimeError, match=r"it is made of what layers are given, and there have been none\. First"):
+        sparse.finalize()
+    data = [torch.randn(3, 3, 6, 6, dtype=torch.float64) for _ in range(2)]
+    seen: dict[str, list[Tensor]] = {}
+    for path in ("wide", "back", "grouped", "up", "fc"):
+        hook: Any = lambda _, inputs, path=path: seen.setdefault(path, []).append(inputs[0].detach())  # noqa: E731
+        sparse.get_submodule(path).register_forward_pre_hook(hook)
+    sparse.gather(lambda model, batch: model(batch).sum(), data)
+    layers = layers_of(sparse)
+    coupling = coupling_of(layers)
+    for group in range(coupling.groups):
+        values = []
+        for layer in readers(coupling):
+            for inputs in seen.get(layer.path, []):
+                values += [float(inputs[:, c].abs().mean()) for c in members(layer.inputs, group)]
+        assert float(layers[0].memory["channel scores"][group]) == pytest.approx(sum(values) / len(values), rel=1e-9)
+    assert sparse._life_cycle.state.clock.frozen is False and sparse.finalize().sparsity().true > 0
 
 
 def test_chance_follows_the_seed() -> None:

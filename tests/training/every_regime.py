@@ -27,6 +27,7 @@ ALIKE = {
     "network-slimming": "ssl",
     "dsr-kernel": "dsr",
     "deep-compression": "lottery-ticket",
+    "lasso-channels": "thinet",
 }
 MECHANISMS = [name for name in NAMES if name not in ALIKE]
 every_mechanism = pytest.mark.parametrize("regime", MECHANISMS)

@@ -29,6 +29,7 @@ from campfire_fx.app.train.tally import FIRST, Tally, counts_five, pack, right_a
 from campfire_fx.app.train.training_log import Epoch
 from campfire_fx.base.errors import TrainError
 from campfire_fx.report.progress import progress
+from campfire_fx.training.gather import gather_first
 from campfire_fx.training.model import SparseModel
 from campfire_fx.training.smaller import Smaller
 
@@ -108,11 +109,16 @@ class _Training:
         self.optimizer = make_optimizer(network, recipe)
         if isinstance(network, SparseModel):
             torch.manual_seed(seed)  # a first mask may be drawn at random, whatever was trained before
+            gather_first(network, network._life_cycle, self._loss, self.batches.epoch(0))
             network.attach(self.optimizer, steps_per_epoch=len(self.batches))
         self.rounds = RoundsOfTraining(network, self.optimizer, recipe, len(self.batches))
         self.place = _Place()
         self.smaller: Smaller | None = None
         self.began = time.perf_counter()
+
+    def _loss(self, network: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, targets = (one.to(self.ranks.device) for one in batch)
+        return F.cross_entropy(network(images), targets)
 
     @property
     def steps(self) -> int:

@@ -52,7 +52,7 @@ def evidence_of(layers: Sequence[PrunedLayer], coupling: Coupling, alive: Alive)
     modules = {path: layers[0].model.get_submodule(path) for path in sorted(norms)}
     scales: Mapping[str, Any] = {path: (_vector(m.weight), _vector(m.bias)) for path, m in modules.items()}
     gathered = layers[0].memory.get(GATHERED)
-    seen = None if gathered is None or bool(gathered.isnan().any()) else gathered.cpu().numpy()
+    seen = None if gathered is None or bool(gathered.isnan().all()) else gathered.cpu().numpy()
     return Evidence(coupling, weights, scales, biases, alive, seen)
 
 
@@ -83,20 +83,3 @@ def zero_filters(layer: PrunedLayer, kernels: Tensor) -> None:
     weight = layer.module.weight
     live = kernels.any(1)[:, None, None].expand_as(layer.module.as_filters(layer.mask))
     zero_(local(weight), part_of(selector(layer.module.from_filters(live), weight), weight))
-
-
-def change_of_loss(layers: Sequence[PrunedLayer], coupling: Coupling) -> Tensor | None:
-    """Return sum over readers of <W_r[:, c], dL/dW_r[:, c]> for each group, (groups,) float64; None: no gradient."""
-    total: Tensor | None = None
-    for layer, coupled in with_coupling(layers, coupling):
-        gradient = layer.gradient
-        if gradient is None or coupled.goes_whole:
-            continue
-        products = layer.module.as_filters(layer.weight * gradient).unflatten(0, (coupled.groups, -1))
-        values = products.sum((1, 3)).flatten().double()
-        if layer.scale is not None:
-            values = values / layer.scale.to(values)
-        if total is None:
-            total = values.new_zeros(coupling.groups + 1)  # the last one takes what is in no group
-        total.index_add_(0, coupled.inputs_on(values.device) % (coupling.groups + 1), values)
-    return None if total is None else total[:-1]

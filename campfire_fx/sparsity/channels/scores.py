@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from campfire_fx.base.errors import RegimeError
 from campfire_fx.sparsity.chance import agreed_generator
 from campfire_fx.sparsity.channels.coupling import Alive, CoupledLayer, Coupling, Floats, lives, summed
 
-_LAST = 1e30  # above every score, and still a number
+LAST = 1e30  # above every score, and still a number
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,7 +123,7 @@ def norm_scale(evidence: Evidence) -> Floats:
 def mean_scale(evidence: Evidence) -> Floats:
     """Score by the mean |weight| of a group's norms, as it is in every set; groups without a norm die last of all."""
     count = evidence.of_norms(lambda weight, _: torch.ones_like(weight), np.ones(evidence.coupling.groups))
-    none = np.full(evidence.coupling.groups, _LAST)
+    none = np.full(evidence.coupling.groups, LAST)
     return evidence.of_norms(lambda weight, _: weight.abs(), none) / count
 
 
@@ -153,14 +154,31 @@ def taylor(evidence: Evidence) -> Floats:
     """Score by the first-order estimate of what the loss changes by when a channel goes (Molchanov et al. 2019).
 
     (sum over its readers of <W_r[:, c], dL/dW_r[:, c]>)^2, a moving average over steps: the derivative by a gate that
-    all readers see. Needs data.
+    all readers see. Needs gradients. The other scores from data are gathered likewise: see gathering.py.
+    """
+    return gathered(evidence, "taylor")
+
+
+def gathered(evidence: Evidence, name: str) -> Floats:
+    """Return what was gathered for a score; a group that nothing was seen of goes last.
+
+    Raises:
+        RegimeError: nothing was gathered.
     """
     if evidence.gathered is None:
+        first = "" if name not in OF_STEPS else " Train some steps with the optimizer attached, or"
+        kind = "what layers are given" if not first else "gradients"
         raise RegimeError(
-            "score 'taylor': it is made of gradients, and there have been none. Train some steps with the optimizer "
-            "attached, or call gather(loss_fn, loader) first; 'flow' needs no data."
+            f"score '{name}': it is made of {kind}, and there have been none.{first or ' First'} "
+            f"call gather(loss_fn, loader){' first' if first else ''}; 'flow' needs no data."
         )
-    return evidence.gathered
+    return np.where(np.isnan(evidence.gathered), LAST, evidence.gathered)
+
+
+OF_STEPS = ("taylor", "obd")
+"""Scores that are gathered from gradients, of training steps too."""
+OF_BATCHES = ("activation", "nonzeros", "rank", "entropy")
+"""Scores that are gathered from what layers are given, in `gather`."""
 
 
 def at_random(evidence: Evidence) -> Floats:
@@ -177,7 +195,7 @@ class ChannelScore:
         of: from the evidence to (groups,).
         comparable: its numbers mean the same in every set, so that a global ranking takes them as they are; else each
             set's are divided by their mean.
-        from_data: it needs gradients of training steps.
+        from_data: it is gathered from gradients, or from what layers are given.
     """
 
     name: str
@@ -197,6 +215,8 @@ SCORES = {
         ChannelScore("largest", largest, comparable=True),
         ChannelScore("fpgm", fpgm),
         ChannelScore("taylor", taylor, comparable=True, from_data=True),
+        ChannelScore("obd", partial(gathered, name="obd"), comparable=True, from_data=True),
+        *(ChannelScore(name, partial(gathered, name=name), from_data=True) for name in OF_BATCHES),
         ChannelScore("at_random", at_random),
     )
 }

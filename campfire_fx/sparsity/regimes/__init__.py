@@ -33,6 +33,7 @@ from campfire_fx.sparsity.regimes import (
     sr_ste,
     srigl,
     swat,
+    thinet,
 )
 from campfire_fx.sparsity.regimes import set as set_
 from campfire_fx.sparsity.regimes.magnitude import n_of_m
@@ -52,6 +53,7 @@ _FILES = (
     sr_ste,
     srigl,
     swat,
+    thinet,
 )  # fmt: skip
 ENTRIES: dict[str, RegimeEntry] = {entry.name: entry for file in _FILES for entry in file.ENTRIES}
 """The regimes by name: one record each, in the file that defines it."""
