@@ -49,6 +49,7 @@ from campfire_fx.sparsity.scope import (
 from campfire_fx.sparsity.score import at_random, l1, l2, largest
 from campfire_fx.sparsity.selection import Cut, Goal, Rule
 from campfire_fx.sparsity.slices import ChannelsOfLayers, CoupledGroups, InLayers, NormScales
+from campfire_fx.sparsity.threshold import Below
 from campfire_fx.sparsity.topk import TopK
 
 DenseMaster = DenseWeights  # its former name
@@ -69,6 +70,7 @@ __all__ = [
     "WITHIN_KERNEL",
     "WITHIN_LAYER",
     "Admm",
+    "Below",
     "Budget",
     "ByMomentum",
     "ChannelsOfLayers",
