@@ -117,8 +117,7 @@ class _Training:
         self.began = time.perf_counter()
 
     def _loss(self, network: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-        images, targets = (one.to(self.ranks.device) for one in batch)
-        return F.cross_entropy(network(images), targets)
+        return F.cross_entropy(network(batch[0].to(self.ranks.device)), batch[1].to(self.ranks.device))
 
     @property
     def steps(self) -> int:
