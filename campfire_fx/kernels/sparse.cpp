@@ -58,11 +58,11 @@ inline int32_t least(int32_t a, int32_t b) { return a < b ? a : b; }
 template <class V> inline V load(const float* from) { V v; memcpy(&v, from, sizeof v); return v; }
 template <class V> inline void store(float* to, V v) { memcpy(to, &v, sizeof v); }
 
-// Copy fewer than 16 floats.
-inline void copy_few(float* to, const float* from, int32_t count) {
+// Copy fewer than P floats.
+template <int P> inline void copy_few(float* to, const float* from, int32_t count) {
   int32_t at = 0;
-  if (count & 8) memcpy(to, from, 32), at = 8;
-  if (count & 4) memcpy(to + at, from + at, 16), at += 4;
+  if constexpr (P > 8) if (count & 8) memcpy(to, from, 32), at = 8;
+  if constexpr (P > 4) if (count & 4) memcpy(to + at, from + at, 16), at += 4;
   if (count & 2) memcpy(to + at, from + at, 8), at += 2;
   if (count & 1) memcpy(to + at, from + at, 4);
 }
@@ -235,11 +235,11 @@ template <int L, int P> struct Tile {
       return store(work.y + to, activate(v));
     }
     float part[P] = {};
-    if (work.residual && step == 1) copy_few(part, work.residual + to, count);
+    if (work.residual && step == 1) copy_few<P>(part, work.residual + to, count);
     else if (work.residual) for (int32_t j = 0; j < count; j++) part[j] = work.residual[to + j * step];
     if (work.residual) v += load<V>(part);
     store(part, activate(v));
-    if (step == 1) copy_few(work.y + to, part, count);
+    if (step == 1) copy_few<P>(work.y + to, part, count);
     else for (int32_t j = 0; j < count; j++) work.y[to + j * step] = part[j];
   }
 };
