@@ -60,7 +60,8 @@ class Lists(NamedTuple):
     block_planes: npt.NDArray[np.int32]
     block_runs: npt.NDArray[np.int32]
     run_filters: npt.NDArray[np.int32]
-    run_entries: npt.NDArray[np.int32]
+    run_offsets: npt.NDArray[np.int32]
+    run_weights: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.uint16]
     weights: npt.NDArray[np.float32]
 
@@ -71,6 +72,14 @@ def load_of(packed: Packed) -> Load:
     planes = len(np.unique(taps.channels * packed.shape[3] + taps.columns))
     reach = (packed.shape[2] - 1) * packed.geometry.dilation[0]
     return Load(planes, len(taps.filters), packed.shape[0], reach)
+
+
+def share_in_threes(packed: Packed) -> float:
+    """Return which share of the weights stands in columns of a kernel with three or more of them."""
+    taps = Taps.of(packed)
+    columns = (taps.filters * packed.channels + taps.channels) * packed.shape[3] + taps.columns
+    counts = np.bincount(columns)
+    return float(counts[counts >= 3].sum() / max(1, counts.sum()))
 
 
 def lists_of(packed: Packed, tile: Tile, memory: int) -> Lists:
@@ -93,7 +102,12 @@ def lists_of(packed: Packed, tile: Tile, memory: int) -> Lists:
     offsets = places % held * plane + rows.starts[taps.rows] * tile.vectors
     runs = places // held * packed.shape[0] + taps.filters
     order = np.argsort(runs * _FURTHEST + offsets, kind="stable")
-    named, counts = _with_empty_filters(*np.unique(runs, return_counts=True), packed.shape[0])
+    places_of_three = _in_threes(runs[order], offsets[order]) if tile.vectors == 1 else np.full(len(order), -1)
+    order_in_run = np.lexsort((places_of_three < 0, runs[order]))  # stable
+    order, places_of_three = order[order_in_run], places_of_three[order_in_run]
+    named, weights = _with_empty_filters(*np.unique(runs, return_counts=True), packed.shape[0])
+    kept = places_of_three <= 0
+    counts = weights - np.bincount(np.searchsorted(named, runs[order][~kept]), minlength=len(named))
     shift = keys % columns * packed.geometry.dilation[1] - packed.geometry.padding[1]
     return Lists(
         row_steps=rows.steps.astype(np.int32),
@@ -101,10 +115,22 @@ def lists_of(packed: Packed, tile: Tile, memory: int) -> Lists:
         block_planes=np.minimum(np.arange(blocks + 1) * held, len(keys)).astype(np.int32),
         block_runs=np.searchsorted(named, np.arange(blocks + 1) * packed.shape[0]).astype(np.int32),
         run_filters=_flagged(named % packed.shape[0]).astype(np.int32),
-        run_entries=np.concatenate([[0], counts.cumsum()]).astype(np.int32),
-        offsets=offsets[order].astype(np.uint16),
+        run_offsets=np.concatenate([[0], counts.cumsum()]).astype(np.int32),
+        run_weights=np.concatenate([[0], weights.cumsum()]).astype(np.int32),
+        offsets=offsets[order][kept].astype(np.uint16),
         weights=packed.values.numpy()[order],
     )
+
+
+def _in_threes(runs: Ints, offsets: Ints) -> Ints:
+    """Return the place, 0 to 2, of each entry in three of one run whose vectors follow each other; -1 if in none."""
+    begins = np.ones(len(runs), bool)
+    begins[1:] = (runs[1:] != runs[:-1]) | (offsets[1:] != offsets[:-1] + 1)
+    starts = np.flatnonzero(begins)
+    chain = begins.cumsum() - 1
+    place = np.arange(len(runs)) - starts[chain]
+    lengths = np.bincount(chain, minlength=len(starts))[chain]
+    return np.where(place < lengths // 3 * 3, place % 3, -1)
 
 
 def _with_empty_filters(runs: Ints, counts: Ints, filters: int) -> tuple[Ints, Ints]:

@@ -25,7 +25,7 @@ enum { LANES = 4, REGISTERS = 16 };
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
 #else
-#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL _Pragma("GCC unroll 18")
 #endif
 
 enum { AHEAD = 3 };  // planes
@@ -87,9 +87,9 @@ extern "C" struct Work {
   const int32_t *planes;                     // (planes, 2): channel, and the first column's distance from the tile's
   const int32_t *block_planes, *block_runs;  // (blocks + 1): the first plane and the first run of each block
   const int32_t *run_filters;                // (runs): 4 * filter + 2 if it is the filter's last run + 1 if its first
-  const int32_t *run_entries;                // (runs + 1): the first entry of each run
-  const uint16_t *offsets;                   // (entries): vectors from the start of the buffer
-  const float *weights;                      // (entries)
+  const int32_t *run_offsets, *run_weights;  // (runs + 1): the first offset and the first weight of each run
+  const uint16_t *offsets;                   // vectors from the start of the buffer: of each three, and of each weight alone
+  const float *weights;
   const int32_t *chunk_filters;              // (chunks + 1): the first filter of each chunk, which is one thread's
   int64_t buffer_floats, sum_floats, scratch_floats;  // of one thread: packed planes, sums, and all
   Parallel parallel;
@@ -244,16 +244,28 @@ template <int L, int P> struct Tile {
   }
 };
 
-// One run: add up what the weights of one filter read from the planes of one block.
+// One run: add up what the weights of one filter read from the planes of one block. First those that stand in threes, on
+// vectors that follow each other (a column of a kernel, if a tile is one vector wide): they share what they load.
 template <int L, int T> struct Run {
   typedef typename Vector<L>::type V;
-  static void add(const V* buffer, const uint16_t* offset, const float* weight, int64_t count, V* sums, const float* start) {
+  static void add(const V* buffer, const uint16_t* offset, const uint16_t* end, const float* weight, int64_t threes, V* sums,
+                  const float* start) {
     V sum[T];
     if (start) { UNROLL for (int t = 0; t < T; t++) sum[t] = *start - V{}; }
     else { UNROLL for (int t = 0; t < T; t++) sum[t] = sums[t]; }
-    for (int64_t e = 0; e < count; e++) {
-      const V* x = buffer + offset[e];
-      const V w = weight[e] - V{};
+    for (const uint16_t* last = offset + threes; offset < last; offset++, weight += 3) {
+      const V* x = buffer + *offset;
+      const V w0 = weight[0] - V{}, w1 = weight[1] - V{}, w2 = weight[2] - V{};
+      UNROLL for (int t = 0; t < T + 2; t++) {
+        const V v = x[t];
+        if (t < T) sum[t < T ? t : 0] += w0 * v;
+        if (t > 0 && t <= T) sum[t > 0 && t <= T ? t - 1 : 0] += w1 * v;
+        if (t > 1) sum[t > 1 ? t - 2 : 0] += w2 * v;
+      }
+    }
+    for (; offset < end; offset++, weight++) {
+      const V* x = buffer + *offset;
+      const V w = *weight - V{};
       UNROLL for (int t = 0; t < T; t++) sum[t] += w * x[t];
     }
     UNROLL for (int t = 0; t < T; t++) sums[t] = sum[t];
@@ -299,11 +311,13 @@ template <int L, int P> void compute(Work& work, float* scratch) {
         tile.pack(channel, plane);
       }
       for (int32_t run = from; run < to; run++) {
-        const int32_t filter = work.run_filters[run] / 4, flags = work.run_filters[run] % 4, entry = work.run_entries[run];
+        const int32_t filter = work.run_filters[run] / 4, flags = work.run_filters[run] % 4;
+        const int32_t weight = work.run_weights[run], entry = work.run_offsets[run], next = work.run_offsets[run + 1];
+        const int32_t threes = (work.run_weights[run + 1] - weight - (next - entry)) / 2;
         const float zero = 0.0f, *bias = work.bias ? work.bias + filter : &zero;
         float* sum = sums + (filter - low) * vectors * L;
         if (flags & 2) tile.fetch(filter);
-        add((const V*)scratch, work.offsets + entry, work.weights + entry, work.run_entries[run + 1] - entry, (V*)sum,
+        add((const V*)scratch, work.offsets + entry, work.offsets + next, work.weights + weight, threes, (V*)sum,
             flags & 1 ? bias : nullptr);
         if (flags & 2) tile.finish(sum, filter);
       }

@@ -10,12 +10,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from campfire_fx.kernels.lists import Lists, lists_of, load_of
+from campfire_fx.kernels.lists import Lists, lists_of, load_of, share_in_threes
 from campfire_fx.kernels.packed import Packed
 from campfire_fx.kernels.speed import vector_times
 from campfire_fx.kernels.tiles import Tile, choose
 
 _MEMORY = 6 * 1024  # floats of packed planes: most of a first cache of 32 KB
+_LARGER = 10  # times as much where weights in threes share what they load: then the second cache is fast enough
 _LINE = 16  # floats of a cache line
 
 
@@ -88,12 +89,17 @@ def tile_for(packed: Packed, shape: Shape, library: ctypes.CDLL) -> Tile:
     times = vector_times(library)
     costs = {lanes: float(round(seconds / min(times.values()))) for lanes, seconds in times.items()}
     most = 16 if ctypes.c_int32.in_dll(library, "campfire_registers").value == 32 else 12
-    return choose(shape.images, shape.out_size, load_of(packed), costs, most=most, memory=_MEMORY)
+    return choose(shape.images, shape.out_size, load_of(packed), costs, most=most, memory=_memory_for(packed))
 
 
 def lists_for(packed: Packed, tile: Tile) -> Lists:
     """Return the lists for a tile."""
-    return lists_of(packed, tile, _MEMORY)
+    return lists_of(packed, tile, _memory_for(packed))
+
+
+def _memory_for(packed: Packed) -> int:
+    """Return the floats that the planes of one block may take."""
+    return _MEMORY * (_LARGER if share_in_threes(packed) > 0.5 else 1)
 
 
 def _chunks(packed: Packed, threads: int, tasks: int) -> npt.NDArray[np.int32]:
