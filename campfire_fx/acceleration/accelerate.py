@@ -84,6 +84,8 @@ def accelerate(
 
 def _check(model: nn.Module, calls: list[Call]) -> None:
     """Refuse what the kernels do not compute with."""
+    if isinstance(model, AcceleratedModel):
+        raise AccelerateError("Cannot accelerate: the model is accelerated already. Give the slim model.")
     named = [(f"the weight {name}", tensor) for name, tensor in itertools.chain(
         model.named_parameters(), model.named_buffers())]  # fmt: skip
     for what, tensor in (*named, *(("the example", tensor) for tensor in tensors_of(calls))):

@@ -49,7 +49,7 @@ def find_compiler() -> Compiler | None:
     commands = [tuple(shlex.split(named, posix=sys.platform != "win32"))] if named else []
     commands += [(name,) for name in _NAMES]
     if importlib.util.find_spec("ziglang") is not None:
-        commands.append((sys.executable, "-m", "ziglang", "c++"))
+        commands.append((sys.executable, "-m", "ziglang", "cc", "-x", "c++"))  # not c++: it would build libc++
     for command in commands:
         path = shutil.which(command[0])
         version = _run((path, *command[1:], "--version")) if path else None

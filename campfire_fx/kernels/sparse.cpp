@@ -8,8 +8,8 @@
 // Sums wait in memory between the blocks of planes. After the last one: residual, activation, and out.
 //
 // No torch, no C++ library, no memory allocated: Python fills Work, and gives scratch memory and the threads.
-#include <cstdint>
-#include <cstring>
+#include <stdint.h>
+#include <string.h>
 
 // Floats of the widest vector, and how many vectors the registers hold.
 #if defined(__AVX512F__)

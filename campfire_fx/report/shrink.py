@@ -180,8 +180,7 @@ def _zeros_left(zeros: int, weights: int) -> str:
         f"{count(zeros)} of {count(weights)} weights ({percent(zeros / weights)}) are still zero, but remove no"
         " channel: a channel is removed when its whole filter is zero, or all weights that read it. Train with"
         ' regime="channel" for whole channels; shrink(columns=True) leaves out zero columns, shrink(groups=True) the'
-        " inputs that whole sets of filters do not read; single zeros need a"
-        " runtime that skips them."
+        " inputs that whole sets of filters do not read; campfire_fx.accelerate skips single zeros on CPUs."
     )
 
 

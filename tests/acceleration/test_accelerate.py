@@ -142,6 +142,8 @@ def test_it_trains_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AccelerateError, match="trains no more: .*Train the slim model, and accelerate it again"):
         fast.train()
     assert fast.eval() is fast and not fast.training
+    with pytest.raises(AccelerateError, match="is accelerated already. Give the slim model"):
+        accelerate(fast, X)
 
 
 @needs_compiler
