@@ -25,8 +25,8 @@ class Row:
     also: tuple[str, ...] = ()
 
 
-_PENALTY = "a penalty or a proximal step"
-_DATA = "scores from data"
+_NAME = "a regime by name; its penalty is there"
+_SPECTRUM = "counts from the spectrum of responses"
 
 TABLE_7 = (
     Row("Window (Campfire)", ("T", "no", "beginning", "after pruning", "non-zeros in a window"), (), "", ("window",)),
@@ -34,19 +34,19 @@ TABLE_7 = (
     Row("Evolutionary (SET)", ("T", "no", "beginning", "throughout", "unstructured"), ("1707.04780",)),
     Row("Zhu and Gupta", ("T", "no", "throughout", "after pruning", "unstructured"), ("1710.01878",)),
     Row("Lottery Ticket", ("T", "no", "throughout", "throughout", "unstructured"), ("1803.03635",), "rewinding"),
-    Row("RNN pruning", ("T", "no", "beginning", "none", "unstructured"), ("1704.05119",), "a threshold, not a count"),
+    Row("RNN pruning", ("T", "no", "beginning", "none", "unstructured"), ("1704.05119",), "recurrent layers"),
     Row("NeST", ("T", "no", "throughout", "none", "unstructured"), ("1711.02017",), "growth from a small seed"),
     Row(
         "Variational dropout", ("T", "no", "throughout", "none", "unstructured"), ("1701.05369",), "stochastic weights"
     ),
-    Row("PruneTrain", ("T", "yes", "throughout", "after pruning", "layer, channel"), ("1901.09290",), _PENALTY),
+    Row("PruneTrain", ("T", "yes", "throughout", "after pruning", "layer, channel"), ("1901.09290",)),
     Row(
         "Dynamic sparse reparameterization",
         ("T", "yes", "throughout", "throughout", "unstructured, kernel"),
         ("1902.05967",),
         "an exchange across layers",
     ),
-    Row("DeepR", ("T", "yes", "throughout", "throughout", "unstructured"), ("1711.05136",), _PENALTY),
+    Row("DeepR", ("T", "yes", "throughout", "throughout", "unstructured"), ("1711.05136",)),
     Row(
         "Deep Compression (pruning)",
         ("C", "no", "throughout", "-", "unstructured"),
@@ -54,7 +54,7 @@ TABLE_7 = (
         "a schedule of its own",
     ),
     Row("L1-norm channels", ("C", "yes", "throughout", "-", "channel"), ("1608.08710",), "scores by layer"),
-    Row("Group-wise brain damage", ("C", "yes", "end", "-", "unstructured"), ("1506.02515",), _PENALTY),
+    Row("Group-wise brain damage", ("C", "yes", "end", "-", "unstructured"), ("1506.02515",), _NAME),
     Row(
         "Sparsity granularity",
         ("C", "yes", "throughout", "-", "unstructured"),
@@ -62,10 +62,10 @@ TABLE_7 = (
         "",
         ("unstructured", "ck", "filter"),
     ),
-    Row("SSL", ("C", "yes", "throughout", "-", "channel, kernel, layer"), ("1608.03665",), _PENALTY),
-    Row("ThiNet", ("C", "yes", "end", "-", "channel"), ("1707.06342",), _DATA),
-    Row("LASSO regression", ("C", "yes", "end", "-", "channel"), ("1707.06168",), _DATA),
-    Row("Network slimming", ("C", "yes", "throughout", "-", "channel"), ("1708.06519",), _PENALTY),
-    Row("Sparse structure selection", ("C", "yes", "throughout", "-", "layer"), ("1707.01213",), _PENALTY),
-    Row("Principal filter analysis", ("C", "yes", "throughout", "-", "channel"), ("1807.10585",), _DATA),
+    Row("SSL", ("C", "yes", "throughout", "-", "channel, kernel, layer"), ("1608.03665",)),
+    Row("ThiNet", ("C", "yes", "end", "-", "channel"), ("1707.06342",)),
+    Row("LASSO regression", ("C", "yes", "end", "-", "channel"), ("1707.06168",)),
+    Row("Network slimming", ("C", "yes", "throughout", "-", "channel"), ("1708.06519",)),
+    Row("Sparse structure selection", ("C", "yes", "throughout", "-", "layer"), ("1707.01213",)),
+    Row("Principal filter analysis", ("C", "yes", "throughout", "-", "channel"), ("1807.10585",), _SPECTRUM),
 )
