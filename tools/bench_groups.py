@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--repeats is 1 or more, and --sparsity more than 0 and less than 1.")
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    console = Console(width=140)
+    console = Console(width=160)
     console.print(whole_network(options))
     if options.layers:
         console.print(layer_by_layer(options))
@@ -177,7 +177,7 @@ def headings() -> list[str]:
 
 def layer_headings() -> list[str]:
     """Return the headings of a layer's times: for each runtime dense, in groups, and their ratio."""
-    return [text for runtime in RUNTIMES for text in (f"{runtime}, dense", "groups", "speed-up")]
+    return [text for runtime in RUNTIMES for text in (f"{runtime},\ndense", "\ngroups", "\nspeed-up")]
 
 
 def cells(times: Sequence[float], all_times: dict[tuple[str, str], float]) -> list[str]:

@@ -11,6 +11,7 @@ from torch import nn
 from campfire_fx.acceleration.sites import Site
 from campfire_fx.analysis.edits.columns import Columns
 from campfire_fx.analysis.edits.convolutions import settings_of
+from campfire_fx.analysis.edits.filter_groups import FilterGroups
 from campfire_fx.analysis.rules import known_class
 from campfire_fx.analysis.rules.layers import MAX_POOLS
 from campfire_fx.base.compat import CONVOLUTION
@@ -77,6 +78,17 @@ def gathered_columns(site: Site) -> nn.Module | str:
     return FusedLayer(Columns.of(weight, settings_of(layer)).module(weight, bias), site.activation)
 
 
+def grouped_filters(site: Site) -> nn.Module | str:
+    """Return the convolution in groups, if its filters fall into sets that read the same few inputs."""
+    layer = site.layer
+    if not isinstance(layer, CONVOLUTION) or layer.transposed or layer.groups > 1:
+        return "it is no plain convolution"
+    ways = FilterGroups.ways(layer.weight.detach())
+    if not ways:
+        return "its filters fall into no sets that read the same few inputs"
+    return FusedLayer(min(ways, key=lambda way: way.cost).module(layer), site.activation)
+
+
 def axis_by_axis(site: Site) -> nn.Module | str:
     """Return max pooling over rows, then over columns."""
     return separate_pooling(site.layer, MAX_POOLS[known_class(site.layer)])
@@ -86,6 +98,7 @@ FORMS = (
     Form(DENSE, lambda site: site.module),
     Form("zeros skipped", skipping_zeros),
     Form("columns gathered", gathered_columns),
+    Form("filters grouped", grouped_filters),
 )
 """Every form of a layer with weights, that of the layer as it is first."""
 POOLING_FORMS = (FORMS[0], Form("axis by axis", axis_by_axis))

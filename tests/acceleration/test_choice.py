@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from campfire_fx.acceleration.choice import _fastest, _fault
+from campfire_fx.acceleration.choice import _fastest, _fault, choose
+from campfire_fx.acceleration.forms import grouped_filters
 from campfire_fx.acceleration.sites import LayerCall, Site
 from campfire_fx.cost.acceleration_record import FormTime
 from campfire_fx.layers.fused import FusedLayer
@@ -28,6 +29,22 @@ def test_rounding_passes_where_few_small_weights_meet_a_large_residual(seed: int
     assert _fault(site, made, site.examples()[0]) == ""
     made.values[3] *= 1 + 1e-3
     assert _fault(site, made, site.examples()[0][:1]).startswith("its output differs by ")
+
+
+@pytest.mark.parametrize("filters", ["in order", "mixed"])
+def test_sets_of_filters_are_grouped(filters: str) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(16, 24, 3, stride=2, padding=1, padding_mode="reflect")
+    site = Site("conv", FusedLayer(conv, "relu"), conv, "relu", [LayerCall((2, 16, 9, 8), torch.float32, True)])
+    assert grouped_filters(site) == "its filters fall into no sets that read the same few inputs"
+    order = torch.arange(24) if filters == "in order" else torch.randperm(24)
+    with torch.no_grad():
+        for half in range(2):
+            conv.weight[order[12 * half : 12 * half + 12], 8 * half : 8 * half + 8] = 0
+    made = grouped_filters(site)
+    assert isinstance(made, nn.Module) and _fault(site, made, site.examples()[0]) == ""
+    assert next(part for part in made.modules() if isinstance(part, nn.Conv2d)).groups == 2
+    assert choose(site)[0].times[-1].ms is not None
 
 
 def test_a_form_must_be_faster_by_more_than_noise() -> None:

@@ -6,13 +6,15 @@ in groups, one for each set. The sets need not be neighbours in the layer; the o
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
 from math import gcd
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx, nn
 
 _MOST_SETS = 0.5  # as a part of the filters: with more, hardly two filters read the same
 _MOST_LEFT = 0.9  # part of the products; with more left, groups cannot be worth their gathers
@@ -51,6 +53,24 @@ class FilterGroups:
             return chosen
         inputs = self.inputs.repeat_interleave(self.filters.shape[1], 0).to(tensor.device)
         return chosen[torch.arange(len(filters), device=tensor.device).unsqueeze(1), inputs]
+
+    def module(self, layer: Any) -> fx.GraphModule:
+        """Return a convolution of torch's as a module that gathers, convolves in groups, and orders its outputs."""
+        root, graph, dim, conv = nn.Module(), fx.Graph(), 1 - layer.weight.ndim, copy.deepcopy(layer)
+        root.conv = conv
+        conv.weight = nn.Parameter(self.cut(layer.weight.detach()), requires_grad=False)
+        if layer.bias is not None:
+            conv.bias = nn.Parameter(self.cut(layer.bias.detach()), requires_grad=False)
+        counts = {"groups": len(self.filters), "in_channels": self.inputs.numel(), "out_channels": self.filters.numel()}
+        for name, count in counts.items():
+            setattr(conv, name, count)
+        root.register_buffer("inputs", self.inputs.flatten().to(layer.weight.device))
+        root.register_buffer("outputs", self.outputs.to(layer.weight.device))
+        x = graph.call_function(torch.index_select, (graph.placeholder("x"), dim, graph.get_attr("inputs")))
+        x = graph.call_module("conv", (x,))
+        in_order = x if self.in_order else graph.call_function(torch.index_select, (x, dim, graph.get_attr("outputs")))
+        graph.output(in_order)
+        return fx.GraphModule(root, graph)
 
     @staticmethod
     def ways(weight: Tensor) -> list[FilterGroups]:
