@@ -28,10 +28,9 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+import campfire_fx  # noqa: E402
 from campfire_fx.cost.runtime_times import BenchRecord  # noqa: E402
 from campfire_fx.export.runtimes import RUNTIMES, Source  # noqa: E402
-
-import campfire_fx  # noqa: E402
 
 NETWORKS = ("resnet18", "resnet50", "mobilenet_v2")
 PATTERNS = ("combined", "unstructured")
