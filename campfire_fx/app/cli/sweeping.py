@@ -14,8 +14,8 @@ def sweep_command(
     data: options.Data = "digits",
     model: options.Model = None,
     epochs: options.Epochs = None,
-    regime: options.Regime = "combined",
-    sparsity: options.Sparsity = "0.7",
+    regime: options.Regime = None,
+    sparsity: options.Sparsity = None,
     era_start: options.EraStart = None,
     era_length: options.EraLength = None,
     skip_late: options.SkipLate = False,
@@ -23,6 +23,7 @@ def sweep_command(
     drops: options.Drops = None,
     seed: options.Seeds = "0",
     random: options.RandomSettings = None,
+    paper: options.Paper = None,
     from_scratch: options.FromScratch = False,
     jobs: options.Jobs = None,
     threads: options.Threads = 1,
@@ -42,6 +43,7 @@ def sweep_command(
         campfire-fx sweep --regime ck,combined,window --sparsity 0.6,0.8 --seed 0,1,2
         campfire-fx sweep --data cifar10 --model resnet20 --epochs 14 --era-start 2,4,6 --era-length 2,4,8
             --sparsity 0.4,0.6,0.7,0.8 --regime ck,combined,window
+        campfire-fx sweep --data cifar10 --model resnet20 --paper tables-2-3 --epochs 20 --seed 0,1,2
         campfire-fx sweep --data path/to/images --learning-rate 0.05,0.1 --drops 6,9 --drops none --random 6 --list
     """
     sweep(locals(), ctx.args)

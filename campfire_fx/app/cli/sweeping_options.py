@@ -4,18 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from campfire_fx.app.cli.terminal import epochs_listed, numbers
+from campfire_fx.app.cli.training_plan import REGIME, SPARSITY
 from campfire_fx.app.sweep.grid import Axes, eras_of
+from campfire_fx.app.sweep.paper import LAYOUTS, Layout, layout_named
 
 Data = Annotated[str, typer.Option(help="As for `train`.")]
 Model = Annotated[str | None, typer.Option(help="As for `train`.", show_default="resnet8")]
 Epochs = Annotated[int | None, typer.Option(help="Epochs of every training.", show_default="the data set's")]
-Regime = Annotated[str, typer.Option(help="Regimes, commas between; `campfire-fx regimes` lists them.")]
-Sparsity = Annotated[str, typer.Option(help="Shares of the weights to remove, as 0.4,0.6,0.8.")]
+Regime = Annotated[
+    str | None,
+    typer.Option(help="Regimes, commas between; `campfire-fx regimes` lists them.", show_default=REGIME),
+]
+Sparsity = Annotated[
+    str | None, typer.Option(help="Shares of the weights to remove, as 0.4,0.6,0.8.", show_default=str(SPARSITY))
+]
+Paper = Annotated[
+    str | None,
+    typer.Option(
+        help=f"The settings of the Campfire paper's tables ({', '.join(LAYOUTS)}), its epochs brought to yours, and its"
+        " numbers beside what is found.",
+        show_default=False,
+    ),
+]
 EraStart = Annotated[
     str | None, typer.Option(help="First epochs of the pruning era, as 2,4,6.", show_default="a fifth of the epochs")
 ]
@@ -81,13 +96,25 @@ def axes_of(given: Mapping[str, Any], epochs: int) -> Axes:
         eras = eras_of(first, length, epochs, skip_late=given["skip_late"])
     rates, drops = given["learning_rate"], given["drops"]
     return Axes(
-        regimes=_once([name.strip() for name in given["regime"].split(",")], "--regime"),
-        sparsities=_once(numbers(given["sparsity"], "--sparsity"), "--sparsity"),
+        regimes=_once([name.strip() for name in (given["regime"] or REGIME).split(",")], "--regime"),
+        sparsities=_once(numbers(given["sparsity"] or str(SPARSITY), "--sparsity"), "--sparsity"),
         eras=eras,
         rates=_once(numbers(rates, "--learning-rate"), "--learning-rate") if rates else (None,),
         drops=_once([epochs_listed(text) for text in drops], "--drops") if drops else (None,),
         seeds=whole_numbers(given["seed"], "--seed"),
     )
+
+
+def layout_of(given: Mapping[str, Any], epochs: int) -> Layout | None:
+    """Return the paper's tables that options ask for, brought to so many epochs; None where none are."""
+    if given["paper"] is None:
+        return None
+    layout = layout_named(given["paper"])
+    for name in ("regime", "sparsity", "era_start", "era_length", "learning_rate", "drops", "random"):
+        if given[name] is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise typer.BadParameter(f"{option}: --paper {given['paper']} sets it. Leave out one of the two.")
+    return layout.scaled(epochs)
 
 
 def whole_numbers(text: str, option: str) -> tuple[int, ...]:
@@ -103,6 +130,3 @@ def _once(values: Sequence[Any], option: str) -> tuple[Any, ...]:
     if twice is not None:
         raise typer.BadParameter(f"{option}: {twice} is given twice. Give each value once.")
     return tuple(values)
-
-
-Launch = Literal["local"]

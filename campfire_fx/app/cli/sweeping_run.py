@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial, wraps
@@ -13,34 +14,26 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from campfire_fx.app.cli.sweeping_options import axes_of, refuse_own
+from campfire_fx.app.cli.sweeping_options import axes_of, layout_of, refuse_own, whole_numbers
+from campfire_fx.app.cli.sweeping_tables import beside_table, cells_table
 from campfire_fx.app.cli.terminal import console, errors, show, show_json
 from campfire_fx.app.cli.training import train_command
 from campfire_fx.app.cli.training_plan import Planned, planned
-from campfire_fx.app.sweep.grid import Point, label
+from campfire_fx.app.sweep.beside import Beside, Here, beside, beside_facts
+from campfire_fx.app.sweep.grid import Point
 from campfire_fx.app.sweep.launch import Local, useful_at_once
-from campfire_fx.app.sweep.page import PAGE, Setting, change_told, write_page
-from campfire_fx.app.sweep.results import Cell
+from campfire_fx.app.sweep.page import PAGE, Setting, write_page
 from campfire_fx.app.sweep.runs import Run, check_regimes, runs_of
 from campfire_fx.app.sweep.work import State, as_facts, state_of, work, write_tables
 from campfire_fx.app.train.data import open_data
-from campfire_fx.app.train.stopping import stopping
+from campfire_fx.app.train.stopping import Stopped, stopping
 from campfire_fx.base.disk.lock import alone_in
 from campfire_fx.base.errors import TrainError
-from campfire_fx.report.numbers import percent, plural
+from campfire_fx.report.numbers import plural
 from campfire_fx.report.pictures import installed
 from campfire_fx.report.table import Column, FittedTable
 
 _MANY = 200  # runs that nobody means to begin by accident
-_COLUMNS = (
-    Column("setting", right=False),
-    Column("learning rate", 3),
-    Column("seeds", 1),
-    Column("accuracy"),
-    Column("against dense"),
-    Column("true sparsity", 2),
-    Column("parameters", 4),
-)
 
 
 def sweep(given: Mapping[str, Any], extra: Sequence[str]) -> None:
@@ -57,7 +50,9 @@ def sweep(given: Mapping[str, Any], extra: Sequence[str]) -> None:
         common += [] if given[name] is None else [f"--{name}", str(given[name])]
     first = plan([*common, *extra])
     folder = given["output"] or Path("runs") / f"sweep-{Path(given['data']).name}"
-    runs = runs_of(_points(given, first), [*common, *extra], folder, plan, from_scratch=given["from_scratch"])
+    layout = layout_of(given, first.recipe.epochs)
+    points = _points(given, first) if layout is None else layout.points(whole_numbers(given["seed"], "--seed"))
+    runs = runs_of(points, [*common, *extra], folder, plan, from_scratch=given["from_scratch"])
     at_once = given["jobs"] or useful_at_once(first.machine.device, given["threads"])
     state = state_of(runs)
     if given["list_only"]:
@@ -65,12 +60,20 @@ def sweep(given: Mapping[str, Any], extra: Sequence[str]) -> None:
         return
     if state.left:
         state = _train(runs, state, first, folder, Local(at_once, given["threads"]), tell)
-    show_json(as_facts(state)) if given["as_json"] else show(cells_table(state.cells))
-    page = _page(state, first, folder)
+    tables = beside(layout, state.cells) if layout else []
+    if given["as_json"]:
+        show_json(as_facts(state) | {"paper": beside_facts(tables)})
+    else:
+        show(Group(cells_table(state.cells), *(beside_table(one, _here(first)) for one in tables)))
+    page = _page(state, tables, first, folder)
     tell(f"Written to {folder}/: {page}sweep.csv, sweep.json, and a folder for each run in runs/.")
 
 
-def _page(state: State, first: Planned, folder: Path) -> str:
+def _here(first: Planned) -> Here:
+    return Here(first.settings.model, first.data, first.recipe.epochs)
+
+
+def _page(state: State, tables: Sequence[Beside], first: Planned, folder: Path) -> str:
     """Write the page, if it can be drawn here; return its name, for the sentence about what was written."""
     if not installed() or importlib.util.find_spec("jinja2") is None:
         return ""
@@ -79,7 +82,7 @@ def _page(state: State, first: Planned, folder: Path) -> str:
     facts = {"data": first.data, "model": first.settings.model, **first.settings.arguments}
     facts |= {name: value for name, value in recipe.items() if name not in own}
     title = f"{first.settings.model} on {Path(first.data).name}: a sweep"
-    return f"{write_page(state, Setting(title, facts), folder / PAGE).name}, "
+    return f"{write_page(state, Setting(title, facts, _here(first)), folder / PAGE, tables).name}, "
 
 
 def plan(arguments: Sequence[str]) -> Planned:
@@ -121,6 +124,10 @@ def _train(runs: Sequence[Run], state: State, first: Planned, folder: Path, laun
     with alone_in(folder, TrainError), stopping():
         try:
             return work(runs, folder, launcher, tell)
+        except Stopped as stopped:
+            name = signal.Signals(stopped.number).name
+            said = f"Stopped by {name}; what was running has saved. Give the same command again to go on."
+            raise Stopped(stopped.number, said) from stopped
         finally:
             write_tables(state_of(runs), folder)
 
@@ -139,24 +146,3 @@ def _listed_facts(runs: Sequence[Run], state: State) -> list[dict[str, Any]]:
     return [
         {"name": run.name, "finished": run.name in done, "command": ["campfire-fx", *run.arguments]} for run in runs
     ]
-
-
-def cells_table(cells: Sequence[Cell]) -> RenderableType:
-    """Return a row for each setting."""
-    rows = [
-        (
-            label(cell.point) + (", slim from scratch" if cell.scratch else ""),
-            f"{cell.point.rate:g}",
-            str(len(cell.seeds)),
-            percent(cell.accuracy.value, 2),
-            change_told(cell),
-            percent(cell.facts["true_sparsity"]) if "true_sparsity" in cell.facts else "",
-            f"{cell.facts['parameters']:,.0f}",
-        )
-        for cell in cells
-    ]
-    note = (
-        "Accuracy: of the test images, mean over seeds. Against dense: difference to the dense training of the same"
-        " seed, points, with its 95 % interval over seeds, or of a single seed over images."
-    )
-    return Group(FittedTable("Sweep", _COLUMNS, rows), Text(note))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from campfire_fx.app.sweep.beside import Beside, Here
 from campfire_fx.app.sweep.compare import (
     LENGTH,
     RATE,
@@ -52,10 +53,17 @@ class Setting:
 
     title: str
     facts: Mapping[str, object]
+    here: Here
 
 
-def write_page(state: State, setting: Setting, target: Path) -> Path:
+def write_page(state: State, setting: Setting, target: Path, tables: Sequence[Beside] = ()) -> Path:
     """Write the page of a sweep; nothing in the file is fetched from elsewhere.
+
+    Args:
+        state: of the sweep.
+        setting: what its runs have in common.
+        target: the .html file.
+        tables: of the paper, filled in.
 
     Raises:
         ReportError: matplotlib or Jinja2 is not installed, or the file cannot be written.
@@ -77,6 +85,7 @@ def write_page(state: State, setting: Setting, target: Path) -> Path:
         maps=list(heat_maps(changes)),
         curves=[_encoded(figure, alternative) for figure, alternative in curves(changes)],
         cells=[(cell, label(cell.point), change_told(cell), _span(cell)) for cell in state.cells],
+        tables=tables,
         version=__version__,
         torch=torch.__version__,
     )

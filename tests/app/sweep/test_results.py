@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from campfire_fx.app.sweep.beside import Here
 from campfire_fx.app.sweep.compare import changes_of, contrasts
 from campfire_fx.app.sweep.grid import Axes, Point
 from campfire_fx.app.sweep.heat import heat_maps
@@ -95,7 +96,7 @@ def test_csv_and_json_say_the_same(state: State) -> None:
 
 
 def test_the_page_needs_nothing_else(state: State, tmp_path: Path) -> None:
-    setting = Setting("a <b> sweep", {"data": "digits"})
+    setting = Setting("a <b> sweep", {"data": "digits"}, Here("resnet8", "digits", 8))
     page = write_page(state, setting, tmp_path / "sweep.html").read_text(encoding="utf-8")
     assert not re.findall(r"(?:src|href)=\"(?!data:)", page) and "a &lt;b&gt; sweep" in page
     assert page.count('class="map"') == 5 and page.count("<figure>") == 3
