@@ -27,6 +27,8 @@ def sweep_command(
     from_scratch: options.FromScratch = False,
     jobs: options.Jobs = None,
     threads: options.Threads = 1,
+    launcher: options.Launch = "local",
+    launcher_option: options.LaunchOptions = None,
     list_only: options.ListOnly = False,
     yes: options.Yes = False,
     output: options.Output = None,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from campfire_fx.app.cli.terminal import epochs_listed, numbers
+from campfire_fx.app.cli.terminal import epochs_listed, model_options, numbers
 from campfire_fx.app.cli.training_plan import REGIME, SPARSITY
+from campfire_fx.app.sweep.cluster import Submitit
 from campfire_fx.app.sweep.grid import Axes, eras_of
+from campfire_fx.app.sweep.launch import Launcher, Local, useful_at_once
 from campfire_fx.app.sweep.paper import LAYOUTS, Layout, layout_named
 
 Data = Annotated[str, typer.Option(help="As for `train`.")]
@@ -61,10 +63,24 @@ Jobs = Annotated[
     typer.Option(help="Trainings side by side.", min=1, show_default="one a GPU, else one for each --threads cores"),
 ]
 Threads = Annotated[int, typer.Option(help="CPU threads of each training.", min=1)]
+Launch = Annotated[
+    Literal["local", "submitit"],
+    typer.Option(help="Where trainings run: on this machine, or by submitit on a Slurm cluster (extra slurm)."),
+]
+LaunchOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--launcher-option",
+        metavar="NAME=VALUE",
+        help="For submitit, as slurm_partition=gpu or timeout_min=240; cluster=local tries it here. Repeatable.",
+        show_default=False,
+    ),
+]
 ListOnly = Annotated[bool, typer.Option("--list", help="Show what would be trained and how far it is, and stop.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do so many runs without asking.")]
 Output = Annotated[Path | None, typer.Option(help="Folder for runs and results.", show_default="runs/sweep-DATA")]
 
+_JOBS = 8  # of a cluster, where nothing is said
 _SET_BY_THE_SWEEP = {
     "--era": "--era-start and --era-length",
     "--networks": "--from-scratch",
@@ -115,6 +131,18 @@ def layout_of(given: Mapping[str, Any], epochs: int) -> Layout | None:
             option = f"--{name.replace('_', '-')}"
             raise typer.BadParameter(f"{option}: --paper {given['paper']} sets it. Leave out one of the two.")
     return layout.scaled(epochs)
+
+
+def launcher_of(given: Mapping[str, Any], device: str, folder: Path) -> Launcher:
+    """Return what runs the trainings."""
+    wishes, threads = given["launcher_option"], given["threads"]
+    if given["launcher"] == "local":
+        if wishes:
+            raise typer.BadParameter(
+                f"--launcher-option {wishes[0]}: this machine takes none. Give --launcher submitit."
+            )
+        return Local(given["jobs"] or useful_at_once(device, threads), threads)
+    return Submitit(folder / "submitit", given["jobs"] or _JOBS, threads, model_options(wishes))
 
 
 def whole_numbers(text: str, option: str) -> tuple[int, ...]:

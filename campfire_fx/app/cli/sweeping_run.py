@@ -14,14 +14,14 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from campfire_fx.app.cli.sweeping_options import axes_of, layout_of, refuse_own, whole_numbers
+from campfire_fx.app.cli.sweeping_options import axes_of, launcher_of, layout_of, refuse_own, whole_numbers
 from campfire_fx.app.cli.sweeping_tables import beside_table, cells_table
 from campfire_fx.app.cli.terminal import console, errors, show, show_json
 from campfire_fx.app.cli.training import train_command
 from campfire_fx.app.cli.training_plan import Planned, planned
 from campfire_fx.app.sweep.beside import Beside, Here, beside, beside_facts
 from campfire_fx.app.sweep.grid import Point
-from campfire_fx.app.sweep.launch import Local, useful_at_once
+from campfire_fx.app.sweep.launch import Launcher
 from campfire_fx.app.sweep.page import PAGE, Setting, write_page
 from campfire_fx.app.sweep.runs import Run, check_regimes, runs_of
 from campfire_fx.app.sweep.work import State, as_facts, state_of, work, write_tables
@@ -53,13 +53,13 @@ def sweep(given: Mapping[str, Any], extra: Sequence[str]) -> None:
     layout = layout_of(given, first.recipe.epochs)
     points = _points(given, first) if layout is None else layout.points(whole_numbers(given["seed"], "--seed"))
     runs = runs_of(points, [*common, *extra], folder, plan, from_scratch=given["from_scratch"])
-    at_once = given["jobs"] or useful_at_once(first.machine.device, given["threads"])
+    launcher = launcher_of(given, first.machine.device, folder)
     state = state_of(runs)
     if given["list_only"]:
-        show_json(_listed_facts(runs, state)) if given["as_json"] else show(_listed(runs, state, at_once))
+        show_json(_listed_facts(runs, state)) if given["as_json"] else show(_listed(runs, state, launcher.at_once))
         return
     if state.left:
-        state = _train(runs, state, first, folder, Local(at_once, given["threads"]), tell)
+        state = _train(runs, state, first, folder, launcher, tell)
     tables = beside(layout, state.cells) if layout else []
     if given["as_json"]:
         show_json(as_facts(state) | {"paper": beside_facts(tables)})
@@ -112,7 +112,7 @@ def _points(given: Mapping[str, Any], first: Planned) -> tuple[Point, ...]:
     return axes.points(given["random"])
 
 
-def _train(runs: Sequence[Run], state: State, first: Planned, folder: Path, launcher: Local, tell: Any) -> State:
+def _train(runs: Sequence[Run], state: State, first: Planned, folder: Path, launcher: Launcher, tell: Any) -> State:
     data = open_data(first.data, first.where)  # a download or a cache is made once
     trained = first.start.open(first.where.download) if first.start is not None else None
     check_regimes(runs, first.settings, data, trained)
