@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from campfire_fx.app.cli.networks import network_of
 from campfire_fx.app.cli.options import AsJson, Example, ModelArguments, OwnModel
 from campfire_fx.app.cli.terminal import example_inputs, model_options, show
+from campfire_fx.app.runs.folder import BENCH, RESULTS
 from campfire_fx.app.train.checkpoint import SUFFIX, read
 from campfire_fx.app.train.models import build_model
 from campfire_fx.base.disk.whole import write_text
@@ -57,7 +58,8 @@ def bench_command(
 ) -> None:
     """Time files and models side by side in torch, torch.compile, ONNX Runtime, OpenVINO and MNN.
 
-    A file is opened by the runtimes that it is for, as far as they are installed. All are called in turn.
+    A file is opened by the runtimes that it is for, as far as they are installed. All are called in turn. What a run
+    folder's files take is kept in its bench.json, and is part of the run's next `report`.
 
     **Examples**
 
@@ -80,14 +82,16 @@ def bench_command(
             runtimes=only or None,
             repeats=repeats,
         )
-    if csv is not None:
-        write_text(csv, record.to_csv(), BenchError)
+    kept = [Path(source, BENCH) for source in sources if Path(source, RESULTS).is_file()][:1]
+    texts = dict.fromkeys(kept, record.to_json() + "\n") | ({csv: record.to_csv()} if csv else {})
+    for path, text in texts.items():
+        write_text(path, text, BenchError)
     if as_json:
         print(record.to_json())  # noqa: T201  rich would wrap it
         return
     show(BenchReport(record))
-    if csv is not None:
-        show(f"Written: {csv}.")
+    if texts:
+        show(f"Written: {', '.join(map(str, texts))}.")
 
 
 def _found(source: str, model: str | None, settings: dict[str, object]) -> dict[str, Source]:

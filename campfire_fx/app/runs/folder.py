@@ -12,10 +12,11 @@ from campfire_fx.app.robustness import AttackRecord
 from campfire_fx.app.train.checkpoint import SUFFIX, Checkpoint, read, restore
 from campfire_fx.app.train.training_log import LOG, Epoch, read_log
 from campfire_fx.base.errors import ReportError
+from campfire_fx.cost.runtime_times import BenchRecord
 from campfire_fx.shrink.slim import SlimModel
 from campfire_fx.training.model import SparseModel
 
-RESULTS, ATTACK = "results.json", "attack.json"
+RESULTS, ATTACK, BENCH = "results.json", "attack.json", "bench.json"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +31,7 @@ class RunFolder:
         sparse: that network.
         slim: what it shrinks to; shrunk again and proven again, not read.
         attack: what the last attack on the run found.
+        bench: what its files took in runtimes, when they were timed last.
     """
 
     folder: Path
@@ -39,6 +41,7 @@ class RunFolder:
     sparse: SparseModel | None
     slim: SlimModel | None
     attack: AttackRecord | None
+    bench: BenchRecord | None = None
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -74,7 +77,20 @@ def read_run(folder: Path, model: str | None = None) -> RunFolder:
         sparse,
         slim,
         AttackRecord.from_json(attack.read_bytes()) if attack.exists() else None,
+        read_bench(folder / BENCH) if (folder / BENCH).exists() else None,
     )
+
+
+def read_bench(path: Path) -> BenchRecord:
+    """Read the record that `campfire-fx bench` wrote into a run folder.
+
+    Raises:
+        ReportError: it is something else.
+    """
+    try:
+        return BenchRecord.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ReportError(f"Times at {path}: they cannot be read ({error!r}). Run campfire-fx bench again.") from error
 
 
 def check_folder(folder: Path) -> None:

@@ -22,6 +22,7 @@ from campfire_fx.layers.masked import MaskedLayer
 from campfire_fx.report import pictures
 from campfire_fx.report.attack import attack_notes, attack_tables
 from campfire_fx.report.numbers import count, percent, shape, size, whole
+from campfire_fx.report.runtimes import HEADS, bench_notes, bench_rows
 
 if TYPE_CHECKING:
     from campfire_fx.report.pictures import Figure
@@ -90,6 +91,9 @@ def _page(run: RunFolder, shown: Mapping[str, list[dict[str, str]]]) -> str:
         latency_batch=LATENCY_BATCH,
         attack_tables=attack_tables,
         attack_notes=attack_notes,
+        bench_heads=HEADS,
+        bench_rows=bench_rows,
+        bench_notes=bench_notes,
         settings=settings,
         python=platform.python_version(),
         version=__version__,

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
+from campfire_fx.app.runs.folder import read_run
+from campfire_fx.app.runs.report import write_report
+from campfire_fx.base.errors import ReportError
 from campfire_fx.export import export
+from tests.app.runs.small_run import make_run
 
 EAGER = ("--runtime", "torch eager", "--repeats", "2")
 
@@ -38,3 +44,21 @@ def test_what_is_wrong_is_one_line(run, tmp_path: Path) -> None:
         result = run("bench", *arguments)
         assert result.exit_code == 2
         assert words in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_the_times_of_a_run_are_kept_and_part_of_its_report(run, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    folder = make_run(tmp_path / "digits")
+    result = run("bench", folder, "--batch", "3", *EAGER)
+    assert result.exit_code == 0, result.output
+    assert (
+        "One call with 3x1x16x16, 1 thread" in result.stdout and f"Written: {folder / 'bench.json'}." in result.stdout
+    )
+    write_report(dataclasses.replace(read_run(folder), slim=None, sparse=None), tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Runtimes</h2>" in page and '<td class="text">sparse.ckpt</td><td class="text">torch eager' in page
+    (folder / "bench.json").write_text("[]")
+    with pytest.raises(
+        ReportError, match=r"Times at .*bench\.json: they cannot be read .* Run campfire-fx bench again"
+    ):
+        read_run(folder)
