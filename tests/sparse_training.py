@@ -49,7 +49,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "dsr-kernel": {"period": 2},
     "channel by gradients": {"regime": "channel", "score": "taylor"},
     "channel by inputs": {"regime": "channel", "score": "nonzeros"},
-    "channel, soft": {"regime": "channel", "soft": True},
     "channel to a target": {"regime": "channel", "target": {"macs": 0.5, "parameters": 0.6}},
 }
 PRUNED = ("conv1", "conv2", "point", "fc")
