@@ -92,7 +92,7 @@ def table_7() -> str:
 
 def linked(source: str) -> str:
     """Return a source with links to arXiv."""
-    return re.sub(r"arXiv (\d{4}\.\d{4,5})", lambda found: link(found[1]), source)
+    return re.sub(r"(?:arXiv )?\b(\d{4}\.\d{4,5})\b", lambda found: link(found[1]), source)
 
 
 def link(number: str) -> str:

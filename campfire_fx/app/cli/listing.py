@@ -130,7 +130,7 @@ def _in_full(entry: RegimeEntry) -> RenderableType:
         "needs": needs or "nothing but a training with epochs",
         "gains": f"{entry.gains}: {_unquoted(GAINS[entry.gains])}",
         "settings": _settings(known["settings"]),
-        "source": re.sub(r"arXiv (\d{4}\.\d{4,5})", r"https://arxiv.org/abs/\1", entry.source),
+        "source": re.sub(r"(?:arXiv )?\b(\d{4}\.\d{4,5})\b", r"https://arxiv.org/abs/\1", entry.source),
         "command": f"campfire-fx train --regime {name}" + ("" if entry.example else " --sparsity 0.7"),
         "Python": f'campfire_fx.sparsify(model, "{name}"' + (")" if entry.example else ", sparsity=0.7)"),
     }
