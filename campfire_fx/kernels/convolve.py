@@ -6,16 +6,19 @@ import ctypes
 import functools
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from campfire_fx.base.errors import KernelError
 from campfire_fx.kernels.lists import Lists
 from campfire_fx.kernels.packed import Packed
+from campfire_fx.kernels.row import RowLists, multiply_row
 from campfire_fx.kernels.work import Plan, Shape, Work, lists_for, tile_for
 
 T = TypeVar("T")
@@ -35,6 +38,12 @@ class Operands(NamedTuple):
     activation: Activation
 
 
+_ENDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "": lambda y: y,
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "hardswish": F.hardswish,
+}
 _NUMBERS = {activation: number for number, activation in enumerate(ACTIVATIONS)}
 _KEPT = 8  # image sizes, and shapes of tiles, whose plans a weight keeps
 _LINE = 64  # bytes
@@ -103,6 +112,10 @@ def multiply(
         KernelError: the tensors do not fit.
     """
     known, threads = _known(packed), threads or torch.get_num_threads()
+    fits = _is_plain(x) and packed.shape[2:] == (1, 1) and x.shape == (1, packed.channels)
+    if fits and (bias is None or (_is_plain(bias) and bias.shape == packed.shape[:1])):
+        known.row = known.row or RowLists.of(packed)
+        return _ENDS[activation](multiply_row(library, x, packed, bias, known.row))
     key = (id(library), x.shape, x.stride(), threads)
     planned = known.calls.get(key) or _remember(known.calls, key, _product(library, x, packed, threads))
     given = Operands(x, x.new_empty(planned.output), bias, None, activation)
@@ -204,12 +217,13 @@ def _run(library: ctypes.CDLL, plan: Plan | None, given: Operands) -> None:
 class _Known:
     """What was worked out for one weight, of the last calls."""
 
-    __slots__ = ("calls", "lists", "version")
+    __slots__ = ("calls", "lists", "row", "version")
 
     def __init__(self, version: object) -> None:
         self.version = version
         self.lists: dict[Any, Lists] = {}
         self.calls: dict[Any, _Planned] = {}
+        self.row: RowLists | None = None
 
 
 _KNOWN = WeakIdKeyDictionary()  # of the values of a packed weight: those that are in use

@@ -362,6 +362,20 @@ extern "C" void campfire_convolve(Work* work) {
   else thread(work);
 }
 
+// A linear layer of one row: y[k] = bias[k] + the sum of weights[e] * x[channels[e]] over starts[k] <= e < starts[k + 1].
+extern "C" void campfire_multiply_row(const float* x, const int32_t* starts, const int32_t* channels, const float* weights,
+                                      const float* bias, int32_t filters, float* y) {
+  for (int32_t k = 0; k < filters; k++) {
+    float sums[8] = {};  // added up apart from each other, so that none waits for the one before
+    int32_t e = starts[k];
+    const int32_t end = starts[k + 1];
+    for (; e + 8 <= end; e += 8) UNROLL for (int j = 0; j < 8; j++) sums[j] += weights[e + j] * x[channels[e + j]];
+    for (; e < end; e++) sums[0] += weights[e] * x[channels[e]];
+    const float sum = ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+    y[k] = bias ? sum + bias[k] : sum;
+  }
+}
+
 // For timing: `rounds` times twelve multiply-adds of vectors; half as wide as the widest if `half`.
 extern "C" float campfire_multiply_add(int32_t half, int64_t rounds, float by) {
 #if defined(__AVX__)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -138,6 +138,7 @@ def test_nan_and_infinity_go_where_weights_read_them(library, case: Case, value:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 70), st.integers(1, 40), st.integers(1, 40), st.integers(1, 2))
+@example(1, 40, 3, 1)
 def test_linear_equals_torch(library, images: int, channels: int, filters: int, threads: int) -> None:
     torch.manual_seed(images)
     x, bias = torch.randn(images, channels), torch.randn(filters)
