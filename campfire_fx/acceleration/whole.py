@@ -14,7 +14,7 @@ from campfire_fx.base.timing import in_turns
 from campfire_fx.cost.measure import Latency, latency_of
 
 DENSE, CHANNELS_LAST, ACCELERATED = "dense", "dense, channels last", "accelerated"
-_LEAST, _MOST, _ENOUGH = 5, 15, 4.0  # rounds, seconds
+_LEAST, _MOST, _ENOUGH = 5, 100, 3.0  # rounds, seconds
 
 
 def whole_times(dense: nn.Module, accelerated: nn.Module, calls: list[Call]) -> dict[str, Latency]:
