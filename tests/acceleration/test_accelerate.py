@@ -81,6 +81,20 @@ def test_every_layer_takes_the_form_that_is_fastest(monkeypatch: pytest.MonkeyPa
         assert_equal(net, fast, x)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_filters_that_read_the_same_are_grouped(monkeypatch: pytest.MonkeyPatch, stride: int) -> None:
+    prefer(monkeypatch)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(4, 8, 1), nn.Conv2d(8, 16, 3, stride, 1), nn.ReLU(), nn.Conv2d(16, 4, 1)).eval()
+    with torch.no_grad():
+        net[1].weight[::2, ::2] = 0  # two sets of filters, each with half of the inputs
+        net[1].weight[1::2, 1::2] = 0
+    fast = accelerate(net, X)
+    assert forms(fast)["1"] == "filters grouped"
+    assert_equal(net, fast, X)
+    assert_equal(net, fast, torch.randn(1, 4, 21, 5))
+
+
 @needs_compiler
 @pytest.mark.parametrize("form", ["dense", "dense, channels last"])
 def test_what_is_not_faster_comes_back_dense(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
