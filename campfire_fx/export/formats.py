@@ -21,7 +21,7 @@ from campfire_fx.base.errors import ExportError
 from campfire_fx.base.naming import any_name
 from campfire_fx.export.agreement import ModelRun, difference, first_line
 from campfire_fx.export.files import is_ours
-from campfire_fx.export.mnn_file import MnnModel, imported, write_mnn
+from campfire_fx.export.mnn_file import MnnModel, write_mnn
 from campfire_fx.export.onnx_file import OnnxModel, required, write_onnx
 from campfire_fx.export.prepare import Prepared, as_graphs
 from campfire_fx.export.program import example_of, exported_program, free_axes
@@ -107,7 +107,6 @@ def _write_onnx(prepared: Prepared, path: Path) -> Written:
 
 def _write_mnn(prepared: Prepared, path: Path) -> Written:
     """Write an .mnn file with as many sizes free as MNN computes rightly; the last one tried is what is compared."""
-    imported()
     runs = prepared.runs
     for tried in (runs, replace(runs, space=None), replace(runs, batch=None, space=None)):
         exported = exported_program(prepared.module, tried)

@@ -7,8 +7,6 @@ and structure of inputs and outputs) stand in the file's text `bizCode`, with th
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import json
 import logging
 import os
@@ -34,6 +32,7 @@ from campfire_fx.export.agreement import ModelRun
 from campfire_fx.export.calls import fed, restored, structure_of
 from campfire_fx.export.mnn_sparsity import BLOCKS, parameters, settle
 from campfire_fx.export.onnx_file import onnx_program, output_structure, required
+from campfire_fx.export.quiet import kept_quiet
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +57,7 @@ class MnnModel:
     """
 
     def __init__(self, path: Path, *, fast: bool = False, threads: int | None = None) -> None:
-        mnn = imported()
+        mnn = required("MNN", "mnn")
         if not path.is_file():
             raise ExportError(f"cannot load {path}: there is no such file. Check the path.")
         if (spoilt := fault(path)) is not None:
@@ -66,7 +65,7 @@ class MnnModel:
         self._express = mnn.expr
         settings = {"backend": 0, "numThread": threads or torch.get_num_threads()}
         try:
-            with _kept_quiet():
+            with kept_quiet():
                 facts = mnn.nn.load_module_from_file(os.fspath(path), [], []).get_info()
                 told = _facts(facts["bizCode"])
                 self.input_names: list[str] = told.get("inputs", facts["inputNames"])
@@ -86,7 +85,7 @@ class MnnModel:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the file. Positional tensors fill the inputs in order, keyword tensors by name."""
         feeds = fed(self.input_names, args, kwargs)
-        with _kept_quiet():
+        with kept_quiet():
             found = self._module.onForward([self._variable(feeds[name]) for name in self.input_names])
         if len(found) < len(self.output_names):
             shapes = ", ".join("x".join(map(str, tensor.shape)) for tensor in feeds.values())
@@ -100,16 +99,6 @@ class MnnModel:
         kind = _FLAT.get(tensor.dtype, "float")
         array = tensor.detach().cpu().to(_NARROW.get(kind, torch.float32)).contiguous().numpy()
         return self._express.const(array, list(tensor.shape), self._express.NCHW, getattr(self._express, kind))
-
-
-def imported() -> Any:
-    """Import MNN.
-
-    Raises:
-        ExportError: it is not installed.
-    """
-    with _kept_quiet():
-        return required("MNN", "mnn")
 
 
 _WINOGRAD = 3  # MNN's HintMode WINOGRAD_MEMORY_LEVEL
@@ -227,20 +216,3 @@ def _facts(note: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-@contextlib.contextmanager
-def _kept_quiet() -> Iterator[None]:
-    """Drop what C code prints on standard output: MNN talks there, where results are."""
-    sys.stdout.flush()
-    libc = ctypes.CDLL(None) if sys.platform != "win32" else None
-    kept = os.dup(1)
-    try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 1)
-            yield
-    finally:
-        if libc is not None:
-            libc.fflush(None)
-        os.dup2(kept, 1)
-        os.close(kept)

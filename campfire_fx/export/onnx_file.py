@@ -21,6 +21,7 @@ from campfire_fx.base.errors import ExportError
 from campfire_fx.base.naming import any_name
 from campfire_fx.export.agreement import first_line
 from campfire_fx.export.calls import fed, restored, structure_of
+from campfire_fx.export.quiet import kept_quiet
 
 _LARGEST = 2**31 - 1
 _OUTPUTS = "campfire_fx.outputs"
@@ -131,7 +132,8 @@ def _rename(values: Any, names: Sequence[str], what: str) -> None:
 def required(package: str, suffix: str = "onnx") -> Any:
     """Import a package of the extra that files of a suffix need, which has its name."""
     try:
-        return importlib.import_module(package)
+        with kept_quiet():
+            return importlib.import_module(package)
     except ImportError as error:
         raise ExportError(
             f"the package {package} is needed for .{suffix} files and is not installed. "
