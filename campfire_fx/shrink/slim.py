@@ -117,17 +117,7 @@ def shrink(  # noqa: PLR0913 - keyword-only wishes, each with a default
     round_to = _check(residual, plain(round_to), compensate, columns=columns, fold_norms=fold_norms, groups=groups)
     model = model_of(model)
     if optimizer is not None:
-        if fold_norms:
-            raise ShrinkError(
-                "fold_norms=True with an optimizer: a folded norm has no state to go on training with. "
-                "Give no optimizer, or leave fold_norms=False."
-            )
-        if any(isinstance(module, MaskedLayer) for module in model.modules()):
-            raise ShrinkError(
-                "shrink: masks ride on the optimizer of this sparse model. Call its own shrink(optimizer=...), which"
-                " takes them off."
-            )
-        check_optimizer(optimizer, model)
+        _check_training(model, optimizer, fold_norms=fold_norms)
     if example_inputs is None and examples is None and isinstance(model, Dress):
         examples = [kwargs or args for args, kwargs in model.examples]  # those that it was captured with
     calls = examples_for(model, example_inputs, examples)
@@ -159,6 +149,21 @@ def _check(residual: str, round_to: int, compensate: str, *, columns: bool, fold
     if not isinstance(groups, bool):
         raise ShrinkError(f"groups={groups!r} is not a yes or no. Use True to convolve in groups where that is faster.")
     return round_to
+
+
+def _check_training(model: nn.Module, optimizer: torch.optim.Optimizer, *, fold_norms: bool) -> None:
+    """Refuse what training cannot go on with."""
+    if fold_norms:
+        raise ShrinkError(
+            "fold_norms=True with an optimizer: a folded norm has no state to go on training with. "
+            "Give no optimizer, or leave fold_norms=False."
+        )
+    if any(isinstance(module, MaskedLayer) for module in model.modules()):
+        raise ShrinkError(
+            "shrink: masks ride on the optimizer of this sparse model. Call its own shrink(optimizer=...), which"
+            " takes them off."
+        )
+    check_optimizer(optimizer, model)
 
 
 def _prove(model: nn.Module, shrunk: Shrunk, examples: list[Any]) -> Verification:
