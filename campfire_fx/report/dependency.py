@@ -187,7 +187,13 @@ def write(graph: nx.DiGraph, path: str | Path) -> None:
         CampfireError: the suffix is not known, or the file cannot be written.
     """
     path = Path(path)
-    render = _SUFFIXES.get(path.suffix)
-    if render is None:
+    check_path(path)
+    write_text(path, _SUFFIXES[path.suffix](graph), CampfireError)
+
+
+def check_path(path: Path) -> None:
+    """Raise a CampfireError if `write` cannot write there, before anything is done for it."""
+    if path.suffix not in _SUFFIXES:
         raise CampfireError(f"{path}: the suffix names no graph format. Use one of {', '.join(_SUFFIXES)}.")
-    write_text(path, render(graph), CampfireError)
+    if not path.parent.is_dir():
+        raise CampfireError(f"{path}: there is no folder {path.parent}. Make it first.")

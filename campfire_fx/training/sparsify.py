@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,9 @@ from campfire_fx.training.couple import couple
 from campfire_fx.training.life_cycle import LifeCycle
 from campfire_fx.training.masked_copy import masked_copy
 from campfire_fx.training.model import SparseModel
+
+_SWITCHES = ("prune_1x1", "prune_stem", "prune_fc")
+_WORDS = {"dead_norm": ("zero", "keep"), "masks_move": ("before", "after")}
 
 
 @torch.inference_mode(mode=False)  # inference tensors cannot be trained
@@ -133,28 +137,43 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
         "scope": scope, "at_least": at_least, "round_to": round_to, "soft": soft, "threshold": threshold,
         "strength": strength, "rounds": rounds, "rewind_to": rewind_to, "groups": groups,
     }  # fmt: skip
-    settings = Request(
-        regime=as_regime(regime, **own),
-        sparsity=check_sparsity(sparsity, "sparsify"),
-        era=check_era(era, "sparsify"),
-        exponent=plain(exponent),
-        prune_1x1=prune_1x1,
-        prune_stem=prune_stem,
-        prune_fc=prune_fc,
-        overrides=overrides or {},
-    )
-    settings.regime.schedule(*settings.era, settings.exponent)  # says what is wrong with them before anything is done
+    shared: dict[str, Any] = {
+        "sparsity": sparsity, "era": era, "exponent": exponent, "prune_1x1": prune_1x1, "prune_stem": prune_stem,
+        "prune_fc": prune_fc, "overrides": overrides, "dead_norm": dead_norm, "masks_move": masks_move,
+    }  # fmt: skip
+    settings = check_settings(regime, **own, **shared)  # says what is wrong with them before anything is done
     _require_example(settings.regime, example_inputs, examples)
-    _check_switches(prune_1x1=prune_1x1, prune_stem=False if prune_stem is None else prune_stem, prune_fc=prune_fc)
-    if dead_norm not in ("zero", "keep"):
-        raise RegimeError(f"dead_norm: '{dead_norm}' is not known. Use 'zero' or 'keep'.")
-    if masks_move not in ("before", "after"):
-        raise RegimeError(f"masks_move: '{masks_move}' is not known. Use 'before' or 'after'.")
     captured, insertion = masked_copy("sparsify", model, example_inputs, examples)
     _require_layers(model, settings.regime, insertion)
     cycle = _life_cycle(captured, insertion, settings, dead_norm=dead_norm, late=masks_move == "after")
     cycle.begin(captured.module)
     return dress(captured.module, SparseModel, {"_life_cycle": cycle})
+
+
+def check_settings(regime: str | Regime, **given: Any) -> Request:
+    """Return what is asked of every layer; raise the RegimeError that `sparsify` raises whatever the model is.
+
+    Args:
+        regime: as `sparsify` takes it.
+        given: others of its keyword arguments.
+    """
+    keywords = (p for p in inspect.signature(sparsify).parameters.values() if p.kind is p.KEYWORD_ONLY)
+    own = {p.name: p.default for p in keywords if p.name not in ("example_inputs", "examples")} | given
+    asked = {name: own.pop(name) for name in ("sparsity", "era", "exponent", "overrides", *_SWITCHES, *_WORDS)}
+    settings = Request(
+        regime=as_regime(regime, **own),
+        sparsity=check_sparsity(asked["sparsity"], "sparsify"),
+        era=check_era(asked["era"], "sparsify"),
+        exponent=plain(asked["exponent"]),
+        overrides=asked["overrides"] or {},
+        **{name: asked[name] for name in _SWITCHES},
+    )
+    settings.regime.schedule(*settings.era, settings.exponent)
+    _check_switches(**{name: False if asked[name] is None else asked[name] for name in _SWITCHES})
+    for name, words in _WORDS.items():
+        if asked[name] not in words:
+            raise RegimeError(f"{name}: '{asked[name]}' is not known. Use {' or '.join(map(repr, words))}.")
+    return settings
 
 
 def _life_cycle(

@@ -31,6 +31,16 @@ from campfire_fx.base.version import __version__
 class _Commands(TyperGroup):
     """Commands whose CampfireErrors end in one line and exit code 2, as wrong options do; a signal has its own code."""
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Find the command, as always; but an empty text is no value of anything, and no file has it for its name."""
+        name, command, given = super().resolve_command(ctx, args)
+        for before, text in zip(("", *given), given, strict=False):
+            option, equals, value = text.partition("=")
+            if not text or (option.startswith("--") and equals and not value):
+                told = option if text else before if before.startswith("-") else "argument"
+                raise typer.BadParameter(f"{told}: the text given is empty. Give a value, or leave it out.")
+        return name, command, given
+
     def invoke(self, ctx: Any) -> Any:  # a click Context, of typer's own click where it brings one
         try:
             return super().invoke(ctx)

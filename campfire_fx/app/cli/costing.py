@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import typer
 from torch import nn
 
 from campfire_fx.cost import Work, count_flops, mask_densities, swat_densities, work_of
@@ -12,6 +14,22 @@ from campfire_fx.report.flops import FlopReport
 from campfire_fx.training.sparsify import sparsify
 
 _SPOKEN = {"swat": "swat-u"}
+
+
+def method_shares(method: str | None, sparsity: float | None, dense_overhead: float | None) -> tuple[float, float]:
+    """Return the numbers of a method, checked; those that are not given are the usual ones.
+
+    Raises:
+        typer.BadParameter: a number is out of range, or belongs to no method.
+    """
+    for option, value, most in (("--sparsity", sparsity, 1.0), ("--dense-overhead", dense_overhead, math.inf)):
+        if value is None:
+            continue
+        if method is None:
+            raise typer.BadParameter(f"{option} {value:g}: it says something of a method. Give --method, too.")
+        if not 0 <= value < most:
+            raise typer.BadParameter(f"{option} {value:g}: it is outside [0, {most:g}). Give another.")
+    return 0.7 if sparsity is None else sparsity, dense_overhead or 0.0
 
 
 def flop_report(  # each of them is an option of the command

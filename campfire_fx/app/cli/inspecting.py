@@ -14,7 +14,7 @@ from rich.console import Group
 from torch import Tensor, nn
 
 from campfire_fx.analysis.captured import Captured
-from campfire_fx.app.cli.costing import flop_report
+from campfire_fx.app.cli.costing import flop_report, method_shares
 from campfire_fx.app.cli.options import AsJson, Example, ModelArguments
 from campfire_fx.app.cli.terminal import example_inputs, model_options, show, show_json
 from campfire_fx.app.train.models import build_model
@@ -22,7 +22,7 @@ from campfire_fx.capture import trace
 from campfire_fx.cost.latency_table import latency_table
 from campfire_fx.cost.measure import MacCount, macs, one_sample, parameters
 from campfire_fx.report import capture_report, coupling_report, dependency_report
-from campfire_fx.report.dependency import FORMATS, write
+from campfire_fx.report.dependency import FORMATS, check_path, write
 from campfire_fx.report.latency import latency_report
 from campfire_fx.report.numbers import cost_note, count, input_shapes, shape
 from campfire_fx.report.progress import progress
@@ -83,10 +83,16 @@ def inspect_command(
             show_default="no",
         ),
     ] = None,
-    sparsity: Annotated[float, typer.Option(help="With --method: the fraction of weights to remove.")] = 0.7,
+    sparsity: Annotated[
+        float | None,
+        typer.Option(help="With --method: the fraction of weights to remove, in [0, 1).", show_default="0.7"),
+    ] = None,
     dense_overhead: Annotated[
-        float, typer.Option(help="With --method: other dense work of training, as a fraction of its dense MACs.")
-    ] = 0.0,
+        float | None,
+        typer.Option(
+            help="With --method: other dense work of training, as a fraction of its dense MACs.", show_default="0"
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a model is made of: its capture, its dependency graph, and a row per layer.
@@ -102,7 +108,10 @@ def inspect_command(
         campfire-fx inspect mynets:small --option width=32 --example 1x3x64x64
         campfire-fx inspect resnet50 --method swat-u --sparsity 0.8
     """
-    network = build_model(model, **model_options(option)).eval()
+    shares = method_shares(method, sparsity, dense_overhead)
+    if graph_file is not None:
+        check_path(graph_file)
+    network = build_model(model, model_options(option)).eval()
     inputs = example_inputs(example)
     with progress(f"Inspecting {model}"):
         captured = trace(network, inputs)
@@ -112,7 +121,7 @@ def inspect_command(
         cost = macs(network, args, kwargs)
         more: dict[str, Any] = {"groups": coupling_report(coupling)} if coupling else {}
         if method:
-            more["operations"] = flop_report(network, (args, kwargs), method, sparsity, dense_overhead)
+            more["operations"] = flop_report(network, (args, kwargs), method, *shares)
         if latency:
             more["latency"] = latency_report(latency_table(network, args, kwargs))
     if graph_file is not None:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from campfire_fx.app.cli.assignments import SETTINGS
-from campfire_fx.app.cli.options import AsJson, Residual
+from campfire_fx.app.cli.options import AsJson, ModelArguments, Residual
 from campfire_fx.app.cli.tables import recipe_table
 from campfire_fx.app.cli.terminal import show
 from campfire_fx.app.cli.training_options import Augment, Download, Era, LearningRate, StartFrom, StartWeights
@@ -48,6 +48,7 @@ def train_command(
             show_default=_of_recipe(MODEL),
         ),
     ] = None,
+    option: ModelArguments = None,
     start_from: StartFrom = None,
     weights: StartWeights = None,
     networks: Annotated[
@@ -155,6 +156,9 @@ def train_command(
             show_default="start over, unless there is an unfinished run",
         ),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the run that the output folder holds.")
+    ] = False,
     checkpoint_every: Annotated[str, typer.Option(help="Steps, as 500, or a time, as 90s, 10m, 2h.")] = "5m",
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at an image that cannot be read, instead of skipping it.")

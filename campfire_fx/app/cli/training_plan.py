@@ -7,15 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from campfire_fx.app.cli.assignments import SETTINGS, sparsify_arguments
-from campfire_fx.app.cli.terminal import epochs_listed, era_span
+from campfire_fx.app.cli.terminal import epochs_listed, era_span, model_options
 from campfire_fx.app.train.checkpoint_manager import every
 from campfire_fx.app.train.data import Where, can_stream
 from campfire_fx.app.train.job import JobSettings
 from campfire_fx.app.train.presets import Preset, preset
 from campfire_fx.app.train.recipe import Recipe, recipe_for
 from campfire_fx.app.train.trained import Start, find_start
-from campfire_fx.export.formats import format_named
+from campfire_fx.app.train.training_log import check_tensorboard
+from campfire_fx.export.formats import FORMATS, format_named
+from campfire_fx.training.sparsify import check_settings
 
 MODEL, REGIME, SPARSITY, NETWORKS = "resnet8", "combined", 0.7, "all"
 _AS_THEY_ARE = (
@@ -67,14 +71,30 @@ def planned(given: Mapping[str, Any]) -> Planned:
         decay=given["weight_decay"],
         **{name: given[name] for name in _AS_THEY_ARE},
     )
+    settings = _settings(given, values, start)
+    _check(settings, recipe)
     return Planned(
         given["data"],
         _where(given, recipe, named),
         recipe,
-        _settings(given, values, start),
+        settings,
         Machine(given["device"], given["workers"], given["threads"]),
         start,
     )
+
+
+def _check(settings: JobSettings, recipe: Recipe) -> None:
+    """Raise what would be raised later whatever the data and the model are."""
+    check_settings(settings.regime, sparsity=settings.sparsity, era=recipe.era, **settings.arguments)
+    for suffix in settings.formats or ():
+        FORMATS[f".{suffix}"].require_packages(suffix)
+    check_tensorboard(settings.tensorboard)
+
+
+def _resume(given: Mapping[str, Any]) -> str | None:
+    if given["overwrite"] and given["resume"] == "auto":
+        raise typer.BadParameter("--overwrite and --resume auto: one replaces a run, one goes on with it. Give one.")
+    return "never" if given["overwrite"] else given["resume"]
 
 
 def _where(given: Mapping[str, Any], recipe: Recipe, named: Preset | None) -> Where:
@@ -103,13 +123,14 @@ def _settings(given: Mapping[str, Any], values: Mapping[str, Any], start: Start 
         given["output"] or Path("runs") / Path(given["data"]).name,
         given["networks"] or values.get("networks", NETWORKS),
         tuple(dict.fromkeys(map(format_named, formats.split(",")))) if formats else None,
-        given["resume"],
+        _resume(given),
         every(given["checkpoint_every"]),
         given["tensorboard"],
         given["data_root"],
         {name: values[name] for name in SETTINGS if name in values}
         | sparsify_arguments(given["setting"] or (), given["override"] or (), target or ()),
         given["reconfigure"],
+        options=model_options(given["option"]),
     )
 
 

@@ -13,6 +13,7 @@ from campfire_fx.app.cli.tables import outcome_table, reloaded_table
 from campfire_fx.app.cli.terminal import console, errors, show
 from campfire_fx.app.cli.training_plan import Planned
 from campfire_fx.app.train import job
+from campfire_fx.app.train.checkpoint_manager import check_output
 from campfire_fx.app.train.data import ImageData, open_data
 from campfire_fx.app.train.host import Host
 from campfire_fx.app.train.pictures import Skips
@@ -22,6 +23,7 @@ from campfire_fx.app.train.stopping import stopping
 from campfire_fx.report.numbers import percent, plural
 
 _SMALL = 64 * 32 * 32  # pixels in a batch
+_FEW = 50
 
 
 def train(planned: Planned, *, as_json: bool = False) -> None:
@@ -32,6 +34,7 @@ def train(planned: Planned, *, as_json: bool = False) -> None:
     with join_ranks(machine.device) as ranks, stopping() as stop:
         if not ranks.first:
             logging.getLogger("campfire_fx").setLevel(logging.ERROR)
+        ranks.from_first(lambda: check_output(settings.folder, settings.resume))
         with ranks.first_goes_first():  # a download or a cache is made once
             images = open_data(data, where)
             trained = start.open(where.download) if start is not None else None
@@ -78,10 +81,34 @@ def _plan(data: ImageData, recipe: Recipe, settings: job.JobSettings, processes:
     channels, height, width = data.shape
     held = "the test images for validation too" if data.valid is data.test else f"{len(data.valid):,} validation"
     shared = f" shared by {processes} processes" if processes > 1 else ""
+    batch = min(recipe.batch, len(data.train))
     return (
         f"{data.name}: {len(data.train):,} training, {held} and {len(data.test):,} test images"
         f" of {channels} x {height} x {width}, {len(data.classes)} classes.\n"
-        f"{settings.model}, {plural(recipe.epochs, 'epoch')} of batches of {recipe.batch}{shared}; {settings.regime} to"
-        f" {percent(settings.sparsity)} in epochs {recipe.era[0]} to {recipe.era[1]}; learning rate up to"
-        f" {recipe.rate:g}; {plural(torch.get_num_threads(), 'thread')}."
+        f"{settings.model}, {plural(recipe.epochs, 'epoch')} of batches of {batch}{shared};"
+        f" {_pruning(recipe, settings)}learning rate up to {recipe.rate:g};"
+        f" {plural(torch.get_num_threads(), 'thread')}.{_warnings(data, recipe, settings)}"
     )
+
+
+def _pruning(recipe: Recipe, settings: job.JobSettings) -> str:
+    if settings.networks == "dense":
+        return "dense alone; "
+    target = settings.arguments.get("target")
+    aim = (
+        f"{', '.join(f'{cost}={value:g}' for cost, value in target.items())}" if target else percent(settings.sparsity)
+    )
+    return f"{settings.regime} to {aim} in epochs {recipe.era[0]} to {recipe.era[1]}; "
+
+
+def _warnings(data: ImageData, recipe: Recipe, settings: job.JobSettings) -> str:
+    """Return what a user may not have meant, a line each."""
+    told = ""
+    if settings.networks != "dense" and recipe.era[1] == recipe.epochs:
+        told += (
+            f"\nWarning: the era ends with epoch {recipe.era[1]}, the last one, so that no epoch is left to recover"
+            f" from the last pruning. Give an earlier --era, or more --epochs."
+        )
+    if len(data.test) < _FEW:
+        told += f"\nWarning: on {plural(len(data.test), 'test image')} an accuracy says little. Give more of them."
+    return told

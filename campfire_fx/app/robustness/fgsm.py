@@ -15,6 +15,7 @@ from campfire_fx.base.errors import AttackError
 from campfire_fx.base.untouched import training_flags
 
 Space = Literal["raw", "normalised"]
+_LARGEST = 3e38  # about what float32 holds
 Range = tuple[float, float]
 
 
@@ -124,8 +125,8 @@ def threat_of(normalisation: Normalisation | None, space: str, valid: Range | No
 
 def check_epsilon(epsilon: float) -> None:
     """Raise an AttackError if epsilon is no size of a step."""
-    if not (math.isfinite(epsilon) and epsilon >= 0):
-        raise AttackError(f"Epsilon {epsilon}: it is not a size. Give a finite number from 0 up.")
+    if not 0 <= epsilon <= _LARGEST:
+        raise AttackError(f"Epsilon {epsilon:g}: it is not the size of a step. Give a number from 0 up, as 2/255.")
 
 
 def check_batch(images: Tensor, targets: object, threat: Threat) -> None:

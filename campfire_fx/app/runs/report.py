@@ -58,6 +58,9 @@ def write_report(run: RunFolder, target: Path, *, pictures_folder: Path | None =
     Raises:
         ReportError: matplotlib is not installed, or a file cannot be written.
     """
+    for path, folder in ((target, target.parent), (pictures_folder, pictures_folder)):
+        if path is not None and ((path == target and path.is_dir()) or (folder is not None and folder.is_file())):
+            raise ReportError(f"{path}: a file and a folder of this name cannot be both. Give another name.")
     shown: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
     drawn: dict[str, bytes] = {}
     for picture in _pictures(run):

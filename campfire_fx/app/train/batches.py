@@ -64,7 +64,7 @@ class TrainBatches:
         self.share = share
         if self.batch % share.ranks.count:
             raise TrainError(
-                f"Batch of {self.batch}: {share.ranks.count} processes cannot share it evenly. Give another --batch."
+                f"--batch {batch}: {share.ranks.count} processes cannot share {self.batch} images evenly. Give another."
             )
 
     def __len__(self) -> int:

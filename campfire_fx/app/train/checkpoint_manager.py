@@ -24,6 +24,11 @@ _FORMAT = 1
 _KEPT = 2
 _FOLDER = "checkpoints"
 _FINISHED = "results.json"
+_OF_A_RUN = (
+    _FINISHED, "dense.ckpt", "sparse.ckpt", "slim-from-scratch.safetensors", "attack.json", "attack.csv", "attack.png",
+    "report.html", "skipped.txt",
+)  # fmt: skip
+"""What other commands take for a part of the run; `train` writes the rest anew."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 FREE = frozenset({"rate", "fresh_rate", "momentum", "nesterov", "decay", "warm_up", "drops"})
 """What a resumed run may be given anew: a run whose loss was lost goes on with a lower learning rate."""
@@ -146,23 +151,34 @@ class CheckpointManager:
             )
 
 
+def check_output(folder: Path, resume: str | None) -> None:
+    """Raise a TrainError if an output folder is none, or holds a run and nobody said what to do with that."""
+    if folder.exists() and not folder.is_dir():
+        raise TrainError(f"--output {folder}: it is a file. Give a folder, which is made if it is not there.")
+    left = sorted((folder / _FOLDER).glob("*.ckpt"))
+    if resume is None and (folder / _FINISHED).exists():
+        raise TrainError(
+            f"Output folder {folder}: it holds a finished run. Give --overwrite to replace it, or another --output."
+        )
+    if left and resume is None:
+        raise TrainError(
+            f"Output folder {folder}: it holds an unfinished run ({left[-1].name})."
+            f" Give --resume auto to go on, --resume never to start over, or another --output."
+        )
+
+
 def prepare(folder: Path, resume: str | None) -> None:
     """Make the output folder ready for a run.
 
     Args:
         folder: made if it is not there.
-        resume: "auto" keeps what a run left there; "never" removes it; None does so too, but not if that run was not
-            finished.
+        resume: "auto" keeps what a run left there; "never" removes it; None: there is to be none.
 
     Raises:
-        TrainError: the folder cannot be made, or it holds an unfinished run and nobody said what to do.
+        TrainError: the folder cannot be made, or it holds a run and nobody said what to do.
     """
-    left = sorted((folder / _FOLDER).glob("*.ckpt"))
-    if left and resume is None and not (folder / _FINISHED).exists():
-        raise TrainError(
-            f"Output folder {folder}: it holds an unfinished run ({left[-1].name})."
-            f" Give --resume auto to go on, --resume never to start over, or another --output."
-        )
+    check_output(folder, resume)
+    left = (folder / _FOLDER).glob("*.ckpt")
     with told_as(TrainError, folder, "Folder"):
         folder.mkdir(parents=True, exist_ok=True)
         for path in [*folder.glob(f"{PARTIAL}*"), *(folder / _FOLDER).glob(f"{PARTIAL}*")]:
@@ -171,7 +187,7 @@ def prepare(folder: Path, resume: str | None) -> None:
             else:
                 path.unlink()
         if resume != "auto":
-            for path in [*left, *(folder / _FOLDER).glob("*.corrupt"), folder / _FINISHED]:
+            for path in [*left, *(folder / _FOLDER).glob("*.corrupt"), *(folder / name for name in _OF_A_RUN)]:
                 path.unlink(missing_ok=True)
 
 

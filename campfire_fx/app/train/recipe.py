@@ -12,6 +12,7 @@ from campfire_fx.base.errors import TrainError
 OPTIMIZERS = ("sgd", "adam", "adamw")
 AUGMENTATIONS = ("shift", "crop", "none")
 PRECISIONS = ("float32", "bfloat16")
+_LARGEST = 3e38  # about what float32 holds
 _DROP = 0.1  # of the learning rate, at each drop
 _TRAINED = 0.3  # of the highest learning rate, for trained weights: docs/training.md has what was measured
 
@@ -107,6 +108,8 @@ def recipe_for(
         usual = _for_trained(usual, trained, given)
     recipe = replace(usual, **given)
     _check_numbers(recipe)
+    if "resize" in given and recipe.augment != "crop":
+        raise TrainError(f"--resize {recipe.resize}: it goes with --augment crop. Leave it out, or give that, too.")
     era = given.get("era") or _era(recipe, named, at_once=trained is not None)
     if era[1] > recipe.epochs:
         raise TrainError(
@@ -128,26 +131,26 @@ def _era(recipe: Recipe, named: Mapping[str, Any] | None, *, at_once: bool) -> t
     if named is not None and named.get("era") is not None:
         return named["era"]
     start = 0 if at_once else recipe.epochs // 5
-    return start, max(start + 1, recipe.epochs * 3 // 5)
+    return start, min(max(start + 1, recipe.epochs * 3 // 5), recipe.epochs - 1)  # one epoch is left to recover
 
 
 def _check_numbers(recipe: Recipe) -> None:
-    if recipe.epochs < 1 or recipe.batch < 1 or not 0 < recipe.rate < math.inf:
-        raise TrainError(
-            f"Recipe: epochs {recipe.epochs}, batch {recipe.batch} and learning rate {recipe.rate} must be positive."
-            f" Give other numbers."
-        )
+    for option, count in {"--epochs": recipe.epochs, "--batch": recipe.batch, "--resize": recipe.resize}.items():
+        if count is not None and count < 1:
+            raise TrainError(f"{option} {count}: it is not a number from 1 up. Give another.")
+    if not 0 < recipe.rate <= _LARGEST:
+        raise TrainError(f"--learning-rate {recipe.rate}: it is not a positive number of float32. Give another.")
     shares = {"--warm-up": recipe.warm_up, "--held-out": recipe.held_out, "--momentum": recipe.momentum}
     for option, value in shares.items():
         if not 0 <= value < 1:
             raise TrainError(f"{option} {value}: it is not a share in [0, 1). Give another.")
-    if not 0 <= recipe.decay < math.inf:
-        raise TrainError(f"--weight-decay {recipe.decay}: it is negative or not finite. Give another.")
+    if not 0 <= recipe.decay <= _LARGEST:
+        raise TrainError(f"--weight-decay {recipe.decay}: it is negative, or too large for float32. Give another.")
     named = {
-        "optimizer": (recipe.optimizer, OPTIMIZERS),
-        "augmentation": (recipe.augment, AUGMENTATIONS),
-        "precision": (recipe.precision, PRECISIONS),
+        "--optimizer": (recipe.optimizer, OPTIMIZERS),
+        "--augment": (recipe.augment, AUGMENTATIONS),
+        "--precision": (recipe.precision, PRECISIONS),
     }
-    for what, (name, known) in named.items():
+    for option, (name, known) in named.items():
         if name not in known:
-            raise TrainError(f"Recipe: {what} {name} is not known. Give one of {', '.join(known)}.")
+            raise TrainError(f"{option} {name}: it is not known. Give one of {', '.join(known)}.")

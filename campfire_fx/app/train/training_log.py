@@ -60,6 +60,12 @@ class Epoch:
 _FIELDS = tuple(field.name for field in fields(Epoch))
 
 
+def check_tensorboard(asked: bool) -> None:
+    """Raise a TrainError if TensorBoard is asked for and not installed."""
+    if asked and importlib.util.find_spec("tensorboard") is None:
+        raise TrainError("--tensorboard: it is not installed. Run pip install 'campfire-fx[tensorboard]'.")
+
+
 class TrainingLog:
     """Writes `log.csv`, and TensorBoard's files under `tensorboard/NETWORK/`.
 
@@ -74,8 +80,7 @@ class TrainingLog:
     """
 
     def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
-        if tensorboard and importlib.util.find_spec("tensorboard") is None:
-            raise TrainError("--tensorboard: it is not installed. Run pip install 'campfire-fx[tensorboard]'.")
+        check_tensorboard(tensorboard)
         self.folder = folder
         self.tensorboard = tensorboard
         self._writer: SummaryWriter | None = None

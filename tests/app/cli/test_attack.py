@@ -72,7 +72,7 @@ def test_files_and_names_are_attacked_where_the_data_are_given(run, tmp_path: Pa
 
 
 @pytest.mark.parametrize(("arguments", "text"), [
-    (["runs/digits", "--epsilon=-0.1"], "Epsilon -0.1: it is not a size"),
+    (["runs/digits", "--epsilon=-0.1"], "Epsilon -0.1: it is not the size"),
     (["runs/digits", "--epsilon", "some"], "not a list of numbers"),
     (["runs/digits", "--epsilon", "1/0"], "not a list of numbers"),
     (["runs/digits", "--mean", "0.5"], "belong together"),

@@ -100,7 +100,7 @@ def test_bfloat16_networks_can_be_attacked() -> None:
 
 
 @pytest.mark.parametrize(("epsilon", "text"), [
-    (-0.1, "Epsilon -0.1: it is not a size"),
+    (-0.1, "Epsilon -0.1: it is not the size"),
     (float("nan"), "Epsilon nan"),
     (float("inf"), "Epsilon inf"),
 ])  # fmt: skip

@@ -67,7 +67,7 @@ def test_processes_share_every_step_evenly() -> None:
     parts = [list(TrainBatches(data, 8, 1, share=Share(Ranks(rank, 2))).epoch(2)) for rank in (0, 1)]
     for (images, targets), (left, first), (right, second) in zip(whole, *parts, strict=True):
         assert torch.equal(torch.cat([left, right]), images) and torch.equal(torch.cat([first, second]), targets)
-    with pytest.raises(TrainError, match="Batch of 9: 2 processes cannot share it evenly"):
+    with pytest.raises(TrainError, match="--batch .*: 2 processes cannot share 9 images evenly"):
         TrainBatches(data, 9, 1, share=Share(Ranks(0, 2)))
 
 
