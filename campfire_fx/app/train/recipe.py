@@ -108,7 +108,7 @@ def recipe_for(
         usual = _for_trained(usual, trained, given)
     recipe = replace(usual, **given)
     _check_numbers(recipe)
-    if "resize" in given and recipe.augment != "crop":
+    if named is None and "resize" in given and recipe.augment != "crop":
         raise TrainError(f"--resize {recipe.resize}: it goes with --augment crop. Leave it out, or give that, too.")
     era = given.get("era") or _era(recipe, named, at_once=trained is not None)
     if era[1] > recipe.epochs:
