@@ -85,7 +85,8 @@ class AccelerationReport(Report):
                     style=STYLES["report.bad"],
                 )
             )
-        measured = f"Measured on {facts.processor} with {plural(facts.threads, 'thread')}; kernels: {facts.kernels}."
+        kernels = facts.kernels.rstrip(".")
+        measured = f"Measured on {facts.processor} with {plural(facts.threads, 'thread')}; kernels: {kernels}."
         return [*texts, Text(measured, style=STYLES["report.note"])]
 
 
