@@ -40,7 +40,7 @@ ALLOWED = {
     "campfire_fx/capture/numpy_numbers.py": "numpy's names of functions of numbers",
     "campfire_fx/capture/example.py": "which layer's weight says how large an input is",
     "campfire_fx/cost/layers.py": "whose multiplications are counted: subclasses too, which have no row",
-    "campfire_fx/kernels/convolve.py": "what the kernels compute last, where torch does it; the room lies below the rules",
+    "campfire_fx/kernels/convolve.py": "what kernels compute last, where torch does it; the room lies below the rules",
     "campfire_fx/layers/dispatch.py": "questions that are asked anew of an input; the room lies below the rules",
     "campfire_fx/layers/masked.py": "the masked class of each layer; the room lies below the rules",
     "campfire_fx/layers/dense_weights/relu.py": "the class that stands for nn.ReLU; the room lies below the rules",
