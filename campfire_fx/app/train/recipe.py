@@ -145,7 +145,7 @@ def _check_numbers(recipe: Recipe) -> None:
         if not 0 <= value < 1:
             raise TrainError(f"{option} {value}: it is not a share in [0, 1). Give another.")
     if not 0 <= recipe.decay <= _LARGEST:
-        raise TrainError(f"--weight-decay {recipe.decay}: it is negative, or too large for float32. Give another.")
+        raise TrainError(f"--weight-decay {recipe.decay}: it is no number from 0 up that float32 holds. Give another.")
     named = {
         "--optimizer": (recipe.optimizer, OPTIMIZERS),
         "--augment": (recipe.augment, AUGMENTATIONS),

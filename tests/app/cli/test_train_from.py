@@ -159,10 +159,10 @@ def test_torchvisions_weights_by_name(run, photos: Path, tmp_path: Path, monkeyp
 )
 def test_images_are_given_as_torchvision_gives_them(run, monkeypatch, options: tuple[Any, ...], expected: Any) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(training, "train", lambda *arguments, **_: seen.extend(arguments))
+    monkeypatch.setattr(training, "train", lambda planned, **_: seen.append(planned))
     result = run("train", "--data", "photos", "--model", "resnet18", "--weights", "DEFAULT", *options)
     assert result.exit_code == 0, result.stderr
-    _, where, plan, *_ = seen
+    where, plan = seen[0].where, seen[0].recipe
     assert (plan.image_size, plan.resize, plan.augment, plan.interpolation) == expected
     assert (where.image_size, where.resize, where.interpolation) == (expected[0], expected[1], expected[3])
     assert plan.rate == (0.001 if "--recipe" in options else 0.03)
@@ -234,8 +234,9 @@ def test_the_commands_of_the_page_find_what_they_name(run, tmp_path: Path, monke
     publish(monkeypatch, tmp_path / "hub", "resnet18", build_model("resnet18").state_dict())
     found: list[tuple[str, float] | None] = []
 
-    def trained(_data: str, where: Any, plan: Any, settings: Any, _machine: Any, start: Any, **_: Any) -> None:
-        found.append(None if start is None else (start.open(where.download).source, plan.rate))
+    def trained(planned: Any, **_: Any) -> None:
+        start = planned.start
+        found.append(None if start is None else (start.open(planned.where.download).source, planned.recipe.rate))
 
     monkeypatch.setattr(training, "train", trained)
     for command in commands:
