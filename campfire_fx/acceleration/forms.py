@@ -17,6 +17,7 @@ from campfire_fx.analysis.rules.layers import MAX_POOLS
 from campfire_fx.base.compat import CONVOLUTION
 from campfire_fx.kernels.libraries import CannotCompileError
 from campfire_fx.kernels.ready import kernels
+from campfire_fx.layers.channels_last import ChannelsLast
 from campfire_fx.layers.fused import FusedLayer
 from campfire_fx.layers.separate_pooling import separate_pooling
 from campfire_fx.layers.sparse import sparse_layer
@@ -78,6 +79,14 @@ def gathered_columns(site: Site) -> nn.Module | str:
     return FusedLayer(Columns.of(weight, settings_of(layer)).module(weight, bias), site.activation)
 
 
+def channels_last(site: Site) -> nn.Module | str:
+    """Return the convolution with channels last; what is read and given lies as before."""
+    layer = site.layer
+    if not isinstance(layer, CONVOLUTION) or layer.weight.ndim != 4 or any(len(call.shape) != 4 for call in site.calls):
+        return "it is no convolution of images in batches"
+    return FusedLayer(ChannelsLast(layer), site.activation)
+
+
 def grouped_filters(site: Site) -> nn.Module | str:
     """Return the convolution in groups, if its filters fall into sets that read the same few inputs."""
     layer = site.layer
@@ -96,6 +105,7 @@ def axis_by_axis(site: Site) -> nn.Module | str:
 
 FORMS = (
     Form(DENSE, lambda site: site.module),
+    Form("channels last", channels_last),
     Form("zeros skipped", skipping_zeros),
     Form("columns gathered", gathered_columns),
     Form("filters grouped", grouped_filters),
