@@ -84,6 +84,8 @@ def channels_last(site: Site) -> nn.Module | str:
     layer = site.layer
     if not isinstance(layer, CONVOLUTION) or layer.weight.ndim != 4 or any(len(call.shape) != 4 for call in site.calls):
         return "it is no convolution of images in batches"
+    if layer.weight.numel() == 0:
+        return "it has no weights"
     return FusedLayer(ChannelsLast(layer), site.activation)
 
 

@@ -78,11 +78,12 @@ class FilterGroups:
 
         There are several where sets are not of one size: each a group, as long as the longest; or divided into groups
         of a smaller size that all have in common, or nearly so. Sizes and lists as short as they can be compute least;
-        multiples of 8 and 16 suit the vectors of a CPU and the tiles of a GPU. All compute less than the weight.
+        multiples of 8 and 16 suit the vectors of a CPU and the tiles of a GPU. All compute less than the weight. A
+        weight of zeros has none: torch gives no channels where there are no inputs.
         """
         reads = (weight != 0).flatten(2).any(2).cpu()
         patterns, kind = reads.unique(dim=0, return_inverse=True)
-        if len(patterns) > max(1, _MOST_SETS * len(weight)):
+        if len(patterns) > max(1, _MOST_SETS * len(weight)) or not bool(reads.any()):
             return []
         sets = _sets(patterns, kind)
         longest = max(map(len, sets))
