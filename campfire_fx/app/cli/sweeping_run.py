@@ -48,7 +48,7 @@ def sweep(given: Mapping[str, Any], extra: Sequence[str]) -> None:
     common = ["--data", given["data"], "--threads", str(given["threads"])]
     for name in ("model", "epochs"):
         common += [] if given[name] is None else [f"--{name}", str(given[name])]
-    first = plan([*common, *extra])
+    first = plan([*common, *extra], whole=False)
     folder = given["output"] or Path("runs") / f"sweep-{Path(given['data']).name}"
     layout = layout_of(given, first.recipe.epochs)
     points = _points(given, first) if layout is None else layout.points(whole_numbers(given["seed"], "--seed"))
@@ -85,12 +85,17 @@ def _page(state: State, tables: Sequence[Beside], first: Planned, folder: Path) 
     return f"{write_page(state, Setting(title, facts, _here(first)), folder / PAGE, tables).name}, "
 
 
-def plan(arguments: Sequence[str]) -> Planned:
-    """Return what options of `campfire-fx train` ask for, as that command would read them."""
+def plan(arguments: Sequence[str], *, whole: bool = True) -> Planned:
+    """Return what options of `campfire-fx train` ask for, as that command would read them.
+
+    Args:
+        arguments: the options.
+        whole: they are those of a run, regime and all, and are checked together.
+    """
 
     @wraps(train_command)
     def asked(**given: Any) -> Planned:
-        return planned(given)
+        return planned(given, whole=whole)
 
     reader = typer.Typer()
     reader.command()(asked)

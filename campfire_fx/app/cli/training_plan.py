@@ -49,11 +49,12 @@ class Planned:
     start: Start | None = None
 
 
-def planned(given: Mapping[str, Any]) -> Planned:
+def planned(given: Mapping[str, Any], *, whole: bool = True) -> Planned:
     """Return what a training would be.
 
     Args:
         given: the options by the names of `train_command`'s parameters; None where one is not given.
+        whole: check the regime's settings and the formats; they may be meant for another regime where that is to come.
 
     Raises:
         CampfireError: a value makes no sense.
@@ -72,7 +73,8 @@ def planned(given: Mapping[str, Any]) -> Planned:
         **{name: given[name] for name in _AS_THEY_ARE},
     )
     settings = _settings(given, values, start)
-    _check(settings, recipe)
+    if whole:
+        _check(settings, recipe)
     return Planned(
         given["data"],
         _where(given, recipe, named),
@@ -85,7 +87,8 @@ def planned(given: Mapping[str, Any]) -> Planned:
 
 def _check(settings: JobSettings, recipe: Recipe) -> None:
     """Raise what would be raised later whatever the data and the model are."""
-    check_settings(settings.regime, sparsity=settings.sparsity, era=recipe.era, **settings.arguments)
+    if settings.networks != "dense":
+        check_settings(settings.regime, sparsity=settings.sparsity, era=recipe.era, **settings.arguments)
     for suffix in settings.formats or ():
         FORMATS[f".{suffix}"].require_packages(suffix)
     check_tensorboard(settings.tensorboard)

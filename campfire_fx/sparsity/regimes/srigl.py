@@ -59,7 +59,8 @@ class ConstantFanIn:
         """Return the next mask of a layer, (K, C * P), when a fraction of its weights changes places."""
         mask, gradient = layer.mask.flatten(1), layer.gradient.flatten(1).abs()
         weight = layer.weight.flatten(1).abs().masked_fill(~mask, -1.0)
-        stay = int(mask.sum()) - int(fraction * mask.sum())
+        count = int(mask.sum())  # in Python: a tensor would round the product to float32
+        stay = count - int(fraction * count)
         salient = ~lowest_of_all(weight, mask.numel() - stay)
         salient |= ~lowest_of_all(gradient, mask.numel() - (int(mask.sum()) - stay))
         most = max(len(mask), int((1 - layer.sparsity) * mask.numel() + ROUNDING))  # weights that the layer may have

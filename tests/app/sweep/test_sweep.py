@@ -85,7 +85,7 @@ def test_a_child_ends_when_the_sweep_is_gone(tmp_path: Path) -> None:
     (["--seed", "0,0"], "--seed: 0 is given twice"),
     (["--seed", "0,x"], "'0,x' of --seed is not a list of whole numbers"),
     (["--no-such-option", 3], "No such option"),
-    (["--optimizer", "sdg"], "optimizer sdg is not known"),
+    (["--optimizer", "sdg"], "--optimizer sdg: it is not known"),
     (["--regime", "ck,window,combined,filter", "--sparsity", ",".join(f"0.{i:03}" for i in range(1, 501)), "--seed",
       ",".join(map(str, range(5)))], "these are 10,005 trainings (2,000 settings and 1 dense one, 5 seeds). Give "),
     (["--model", "no_such_model"], "no_such_model"),

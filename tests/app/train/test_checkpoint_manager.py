@@ -161,7 +161,9 @@ def test_a_run_that_was_not_finished_is_not_thrown_away(tmp_path: Path) -> None:
     prepare(tmp_path, "auto")
     assert names(tmp_path) == ["sparse-000000003.ckpt"]
     (tmp_path / "results.json").write_text("{}")
-    prepare(tmp_path, None)  # it was finished: start over
+    with pytest.raises(TrainError, match=r"it holds a finished run\. Give --overwrite to replace it"):
+        prepare(tmp_path, None)
+    prepare(tmp_path, "never")
     assert names(tmp_path) == [] and not (tmp_path / "results.json").exists()
     manager_of(tmp_path).save("sparse", 3, state(3))
     prepare(tmp_path, "never")
