@@ -15,7 +15,8 @@ COSTS = {
     "parameters": ("parameters_ratio", "parameters, of dense"),
     "latency": ("latency_64_ratio", "measured time of a batch of 64, of dense"),
 }
-_NOTE = "bars: 95 % intervals over seeds; hollow: new weights; grey line: dense"
+_FEWEST = 3  # seeds: of two the interval is thirteen times as long as their deviation, and hides the rest
+_NOTE = "bars: 95 % intervals over three seeds or more; hollow: new weights; grey line: dense"
 
 
 def draw(rows: Sequence[Row], folder: Path, title: str) -> list[Path]:
@@ -35,7 +36,7 @@ def _draw(rows: Sequence[Row], path: Path, title: str, cost: str, words: str) ->
         axes.errorbar(
             [row.numbers[cost] or 0.0 for row in part],
             [100 * row.accuracy.mean for row in part],
-            yerr=[100 * (row.accuracy.half or 0.0) for row in part],
+            yerr=[100 * (row.accuracy.half or 0.0) if len(row.seeds) >= _FEWEST else 0.0 for row in part],
             label=name,
             capsize=3,
             markersize=6,
