@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from campfire_fx.analysis.captured import Call
-from campfire_fx.app.cli.networks import network_of
+from campfire_fx.app.cli.networks import source_network
 from campfire_fx.base.disk.whole import write_text
 from campfire_fx.base.errors import ShrinkError
 from campfire_fx.base.version import __version__
@@ -181,8 +181,12 @@ class _Called(nn.Module):
 def _opened(source: Path, model: str | None, options: Mapping[str, Any]) -> Callable[..., Any]:
     if source.suffix.lower() == ".onnx":
         return OnnxModel(source)
-    network, _ = network_of(source, model, dict(options))
-    return network.finalize().eval() if isinstance(network, SparseModel) else network.eval()
+    network, _ = source_network(source, "prove", model, dict(options))
+    if isinstance(network, SparseModel):
+        network.finalize()
+    for module in network.modules():
+        module.training = False  # not by eval(), which .pt2 modules refuse
+    return network
 
 
 def _compared(before: Callable[..., Any], after: Callable[..., Any], run: Run) -> Run:

@@ -53,7 +53,8 @@ def source_network(
         raise ExportError(
             f"Cannot {doing} {source}: an {source.suffix} file can only be run. Give the model it was made from."
         )
-    return network, None
+    args, kwargs = getattr(network, "example", ((), {}))
+    return network, args if args and not kwargs else None
 
 
 def _refuse(path: Path, model: str | None, options: dict[str, Any]) -> None:

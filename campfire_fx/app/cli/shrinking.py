@@ -10,7 +10,7 @@ import typer
 from torch import nn
 
 from campfire_fx.app import proof
-from campfire_fx.app.cli.networks import network_of
+from campfire_fx.app.cli.networks import source_network
 from campfire_fx.app.cli.options import (
     AsJson,
     Columns,
@@ -35,7 +35,7 @@ from campfire_fx.training.model import SparseModel
 def shrink_command(
     checkpoint: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="A .ckpt of `train`, any file that holds a state_dict, or an .onnx file."),
+        typer.Argument(metavar="FILE", help="A .ckpt of `train`, a state_dict, a file of `export`, or an .onnx file."),
     ],
     model: Annotated[
         str | None, typer.Option(help="The model of a state_dict: a torchvision name, or package.module:factory.")
@@ -71,7 +71,7 @@ def shrink_command(
     options = model_options(option)
     if output is not None:
         check_export(output)
-    network, shapes = network_of(checkpoint, model, options)
+    network, shapes = source_network(checkpoint, "shrink", model, options)
     choices: dict[str, Any] = {"round_to": round_to, "columns": columns, "compensate": compensate}
     choices |= {"fold_norms": fold_norms, "groups": groups}
     slim = _slim(network, example_inputs(example) or shapes, {"residual": residual, **choices})

@@ -12,8 +12,9 @@ from torch.nn.utils import prune
 
 pytest.importorskip("onnxruntime")
 
+import campfire_fx
 from campfire_fx.app.train.networks import resnet8
-from tests.capture.from_onnx.files import exported
+from tests.capture.from_onnx.files import Net, exported
 
 MODEL = "campfire_fx.app.train.networks:resnet8"
 
@@ -50,6 +51,14 @@ def test_of_a_state_dict(run: Any, tmp_path: Path) -> None:
     found = json.loads(result.stdout)["found"]
     assert set(found["after"]) == {"weights-slim.safetensors", "weights-slim.py"}
     assert 0 < max(one["difference"] for one in found["runs"]) < 1e-5
+
+
+def test_of_an_exported_program(run: Any, tmp_path: Path) -> None:
+    campfire_fx.export(Net().eval(), tmp_path / "net.pt2", torch.randn(2, 3, 12, 12))
+    result = run("shrink", "net.pt2", "--output", "slim.pt2", "--proof", "proof.json")
+    assert result.exit_code == 0, result.stderr
+    assert sum(p.numel() for p in campfire_fx.load(tmp_path / "slim.pt2").parameters()) < 1200
+    assert run("verify", "proof.json").exit_code == 0
 
 
 def changed(proven: Path, **facts: Any) -> None:
