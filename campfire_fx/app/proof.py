@@ -5,25 +5,25 @@ The inputs are random numbers, drawn anew from a seed. The files are known by th
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from campfire_fx.analysis.captured import Call
 from campfire_fx.app.cli.networks import source_network
+from campfire_fx.app.train.published import sha256_of
 from campfire_fx.base.disk.whole import write_text
 from campfire_fx.base.errors import ShrinkError
 from campfire_fx.base.version import __version__
 from campfire_fx.export import OnnxModel, load
-from campfire_fx.export.agreement import difference, reference_runs
+from campfire_fx.export.agreement import Called, difference, reference_runs, run_once
 from campfire_fx.training.model import SparseModel
 
 _FORM = 1
@@ -70,6 +70,7 @@ class Proof:
         runs: the comparisons; differences are relative to the largest output.
         tolerance: the largest difference that passes.
         versions: of the packages that computed.
+        form: of the JSON file; another one is not read.
     """
 
     before: Source
@@ -108,15 +109,15 @@ def prove(
             "--proof: the model takes more than tensors by position, and a proof holds their shapes. Leave it out."
         )
     before, after = _opened(source, *opened), load(written[0])
-    found = reference_runs(_Called(before), inputs, {})
+    found = reference_runs(Called(before), inputs, {})
     runs = []
     for seed, run in enumerate(found):
         shapes = tuple(tuple(value.shape) for value in run.args)
         dtypes = tuple(str(value.dtype).removeprefix("torch.") for value in run.args)
         runs.append(_compared(before, after, Run(shapes, dtypes, seed, 0.0)))
     proof = Proof(
-        Source(_from(path, source), _hash(source), opened[0], dict(opened[1])),
-        {_from(path, file): _hash(file) for file in written},
+        Source(_from(path, source), sha256_of(source), opened[0], dict(opened[1])),
+        {_from(path, file): sha256_of(file) for file in written},
         tuple(runs),
         found.tolerance,
         {"campfire_fx": __version__, **{name: _version(name) for name in _PACKAGES}},
@@ -138,7 +139,7 @@ def check_again(path: Path) -> tuple[Proof, Proof]:
     for file, expected in ((source, proof.before.sha256), *zip((first, *rest), proof.after.values(), strict=True)):
         if not file.is_file():
             raise ShrinkError(f"{path}: it is about {file}, and there is no such file. Put the files where they were.")
-        if _hash(file) != expected:
+        if sha256_of(file) != expected:
             raise ShrinkError(f"{path}: {file.name} is not the file that it is about: its SHA-256 is another.")
     before, after = _opened(source, proof.before.model, proof.before.options), load(first)
     runs = tuple(_compared(before, after, run) for run in proof.runs)
@@ -169,15 +170,6 @@ def read(path: Path) -> Proof:
         ) from error
 
 
-class _Called(nn.Module):
-    def __init__(self, run: Callable[..., Any]) -> None:
-        super().__init__()
-        self._run = [run]  # not a submodule: it is called as it is
-
-    def forward(self, *inputs: Tensor) -> Any:
-        return self._run[0](*inputs)
-
-
 def _opened(source: Path, model: str | None, options: Mapping[str, Any]) -> Callable[..., Any]:
     if source.suffix.lower() == ".onnx":
         return OnnxModel(source)
@@ -190,9 +182,7 @@ def _opened(source: Path, model: str | None, options: Mapping[str, Any]) -> Call
 
 
 def _compared(before: Callable[..., Any], after: Callable[..., Any], run: Run) -> Run:
-    inputs = run.inputs()
-    example = reference_runs(_Called(before), inputs, {}).example
-    return Run(run.shapes, run.dtypes, run.seed, difference(after, example))
+    return replace(run, difference=difference(after, run_once(before, run.inputs(), {})))
 
 
 def _check(proof: Proof, before: Path, after: Path) -> None:
@@ -205,14 +195,6 @@ def _check(proof: Proof, before: Path, after: Path) -> None:
 
 def _from(proof: Path, file: Path) -> str:
     return Path(os.path.relpath(file, proof.parent)).as_posix()
-
-
-def _hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for piece in iter(lambda: file.read(1 << 20), b""):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def _version(package: str) -> str:

@@ -36,6 +36,18 @@ class ModelRun:
     outputs: tuple[Any, ...]
 
 
+class Called(nn.Module):
+    """A function of tensors where a model is asked for; a model in it is no part of this one, and stays as it is."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self._function = (function,)
+
+    def forward(self, *inputs: Any) -> Any:
+        """Call it."""
+        return self._function[0](*inputs)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Runs:
     """The calls that a file must reproduce.
@@ -65,7 +77,7 @@ def reference_runs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
         ExportError: the model fails on the example, or answers with NaN or infinity.
     """
     try:
-        example = _run(model, args, kwargs)
+        example = run_once(model, args, kwargs)
     except Exception as error:
         told = unfit(args, kwargs)
         raise ExportError(
@@ -130,7 +142,8 @@ def batch_size(inputs: Any) -> int | None:
     )
 
 
-def _run(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelRun:
+def run_once(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelRun:
+    """Call a model, or what is called like one, and note what it answers; the inputs are not written over."""
     with torch.no_grad(), _same_draws():
         outputs = model(*_cloned(args), **_cloned(kwargs))
     return ModelRun(args, kwargs, tuple(pytree.tree_leaves(outputs)))
@@ -148,7 +161,7 @@ def _attempt(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     """Run the model on inputs that it need not accept."""
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # torch.fx prints the line of the graph that failed
-            run = _run(model, args, kwargs)
+            run = run_once(model, args, kwargs)
     except Exception:  # noqa: BLE001 - whatever it is, it means that this size is not for this model
         return None
     return run if _finite(run) else None

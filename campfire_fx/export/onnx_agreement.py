@@ -5,20 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from campfire_fx.base.errors import ExportError
-from campfire_fx.export.agreement import difference, reference_runs
+from campfire_fx.export.agreement import Called, difference, reference_runs
 from campfire_fx.export.onnx_file import OnnxModel
-
-
-class _Called(nn.Module):
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self._file = OnnxModel(path)
-
-    def forward(self, *inputs: Any) -> Any:
-        return self._file(*inputs)
 
 
 def compare_files(before: Path, after: Path, inputs: tuple[Any, ...]) -> float:
@@ -30,7 +19,7 @@ def compare_files(before: Path, after: Path, inputs: tuple[Any, ...]) -> float:
     Raises:
         ExportError: it is larger than what `export` allows, or the second file does not run where the first does.
     """
-    runs = reference_runs(_Called(before), inputs, {})
+    runs = reference_runs(Called(OnnxModel(before)), inputs, {})
     candidate = OnnxModel(after)
     try:
         worst = max(difference(candidate, run) for run in runs)
