@@ -132,14 +132,13 @@ def fold(nodes: Sequence[Node], tensors: dict[str, Tensor], numbers: dict[str, N
     """
     left: list[Node] = []
     for node in nodes:
-        given = [tensors.get(name, numbers.get(name)) for name in node.inputs if name]
-        known = all(value is not None for value in given) and node.op in FUNCTIONS and bool(node.inputs)
-        if not known:
+        values = tuple(tensors.get(name, numbers.get(name)) for name in node.inputs)  # of "", what is left out: None
+        known = all(value is not None for name, value in zip(node.inputs, values, strict=True) if name)
+        if not (known and node.inputs and node.op in FUNCTIONS):
             left.append(node)
             continue
-        call = Call(node, tuple(tensors.get(name, numbers.get(name)) if name else None for name in node.inputs))
         with torch.no_grad():
-            result = FUNCTIONS[node.op](call)
+            result = FUNCTIONS[node.op](Call(node, values))
         for name, value in _named(node, result).items():
             if isinstance(value, np.ndarray):
                 numbers[name] = value
