@@ -14,8 +14,8 @@ from torch import nn
 from campfire_fx import export, load
 from campfire_fx.app.train.batches import TrainBatches
 from campfire_fx.app.train.data import ImageData
-from campfire_fx.app.train.loop import accuracy
 from campfire_fx.app.train.networks import restart
+from campfire_fx.app.train.tally import accuracy
 from campfire_fx.cost.measure import latencies, parameters
 from pareto.budgets import PASSES, recipe_of
 from pareto.methods import trainee_of

@@ -11,7 +11,16 @@ from campfire_fx.app.cli.assignments import SETTINGS
 from campfire_fx.app.cli.options import AsJson, ModelArguments, Residual
 from campfire_fx.app.cli.tables import recipe_table
 from campfire_fx.app.cli.terminal import show
-from campfire_fx.app.cli.training_options import Augment, Download, Era, LearningRate, StartFrom, StartWeights
+from campfire_fx.app.cli.training_options import (
+    Augment,
+    Download,
+    Era,
+    LearningRate,
+    Quiet,
+    StartFrom,
+    StartWeights,
+    Trackers,
+)
 from campfire_fx.app.cli.training_plan import MODEL, REGIME, SPARSITY, planned
 from campfire_fx.app.cli.training_run import train
 from campfire_fx.app.train.data import NAMES
@@ -163,7 +172,7 @@ def train_command(
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at an image that cannot be read, instead of skipping it.")
     ] = False,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard's files, too.")] = False,
+    tracker: Trackers = None,
     data_root: Annotated[Path, typer.Option(help="Folder of the data sets that have a name.")] = Path("data"),
     download: Download = False,
     output: Annotated[Path | None, typer.Option(help="Folder for what is written.", show_default="runs/DATA")] = None,
@@ -181,6 +190,7 @@ def train_command(
             show_default="1 for small images, else one per idle core",
         ),
     ] = None,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Train dense and sparse, shrink, verify, export, reload, and compare in one table.
@@ -205,7 +215,7 @@ def train_command(
     if show_recipe:
         _show_recipe(recipe)
         return
-    train(planned(locals()), as_json=as_json)
+    train(planned(locals()), as_json=as_json, quiet=quiet)
 
 
 def _show_recipe(name: str | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -38,4 +38,15 @@ Augment = Annotated[
         " each, as for ImageNet; none: in memory.",
         show_default="shift",
     ),
+]
+Trackers = Annotated[
+    list[Literal["tensorboard", "wandb", "mlflow"]] | None,
+    typer.Option(
+        "--tracker",
+        help="Where to follow the training: TensorBoard, Weights & Biases, MLflow. Repeatable.",
+        show_default="log.csv alone",
+    ),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Say nothing before the final tables: no line an epoch, no reports.")
 ]

@@ -16,8 +16,8 @@ from campfire_fx.app.train.data import Where, can_stream
 from campfire_fx.app.train.job import JobSettings
 from campfire_fx.app.train.presets import Preset, preset
 from campfire_fx.app.train.recipe import Recipe, recipe_for
+from campfire_fx.app.train.trackers import check_trackers
 from campfire_fx.app.train.trained import Start, find_start
-from campfire_fx.app.train.training_log import check_tensorboard
 from campfire_fx.export.formats import FORMATS, format_named
 from campfire_fx.training.sparsify import check_settings
 
@@ -91,7 +91,7 @@ def _check(settings: JobSettings, recipe: Recipe) -> None:
         check_settings(settings.regime, sparsity=settings.sparsity, era=recipe.era, **settings.arguments)
     for suffix in settings.formats or ():
         FORMATS[f".{suffix}"].require_packages(suffix)
-    check_tensorboard(settings.tensorboard)
+    check_trackers(settings.trackers)
 
 
 def _resume(given: Mapping[str, Any]) -> str | None:
@@ -128,7 +128,7 @@ def _settings(given: Mapping[str, Any], values: Mapping[str, Any], start: Start 
         tuple(dict.fromkeys(map(format_named, formats.split(",")))) if formats else None,
         _resume(given),
         every(given["checkpoint_every"]),
-        given["tensorboard"],
+        tuple(dict.fromkeys(given["tracker"] or ())),
         given["data_root"],
         {name: values[name] for name in SETTINGS if name in values}
         | sparsify_arguments(given["setting"] or (), given["override"] or (), target or ()),

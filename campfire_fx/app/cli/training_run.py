@@ -9,6 +9,7 @@ from functools import partial
 
 import torch
 
+from campfire_fx.app.cli.epoch_lines import EpochLines
 from campfire_fx.app.cli.tables import outcome_table, reloaded_table
 from campfire_fx.app.cli.terminal import console, errors, show
 from campfire_fx.app.cli.training_plan import Planned
@@ -16,6 +17,7 @@ from campfire_fx.app.train import job
 from campfire_fx.app.train.checkpoint_manager import check_output
 from campfire_fx.app.train.data import ImageData, open_data
 from campfire_fx.app.train.host import Host
+from campfire_fx.app.train.observers import Observer
 from campfire_fx.app.train.pictures import Skips
 from campfire_fx.app.train.ranks import join_ranks
 from campfire_fx.app.train.recipe import Recipe
@@ -26,11 +28,18 @@ _SMALL = 64 * 32 * 32  # pixels in a batch
 _FEW = 50
 
 
-def train(planned: Planned, *, as_json: bool = False) -> None:
-    """Open data and trained weights, run the job in as many processes as there are, and show what came of it."""
+def train(planned: Planned, *, as_json: bool = False, quiet: bool = False) -> None:
+    """Open data and trained weights, run the job in as many processes as there are, and show what came of it.
+
+    Args:
+        planned: what to do.
+        as_json: print the outcome as JSON, and all else on standard error.
+        quiet: say nothing before the outcome.
+    """
     plan, settings, machine, start = planned.recipe, planned.settings, planned.machine, planned.start
     data, where = planned.data, planned.where
-    tell = partial(show, on=errors if as_json else console)
+    where_to = errors if as_json else console
+    tell = _say_nothing if quiet else partial(show, on=where_to)
     with join_ranks(machine.device) as ranks, stopping() as stop:
         if not ranks.first:
             logging.getLogger("campfire_fx").setLevel(logging.ERROR)
@@ -43,7 +52,8 @@ def train(planned: Planned, *, as_json: bool = False) -> None:
         workers = _useful_workers(ranks.count) if machine.workers is None else machine.workers
         if ranks.first:
             tell(_plan(images, plan, settings, ranks.count))
-        host = Host(ranks, workers if where.streamed else 0, stop=stop)
+        observer = EpochLines(where_to) if ranks.first and not quiet else Observer()
+        host = Host(ranks, workers if where.streamed else 0, observer=observer, stop=stop)
         outcome = job.run(settings, images, plan, show=tell, host=host)
         if not ranks.first:
             return
@@ -58,6 +68,10 @@ def train(planned: Planned, *, as_json: bool = False) -> None:
     names = ", ".join(f"{name}.ckpt" for name in ("dense", "sparse") if settings.networks in ("all", name))
     rest = ", slim.*, the other networks' .safetensors" if outcome.reloaded else ", dense.safetensors"
     show(f"Written to {settings.folder}/: {names}{rest}, log.csv, and results.json.")
+
+
+def _say_nothing(_content: object) -> None:
+    return
 
 
 def useful_threads(data: ImageData, recipe: Recipe) -> int:

@@ -10,7 +10,8 @@ from typing import Any
 
 from campfire_fx.app.robustness import AttackRecord
 from campfire_fx.app.train.checkpoint import SUFFIX, Checkpoint, read, restore
-from campfire_fx.app.train.training_log import LOG, Epoch, read_log
+from campfire_fx.app.train.observers import Epoch
+from campfire_fx.app.train.training_log import LOG, read_log
 from campfire_fx.base.errors import ReportError
 from campfire_fx.cost.runtime_times import BenchRecord
 from campfire_fx.shrink.slim import SlimModel

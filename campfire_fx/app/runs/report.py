@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from campfire_fx.app.runs.folder import RunFolder
+from campfire_fx.app.train.observers import Epoch
 from campfire_fx.app.train.outcome import LATENCY_BATCH
-from campfire_fx.app.train.training_log import Epoch
 from campfire_fx.base.disk.whole import told_as, write_bytes, write_text
 from campfire_fx.base.errors import ReportError
 from campfire_fx.base.version import __version__

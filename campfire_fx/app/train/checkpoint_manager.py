@@ -26,7 +26,7 @@ _FOLDER = "checkpoints"
 _FINISHED = "results.json"
 _OF_A_RUN = (
     _FINISHED, "dense.ckpt", "sparse.ckpt", "slim-from-scratch.safetensors", "attack.json", "attack.csv", "attack.png",
-    "report.html", "skipped.txt",
+    "report.html", "skipped.txt", "trackers.json",
 )  # fmt: skip
 """What other commands take for a part of the run; `train` writes the rest anew."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from campfire_fx.app.train.batches import Share
 from campfire_fx.app.train.checkpoint_manager import CheckpointManager
+from campfire_fx.app.train.observers import Observer
 from campfire_fx.app.train.ranks import ALONE, Ranks
 from campfire_fx.app.train.stopping import Stop
-from campfire_fx.app.train.training_log import TrainingLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +19,14 @@ class Host:
         ranks: this process among others.
         workers: processes that read images for this one.
         checkpoints: writes and reads them; None: none are kept.
-        log: of the epochs; None: nothing is written.
+        observer: is told what happens, in the first process.
         stop: what a signal asks for.
     """
 
     ranks: Ranks = ALONE
     workers: int = 0
     checkpoints: CheckpointManager | None = None
-    log: TrainingLog | None = None
+    observer: Observer = field(default_factory=Observer)
     stop: Stop = field(default_factory=Stop)
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -17,30 +16,29 @@ from torch import nn
 from campfire_fx.app.train.checkpoint import SUFFIX, Checkpoint, save
 from campfire_fx.app.train.checkpoint_manager import USUAL, CheckpointManager, Every, prepare
 from campfire_fx.app.train.data import ImageData
+from campfire_fx.app.train.files import export_and_reload
 from campfire_fx.app.train.first import First, first_network
 from campfire_fx.app.train.host import Host
-from campfire_fx.app.train.loop import fit, fit_smaller, outputs, tally
+from campfire_fx.app.train.loop import fit, fit_smaller
 from campfire_fx.app.train.networks import restart
+from campfire_fx.app.train.observers import Epoch, Observer, Observers
 from campfire_fx.app.train.outcome import LATENCY_BATCH, Outcome, Reloaded, Row, row_of
-from campfire_fx.app.train.pictures import Chosen
 from campfire_fx.app.train.recipe import Recipe
-from campfire_fx.app.train.streamed import Streamed
-from campfire_fx.app.train.tally import Tally
+from campfire_fx.app.train.tally import Tally, tally
+from campfire_fx.app.train.trackers import Tracking
 from campfire_fx.app.train.trained import TrainedWeights
-from campfire_fx.app.train.training_log import Epoch, TrainingLog
+from campfire_fx.app.train.training_log import TrainingLog
 from campfire_fx.base.disk.lock import alone_in
 from campfire_fx.base.disk.whole import write_text
 from campfire_fx.base.errors import TrainError
 from campfire_fx.cost.measure import latencies
-from campfire_fx.export import export, load
+from campfire_fx.export import export
 from campfire_fx.report.numbers import percent
-from campfire_fx.report.progress import progress
 from campfire_fx.shrink.slim import SlimModel
 from campfire_fx.training.model import SparseModel
 from campfire_fx.training.sparsify import sparsify
 
 Show = Callable[[Any], None]
-_COMPARED = 2048  # images on which files are compared, where each has to be read for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,7 @@ class JobSettings:
         formats: suffixes of the files to export; None: those whose packages are there.
         resume: as `prepare` takes it.
         interval: how often a run checkpoint is written.
-        tensorboard: whether TensorBoard's files are written.
+        trackers: names of TRACKERS, which are told of the trainings.
         data_root: where data sets known by name lie; only noted.
         arguments: other arguments of `sparsify`, as plain data.
         reconfigure: whether the sparse network is made smaller between epochs, where that pays.
@@ -75,7 +73,7 @@ class JobSettings:
     formats: tuple[str, ...] | None = None
     resume: str | None = None
     interval: Every = USUAL
-    tensorboard: bool = False
+    trackers: tuple[str, ...] = ()
     data_root: Path = Path("data")
     arguments: Mapping[str, Any] = field(default_factory=dict)
     reconfigure: bool = False
@@ -177,8 +175,17 @@ def _own_host(settings: JobSettings, data: ImageData, recipe: Recipe, host: Host
         **asdict(recipe),
     }
     checkpoints = CheckpointManager(settings.folder, facts, settings.interval)
-    log = TrainingLog(settings.folder, tensorboard=settings.tensorboard) if host.ranks.first else None
-    return replace(host, checkpoints=checkpoints, log=log)
+    return replace(host, checkpoints=checkpoints, observer=_observer(settings, data, recipe, host))
+
+
+def _observer(settings: JobSettings, data: ImageData, recipe: Recipe, host: Host) -> Observer:
+    """Return what is told of the trainings, which the first process does: the log first, what people see last."""
+    if not host.ranks.first:
+        return Observer()
+    observers: list[Observer] = [TrainingLog(settings.folder)]
+    if settings.trackers:
+        observers.append(Tracking(settings.folder, settings.trackers, _noted(settings, data, recipe, host)))
+    return Observers(*observers, host.observer)
 
 
 def _silent(_content: Any) -> None:
@@ -214,32 +221,6 @@ def _from_scratch(slim: SlimModel, seed: int) -> nn.Module:
     return restart(scratch)
 
 
-def _export_and_reload(slim: nn.Module, data: ImageData, settings: JobSettings) -> tuple[Reloaded, ...]:
-    """Export in every format asked for, load each file and compare it on the test images."""
-    formats = settings.formats
-    if formats is None:
-        onnx = all(importlib.util.find_spec(package) for package in ("onnx", "onnxscript", "onnxruntime"))
-        formats = ("safetensors", "pt2", "onnx") if onnx else ("safetensors", "pt2")
-    split = data.test
-    if isinstance(split, Streamed):
-        split = replace(split, pictures=Chosen(split.pictures, tuple(range(len(split))[:_COMPARED])))
-    expected = outputs(slim, split, data)
-    found = []
-    with progress("Exporting", total=len(formats)) as advance:
-        for suffix in formats:
-            advance(0, f"slim.{suffix}")
-            path = export(slim, settings.folder / f"slim.{suffix}").path
-            found.append(_reload(path, expected, outputs(load(path), split, data)))
-            advance(1)
-    return tuple(found)
-
-
-def _reload(path: Path, expected: torch.Tensor, found: torch.Tensor) -> Reloaded:
-    difference = float((found - expected).abs().max() / expected.abs().max())
-    same = int((found.argmax(1) == expected.argmax(1)).sum())
-    return Reloaded(path.name, path.stat().st_size, difference, same, len(expected))
-
-
 def _noted(settings: JobSettings, data: ImageData, recipe: Recipe, host: Host) -> dict[str, Any]:
     """Return what a reader of the results may want to know of how they came about."""
     names = ("model", "networks", "regime", "sparsity", "residual", "seed")
@@ -261,7 +242,11 @@ def _compare(networks: dict[str, nn.Module], settings: JobSettings, data: ImageD
 
     def measured() -> Outcome:
         rows = _rows(networks, tested, data, settings.folder)
-        reloaded = _export_and_reload(networks["slim"], data, settings) if "slim" in networks else ()
+        for row in rows:
+            host.observer.tested(row.name, row.numbers())
+        reloaded = (
+            export_and_reload(networks["slim"], data, settings.folder, settings.formats) if "slim" in networks else ()
+        )
         outcome = _outcome(networks, rows, reloaded, watched=data.valid is data.test)
         if skipped:
             write_text(settings.folder / "skipped.txt", "".join(f"{name}\n" for name in skipped), TrainError)

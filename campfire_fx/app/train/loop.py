@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,19 +13,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from campfire_fx.app.train.batches import WHOLE, Share, TrainBatches, plain_batches
+from campfire_fx.app.train.batches import TrainBatches
 from campfire_fx.app.train.data import ImageData
 from campfire_fx.app.train.host import Host
+from campfire_fx.app.train.observers import Course, Epoch
 from campfire_fx.app.train.recipe import Recipe
 from campfire_fx.app.train.rounds import RoundsOfTraining
 from campfire_fx.app.train.seeds import seed_step
-from campfire_fx.app.train.split import Split
 from campfire_fx.app.train.stopping import Stopped
-from campfire_fx.app.train.streamed import Streamed
-from campfire_fx.app.train.tally import FIRST, Tally, counts_five, pack, right_among
-from campfire_fx.app.train.training_log import Epoch
+from campfire_fx.app.train.tally import Tally, tally
 from campfire_fx.base.errors import TrainError
-from campfire_fx.report.progress import progress
 from campfire_fx.training.gather import gather_first
 from campfire_fx.training.model import SparseModel
 from campfire_fx.training.smaller import Smaller
@@ -127,20 +121,15 @@ class _Training:
     def run(self) -> tuple[Epoch, ...]:
         self._restore()
         wrapped = self.ranks.wrap(self.network)
-        log = self.host.log
-        if log is not None:
-            log.begin(self.title, self.steps, self.place.history)
-        total = self.recipe.epochs * len(self.batches)
-        with _bar(f"Training {self.title}", total, shown=self.ranks.first) as advance:
-            advance(self.steps)
+        course = Course(self.title, self.recipe.epochs, len(self.batches), self.steps)
+        with self.host.observer.watching(course, self.place.history):
             while self.place.epoch < self.recipe.epochs:
                 self.rounds.epoch(self.place.step)
-                self._epoch(wrapped, advance)
+                self._epoch(wrapped)
                 if self.smaller is not None and self.smaller.pays(self.network):
                     self.network = self.smaller.made(self.network, self.optimizer)
                     wrapped = self.ranks.wrap(self.network)
-                if log is not None:
-                    log.epoch(self.title, self.steps, self.place.history)
+                self.host.observer.epoch(self.steps, self.place.history)
                 if self.place.epoch == self.recipe.epochs:
                     self._save()
         if isinstance(self.network, SparseModel) and self.network.trains_masked:
@@ -149,14 +138,13 @@ class _Training:
             self.network.step()  # masks that wait for an update that will not come
         return self.place.history
 
-    def _epoch(self, wrapped: nn.Module, advance: Callable[..., None]) -> None:
+    def _epoch(self, wrapped: nn.Module) -> None:
         """Do the rest of the epoch in hand: the steps that are left, then the validation images."""
         self.began = time.perf_counter()
         self.network.train()
         with self.host.stop.later():
             for images, targets in self.batches.epoch(self.place.epoch, self.place.step):
                 self._step(wrapped, images, targets)
-                advance(1)
         saved = self._save() if self.ranks.count > 1 else None  # later the others would have to wait for it
         try:
             self.host.stop.check()
@@ -176,7 +164,8 @@ class _Training:
             kernels, window = record.shares
             primal, dual = record.residuals
             done = replace(done, target=record.target, sparsity=record.true, kernels=kernels, window=window)
-            done = replace(done, primal=primal, dual=dual, penalty=record.penalty)
+            left = {cost.name: cost.now for cost in record.costs}.get("macs")
+            done = replace(done, primal=primal, dual=dual, penalty=record.penalty, macs_left=left)
         self.place = _Place(at.epoch + 1, history=(*at.history, done))
 
     def _step(self, wrapped: nn.Module, images: Tensor, targets: Tensor) -> None:
@@ -199,8 +188,7 @@ class _Training:
         loss.backward()
         self.optimizer.step()
         at.step, at.total = at.step + 1, at.total + mean
-        if self.host.log is not None:
-            self.host.log.step(self.steps, mean, rate)
+        self.host.observer.step(self.steps, mean, rate)
         if stop:
             self.host.stop.number = stop
             raise self._stopped(self.ranks.from_first(self._save))  # together: who ends first has the others ended
@@ -259,42 +247,3 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:
         return AdamW(parameters, recipe.rate, betas, weight_decay=recipe.decay)
     nesterov = recipe.nesterov and recipe.momentum > 0
     return SGD(parameters, recipe.rate, recipe.momentum, weight_decay=recipe.decay, nesterov=nesterov)
-
-
-def _bar(title: str, total: int, *, shown: bool) -> AbstractContextManager[Callable[..., None]]:
-    return progress(title, total=total) if shown else contextlib.nullcontext(lambda *_: None)
-
-
-def accuracy(network: nn.Module, split: Split | Streamed, data: ImageData, *, share: Share = WHOLE) -> float:
-    """Return the share of a split's images, in [0, 1], whose class the network finds; its mode is left as it was."""
-    return tally(network, split, data, share=share).accuracy
-
-
-def tally(network: nn.Module, split: Split | Streamed, data: ImageData, *, share: Share = WHOLE) -> Tally:
-    """Count the images of a split that a network classifies correctly; its mode is left as it was."""
-    training, five = network.training, counts_five(len(data.classes))
-    flags, among = [], 0
-    try:
-        for found, targets in answers(network.eval(), split, data, share=share):
-            flags.append(found.argmax(1) == targets)
-            among += right_among(found, targets, FIRST) if five else 0
-    finally:
-        network.train(training)
-    which = torch.cat(flags) if flags else torch.zeros(0, dtype=torch.bool)
-    every = [int(sum(parts)) for parts in zip(*share.ranks.gathered(int(which.sum()), len(which), among), strict=True)]
-    packed = pack(which) if share.ranks.count == 1 else None
-    return Tally(right=every[0], images=every[1], among_five=every[2] if five else None, which=packed)
-
-
-@torch.no_grad()
-def answers(
-    network: Callable[[Tensor], Tensor], split: Split | Streamed, data: ImageData, *, share: Share = WHOLE
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the outputs (N, classes) and classes (N,) of a split, on the CPU, a batch at a time."""
-    for images, targets in plain_batches(split, data, share=share):
-        yield network(images.to(share.ranks.device)).cpu(), targets
-
-
-def outputs(network: Callable[[Tensor], Tensor], split: Split | Streamed, data: ImageData) -> Tensor:
-    """Return the outputs (N, classes) for a whole split, of a network or of an exported file."""
-    return torch.cat([found for found, _ in answers(network, split, data)])

@@ -35,6 +35,12 @@ class Row(Tally):
     latency_ms: float
     bytes: int
 
+    def numbers(self) -> dict[str, float]:
+        """Return its numbers, by name."""
+        names = ("parameters", "nonzero", "macs", "latency_ms", "bytes")
+        top5 = {} if self.top5 is None else {"top5": self.top5}
+        return {"accuracy": self.accuracy, **top5, **{name: getattr(self, name) for name in names}}
+
 
 @dataclass(frozen=True, slots=True)
 class Reloaded:

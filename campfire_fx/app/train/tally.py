@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from campfire_fx.app.train.batches import WHOLE, Share, plain_batches
+from campfire_fx.app.train.data import ImageData
+from campfire_fx.app.train.split import Split
+from campfire_fx.app.train.streamed import Streamed
 
 FIRST = 5
-_MANY = 100  # classes, as CIFAR-100, Tiny-ImageNet and ImageNet have them: with few, the first five say nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +44,44 @@ class Tally:
         return None if self.among_five is None else self.among_five / self.images
 
 
+def accuracy(network: nn.Module, split: Split | Streamed, data: ImageData, *, share: Share = WHOLE) -> float:
+    """Return the share of a split's images, in [0, 1], whose class the network finds; its mode is left as it was."""
+    return tally(network, split, data, share=share).accuracy
+
+
+def tally(network: nn.Module, split: Split | Streamed, data: ImageData, *, share: Share = WHOLE) -> Tally:
+    """Count the images of a split that a network classifies correctly; its mode is left as it was."""
+    training, five = network.training, counts_five(len(data.classes))
+    flags, among = [], 0
+    try:
+        for found, targets in answers(network.eval(), split, data, share=share):
+            flags.append(found.argmax(1) == targets)
+            among += right_among(found, targets, FIRST) if five else 0
+    finally:
+        network.train(training)
+    which = torch.cat(flags) if flags else torch.zeros(0, dtype=torch.bool)
+    every = [int(sum(parts)) for parts in zip(*share.ranks.gathered(int(which.sum()), len(which), among), strict=True)]
+    packed = pack(which) if share.ranks.count == 1 else None
+    return Tally(right=every[0], images=every[1], among_five=every[2] if five else None, which=packed)
+
+
+@torch.no_grad()
+def answers(
+    network: Callable[[Tensor], Tensor], split: Split | Streamed, data: ImageData, *, share: Share = WHOLE
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the outputs (N, classes) and classes (N,) of a split, on the CPU, a batch at a time."""
+    for images, targets in plain_batches(split, data, share=share):
+        yield network(images.to(share.ranks.device)).cpu(), targets
+
+
+def outputs(network: Callable[[Tensor], Tensor], split: Split | Streamed, data: ImageData) -> Tensor:
+    """Return the outputs (N, classes) for a whole split, of a network or of an exported file."""
+    return torch.cat([found for found, _ in answers(network, split, data)])
+
+
 def counts_five(classes: int) -> bool:
     """Say whether top-5 accuracy is told for data of so many classes."""
-    return classes >= _MANY
+    return classes > FIRST
 
 
 def right_among(outputs: Tensor, targets: Tensor, first: int) -> int:

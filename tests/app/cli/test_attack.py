@@ -12,7 +12,7 @@ import torch
 
 from campfire_fx.app.train.checkpoint import read, restore
 from campfire_fx.app.train.data import open_data
-from campfire_fx.app.train.loop import accuracy
+from campfire_fx.app.train.tally import accuracy
 from campfire_fx.export import export
 from tests.app.runs.small_run import make_run, sparse_network
 

@@ -16,9 +16,9 @@ import campfire_fx
 from campfire_fx.app.cli.training_run import useful_threads
 from campfire_fx.app.train.checkpoint import read, restore
 from campfire_fx.app.train.data import ImageData, open_data
-from campfire_fx.app.train.loop import accuracy
 from campfire_fx.app.train.recipe import Recipe
 from campfire_fx.app.train.split import Split
+from campfire_fx.app.train.tally import accuracy
 from campfire_fx.base.disk.lock import alone_in
 from campfire_fx.base.errors import TrainError
 from tests.app.train.test_folders import write_image, write_tiny

@@ -15,10 +15,10 @@ from campfire_fx.app.cli import training
 from campfire_fx.app.train import job, loop
 from campfire_fx.app.train.checkpoint import read, restore
 from campfire_fx.app.train.data import open_data
-from campfire_fx.app.train.loop import accuracy
 from campfire_fx.app.train.models import build_model
 from campfire_fx.app.train.networks import resnet8
 from campfire_fx.app.train.published import sha256_of
+from campfire_fx.app.train.tally import accuracy
 from tests.app.runs.small_run import make_run
 from tests.app.train.published_weights import publish
 from tests.app.train.test_folders import write_image

@@ -15,7 +15,7 @@ import torch
 from campfire_fx.app.robustness import Normalisation, attack
 from campfire_fx.app.runs.folder import ATTACK, read_run
 from campfire_fx.app.runs.report import write_report
-from campfire_fx.app.train.training_log import Epoch
+from campfire_fx.app.train.observers import Epoch
 from campfire_fx.base.errors import ReportError, TrainError
 from campfire_fx.report import pictures
 from tests.app.runs.small_run import ROWS, make_run

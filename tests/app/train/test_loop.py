@@ -11,10 +11,11 @@ from torch import nn
 
 import campfire_fx
 from campfire_fx.app.train.data import ImageData
-from campfire_fx.app.train.loop import accuracy, fit
+from campfire_fx.app.train.loop import fit
 from campfire_fx.app.train.networks import resnet8
 from campfire_fx.app.train.recipe import Recipe
 from campfire_fx.app.train.split import Split
+from campfire_fx.app.train.tally import accuracy
 from campfire_fx.base.errors import TrainError
 
 RECIPE = Recipe(epochs=3, batch=16, rate=0.05, era=(0, 1))

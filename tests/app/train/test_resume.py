@@ -55,7 +55,9 @@ def network(regime: str = "combined", **wishes: Any) -> campfire_fx.SparseModel:
 def host(folder: Path, recipe: Recipe = RECIPE, interval: int = 1, **parts: Any) -> Host:
     folder.mkdir(exist_ok=True)
     facts = {"rate": recipe.rate, "optimizer": recipe.optimizer}
-    return Host(checkpoints=CheckpointManager(folder, facts, Every(steps=interval)), log=TrainingLog(folder), **parts)
+    return Host(
+        checkpoints=CheckpointManager(folder, facts, Every(steps=interval)), observer=TrainingLog(folder), **parts
+    )
 
 
 def train(

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from campfire_fx.app.cli.tables import outcome_table
 from campfire_fx.app.train.data import ImageData
 from campfire_fx.app.train.host import Host
-from campfire_fx.app.train.loop import fit, tally
+from campfire_fx.app.train.loop import fit
 from campfire_fx.app.train.outcome import Outcome, Row
 from campfire_fx.app.train.recipe import Recipe
 from campfire_fx.app.train.split import Split
-from campfire_fx.app.train.tally import Tally, counts_five, pack, right_among, unpack
+from campfire_fx.app.train.tally import Tally, counts_five, pack, right_among, tally, unpack
 from campfire_fx.app.train.training_log import TrainingLog, read_log
 from campfire_fx.report.style import plain
 
@@ -75,7 +75,7 @@ def test_the_log_says_it(tmp_path: Path) -> None:
     images = data(120)
     log = TrainingLog(tmp_path)
     recipe = Recipe(epochs=1, batch=60, rate=1e-9, decay=0.0, augment="none")
-    (epoch,) = fit(Near(140, 1), images, recipe, seed=0, title="dense", host=Host(log=log))
+    (epoch,) = fit(Near(140, 1), images, recipe, seed=0, title="dense", host=Host(observer=log))
     assert epoch.valid == 0.0 and epoch.valid5 == pytest.approx(1.0, abs=0.03)
     rows = list(csv.DictReader((tmp_path / "log.csv").open()))
     assert float(rows[0]["valid_top5"]) == epoch.valid5
