@@ -67,8 +67,8 @@ class EpochLines(Observer):
             first, last = (TextColumn(part, markup=False) for part in parts)
             self._bar = Progress(first, BarColumn(), MofNCompleteColumn(), last, console=self._console, transient=True)
             self._task = self._bar.add_task("", total=course.per_epoch, loss="-")
-            self._bar.start()
             self._move(course.step, len(history))
+            self._bar.start()
 
     def step(self, step: int, loss: float, rate: float) -> None:  # noqa: ARG002  the line has the rate
         """Move the bar."""
@@ -82,6 +82,7 @@ class EpochLines(Observer):
         if not self._shown:
             self._shown = self._fitting([column for column in _COLUMNS if column.cell(last) is not None])
             headers = [column.header for column in self._shown]
+            show("", on=self._console)
             self._write(("network", "epoch", *headers, "time left"), STYLES["report.header"])
         cells = [column.cell(last) or "" for column in self._shown]
         counted = f"{last.epoch + 1}/{self._course.epochs}"

@@ -16,7 +16,7 @@ from campfire_fx.report.table import Column, FittedTable
 _NETWORKS = (
     Column("network", right=False),
     Column("accuracy"),
-    Column("top-5"),
+    Column("top-5", 2),
     Column("params"),
     Column("non-zero", 1),
     Column("MACs"),

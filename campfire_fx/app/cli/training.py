@@ -19,6 +19,7 @@ from campfire_fx.app.cli.training_options import (
     Quiet,
     StartFrom,
     StartWeights,
+    Target,
     Trackers,
 )
 from campfire_fx.app.cli.training_plan import MODEL, REGIME, SPARSITY, planned
@@ -83,15 +84,7 @@ def train_command(
             help="Share of the weights of each layer to remove, in [0, 1).", show_default=_of_recipe(str(SPARSITY))
         ),
     ] = None,
-    target: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="COST=VALUE",
-            help="What the slim network may cost, for whole channels: macs=0.5, parameters=0.3 or latency=0.5 of the"
-            " dense one's; gmacs, mparameters or latency_ms in numbers. Repeatable; the regime is then channel.",
-            show_default=False,
-        ),
-    ] = None,
+    target: Target = None,
     reconfigure: Annotated[
         bool, typer.Option("--reconfigure", help="Cut out what has died between epochs, so that training gets cheaper.")
     ] = False,

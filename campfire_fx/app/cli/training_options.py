@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -40,13 +40,22 @@ Augment = Annotated[
     ),
 ]
 Trackers = Annotated[
-    list[Literal["tensorboard", "wandb", "mlflow"]] | None,
+    list[str] | None,
     typer.Option(
         "--tracker",
-        help="Where to follow the training: TensorBoard, Weights & Biases, MLflow. Repeatable.",
-        show_default="log.csv alone",
+        help="Where to follow the training, beside log.csv: tensorboard, wandb or mlflow. Repeatable.",
+        show_default="none",
     ),
 ]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Say nothing before the final tables: no line an epoch, no reports.")
+]
+Target = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COST=VALUE",
+        help="What the slim network may cost, for whole channels: macs=0.5, parameters=0.3 or latency=0.5 of the"
+        " dense one's; gmacs, mparameters or latency_ms in numbers. Repeatable; the regime is then channel.",
+        show_default=False,
+    ),
 ]

@@ -1,4 +1,4 @@
-"""Tallies: how many images a network classifies correctly by its first answer and, of many classes, its first five."""
+"""Tallies: how many images a network classifies correctly by its first answer, and by its first five."""
 
 from __future__ import annotations
 

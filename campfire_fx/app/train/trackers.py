@@ -76,7 +76,7 @@ class Wanted:
 class _TensorBoard:
     """Files under `tensorboard/NETWORK/` of the run folder."""
 
-    run = None
+    run: str | None = None
 
     def __init__(self, wanted: Wanted) -> None:
         from torch.utils.tensorboard import SummaryWriter
