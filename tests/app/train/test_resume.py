@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import campfire_fx
-from campfire_fx.app.train import loop
+from campfire_fx.app.train import loop, tally
 from campfire_fx.app.train.checkpoint_manager import CheckpointManager, Every
 from campfire_fx.app.train.data import ImageData
 from campfire_fx.app.train.host import Host
@@ -228,14 +228,14 @@ def test_a_signal_saves_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_signal_while_validating_saves_the_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = train(tmp_path / "whole")
-    original = loop.answers
+    original = tally.answers
 
     def answers(*arguments: Any, **words: Any) -> Iterator[Any]:
         os.kill(os.getpid(), signal.SIGTERM)
         return original(*arguments, **words)
 
     with monkeypatch.context() as patch, stopping() as stop:
-        patch.setattr(loop, "answers", answers)
+        patch.setattr(tally, "answers", answers)
         with pytest.raises(Stopped, match="at epoch 0, step 5: saved"):
             train(tmp_path / "stopped", interval=1000, stop=stop)
     assert_same(train(tmp_path / "stopped"), expected)
