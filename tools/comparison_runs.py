@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -65,13 +65,25 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What all runs of a folder share, so that they can be compared."""
+    """What all runs of a folder share, so that they can be compared.
+
+    Attributes:
+        data: what the images are called.
+        model: the dense network, by name.
+        shape: of an image, C H W.
+        classes: how many.
+        recipe: of every training.
+        images: how many training images; None: all.
+        eras: first and last epoch of the era of single methods; others have the recipe's.
+    """
 
     data: str
     model: str
     shape: tuple[int, int, int]
     classes: int
     recipe: Recipe
+    images: int | None = None
+    eras: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def to_facts(self) -> dict[str, Any]:
         """Return it as JSON would give it back."""
@@ -82,7 +94,11 @@ class Budget:
     def completed(cls, facts: dict[str, Any]) -> dict[str, Any]:
         """Return facts of `to_facts`; what their recipe does not name had its default when they were written."""
         recipe: dict[str, Any] = json.loads(json.dumps(asdict(Recipe(**facts["recipe"]))))
-        return facts | {"recipe": recipe}
+        return {"images": None, "eras": {}} | facts | {"recipe": recipe}
+
+    def of(self, method: str) -> Recipe:
+        """Return the recipe of a method: with its own era, where it has one."""
+        return replace(self.recipe, era=self.eras.get(method, self.recipe.era))
 
     def build(self) -> nn.Module:
         """Return the dense network with new weights."""
@@ -94,7 +110,7 @@ def plan(methods: list[str], sparsities: list[float], seeds: list[int], *, scrat
     """List the runs in the order in which an unfinished comparison says most.
 
     A seed is finished before the next one begins; in each, dense comes first and the runs from scratch last. A
-    regime that fixes its own sparsity (N:M) runs at that one alone.
+    regime that fixes its own sparsity (N:M), or is given one behind its name (sfp=0.5), runs at that one alone.
     """
     runs: list[Run] = []
     for sparsity in sparsities:
@@ -102,14 +118,25 @@ def plan(methods: list[str], sparsities: list[float], seeds: list[int], *, scrat
     for seed in seeds:
         sparse = []
         for sparsity in sparsities:
-            for method in methods:
-                fixed = regime_of(method).sparsity
-                sparse.append(Run(method, sparsity if fixed is None else fixed, seed))
+            sparse += [Run(*_at(method, sparsity), seed) for method in methods]
         sparse = list(dict.fromkeys(sparse))
         runs += [Run(DENSE, 0.0, seed), *sparse]
         if scratch:
             runs += [replace(run, scratch=True) for run in sparse]
     return runs
+
+
+def _at(method: str, sparsity: float) -> tuple[str, float]:
+    """Return the regime of an entry of --methods, and the sparsity at which it runs."""
+    name, given, own = method.partition("=")
+    fixed = regime_of(name).sparsity
+    if given:
+        try:
+            fixed = float(own)
+        except ValueError:
+            raise CampfireError(f"--methods {method}: {own!r} is no sparsity. Write {name}=0.5.") from None
+        check_sparsity(fixed, "--methods")
+    return name, sparsity if fixed is None else fixed
 
 
 def regime_of(method: str) -> Regime:
@@ -164,12 +191,14 @@ def _trained(run: Run, budget: Budget, data: ImageData, folder: Path) -> tuple[n
 def sparsified(network: nn.Module, run: Run, budget: Budget) -> SparseModel:
     """Return a sparse copy of a dense network."""
     regime = regime_of(run.method)
-    return sparsify(network, regime, sparsity=run.sparsity, era=budget.recipe.era, example_inputs=_example(budget))
+    return sparsify(
+        network, regime, sparsity=run.sparsity, era=budget.of(run.method).era, example_inputs=_example(budget)
+    )
 
 
 def _fitted(network: nn.Module, run: Run, budget: Budget, data: ImageData) -> dict[str, Any]:
     began = time.perf_counter()
-    epochs = fit(network, data, budget.recipe, seed=run.seed, title=run.label)
+    epochs = fit(network, data, budget.of(run.method), seed=run.seed, title=run.label)
     took = time.perf_counter() - began
     return {"valid": epochs[-1].valid, "losses": [epoch.loss for epoch in epochs], "training_seconds": took}
 

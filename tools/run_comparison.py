@@ -18,6 +18,7 @@ The validation images are held out of the training images; the test images are l
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import statistics
 import sys
@@ -27,13 +28,14 @@ from typing import Any
 
 import torch
 from comparison_figure import draw
-from comparison_runs import DENSE, Budget, Run, attacked, execute, plan
+from comparison_runs import DENSE, Budget, Run, attacked, execute, plan, regime_of
 from comparison_tables import rows_of, to_csv, to_markdown
+from pareto.setting import fewer_images
 from run_files import check_same, path_of, read, told
 from torch.nn import functional as F
 
 from campfire_fx.app.train.data import ImageData, Where, open_data
-from campfire_fx.app.train.recipe import PRECISIONS, recipe_for
+from campfire_fx.app.train.recipe import PRECISIONS, Recipe, recipe_for
 from campfire_fx.base.errors import CampfireError
 from campfire_fx.report.pictures.canvas import installed
 
@@ -59,12 +61,14 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     try:
         runs = plan(options.methods, options.sparsities, options.seeds, scratch=not options.no_scratch)
-        data = open_data(options.data, Where(options.data_root, options.image_size))
+        data = fewer_images(open_data(options.data, Where(options.data_root, options.image_size)), options.images)
         recipe = recipe_for(
             options.data, epochs=options.epochs, era=options.era, batch=options.batch, precision=options.precision
         )
         name = options.data_name or Path(options.data).name
-        budget = Budget(name, options.model, data.shape, len(data.classes), recipe)
+        budget = Budget(
+            name, options.model, data.shape, len(data.classes), recipe, options.images, eras_of(options, recipe)
+        )
         options.output.mkdir(parents=True, exist_ok=True)
         check(runs, budget, options.output)
         return work(runs, budget, data, options)
@@ -83,14 +87,21 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data-root", type=Path, default=Path("data"), help="where data sets known by name lie")
     parser.add_argument("--data-name", help="what the data are called in the table (default: the folder's name)")
     parser.add_argument("--image-size", type=int, help="resize images to this side")
+    parser.add_argument("--images", type=int, help="train on so many, of every class the same share (default: all)")
     parser.add_argument("--model", default="resnet8")
     parser.add_argument(
-        "--methods", nargs="+", default=list(METHODS), help=f"regimes (default: {' '.join(METHODS)}); ck+erk: with ERK"
+        "--methods",
+        nargs="+",
+        default=list(METHODS),
+        help=f"regimes (default: {' '.join(METHODS)}); ck+erk: with ERK; sfp=0.5: at that sparsity alone",
     )
     parser.add_argument("--sparsities", nargs="+", type=float, default=[0.6, 0.8])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--epochs", type=int, default=12, help="of every network")
     parser.add_argument("--era", nargs=2, type=int, help="first and last epoch (default: a fifth to six tenths)")
+    parser.add_argument(
+        "--eras", nargs="+", default=[], metavar="METHOD=FIRST,LAST", help="another era for single methods"
+    )
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="that layers compute in in training")
     parser.add_argument("--epsilons", nargs="+", type=float, default=[2.0, 4.0, 8.0], help="of FGSM, in 1/255")
@@ -103,6 +114,18 @@ def parse() -> argparse.Namespace:
     if options.era is not None:
         options.era = tuple(options.era)
     return options
+
+
+def eras_of(options: argparse.Namespace, recipe: Recipe) -> dict[str, tuple[int, int]]:
+    """Read --eras."""
+    eras = {}
+    for text in options.eras:
+        found = re.fullmatch(r"(.+)=(\d+),(\d+)", text)
+        if found is None or not int(found[2]) < int(found[3]) <= recipe.epochs:
+            raise CampfireError(f"--eras {text}: write METHOD=FIRST,LAST, as rigl=0,9, within {recipe.epochs} epochs.")
+        regime_of(found[1])
+        eras[found[1]] = int(found[2]), int(found[3])
+    return eras
 
 
 def check(runs: list[Run], budget: Budget, folder: Path) -> None:

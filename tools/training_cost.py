@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from allocation import bytes_alive, peak_within
 from rounds import Contender, in_turns
-from torch import nn
+from torch import Tensor, nn
 
 from campfire_fx import SparseModel
 from campfire_fx.app.train.loop import make_optimizer
 from campfire_fx.app.train.recipe import Recipe
+from campfire_fx.training.gather import gather_first
 
 _STEPS = 10  # in a round: as many as SWAT takes from one computation of its thresholds to the next
 _ROUNDS = 3
@@ -47,10 +48,11 @@ def training_cost(
 
 def _step_of(network: nn.Module, shape: tuple[int, int, int], recipe: Recipe) -> Callable[[], None]:
     optimizer = make_optimizer(network.train(), recipe)
+    images, targets = torch.randn(recipe.batch, *shape), torch.zeros(recipe.batch, dtype=torch.long)
     if isinstance(network, SparseModel):
+        gather_first(network, network._life_cycle, _loss, iter([(images, targets)]))
         network.attach(optimizer)
         network.epoch(sum(recipe.era) // 2)
-    images, targets = torch.randn(recipe.batch, *shape), torch.zeros(recipe.batch, dtype=torch.long)
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
@@ -60,6 +62,10 @@ def _step_of(network: nn.Module, shape: tuple[int, int, int], recipe: Recipe) ->
         optimizer.zero_grad()
 
     return step
+
+
+def _loss(network: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    return F.cross_entropy(network(batch[0]), batch[1])
 
 
 def _repeated(step: Callable[[], None]) -> Callable[[object], None]:

@@ -59,7 +59,7 @@ def bench(
             what to call them with.
     """
     named = dict(_named(sources))
-    asked = _asked(runtimes)
+    asked = asked_runtimes(runtimes)
     at_hand = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = at_hand if threads is None else threads
     for what, number in (("batch", batch), ("threads", threads), ("repeats", repeats)):
@@ -95,14 +95,28 @@ def _by_name(sources: Iterable[Source | str]) -> dict[str, Source]:
     return dict(zip(told, given, strict=True))
 
 
-def _asked(runtimes: Sequence[str] | None) -> list[str]:
+def asked_runtimes(runtimes: Sequence[str] | None, *, installed: bool = False) -> list[str]:
+    """Return the names of the runtimes asked for as `RUNTIMES` has them; None: all. `installed`: those alone.
+
+    Raises:
+        BenchError: there is no such runtime, or one that was named is not installed and has to be.
+    """
     known = {name.lower(): name for name in RUNTIMES}
     for name in runtimes or ():
         if name.lower() not in known:
             raise BenchError(
                 f"runtime '{name}': there is none.{did_you_mean(name, RUNTIMES)} There are {', '.join(RUNTIMES)}."
             )
-    return list(RUNTIMES) if runtimes is None else [known[name.lower()] for name in runtimes]
+    asked = list(RUNTIMES) if runtimes is None else [known[name.lower()] for name in runtimes]
+    missing = [name for name in asked if installed and not RUNTIMES[name].installed]
+    if missing and runtimes is not None:
+        raise BenchError(f"runtime '{missing[0]}': {not_installed(RUNTIMES[missing[0]])}.")
+    return [name for name in asked if name not in missing]
+
+
+def not_installed(runtime: Runtime) -> str:
+    """Say what installs a runtime."""
+    return f"not installed: pip install 'campfire-fx[{runtime.extra}]'"
 
 
 def _example(
@@ -172,8 +186,7 @@ def _opened(name: str, source: Source, asked: Sequence[str], args: tuple[Any, ..
     there = [runtime for runtime in chosen if runtime.installed]
     size = source.stat().st_size if isinstance(source, Path) else None
     if chosen and not there:
-        extra = chosen[0].extra
-        yield RuntimeTime(name, chosen[0].name, None, size, f"not installed: pip install 'campfire-fx[{extra}]'"), None
+        yield RuntimeTime(name, chosen[0].name, None, size, not_installed(chosen[0])), None
     for runtime in there:
         yield _tried(RuntimeTime(name, runtime.told, None, size), runtime, source, args, threads)
 

@@ -23,9 +23,11 @@ from campfire_fx.cost.measure import (
     size_bytes,
     zero_weights,
 )
+from campfire_fx.cost.runtime_times import BenchRecord
 from campfire_fx.report.guards import guard_sentence
 from campfire_fx.report.numbers import cost_note, count, input_shapes, percent, plural, shape, size
 from campfire_fx.report.proof import proof_line
+from campfire_fx.report.runtimes import BenchReport
 from campfire_fx.report.style import STYLES, Report
 from campfire_fx.report.table import Column, FittedTable
 
@@ -68,6 +70,7 @@ class ShrinkReport(Report):
     Attributes:
         inputs: shapes of the tensors of the call that was measured.
         max_rows: how many layers are listed; the totals count all.
+        runtimes: what both take in runtimes; None: not asked for.
     """
 
     plan: ShrinkPlan
@@ -76,16 +79,19 @@ class ShrinkReport(Report):
     after: SizeRow
     inputs: tuple[tuple[int, ...], ...]
     max_rows: int | None = None
+    runtimes: BenchRecord | None = None
 
     def __rich__(self) -> Any:
-        return Group(self._layers(), self._summary(), *self._sentences())
+        timed = [] if self.runtimes is None else [BenchReport(self.runtimes)]
+        return Group(self._layers(), self._summary(), *timed, *self._sentences())
 
     def to_json(self) -> str:
         """Return all numbers as JSON text."""
         proof = None if self.verification is None else asdict(self.verification)
         sizes = {"before": None if self.before is None else asdict(self.before), "after": asdict(self.after)}
         plan = json.loads(self.plan.to_json())
-        return json.dumps({"plan": plan, "verification": proof, "inputs": self.inputs, **sizes})
+        timed = None if self.runtimes is None else self.runtimes.to_dict()
+        return json.dumps({"plan": plan, "verification": proof, "inputs": self.inputs, "runtimes": timed, **sizes})
 
     def _summary(self) -> FittedTable:
         before, after = self.before, self.after
@@ -139,7 +145,12 @@ class ShrinkReport(Report):
 
 
 def shrink_report(
-    slim: Any, before: nn.Module | None, *, repeats: int = 5, max_rows: int | None = None
+    slim: Any,
+    before: nn.Module | None,
+    *,
+    repeats: int = 5,
+    max_rows: int | None = None,
+    runtimes: BenchRecord | None = None,
 ) -> ShrinkReport:
     """Measure a slim model, and the model it came from where that is still there.
 
@@ -148,6 +159,7 @@ def shrink_report(
         before: the model it was given, or None.
         repeats: timed calls of each model, interleaved.
         max_rows: how many layers to list; None lists all.
+        runtimes: what the two take in runtimes.
     """
     args, kwargs = one_sample(slim, *slim.example)
     models = {"after": slim} if before is None else {"before": before, "after": slim}
@@ -157,7 +169,7 @@ def shrink_report(
         for name, model in models.items()
     }
     inputs = input_shapes(args, kwargs)
-    return ShrinkReport(slim.plan, slim.verification, sizes.get("before"), sizes["after"], inputs, max_rows)
+    return ShrinkReport(slim.plan, slim.verification, sizes.get("before"), sizes["after"], inputs, max_rows, runtimes)
 
 
 def _norm_sentences(plan: ShrinkPlan) -> list[Text]:

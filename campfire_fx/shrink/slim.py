@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,11 @@ import torch
 from torch import nn
 
 from campfire_fx.analysis.plan import ShrinkPlan, Verification
-from campfire_fx.base.errors import ShrinkError
+from campfire_fx.base.errors import BenchError, ShrinkError
 from campfire_fx.base.numbers import plain
 from campfire_fx.capture import examples_for, model_of
+from campfire_fx.cost.measure import one_sample
+from campfire_fx.cost.runtime_times import BenchRecord
 from campfire_fx.layers.dressing import Dress, dress
 from campfire_fx.layers.dual import DualGraphModule
 from campfire_fx.layers.masked import MaskedLayer
@@ -46,11 +49,40 @@ class SlimModel(Dress):
         """All examples that it was traced with."""
         return (self.example, *vars(self).get("_further", ()))
 
-    def report(self) -> Any:
-        """Return what became smaller and faster, and what did not and why; print it with rich or `print`."""
+    def report(self, *, runtimes: Sequence[str] | None = (), threads: int | None = 1) -> Any:
+        """Return what became smaller and faster, and what did not and why; print it with rich or `print`.
+
+        Args:
+            runtimes: also time both models in these, through files that are exported for it: "torch eager",
+                "torch.compile", "ONNX Runtime", "OpenVINO", "MNN"; None: in all that are installed.
+            threads: of the CPU, in these runtimes; None: one for each core at hand.
+
+        Raises:
+            BenchError: a runtime is not known or not installed, or the model is called with more than tensors.
+        """
         from campfire_fx.report import shrink_report  # slow to load
 
-        return shrink_report(self, self._origin())
+        before = self._origin()
+        if runtimes is not None and not runtimes:
+            return shrink_report(self, before)
+        return shrink_report(self, before, runtimes=in_runtimes(self, before, runtimes, threads))
+
+
+def in_runtimes(
+    slim: SlimModel, before: nn.Module | None, runtimes: Sequence[str] | None, threads: int | None
+) -> BenchRecord:
+    """Time a slim model, and the one it came from where that is still there, in runtimes: see `SlimModel.report`."""
+    from campfire_fx.export.bench_models import bench_models  # slow to load
+
+    args, kwargs = one_sample(slim, *slim.example)
+    inputs = (*args, *kwargs.values())
+    if kwargs or not all(isinstance(value, torch.Tensor) for value in inputs):
+        raise BenchError(
+            "report(runtimes=...): runtimes are timed with tensors as positional arguments, and this model is called "
+            "with more. Export it, and time the files with campfire_fx.bench."
+        )
+    models: dict[str, nn.Module] = {"slim": slim} if before is None else {"before": before, "slim": slim}
+    return bench_models(models, inputs, runtimes=runtimes, threads=threads)
 
 
 @torch.inference_mode(mode=False)  # inference tensors cannot be trained
