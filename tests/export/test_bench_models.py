@@ -83,9 +83,7 @@ def test_what_cannot_be_timed_is_refused() -> None:
 def test_a_runtime_that_is_not_installed_is_refused_by_name_and_left_out_otherwise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    missing = Runtime(
-        "MNN", "no_such_package", "no_such_package", (".mnn",), lambda *_: None, "mnn"
-    )
+    missing = Runtime("MNN", "no_such_package", "no_such_package", (".mnn",), lambda *_: None, "mnn")
     monkeypatch.setitem(RUNTIMES, "MNN", missing)
     with pytest.raises(BenchError, match="not installed"):
         bench_models({"net": net()}, X, runtimes=["MNN"])
