@@ -33,3 +33,24 @@ Compensate = Annotated[
     Literal["auto", "always", "never"],
     typer.Option(help="Take constant channels out of LayerNorm and GroupNorm: auto, where that pays in time."),
 ]
+Target = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COST=VALUE",
+        help="First remove whole channels at once until the network costs no more: macs=0.7, parameters=0.5 or"
+        " latency=0.5 of what it does. Repeatable. The output changes; accuracy needs fine-tuning.",
+        show_default=False,
+    ),
+]
+ChannelSetting = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="How --target is met: score=l2, at_least=0.3, scope='each set' and more of docs/channels.md. Repeatable.",
+        show_default=False,
+    ),
+]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Run the code that FILE names: for a whole pickled model of someone you trust.")
+]

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from torch import nn
 
 from campfire_fx.app import proof
-from campfire_fx.app.cli.networks import source_network
+from campfire_fx.app.cli.assignments import sparsify_arguments
+from campfire_fx.app.cli.networks import detector_at, source_network
 from campfire_fx.app.cli.options import (
     AsJson,
+    ChannelSetting,
     Columns,
     Compensate,
     Example,
@@ -21,21 +22,29 @@ from campfire_fx.app.cli.options import (
     ModelArguments,
     Prove,
     Residual,
+    Target,
+    Trust,
 )
 from campfire_fx.app.cli.terminal import example_inputs, model_options, show, show_json
+from campfire_fx.app.libraries.ultralytics import Detector
+from campfire_fx.app.smaller import Smaller, made_smaller, put_back
 from campfire_fx.base.errors import ExportError
 from campfire_fx.capture.from_onnx.interpret import OnnxGraph
 from campfire_fx.export import ExportRecord, check_export, export
 from campfire_fx.export.onnx_agreement import compare_files
+from campfire_fx.report.numbers import percent
 from campfire_fx.report.progress import progress
-from campfire_fx.shrink.slim import SlimModel, shrink
-from campfire_fx.training.model import SparseModel
+from campfire_fx.training.sparsify import check_settings
 
 
 def shrink_command(
     checkpoint: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="A .ckpt of `train`, a state_dict, a file of `export`, or an .onnx file."),
+        typer.Argument(
+            metavar="FILE",
+            help="A .ckpt of `train`, a state_dict, a file of `export`, an .onnx file, a .pt file of ultralytics, or a"
+            " folder of transformers.",
+        ),
     ],
     model: Annotated[
         str | None, typer.Option(help="The model of a state_dict: a torchvision name, or package.module:factory.")
@@ -46,6 +55,9 @@ def shrink_command(
         Path | None,
         typer.Option(help="File for the slim model, .safetensors, .pt2, .onnx, .mnn, .pt.", show_default="beside it"),
     ] = None,
+    target: Target = None,
+    setting: ChannelSetting = None,
+    trust: Trust = False,
     residual: Annotated[
         Residual, typer.Option(help="union: a channel stays while any branch writes it; gate: branches select theirs.")
     ] = "union",
@@ -59,7 +71,9 @@ def shrink_command(
 ) -> None:
     """Remove every channel that zeros in the weights made dead; the output stays the same, and that is proven.
 
-    The zeros may come from `campfire-fx train`, from torch.nn.utils.prune, or from anything else.
+    The zeros may come from `campfire-fx train`, from torch.nn.utils.prune, or from anything else. With --target, the
+    channels that matter least are zeroed first, at once: the network gets as small as you ask for, its output changes,
+    and it needs fine-tuning.
 
     **Examples**
 
@@ -67,40 +81,54 @@ def shrink_command(
         campfire-fx shrink weights.pt --model resnet50 --output slim.onnx
         campfire-fx shrink weights.pt --model mynets:small --option width=32
         campfire-fx shrink model.onnx --output slim.onnx --proof proof.json
+        campfire-fx shrink yolov8n.pt --target macs=0.7 --output slim.pt
     """
     options = model_options(option)
+    cut = sparsify_arguments(setting or (), (), target or ())
+    _check(output, prove, cut)
+    detector = None if model or options else detector_at(checkpoint, trust=trust)
+    network, shapes = source_network(checkpoint, "shrink", model, options, trust=trust, detector=detector)
+    choices: dict[str, Any] = {"round_to": round_to, "columns": columns, "compensate": compensate}
+    choices |= {"fold_norms": fold_norms, "groups": groups, "residual": residual}
+    smaller = made_smaller(network, example_inputs(example) or shapes, choices, cut)
+    with progress("Exporting"):
+        written, apart = _written(smaller, detector, checkpoint, output)
+        if prove is not None:
+            proof.prove(checkpoint, written.files, (model, options), smaller.slim.example, prove)
+    if as_json:
+        show_json(_facts(smaller, written) | {"files_difference": apart})
+    else:
+        _show(smaller, written, checkpoint, apart)
+
+
+def _check(output: Path | None, prove: Path | None, cut: dict[str, Any]) -> None:
+    """Raise what can be known before the file is read."""
+    if cut and "target" not in cut:
+        raise typer.BadParameter("--set says how --target is met. Give --target, too.")
+    if cut and prove is not None:
+        raise typer.BadParameter("--proof and --target: the output changes, so there is nothing to prove. Give one.")
+    if cut:
+        check_settings("channel", **cut)
     if output is not None:
         check_export(output)
-    network, shapes = source_network(checkpoint, "shrink", model, options)
-    choices: dict[str, Any] = {"round_to": round_to, "columns": columns, "compensate": compensate}
-    choices |= {"fold_norms": fold_norms, "groups": groups}
-    slim = _slim(network, example_inputs(example) or shapes, {"residual": residual, **choices})
-    with progress("Exporting"):
-        written, apart = _written(network, slim, checkpoint, output)
-        if prove is not None:
-            proof.prove(checkpoint, written.files, (model, options), slim.example, prove)
-    if as_json:
-        show_json(_facts(network, slim, written) | {"files_difference": apart})
-    else:
-        _show(slim, written, checkpoint, apart)
-
-
-def _slim(network: nn.Module, inputs: Any, choices: dict[str, Any]) -> SlimModel:
-    if isinstance(network, SparseModel):
-        return network.finalize().shrink(**choices)
-    return shrink(network, inputs, **choices)
 
 
 def _written(
-    network: nn.Module, slim: SlimModel, source: Path, output: Path | None
+    smaller: Smaller, detector: Detector | None, source: Path, output: Path | None
 ) -> tuple[ExportRecord, float | None]:
-    """Export the slim model; of an .onnx file under the same names, and compared with it in onnxruntime."""
+    """Write the slim model; of an .onnx file under the same names, and compared with it in onnxruntime."""
+    network, slim = smaller.network, smaller.slim
+    if detector is not None and (output is None or output.suffix.lower() == ".pt"):
+        return put_back(smaller, detector, output or source.with_name(f"{source.stem}-slim.pt")), None
     if not isinstance(network, OnnxGraph):
-        return export(slim, output or source.with_name(f"{source.stem}-slim.safetensors")), None
+        name = source.name if source.is_dir() else source.stem
+        return export(slim, output or source.with_name(f"{name}-slim.safetensors")), None
     target = output or source.with_name(f"{source.stem}-slim.onnx")
     if target.suffix.lower() != ".onnx":
         return export(slim, target), None
     record = export(slim, target, input_names=network.input_names, output_names=network.output_names)
+    if smaller.moved is not None:
+        return record, None
     try:
         return record, compare_files(source, target, slim.example[0])
     except ExportError:
@@ -108,18 +136,25 @@ def _written(
         raise
 
 
-def _show(slim: SlimModel, written: ExportRecord, source: Path, apart: float | None) -> None:
-    show(slim.report())
+def _show(smaller: Smaller, written: ExportRecord, source: Path, apart: float | None) -> None:
+    show(smaller.slim.report())
+    if smaller.moved is not None:
+        show(
+            f"Channels were zeroed for the target, without training: this moved the output by {percent(smaller.moved)}"
+            " of its largest value on random inputs. Accuracy needs fine-tuning: docs/files.md."
+        )
     show(f"Written: {', '.join(str(path) for path in written.files)}")
     if apart is not None:
         show(f"In onnxruntime its outputs are within {apart:.1e} of those of {source}.")
 
 
-def _facts(network: nn.Module, slim: SlimModel, written: ExportRecord) -> dict[str, Any]:
+def _facts(smaller: Smaller, written: ExportRecord) -> dict[str, Any]:
+    network, slim = smaller.network, smaller.slim
     counts = {name: sum(p.numel() for p in m.parameters()) for name, m in (("before", network), ("after", slim))}
     return {
         "parameters": counts,
         "difference": slim.verification.difference if slim.verification else None,
+        "moved": smaller.moved,
         "files": [str(path) for path in written.files],
         "layers": [dataclasses.asdict(layer) for layer in slim.plan.layers],
         "kernels": [dataclasses.asdict(kernel) for kernel in slim.plan.kernels],

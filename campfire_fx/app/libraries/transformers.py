@@ -1,0 +1,101 @@
+"""Image models of Hugging Face transformers: a folder of `save_pretrained`, or the name of one that is in the cache."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from campfire_fx.base.disk.archive import reason
+from campfire_fx.base.errors import TrainError
+
+PREFIX = "hf:"
+_CONFIG = "config.json"
+_FACTS = {"classes": "num_labels", "channels": "num_channels"}
+
+
+class Logits(nn.Module):
+    """A classifier of transformers, called with images alone; it gives the scores of the classes, (N, classes)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, classes)."""
+        return self.model(pixel_values=x).logits
+
+
+def is_folder(path: Path) -> bool:
+    """Say whether a folder is one that `save_pretrained` wrote."""
+    return (path / _CONFIG).is_file()
+
+
+def open_folder(path: Path) -> tuple[nn.Module, dict[str, Tensor]]:
+    """Load the image model of a folder, in its own class, and return it with an example of its inputs.
+
+    No code in the folder is run.
+
+    Raises:
+        TrainError: transformers is not installed, or there is no model for images that it knows.
+    """
+    transformers = _transformers(f"{path}: it is a model of transformers, which")
+    try:
+        described = json.loads((path / _CONFIG).read_text(encoding="utf-8"))
+        named = next(
+            (name for name in described.get("architectures") or () if hasattr(transformers, name)), "AutoModel"
+        )
+        network = getattr(transformers, named).from_pretrained(path, local_files_only=True).float().eval()
+    except Exception as error:  # whatever a folder leads to
+        raise TrainError(f"{path}: transformers cannot load it ({reason(error)}). Save it again.") from error
+    if getattr(network, "main_input_name", "") != "pixel_values":
+        raise TrainError(f"{path}: {type(network).__name__} does not read images. Give a network that does.")
+    return network, {"pixel_values": torch.randn(1, *_image(network, described))}
+
+
+def build(name: str, asked: Mapping[str, Any], known: Mapping[str, Any]) -> nn.Module:
+    """Return a classifier of images by the name "hf:FOLDER" or "hf:owner/name", with new weights.
+
+    Args:
+        name: of a folder, or of a model in the cache of the hub, of which only the description is read.
+        asked: fields of its configuration, as `embedding_size`.
+        known: "classes" and "channels" of the images, where they are known.
+
+    Raises:
+        TrainError: transformers is not installed, there is no such model, or it has no such option.
+    """
+    transformers = _transformers(f"MODEL {name}: it is one of transformers, which")
+    facts = {own: known[fact] for fact, own in _FACTS.items() if fact in known}
+    try:
+        config, unused = transformers.AutoConfig.from_pretrained(
+            name.removeprefix(PREFIX), local_files_only=True, return_unused_kwargs=True, **facts, **asked
+        )
+        if unused:
+            raise TrainError(f"MODEL {name}: its configuration has no '{next(iter(unused))}'. Leave it out.")
+        return Logits(transformers.AutoModelForImageClassification.from_config(config))
+    except TrainError:
+        raise
+    except Exception as error:  # whatever a description leads to
+        raise TrainError(
+            f"MODEL {name}: transformers cannot build a classifier of images from it ({reason(error)}). Give a folder"
+            " of save_pretrained, or fetch it first: hf download OWNER/NAME."
+        ) from error
+
+
+def _transformers(what: str) -> Any:
+    if importlib.util.find_spec("transformers") is None:
+        raise TrainError(f"{what} is not installed. Run pip install 'campfire-fx[transformers]'.")
+    import transformers
+
+    return transformers
+
+
+def _image(network: Any, described: Mapping[str, Any]) -> tuple[int, int, int]:
+    size = described.get("image_size") or 224
+    height, width = size if isinstance(size, (list, tuple)) else (size, size)
+    return int(getattr(network.config, "num_channels", 3)), int(height), int(width)
