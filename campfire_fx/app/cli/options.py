@@ -33,6 +33,9 @@ Compensate = Annotated[
     Literal["auto", "always", "never"],
     typer.Option(help="Take constant channels out of LayerNorm and GroupNorm: auto, where that pays in time."),
 ]
+Streams = Annotated[
+    Residual, typer.Option(help="union: a channel stays while any branch writes it; gate: branches select theirs.")
+]
 Target = Annotated[
     list[str] | None,
     typer.Option(

@@ -21,7 +21,7 @@ from campfire_fx.app.cli.options import (
     Groups,
     ModelArguments,
     Prove,
-    Residual,
+    Streams,
     Target,
     Trust,
 )
@@ -36,16 +36,18 @@ from campfire_fx.report.numbers import percent
 from campfire_fx.report.progress import progress
 from campfire_fx.training.sparsify import check_settings
 
+Given = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        help="A .ckpt of `train`, a state_dict, a file of `export`, an .onnx file, a .pt file of ultralytics, or a"
+        " folder of transformers.",
+    ),
+]
+
 
 def shrink_command(
-    checkpoint: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE",
-            help="A .ckpt of `train`, a state_dict, a file of `export`, an .onnx file, a .pt file of ultralytics, or a"
-            " folder of transformers.",
-        ),
-    ],
+    checkpoint: Given,
     model: Annotated[
         str | None, typer.Option(help="The model of a state_dict: a torchvision name, or package.module:factory.")
     ] = None,
@@ -58,9 +60,7 @@ def shrink_command(
     target: Target = None,
     setting: ChannelSetting = None,
     trust: Trust = False,
-    residual: Annotated[
-        Residual, typer.Option(help="union: a channel stays while any branch writes it; gate: branches select theirs.")
-    ] = "union",
+    residual: Streams = "union",
     round_to: Annotated[int, typer.Option(help="Keep channel counts multiples of this.", min=1)] = 1,
     columns: Columns = False,
     compensate: Compensate = "auto",
