@@ -36,6 +36,7 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> str:
 DISTRIBUTIONS = {
     "PIL": "torchvision",
     "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
 }  # of modules whose name is another's, or that it brings
 
 
@@ -96,8 +97,8 @@ def test_what_is_imported_is_declared() -> None:
 def test_the_core_needs_little_and_uses_it() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     core = names_of(project["dependencies"])
-    assert core == {"filelock", "networkx", "numpy", "rich", "safetensors", "torch", "typer"}
-    assert core <= imported_modules()
+    assert core == {"filelock", "networkx", "numpy", "pyyaml", "rich", "safetensors", "torch", "typer"}
+    assert core <= {DISTRIBUTIONS.get(name, name) for name in imported_modules()}
 
 
 @pytest.mark.slow

@@ -88,6 +88,7 @@ _SET_BY_THE_SWEEP = {
     "--resume": "",
     "--show-recipe": "",
     "--json": "--json before the other options",
+    "--config": "its options",
 }
 
 

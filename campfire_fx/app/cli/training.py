@@ -13,6 +13,7 @@ from campfire_fx.app.cli.tables import recipe_table
 from campfire_fx.app.cli.terminal import show
 from campfire_fx.app.cli.training_options import (
     Augment,
+    Config,
     Download,
     Era,
     LearningRate,
@@ -33,6 +34,7 @@ def _of_recipe(default: str) -> str:
 
 
 def train_command(
+    config: Config = None,
     data: Annotated[
         str,
         typer.Option(
@@ -199,6 +201,7 @@ def train_command(
 
         campfire-fx train
         campfire-fx train --data fashion-mnist --download --epochs 8
+        campfire-fx train --config runs/digits/config.yaml --seed 1 --output runs/digits-1
         campfire-fx train --data path/to/images --model resnet20 --sparsity 0.6
         campfire-fx train --data path/to/images --model resnet50 --weights DEFAULT --download
         campfire-fx train --from runs/digits/dense.ckpt --output runs/finetuned

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from campfire_fx.app.cli.run_config import use_config
+
 StartFrom = Annotated[
     Path | None,
     typer.Option("--from", help="Start from a trained network: dense.ckpt of a run.", show_default="new weights"),
@@ -56,6 +58,15 @@ Target = Annotated[
         metavar="COST=VALUE",
         help="What the slim network may cost, for whole channels: macs=0.5, parameters=0.3 or latency=0.5 of the"
         " dense one's; gmacs, mparameters or latency_ms in numbers. Repeatable; the regime is then channel.",
+        show_default=False,
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        help="Options in a YAML file, as the config.yaml of a run; those on the command line come first.",
+        callback=use_config,
+        is_eager=True,
         show_default=False,
     ),
 ]

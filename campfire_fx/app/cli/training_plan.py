@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A training that can begin: see the modules of its parts."""
+    """A training that can begin: see the modules of its parts; `given` are the options that it was made from."""
 
     data: str
     where: Where
@@ -47,6 +47,7 @@ class Planned:
     settings: JobSettings
     machine: Machine
     start: Start | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
 
 
 def planned(given: Mapping[str, Any], *, whole: bool = True) -> Planned:
@@ -82,6 +83,7 @@ def planned(given: Mapping[str, Any], *, whole: bool = True) -> Planned:
         settings,
         Machine(given["device"], given["workers"], given["threads"]),
         start,
+        dict(given),
     )
 
 

@@ -10,6 +10,7 @@ from functools import partial
 import torch
 
 from campfire_fx.app.cli.epoch_lines import EpochLines
+from campfire_fx.app.cli.run_config import config_text
 from campfire_fx.app.cli.tables import outcome_table, reloaded_table
 from campfire_fx.app.cli.terminal import console, errors, show
 from campfire_fx.app.cli.training_plan import Planned
@@ -49,6 +50,7 @@ def train(planned: Planned, *, as_json: bool = False, quiet: bool = False) -> No
             trained = start.open(where.download) if start is not None else None
         settings = replace(settings, start=trained)
         torch.set_num_threads(machine.threads or useful_threads(images, plan))
+        settings = replace(settings, config=config_text(planned, torch.get_num_threads()))
         workers = _useful_workers(ranks.count) if machine.workers is None else machine.workers
         if ranks.first:
             tell(_plan(images, plan, settings, ranks.count))
@@ -67,7 +69,7 @@ def train(planned: Planned, *, as_json: bool = False, quiet: bool = False) -> No
     show(outcome_table(outcome))
     names = ", ".join(f"{name}.ckpt" for name in ("dense", "sparse") if settings.networks in ("all", name))
     rest = ", slim.*, the other networks' .safetensors" if outcome.reloaded else ", dense.safetensors"
-    show(f"Written to {settings.folder}/: {names}{rest}, log.csv, and results.json.")
+    show(f"Written to {settings.folder}/: {names}{rest}, log.csv, results.json, and config.yaml.")
 
 
 def _say_nothing(_content: object) -> None:

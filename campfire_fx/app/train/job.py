@@ -61,6 +61,7 @@ class JobSettings:
         reconfigure: whether the sparse network is made smaller between epochs, where that pays.
         start: trained weights from which dense and sparse start; None: new ones.
         options: arguments of the model that the user named.
+        config: of config.yaml, the text; None: none is written.
     """
 
     model: str
@@ -79,6 +80,7 @@ class JobSettings:
     reconfigure: bool = False
     start: TrainedWeights | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    config: str | None = None
 
 
 def run(settings: JobSettings, data: ImageData, recipe: Recipe, *, show: Show, host: Host | None = None) -> Outcome:
@@ -175,6 +177,8 @@ def _own_host(settings: JobSettings, data: ImageData, recipe: Recipe, host: Host
         **asdict(recipe),
     }
     checkpoints = CheckpointManager(settings.folder, facts, settings.interval)
+    if settings.config is not None and host.ranks.first:
+        write_text(settings.folder / "config.yaml", settings.config, TrainError)
     return replace(host, checkpoints=checkpoints, observer=_observer(settings, data, recipe, host))
 
 
