@@ -18,6 +18,7 @@ from campfire_fx.base.compat import pytree
 from campfire_fx.base.disk.seal import blank, fault
 from campfire_fx.base.disk.whole import write_file
 from campfire_fx.base.errors import ExportError
+from campfire_fx.base.hints import install_command
 from campfire_fx.base.naming import any_name
 from campfire_fx.export.agreement import first_line
 from campfire_fx.export.calls import fed, restored, structure_of
@@ -136,8 +137,7 @@ def required(package: str, suffix: str = "onnx") -> Any:
             return importlib.import_module(package)
     except ImportError as error:
         raise ExportError(
-            f"the package {package} is needed for .{suffix} files and is not installed. "
-            f"Run pip install 'campfire-fx[{suffix}]'."
+            f"the package {package} is needed for .{suffix} files and is not installed. Run {install_command(suffix)}."
         ) from error
 
 

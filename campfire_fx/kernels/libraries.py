@@ -23,6 +23,7 @@ from filelock import FileLock
 from campfire_fx.base.disk.cache import cache_folder
 from campfire_fx.base.disk.whole import write_bytes, write_text
 from campfire_fx.base.errors import CampfireError
+from campfire_fx.base.hints import install_command
 from campfire_fx.base.processor import processor_features
 from campfire_fx.kernels.compiler import ATTEMPTS, COMMON, SUFFIX, Compiler, compile_library, find_compiler
 
@@ -76,7 +77,7 @@ def library_of(source: Path, check: Check) -> Library:
         if left is None:
             raise CannotCompileError(
                 "There is no C++ compiler: none of CXX, c++, g++ and clang++ runs. "
-                'Install one, or the package ziglang (pip install "campfire-fx[kernels]").'
+                f"Install one, or the package ziglang: {install_command('kernels')}."
             )
         return left
     path = f"{stem}-{_digest(repr((compiler.command, compiler.version, COMMON, ATTEMPTS)).encode())}{SUFFIX}"

@@ -16,6 +16,7 @@ from campfire_fx.app.runs.networks import Wanted, networks_of, raw_batches, run_
 from campfire_fx.app.train.data import ImageData, Where, open_data
 from campfire_fx.base.disk.whole import told_as, write_text
 from campfire_fx.base.errors import AttackError
+from campfire_fx.base.hints import install_command
 from campfire_fx.report import AttackReport, pictures
 from campfire_fx.report.progress import progress
 
@@ -127,5 +128,5 @@ def _write(record: AttackRecord, folder: Path) -> tuple[list[Path], str]:
     for path, text in zip(paths, (record.to_json() + "\n", record.to_csv()), strict=True):
         write_text(path, text, AttackError)
     if not pictures.installed():
-        return paths, " No plot: matplotlib is not installed. Run pip install 'campfire-fx[plot]'."
+        return paths, f" No plot: matplotlib is not installed. Run {install_command('plot')}."
     return [*paths, pictures.save(pictures.robustness_curves(record), folder / "attack.png")], ""

@@ -16,6 +16,7 @@ from campfire_fx.app.sweep.launch import LOG, Ended, last_line
 from campfire_fx.app.sweep.runs import Run
 from campfire_fx.base.disk.whole import told_as
 from campfire_fx.base.errors import TrainError
+from campfire_fx.base.hints import install_command
 
 _LOOK = 5.0  # seconds between two looks at what has ended
 
@@ -39,7 +40,7 @@ class Submitit:
 
     def __post_init__(self) -> None:
         if importlib.util.find_spec("submitit") is None:
-            raise TrainError("--launcher submitit: it is not installed. Run pip install 'campfire-fx[slurm]'.")
+            raise TrainError(f"--launcher submitit: it is not installed. Run {install_command('slurm')}.")
 
     def launch(self, runs: Sequence[Run]) -> Generator[Ended, None, None]:
         """See `Launcher`."""

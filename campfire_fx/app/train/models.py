@@ -17,7 +17,7 @@ from torch import nn
 from campfire_fx.app.train.factories import FACTS, call_factory
 from campfire_fx.app.train.networks import NETWORKS
 from campfire_fx.base.errors import TrainError
-from campfire_fx.base.hints import did_you_mean
+from campfire_fx.base.hints import did_you_mean, install_command
 
 RESNET50_V1 = "resnet50-v1"
 
@@ -44,7 +44,7 @@ def build_model(name: str, asked: Mapping[str, Any] | None = None, /, **options:
         return call_factory(name, NETWORKS[name], asked, known)
     if importlib.util.find_spec("torchvision") is None:
         raise TrainError(
-            f"MODEL {name}: torchvision, where it may be, is not installed. Run pip install 'campfire-fx[train]',"
+            f"MODEL {name}: torchvision, where it may be, is not installed. Run {install_command('train')},"
             f" or give one of {', '.join(NETWORKS)}, or package.module:factory."
         )
     return _from_torchvision(name, asked, known)

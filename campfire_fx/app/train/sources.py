@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from campfire_fx.base.errors import TrainError
+from campfire_fx.base.hints import install_command
 
 _FASHION_CLASSES = (
     "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
@@ -97,6 +98,4 @@ def read_idx(path: Path) -> Tensor:
 def need(module: str, package: str) -> None:
     """Raise a TrainError that names a package if a module of it is not installed."""
     if importlib.util.find_spec(module) is None:
-        raise TrainError(
-            f"This data set needs {package}, which is not installed. Run pip install 'campfire-fx[train]'."
-        )
+        raise TrainError(f"This data set needs {package}, which is not installed. Run {install_command('train')}.")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from campfire_fx.base.errors import CaptureError
+from campfire_fx.base.hints import install_command
 from campfire_fx.capture.from_onnx.interpret import OnnxGraph, check_known, fold
 from campfire_fx.capture.from_onnx.values import Node, Numbers, is_small, numbers_of
 
@@ -61,7 +62,7 @@ def _onnx() -> Any:
         return importlib.import_module("onnx")
     except ImportError as error:
         raise CaptureError(
-            "the package onnx is needed for .onnx files and is not installed. Run pip install 'campfire-fx[onnx]'."
+            f"the package onnx is needed for .onnx files and is not installed. Run {install_command('onnx')}."
         ) from error
 
 

@@ -1,6 +1,6 @@
 """Pictures of sparse training and of what came of it: each function returns a matplotlib Figure; `save` writes it.
 
-They need matplotlib (`pip install 'campfire-fx[plot]'`), keep no state, and never touch pyplot: any thread and any
+They need matplotlib (the extra `plot`), keep no state, and never touch pyplot: any thread and any
 machine without a screen can draw.
 """
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from campfire_fx.base.disk.whole import write_bytes
 from campfire_fx.base.errors import ReportError
+from campfire_fx.base.hints import install_command
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +43,7 @@ def installed() -> bool:
 def check_installed() -> None:
     """Raise a ReportError if pictures cannot be drawn here; to be asked before long work that ends in one."""
     if not installed():
-        raise ReportError("Picture: matplotlib, which draws it, is not installed. Run pip install 'campfire-fx[plot]'.")
+        raise ReportError(f"Picture: matplotlib, which draws it, is not installed. Run {install_command('plot')}.")
 
 
 def figure(height: float, *, title: str, note: str = "", width: float = WIDTH) -> tuple[Figure, Axes]:

@@ -251,5 +251,5 @@ def test_pyplot_is_never_touched(name: str, monkeypatch: pytest.MonkeyPatch) -> 
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert not pictures.installed()
-    with pytest.raises(ReportError, match=r"not installed. Run pip install 'campfire-fx\[plot\]'"):
+    with pytest.raises(ReportError, match=r'not installed. Run pip install "jinja2>=.*" "matplotlib>='):
         pictures.training_course({"a": [(0, 0.5)]})
