@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.theme import Theme
 
+from campfire_fx.base.characters import legible
+
 STYLES = {
     "report.title": "bold",
     "report.header": "bold cyan",
@@ -29,7 +31,7 @@ class Report:
         raise TypeError(f"{type(self).__name__} does not say how it is shown")
 
     def __str__(self) -> str:
-        return plain(self, columns())
+        return legible(plain(self, columns()))
 
 
 def columns() -> int:
