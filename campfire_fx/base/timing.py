@@ -39,6 +39,8 @@ def in_turns(
 ) -> list[list[float]]:
     """Return the seconds of every call: for each of `runs` those of its rounds; in each round all run once, in turn.
 
+    Every other round goes backwards, so that none has always the same one before it.
+
     Args:
         runs: what is timed.
         device: on which it runs.
@@ -53,7 +55,8 @@ def in_turns(
     for turn in range(warm + most):
         if turn >= warm + least and time.perf_counter() - begun > enough:
             break
-        for run, taken in zip(runs, times, strict=True):
+        order = list(zip(runs, times, strict=True))
+        for run, taken in order[::-1] if turn % 2 else order:
             took = once(run, device, clock)
             if turn >= warm:
                 taken.append(took)

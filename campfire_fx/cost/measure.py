@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,7 +18,10 @@ from torch.utils.hooks import RemovableHandle
 from campfire_fx.base.compat import TorchDispatchMode, fake_tensor_mode, packet_of, pytree, unsafe_view
 from campfire_fx.base.copies import private_copy
 from campfire_fx.base.timing import in_turns
+from campfire_fx.cost.time_ratio import TimeRatio, time_ratio
 from campfire_fx.layers.masked import MaskedLayer
+
+_FEWEST = 7  # timed calls: a ratio has an interval from six on
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +41,16 @@ class MacCount:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Time of one call, in milliseconds: the median and the middle half of `repeats` calls."""
+    """Time of one call, in milliseconds: the median and the middle half of `repeats` calls.
+
+    `ratio`: over the time of the model that it was timed in turns with; None of that one itself.
+    """
 
     median_ms: float
     low_ms: float
     high_ms: float
     repeats: int
+    ratio: TimeRatio | None = None
 
 
 def parameters(model: nn.Module) -> int:
@@ -180,14 +188,36 @@ def latency(
 
 
 def latencies(
-    models: Mapping[str, nn.Module], args: tuple[Any, ...], kwargs: dict[str, Any] | None = None, *, repeats: int = 20
+    models: Mapping[str, nn.Module],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None = None,
+    *,
+    repeats: int = 20,
+    enough: float = math.inf,
 ) -> dict[str, Latency]:
-    """Time several models on one input, their calls interleaved so that a busy machine slows all of them alike."""
+    """Time several models on one input, called in turns so that a busy machine slows all of them alike.
+
+    Args:
+        models: by name; the others are compared with the first.
+        args: of a call.
+        kwargs: of a call.
+        repeats: calls of each that are timed.
+        enough: seconds after which fewer do, but seven, from which a ratio can be told.
+    """
     copies = {name: private_copy(model).eval() for name, model in models.items()}
     with torch.no_grad():
         runs = [partial(model, *args, **(kwargs or {})) for model in copies.values()]
-        times = in_turns(runs, device_of((args, kwargs)), least=repeats, most=repeats)
-    return {name: latency_of(taken) for name, taken in zip(copies, times, strict=True)}
+        device = device_of((args, kwargs))
+        times = in_turns(runs, device, least=min(repeats, _FEWEST), most=repeats, enough=enough)
+    return compared(copies, times)
+
+
+def compared(names: Iterable[str], times: Sequence[Sequence[float]], *, beside: int = 0) -> dict[str, Latency]:
+    """Return by name what `in_turns` took, in seconds; the others are compared with the one of number `beside`."""
+    return {
+        name: latency_of(taken, beside=None if number == beside else times[beside])
+        for number, (name, taken) in enumerate(zip(names, times, strict=True))
+    }
 
 
 def device_of(inputs: object) -> torch.device:
@@ -196,10 +226,11 @@ def device_of(inputs: object) -> torch.device:
     return next((tensor.device for tensor in tensors if tensor.is_cuda), torch.device("cpu"))
 
 
-def latency_of(seconds: Sequence[float]) -> Latency:
-    """Return the median and the middle half of the times of some calls."""
+def latency_of(seconds: Sequence[float], *, beside: Sequence[float] | None = None) -> Latency:
+    """Return the median and the middle half of some calls' times, `beside` those of a model called in turns with it."""
     values = [1e3 * took for took in seconds]
+    ratio = None if beside is None else time_ratio(seconds, beside)
     if len(values) < 2:
-        return Latency(values[0], values[0], values[0], 1)
+        return Latency(values[0], values[0], values[0], 1, ratio)
     low, median, high = statistics.quantiles(values, n=4)
-    return Latency(median, low, high, len(values))
+    return Latency(median, low, high, len(values), ratio)

@@ -6,12 +6,14 @@ import csv
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from campfire_fx.cost.measure import Latency
+from campfire_fx.cost.time_ratio import TimeRatio
 
-_COLUMNS = ("name", "runtime", "median_ms", "low_ms", "high_ms", "repeats", "times_as_fast", "bytes", "reason")
+_FAST = ("times_as_fast", "times_as_fast_low", "times_as_fast_high")
+_COLUMNS = ("name", "runtime", "median_ms", "low_ms", "high_ms", "repeats", *_FAST, "bytes", "reason")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +43,26 @@ class BenchRecord:
         rows: in the order given; the others are compared with the first that was timed.
         shapes: of the inputs of one call.
         threads: of the CPU.
+        guessed: whether nothing said how large the inputs are.
     """
 
     rows: tuple[RuntimeTime, ...]
     shapes: tuple[tuple[int, ...], ...]
     threads: int
+    guessed: bool = False
 
     def times_as_fast(self, row: RuntimeTime) -> float | None:
-        """Return how many times as fast a row is as the first that was timed, by their medians; None: not timed."""
-        first = next((one.latency for one in self.rows if one.latency is not None), None)
-        return None if first is None or row.latency is None else first.median_ms / row.latency.median_ms
+        """Return how many times as fast a row is as the first that was timed; None: not timed."""
+        return self._fast(row)[0]
+
+    def _fast(self, row: RuntimeTime) -> tuple[float | None, float | None, float | None]:
+        """Return that with its interval; by medians, and without one, where rounds were too few for it."""
+        if row.latency is None:
+            return None, None, None
+        if (ratio := row.latency.ratio) is not None:
+            return astuple(ratio.times_as_fast)
+        first = next(one.latency for one in self.rows if one.latency is not None)
+        return first.median_ms / row.latency.median_ms, None, None
 
     def to_dict(self) -> dict[str, Any]:
         """Return all numbers, for JSON."""
@@ -68,8 +80,10 @@ class BenchRecord:
         for found in facts["rows"]:
             row = {name: value for name, value in found.items() if name != "times_as_fast"}
             taken = row["latency"]
-            rows.append(RuntimeTime(**row | {"latency": None if taken is None else Latency(**taken)}))
-        return BenchRecord(tuple(rows), tuple(tuple(shape) for shape in facts["shapes"]), int(facts["threads"]))
+            ratio = None if taken is None or taken.get("ratio") is None else TimeRatio(**taken["ratio"])
+            rows.append(RuntimeTime(**row | {"latency": taken and Latency(**taken | {"ratio": ratio})}))
+        shapes = tuple(tuple(shape) for shape in facts["shapes"])
+        return BenchRecord(tuple(rows), shapes, int(facts["threads"]), bool(facts.get("guessed")))
 
     def to_csv(self) -> str:
         """Return a line for each row as CSV text."""
@@ -78,6 +92,7 @@ class BenchRecord:
         writer.writeheader()
         for row in self.rows:
             taken = {} if row.latency is None else asdict(row.latency)
+            taken.pop("ratio", None)
             known = {"name": row.name, "runtime": row.runtime, "bytes": row.bytes, "reason": row.reason}
-            writer.writerow(known | taken | {"times_as_fast": self.times_as_fast(row)})
+            writer.writerow(known | taken | dict(zip(_FAST, self._fast(row), strict=True)))
         return text.getvalue()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from campfire_fx.base.copies import private_copy
 from campfire_fx.base.errors import BenchError, CampfireError, ExportError
-from campfire_fx.base.hints import did_you_mean
+from campfire_fx.base.hints import did_you_mean, install_command
 from campfire_fx.base.timing import in_turns
 from campfire_fx.capture import example_for
-from campfire_fx.cost.measure import Latency
+from campfire_fx.cost.measure import compared
 from campfire_fx.cost.runtime_times import BenchRecord, RuntimeTime
 from campfire_fx.export.agreement import first_line
 from campfire_fx.export.api import load
@@ -65,14 +65,15 @@ def bench(
     for what, number in (("batch", batch), ("threads", threads), ("repeats", repeats)):
         if number < 1:
             raise BenchError(f"bench: {what}={number} is no number of them. Give 1 or more.")
-    args = _example(named, example_inputs, batch, size)
+    args, guessed = _example(named, example_inputs, batch, size)
     with _threads(threads), torch.no_grad():
         opened = [row for name, source in named.items() for row in _opened(name, source, asked, args, threads)]
         runs = [call for _, call in opened if call is not None]
         clock = time.process_time if threads == 1 else time.perf_counter
-        taken = iter(in_turns(runs, torch.device("cpu"), least=repeats, most=repeats, warm=_WARM, clock=clock))
-        rows = [row if call is None else _timed(row, next(taken)) for row, call in opened]
-    return BenchRecord(tuple(rows), tuple(tuple(tensor.shape) for tensor in args), threads)
+        times = in_turns(runs, torch.device("cpu"), least=repeats, most=repeats, warm=_WARM, clock=clock)
+    taken = iter(compared(map(str, range(len(times))), times).values())
+    rows = [row if call is None else replace(row, latency=next(taken)) for row, call in opened]
+    return BenchRecord(tuple(rows), tuple(tuple(tensor.shape) for tensor in args), threads, guessed)
 
 
 def _named(sources: Mapping[str, Source] | Iterable[Source | str]) -> Iterator[tuple[str, Source]]:
@@ -121,35 +122,39 @@ def not_installed(runtime: Runtime) -> str:
 
 def _example(
     named: Mapping[str, Source], given: Tensor | tuple[Tensor, ...] | None, batch: int, size: tuple[int, ...] | None
-) -> tuple[Tensor, ...]:
-    """Return the inputs of a call."""
+) -> tuple[tuple[Tensor, ...], bool]:
+    """Return the inputs of a call, and whether nothing says their size."""
     if given is not None:
         tensors = given if isinstance(given, tuple) else (given,)
-        return tuple(tensor.detach().cpu() for tensor in tensors)
+        return tuple(tensor.detach().cpu() for tensor in tensors), False
     for source in named.values():
         if (found := _told(source)) is not None:
-            return sized(found, batch, size)
+            return sized(found[0], batch, size), found[1] and size is None
     raise BenchError(
         "bench: no file says what it is called with. Give example_inputs=..., as torch.randn(1, 3, 224, 224)."
     )
 
 
-def _told(source: Source) -> tuple[Tensor, ...] | None:
-    """Return what a source says of its inputs, as tensors; None where it says nothing, or takes more than tensors."""
+def _told(source: Source) -> tuple[tuple[Tensor, ...], bool] | None:
+    """Return what a source says of its inputs, as tensors, and whether their size is a guess.
+
+    None where it says nothing, or takes more than tensors.
+    """
     if isinstance(source, Path) and source.suffix.lower() == ".onnx":
         return _told_by_onnx(source) if RUNTIMES["ONNX Runtime"].installed else None
     if isinstance(source, Path) and source.suffix.lower() == ".mnn":
         return None
     try:
         model = source if isinstance(source, nn.Module) else load(source)
-        args, kwargs = getattr(model, "example", None) or example_for(cast(nn.Module, model))
+        known = getattr(model, "example", None)
+        args, kwargs = known or example_for(cast(nn.Module, model))
     except CampfireError:
         return None
     values = (*args, *kwargs.values())
-    return values if all(isinstance(value, Tensor) for value in values) else None
+    return (values, known is None) if all(isinstance(value, Tensor) for value in values) else None
 
 
-def _told_by_onnx(path: Path) -> tuple[Tensor, ...] | None:
+def _told_by_onnx(path: Path) -> tuple[tuple[Tensor, ...], bool] | None:
     """Return tensors of the sizes that an .onnx file fixes; of those that are free, 1 sample and 224 pixels."""
     try:
         inputs = OnnxModel(path).session.get_inputs()
@@ -160,7 +165,8 @@ def _told_by_onnx(path: Path) -> tuple[Tensor, ...] | None:
         [told if isinstance(told, int) else other for told, other in zip(one.shape, others, strict=True)]
         for one, others in zip(inputs, free, strict=True)
     ]
-    return tuple(map(torch.randn, sizes)) if all(one.type == "tensor(float)" for one in inputs) else None
+    guessed = any(not isinstance(told, int) for one in inputs for told in one.shape[2:])
+    return (tuple(map(torch.randn, sizes)), guessed) if all(one.type == "tensor(float)" for one in inputs) else None
 
 
 def sized(inputs: tuple[Tensor, ...], batch: int, size: tuple[int, ...] | None) -> tuple[Tensor, ...]:
@@ -206,12 +212,6 @@ def _own(model: nn.Module) -> nn.Module:
     for module in copied.modules():
         module.training = False
     return copied
-
-
-def _timed(row: RuntimeTime, seconds: Sequence[float]) -> RuntimeTime:
-    values = [1e3 * taken for taken in seconds]
-    low, median, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
-    return RuntimeTime(row.name, row.runtime, Latency(median, low, high, len(values)), row.bytes)
 
 
 @contextmanager

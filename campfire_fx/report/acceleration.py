@@ -11,7 +11,7 @@ from rich.text import Text
 
 from campfire_fx.analysis.plan import Verification
 from campfire_fx.cost.acceleration_record import Acceleration, LayerChoice
-from campfire_fx.report.numbers import count, percent, plural, shape
+from campfire_fx.report.numbers import TIME_NOTE, count, percent, plural, shape, times_as_fast
 from campfire_fx.report.proof import proof_line
 from campfire_fx.report.style import STYLES, Report
 from campfire_fx.report.table import Column, FittedTable
@@ -69,7 +69,7 @@ class AccelerationReport(Report):
                 form,
                 f"{latency.median_ms:.3g}",
                 f"{latency.low_ms:.3g} to {latency.high_ms:.3g}",
-                f"{dense / latency.median_ms:.2f}x",
+                times_as_fast(latency.ratio) if latency.ratio else f"{dense / latency.median_ms:.2f}",
             )
             for form, latency in facts.whole.items()
         ]
@@ -86,7 +86,9 @@ class AccelerationReport(Report):
                 )
             )
         kernels = facts.kernels.rstrip(".")
-        measured = f"Measured on {facts.processor} with {plural(facts.threads, 'thread')}; kernels: {kernels}."
+        measured = (
+            f"Measured on {facts.processor} with {plural(facts.threads, 'thread')}; kernels: {kernels}. {TIME_NOTE}"
+        )
         return [*texts, Text(measured, style=STYLES["report.note"])]
 
 

@@ -10,8 +10,12 @@ from torch import Tensor
 
 from campfire_fx.base.compat import pytree
 from campfire_fx.cost.measure import MacCount
+from campfire_fx.cost.time_ratio import TimeRatio
 
+GUESSED = " (guessed: no example was given)"
 _MOST_OPERATIONS = 10
+SAME = "no difference"
+TIME_NOTE = f"Times: calls in turns, with 95 % intervals; {SAME}: none that could be measured."
 
 
 def count(value: float) -> str:
@@ -35,6 +39,20 @@ def percent(value: float, places: int = 1) -> str:
     return f"{100 * value:.{places}f} %"
 
 
+def time_share(ratio: TimeRatio) -> str:
+    """Return a ratio of times as "68 % (66 to 71)", or that no difference could be measured, with the interval."""
+    low, high = f"{100 * ratio.low:.0f}", f"{100 * ratio.high:.0f}"
+    if not ratio.differs:
+        return f"{SAME} ({low} to {high} %)"
+    return f"{100 * ratio.value:.0f} % ({low} to {high})"
+
+
+def times_as_fast(ratio: TimeRatio) -> str:
+    """Return a ratio of times as "1.47 (1.41 to 1.52)" times as fast, or that no difference could be measured."""
+    fast = ratio.times_as_fast
+    return f"{f'{fast.value:.2f}' if ratio.differs else SAME} ({fast.low:.2f} to {fast.high:.2f})"
+
+
 def shape(dims: tuple[int, ...]) -> str:
     """Return (64, 3, 7, 7) as "64x3x7x7"."""
     return "x".join(str(d) for d in dims)
@@ -55,7 +73,7 @@ def input_shapes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[i
     return tuple(tuple(leaf.shape) for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
 
 
-def cost_note(inputs: tuple[tuple[int, ...], ...], cost: MacCount) -> str:
+def cost_note(inputs: tuple[tuple[int, ...], ...], cost: MacCount, *, guessed: bool = False) -> str:
     """Return what MACs were measured on, and which operations they leave out."""
     shapes = ", ".join(shape(dims) for dims in inputs) or "no tensors"
     others: Counter[str] = Counter()
@@ -64,6 +82,7 @@ def cost_note(inputs: tuple[tuple[int, ...], ...], cost: MacCount) -> str:
     listed = ", ".join(f"{name} {times}x" for name, times in others.most_common(_MOST_OPERATIONS)) or "nothing"
     if len(others) > _MOST_OPERATIONS:
         listed += f", and {plural(len(others) - _MOST_OPERATIONS, 'other operation')}"
+    shapes += GUESSED if guessed else ""
     return f"Measured on one call with {shapes}. Not counted in MACs: {listed}."
 
 

@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.text import Text
 
 from campfire_fx.cost.runtime_times import BenchRecord, RuntimeTime
-from campfire_fx.report.numbers import plural, shape, size
+from campfire_fx.report.numbers import GUESSED, TIME_NOTE, plural, shape, size, times_as_fast
 from campfire_fx.report.style import STYLES, Report
 from campfire_fx.report.table import Column, FittedTable
 
@@ -43,8 +43,9 @@ def bench_rows(record: BenchRecord) -> Iterator[tuple[str, ...]]:
 def bench_notes(record: BenchRecord) -> list[str]:
     """Return what was not timed and why, and how the others were, as sentences."""
     shapes = ", ".join(map(shape, record.shapes)) or "no tensors"
+    shapes += GUESSED if record.guessed else ""
     clock = "processor time" if record.threads == 1 else "time on the clock"
-    told = f"One call with {shapes}, {plural(record.threads, 'thread')}: medians of {clock}, called in turn."
+    told = f"One call with {shapes}, {plural(record.threads, 'thread')}: medians of {clock}. {TIME_NOTE}"
     return [*(f"{row.name} in {row.runtime}: {row.reason}." for row in record.rows if row.reason), told]
 
 
@@ -55,8 +56,10 @@ def _times(row: RuntimeTime) -> tuple[str, str]:
 
 
 def _ratio(record: BenchRecord, row: RuntimeTime) -> str:
-    ratio = record.times_as_fast(row)
-    return "-" if ratio is None else f"{ratio:.2f}"
+    if row.latency is not None and row.latency.ratio is not None:
+        return times_as_fast(row.latency.ratio)
+    fast = record.times_as_fast(row)
+    return "-" if fast is None else f"{fast:.2f}"
 
 
 def _ms(value: float) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from campfire_fx.app.train.outcome import LATENCY_BATCH, Outcome
 from campfire_fx.app.train.presets import Preset
-from campfire_fx.report.numbers import count, percent, size
+from campfire_fx.report.numbers import TIME_NOTE, count, percent, size, time_share
 from campfire_fx.report.sparsity import COSTS
 from campfire_fx.report.table import Column, FittedTable
 
@@ -21,6 +22,7 @@ _NETWORKS = (
     Column("non-zero", 1),
     Column("MACs"),
     Column("latency"),
+    Column("latency /\nfirst", 2),
     Column("file"),
 )
 _FILES = (Column("file", right=False), Column("bytes", 1), Column("difference"), Column("same predictions"))
@@ -37,6 +39,7 @@ def outcome_table(outcome: Outcome) -> RenderableType:
     """Return dense, sparse, slim and slim-from-scratch, a row each, and what the numbers mean."""
     five = any(row.top5 is not None for row in outcome.rows)
     columns = [column for column in _NETWORKS if five or column.header != "top-5"]
+    columns = [replace(one, header=one.header.replace("first", outcome.rows[0].name)) for one in columns]
     rows = [
         (
             row.name,
@@ -46,6 +49,7 @@ def outcome_table(outcome: Outcome) -> RenderableType:
             f"{row.nonzero:,}",
             count(row.macs),
             f"{row.latency_ms:.2f} ms",
+            time_share(row.latency_ratio) if row.latency_ratio else "",
             size(row.bytes),
         )
         for row in outcome.rows
@@ -58,7 +62,7 @@ def _notes(outcome: Outcome) -> Iterator[str]:
     use = "which training was validated on, too" if outcome.watched else "used only for this table"
     yield (
         f"Accuracy on {images:,} test images, {use}; one is {percent(1 / images, 2)}."
-        f" MACs: one image. Latency: a batch of {LATENCY_BATCH}. File: .safetensors and its code."
+        f" MACs: one image. Latency: a batch of {LATENCY_BATCH}. File: .safetensors and its code. {TIME_NOTE}"
     )
     if outcome.target is not None and outcome.sparsity is not None and outcome.difference is not None:
         limited = [(cost, cost.final) for cost in outcome.costs if cost.final is not None]

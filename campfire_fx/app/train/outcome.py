@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from campfire_fx.app.train.tally import Tally
 from campfire_fx.cost.measure import Latency, macs, parameters
+from campfire_fx.cost.time_ratio import TimeRatio
 from campfire_fx.sparsity.record import CostRecord
 
 LATENCY_BATCH = 64
@@ -25,6 +26,7 @@ class Row(Tally):
         parameters: weights and biases; nonzero: those that are not 0.
         macs: multiply-accumulates for one image.
         latency_ms: median time of a batch of LATENCY_BATCH images.
+        latency_ratio: that over the time of the first network, called in turns with it; None of that one itself.
         bytes: size of its .safetensors file and the code beside it.
     """
 
@@ -34,6 +36,7 @@ class Row(Tally):
     macs: int
     latency_ms: float
     bytes: int
+    latency_ratio: TimeRatio | None = None
 
     def numbers(self) -> dict[str, float]:
         """Return its numbers, by name."""
@@ -95,5 +98,6 @@ def row_of(network: nn.Module, example: Tensor, latency: Latency, *, name: str, 
         nonzero=sum(int(tensor.count_nonzero()) for tensor in network.parameters()),
         macs=macs(network, (example,)).total,
         latency_ms=latency.median_ms,
+        latency_ratio=latency.ratio,
         bytes=size,
     )
