@@ -15,8 +15,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PYTHONS = {"__init__.py", "__main__.py", "__pycache__", "py.typed"}  # which Python asks for
 HEAVY = ("matplotlib", "networkx", "onnx", "rich", "sklearn", "sympy", "torch._dynamo", "torchvision", "typer")
-LOADED = f"import sys, campfire_fx; print(*(name for name in {HEAVY} if name in sys.modules))"
-TIMED = "import time, torch; t = time.process_time(); import campfire_fx; print(time.process_time() - t)"
+ALL = "import campfire_fx; [getattr(campfire_fx, name) for name in campfire_fx.__all__]"
+LOADED = f"import sys; {ALL}; print(*(name for name in {HEAVY} if name in sys.modules))"
+TIMED = f"import time, torch; t = time.process_time(); {ALL}; print(time.process_time() - t)"
 
 
 def python(code: str) -> str:

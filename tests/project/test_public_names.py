@@ -16,6 +16,10 @@ README = (Path(__file__).parents[2] / "README.md").read_text()
 SLOW_OR_OPTIONAL = {"matplotlib", "onnx", "onnxruntime", "onnxscript", "sklearn", "torchvision", "typer"}
 
 
+def python(code: str) -> list[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+
 def documented() -> set[str]:
     """The names in the first column of the README's table of public names."""
     table = README.split("## Public names", 1)[1].split("\n## ", 1)[0]
@@ -35,9 +39,24 @@ def test_public_names_exist_and_explain_themselves(name: str) -> None:
 
 
 def test_import_is_light() -> None:
-    code = f"import sys, campfire_fx; print(*sorted({SLOW_OR_OPTIONAL!r} & set(sys.modules)))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert found.split() == []
+    every = "[getattr(campfire_fx, name) for name in campfire_fx.__all__]"
+    code = f"import sys, campfire_fx; {every}; print(*sorted({SLOW_OR_OPTIONAL!r} & set(sys.modules)))"
+    assert python(code) == []
+
+
+def test_names_are_imported_when_they_are_asked_for() -> None:
+    assert python("import sys, campfire_fx; print('torch' in sys.modules)") == ["False"]
+    assert python("import campfire_fx; print(campfire_fx.sparsity.FILTER.name)") == ["filter"], "and folders"
+    assert set(campfire_fx._WHERE) < set(campfire_fx.__all__) <= set(dir(campfire_fx))
+    with pytest.raises(AttributeError, match="module 'campfire_fx' has no attribute 'shrnk'"):
+        _ = campfire_fx.shrnk
+
+
+def test_functions_are_not_hidden_by_folders_of_their_names() -> None:
+    code = "import campfire_fx.shrink.slim, campfire_fx.export.api; from campfire_fx import shrink; import campfire_fx"
+    assert python(f"{code}; print(campfire_fx.shrink is shrink, callable(shrink), callable(campfire_fx.export))") == [
+        "True", "True", "True"
+    ]  # fmt: skip
 
 
 def test_errors_share_one_base() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import io
 import logging
 import sys
@@ -10,22 +12,36 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from campfire_fx.app.cli.accelerating import accelerate_command
-from campfire_fx.app.cli.attacking import attack_command
-from campfire_fx.app.cli.benching import bench_command
-from campfire_fx.app.cli.exporting import export_command
-from campfire_fx.app.cli.inspecting import inspect_command
-from campfire_fx.app.cli.listing import regimes_command
-from campfire_fx.app.cli.reporting import report_command
-from campfire_fx.app.cli.shrinking import shrink_command
-from campfire_fx.app.cli.sweeping import sweep_command
 from campfire_fx.app.cli.terminal import console, errors
-from campfire_fx.app.cli.training import train_command
-from campfire_fx.app.cli.verifying import verify_command
-from campfire_fx.app.train.ranks import rank_here
-from campfire_fx.app.train.stopping import Stopped
+from campfire_fx.base.characters import PLAIN
 from campfire_fx.base.errors import CampfireError
 from campfire_fx.base.version import __version__
+
+COMMANDS = {
+    "inspect": ("inspecting", "Show what a model is made of: its capture, its dependency graph, a row per layer."),
+    "train": ("training", "Train dense and sparse, shrink, verify, export, reload, and compare in one table."),
+    "sweep": ("sweeping", "Train a grid of settings, side by side, and show what each costs in accuracy."),
+    "shrink": ("shrinking", "Remove every channel that zeros in the weights made dead; the output stays the same."),
+    "verify": ("verifying", "Check again what `shrink --proof` wrote: the same files, the same outputs."),
+    "accelerate": ("accelerating", "Give each layer the form that is measured to be fastest on this CPU."),
+    "export": ("exporting", "Write a model in another format; the file is loaded again and compared."),
+    "bench": ("benching", "Time files and models side by side, in torch, ONNX Runtime, OpenVINO and MNN."),
+    "attack": ("attacking", "Attack networks by FGSM, and compare their accuracy."),
+    "report": ("reporting", "Write one HTML page about a run: tables, curves, masks, channels."),
+    "regimes": ("listing", "List the regimes, or tell all about one."),
+}
+"""The commands: the module that holds each, imported when it is called, and what the list of commands says of it."""
+
+_SETTINGS = {"sweep": {"allow_extra_args": True, "ignore_unknown_options": True}}
+
+
+@functools.cache
+def command_named(name: str) -> Any:
+    """Return a command with its options."""
+    module = importlib.import_module(f"{__name__}.{COMMANDS[name][0]}")
+    alone = typer.Typer(rich_markup_mode="markdown", add_completion=False, pretty_exceptions_show_locals=False)
+    alone.command(name, context_settings=_SETTINGS.get(name))(getattr(module, f"{name}_command"))
+    return typer.main.get_command(alone)
 
 
 class _Commands(TyperGroup):
@@ -39,41 +55,45 @@ class _Commands(TyperGroup):
             if not text or (option.startswith("--") and equals and not value):
                 told = option if text else before if before.startswith("-") else "argument"
                 raise typer.BadParameter(f"{told}: the text given is empty. Give a value, or leave it out.")
-        return name, command, given
+        return name, command and command_named(command.name), given
 
     def invoke(self, ctx: Any) -> Any:  # a click Context, of typer's own click where it brings one
         try:
             return super().invoke(ctx)
         except CampfireError as error:
-            told = str(error).replace("example_inputs=...", "--example")  # what it is called here
-            where = f"[process {rank_here()}] " if rank_here() else ""  # the first one's needs no name
-            if isinstance(error, Stopped):
-                if not where:
-                    errors.print(told, style="bold", soft_wrap=True)
-                raise typer.Exit(error.exit_code) from None
-            errors.print(f"{where}Error: {told}", style="bold red", soft_wrap=True)
-            raise typer.Exit(2) from None
+            raise typer.Exit(_tell(error)) from None
+
+
+def _tell(error: CampfireError) -> int:
+    """Say what went wrong, and return the exit code."""
+    from campfire_fx.app.train.ranks import rank_here
+    from campfire_fx.app.train.stopping import Stopped
+
+    told = str(error).replace("example_inputs=...", "--example")  # what it is called here
+    where = f"[process {rank_here()}] " if rank_here() else ""  # the first one's needs no name
+    if isinstance(error, Stopped):
+        if not where:
+            errors.print(told, style="bold", soft_wrap=True)
+        return error.exit_code
+    errors.print(f"{where}Error: {told}", style="bold red", soft_wrap=True)
+    return 2
 
 
 app = typer.Typer(
     name="campfire-fx",
     cls=_Commands,
     rich_markup_mode="markdown",
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
-app.command("inspect")(inspect_command)
-app.command("train")(train_command)
-app.command("sweep", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(sweep_command)
-app.command("shrink")(shrink_command)
-app.command("verify")(verify_command)
-app.command("accelerate")(accelerate_command)
-app.command("export")(export_command)
-app.command("bench")(bench_command)
-app.command("attack")(attack_command)
-app.command("report")(report_command)
-app.command("regimes")(regimes_command)
+
+
+def _listed() -> None:
+    """Stand for a command in the list of commands."""
+
+
+for _name, (_, _told) in COMMANDS.items():
+    app.command(_name, help=_told)(_listed)
 
 
 def _print_version(asked: bool) -> None:
@@ -103,5 +123,5 @@ def main() -> None:
     """Run the command line."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a path may be no UTF-8
+            stream.reconfigure(errors=PLAIN)  # a pipe may be no UTF-8, and a path neither
     app()

@@ -7,14 +7,13 @@ import json
 import re
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 import typer
 from rich.console import Console
-from torch import Tensor
 
-from campfire_fx.report.style import columns, plain
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Names may hold brackets and colons; rich would take them for styles and emoji.
 console = Console(markup=False, emoji=False, highlight=False)
@@ -25,6 +24,8 @@ errors = Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 def show(content: Any, on: Console = console) -> None:
     """Show a report or a sentence: with colours on a terminal, elsewhere as plain text without trailing spaces."""
+    from campfire_fx.report.style import columns, plain  # slow to load
+
     if on.is_terminal:
         on.print(content)
     else:
@@ -39,6 +40,8 @@ def show_json(facts: Any) -> None:
 
 def example_inputs(shapes: Sequence[str] | None) -> tuple[Tensor, ...] | None:
     """Return one random tensor per shape written as 1x3x224x224, or None where no shape is given."""
+    import torch
+
     if not shapes:
         return None
     return tuple(torch.randn(_shape(text)) for text in shapes)

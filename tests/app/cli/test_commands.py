@@ -2,33 +2,66 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
 
 import campfire_fx
+from campfire_fx.app.cli import COMMANDS, command_named
 from campfire_fx.base.errors import CaptureError
-
-COMMANDS = ("inspect", "train", "shrink", "export", "bench", "attack", "report", "regimes", "sweep")
 
 
 def test_the_commands_are_listed(run) -> None:
     result = run("--help")
     assert result.exit_code == 0
-    assert all(name in result.stdout for name in COMMANDS)
+    assert all(f"{name} " in result.stdout and told.split()[0] in result.stdout for name, (_, told) in COMMANDS.items())
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_examples(run, command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0
-    assert f"campfire-fx {command} " in result.stdout.split("Examples")[1] or command == "train"
+    assert f"campfire-fx {command}" in result.stdout.split("Example")[1]
     assert "--json" in result.stdout
 
 
 def test_version(run) -> None:
     assert run("--version").stdout == f"campfire-fx {campfire_fx.__version__}\n"
+
+
+COMPLETE = {"_CAMPFIRE_FX_COMPLETE": "complete_bash", "COMP_WORDS": "campfire-fx re", "COMP_CWORD": "1"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "expected"),
+    [(["--version"], {}, campfire_fx.__version__), (["--help"], {}, "shrink"), ([], COMPLETE, "report\nregimes")],
+    ids=["version", "help", "completion"],
+)
+def test_what_needs_no_torch_imports_none(arguments: list[str], environment: dict[str, str], expected: str) -> None:
+    code = "import sys, atexit; atexit.register(lambda: sys.stderr.write(str('torch' in sys.modules)));"
+    code += "sys.argv[0] = 'campfire-fx'; from campfire_fx.app.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+    assert expected in done.stdout and done.stderr == "False"
+
+
+def test_options_are_completed() -> None:
+    words = {**COMPLETE, "COMP_WORDS": "campfire-fx shrink --fold", "COMP_CWORD": "2"}
+    code = "import sys; sys.argv[0] = 'campfire-fx'; from campfire_fx.app.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | words
+    )
+    assert done.stdout.split() == ["--fold-norms"]
+
+
+def test_the_list_says_what_the_commands_say() -> None:
+    """A command's entry is loaded apart from it; each holds a command, with the options of its function."""
+    for name in COMMANDS:
+        assert command_named(name).name == name and len(command_named(name).params) > 1 and command_named(name).help
 
 
 def test_an_error_is_one_line_on_stderr(run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import io
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,24 +18,29 @@ import pytest
 import typer
 from PIL import Image
 
-from campfire_fx.app.cli import app
+from campfire_fx.app import cli
 
-COMMAND: Any = typer.main.get_command(app)
-COMMANDS: dict[str, Any] = COMMAND.commands
+COMMAND: Any = typer.main.get_command(cli.app)
+COMMANDS: dict[str, Any] = {name: cli.command_named(name) for name in cli.COMMANDS}
 WRONG = ("nonsense", "-1", "nan", "1e99", "", "a=b", "text.txt", "no/such/folder/file.bin")
 TRAIN = (
     *("--data", "photos", "--model", "own_nets:tiny", "--networks", "sparse", "--epochs", "2", "--image-size", "10"),
     *("--batch", "4", "--device", "cpu", "--threads", "1", "--workers", "0", "--formats", "pt", "--held-out", "0"),
 )
 BASES: dict[str, tuple[str, ...]] = {
+    "accelerate": ("run/sparse.ckpt", "--model", "own_nets:tiny", "--output", "fast.pt2", "--threads", "1"),
     "attack": ("run", "--model", "own_nets:tiny", "--epsilon", "0.1", "--images", "2"),
     "export": ("run/sparse.ckpt", "out.pt", "--model", "own_nets:tiny"),
+    "bench": ("run/slim.pt", "--runtime", "torch eager", "--repeats", "2"),
     "inspect": ("own_nets:tiny", "--example", "1x3x10x10"),
+    "regimes": (),
     "report": ("run", "--model", "own_nets:tiny"),
     "shrink": ("run/sparse.ckpt", "--model", "own_nets:tiny", "--output", "slim.pt"),
+    "sweep": ("--data", "photos", "--model", "own_nets:tiny", "--epochs", "4", "--image-size", "10", "--list"),
     "train": (*TRAIN, "--output", "another"),
+    "verify": ("proof.json",),
 }
-"""Arguments with which a command runs. A command that is not here is tried with what is refused as it is read."""
+"""Arguments with which each command runs."""
 ANY_TEXT = {  # what takes any text, or the name of any file
     ("train", "--output"),
     ("train", "--data-root"),
@@ -43,6 +49,8 @@ ANY_TEXT = {  # what takes any text, or the name of any file
     ("report", "--output"),
     ("report", "--png"),
     ("shrink", "--proof"),
+    ("bench", "--csv"),
+    ("sweep", "--output"),
 }
 RIGHT = {("inspect", "--graph"): ("text.txt",)}
 
@@ -87,8 +95,9 @@ def _fill(place: Path) -> None:
         "    layers = nn.Conv2d(3, width, 3), nn.ReLU(), nn.Conv2d(width, 4, 3), nn.AdaptiveAvgPool2d(1)\n"
         "    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(4, num_classes))\n"
     )
-    code, _, told = call("train", *TRAIN, "--output", "run")
-    assert code == 0, told
+    for arguments in (("train", *TRAIN, "--output", "run"), ("shrink", *BASES["shrink"], "--proof", "proof.json")):
+        code, _, told = call(*arguments)
+        assert code == 0, told
 
 
 def options() -> list[tuple[str, str]]:
@@ -126,11 +135,11 @@ def faults_of(code: int, out: str, told: str, option: str = "", value: str = "")
 def test_wrong_values(place: Path, command: str) -> None:
     faults = []
     for name, option in options():
-        known = name in BASES and (name, option) not in ANY_TEXT
-        for value in WRONG if known else ("",) if name == command else ():
+        known = (name, option) not in ANY_TEXT
+        for value in WRONG if known else ("",):
             if name != command or value in RIGHT.get((name, option), ()):
                 continue
-            found = call(name, *without(BASES.get(name, ()), option), option, value)
+            found = call(name, *without(BASES[name], option), option, value)
             faults += [f"{option} {value}: {fault}" for fault in faults_of(*found, option, value)]
     assert not faults, "\n".join(faults)
 
@@ -139,5 +148,21 @@ def test_wrong_values(place: Path, command: str) -> None:
 def test_wrong_arguments_and_typos(place: Path, command: str) -> None:
     wrong = [p for p in COMMANDS[command].params if p.param_type_name == "argument" and p.required]
     tried = [[value] * len(wrong) for value in ("no/such/folder/file.bin", "text.txt", "photos", "")] if wrong else []
-    for arguments in (*tried, [*BASES.get(command, ()), "--widht", "3"]):
+    for arguments in (*tried, [*BASES[command], "--widht", "3"]):
         assert not list(faults_of(*call(command, *arguments))), arguments
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_plain_characters_where_the_output_is_no_utf8(
+    place: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a pipe on Windows: no traceback, no escapes, and every command says something."""
+    monkeypatch.setattr("campfire_fx.kernels.libraries.find_compiler", lambda: None)  # it takes long
+    out, told = (io.TextIOWrapper(io.BytesIO(), encoding="ascii") for _ in range(2))
+    output = ("--overwrite",) if command == "train" else ()
+    monkeypatch.setattr(sys, "argv", ["campfire-fx", command, *BASES[command], *output])
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(told), pytest.raises(SystemExit) as end:
+        cli.main()
+    shown = [stream.buffer.getvalue().decode("ascii") for stream in (out, told) if stream.flush() is None]
+    assert not end.value.code, shown
+    assert len(shown[0]) > 20 and "\\u" not in "".join(shown) and "\\x" not in "".join(shown)
