@@ -158,6 +158,8 @@ class ShrinkPlan:
             graphs is, and which guards that has; a call runs the first whose guards hold. Empty where there is one way.
         norms: BatchNorms, folded or left alone; empty where that was not asked for.
         groups: convolutions with sets of filters, grouped or left alone; empty where that was not asked for.
+        remarks: what else there is to say of how the model given came about.
+        guessed: whether nothing said what the model is called with, and the example was guessed.
     """
 
     layers: tuple[LayerChange, ...]
@@ -170,6 +172,8 @@ class ShrinkPlan:
     variants: tuple[tuple[str, tuple[str, ...]], ...] = ()
     norms: tuple[NormChange, ...] = ()
     groups: tuple[GroupChange, ...] = ()
+    remarks: tuple[str, ...] = ()
+    guessed: bool = False
 
     def to_json(self) -> str:
         """Return the plan as JSON text."""
@@ -190,7 +194,8 @@ class ShrinkPlan:
         variants = _tuples(data.get("variants", []))
         norms = tuple(NormChange(**change) for change in data.get("norms", ()))
         groups = tuple(GroupChange(**_tuples(change)) for change in data.get("groups", ()))
-        return ShrinkPlan(layers, repairs, pins, keep, kernels, columns, guards, variants, norms, groups)
+        more: dict[str, Any] = {"remarks": tuple(data.get("remarks", ())), "guessed": data.get("guessed", False)}
+        return ShrinkPlan(layers, repairs, pins, keep, kernels, columns, guards, variants, norms, groups, **more)
 
 
 def _tuples(value: Any) -> Any:

@@ -117,7 +117,7 @@ def asked_runtimes(runtimes: Sequence[str] | None, *, installed: bool = False) -
 
 def not_installed(runtime: Runtime) -> str:
     """Say what installs a runtime."""
-    return f"not installed: pip install 'campfire-fx[{runtime.extra}]'"
+    return f"not installed: {install_command(runtime.extra)}"
 
 
 def _example(

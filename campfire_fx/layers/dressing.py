@@ -31,6 +31,11 @@ class Dress(nn.Module):
         """(args, kwargs) of every example that the model was captured with."""
         raise NotImplementedError
 
+    @property
+    def _guessed(self) -> bool:
+        """Whether nothing said what the model is called with, and the example was guessed."""
+        return False
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Dress:
         over = type(self).__bases__[0]
         attributes = copy.deepcopy({name: vars(self)[name] for name in self._worn}, memo)

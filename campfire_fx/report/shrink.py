@@ -25,13 +25,25 @@ from campfire_fx.cost.measure import (
 )
 from campfire_fx.cost.runtime_times import BenchRecord
 from campfire_fx.report.guards import guard_sentence
-from campfire_fx.report.numbers import cost_note, count, input_shapes, percent, plural, shape, size
+from campfire_fx.report.numbers import (
+    TIME_NOTE,
+    cost_note,
+    count,
+    input_shapes,
+    percent,
+    plural,
+    shape,
+    size,
+    time_share,
+)
 from campfire_fx.report.proof import proof_line
 from campfire_fx.report.runtimes import BenchReport
 from campfire_fx.report.style import STYLES, Report
 from campfire_fx.report.table import Column, FittedTable
+from campfire_fx.sparsity import find_regimes
+from campfire_fx.sparsity.entry import HARDLY_SMALLER
 
-_SUMMARY = (Column("", right=False), Column("before"), Column("after"), Column("left", 1))
+_SUMMARY = (Column("", right=False), Column("before"), Column("after"), Column("after / before", 1))
 _LAYERS = (
     Column("layer", right=False),
     Column("operation", 8, right=False),
@@ -46,6 +58,7 @@ _LAYERS = (
     Column("note", 2, right=False, wraps=True),
 )
 _MOST_PLACES = 4
+_REPEATS, _ENOUGH = 41, 1.5  # timed calls, and seconds after which fewer do
 _FEW_ZEROS = 0.01  # of the weights: not worth a sentence
 
 
@@ -98,12 +111,16 @@ class ShrinkReport(Report):
         rows = [
             _compare("parameters", before.parameters if before else None, after.parameters, count),
             _compare("MACs", before.macs.total if before else None, after.macs.total, count),
-            _compare(
-                "latency", before.latency.median_ms if before else None, after.latency.median_ms, "{:.3g} ms".format
-            ),
+            self._times(),
             _compare("bytes", before.bytes if before else None, after.bytes, size),
         ]
         return FittedTable("Shrunk", _SUMMARY, rows)
+
+    def _times(self) -> tuple[str, str, str, str]:
+        ratio = self.after.latency.ratio
+        before = self.before.latency.median_ms if self.before else None
+        row = _compare("latency", before, self.after.latency.median_ms, "{:.3g} ms".format)
+        return (*row[:3], row[3] if ratio is None else time_share(ratio))
 
     def _layers(self) -> FittedTable:
         layers = self.plan.layers
@@ -135,12 +152,16 @@ class ShrinkReport(Report):
             nodes = _places([r.node for r in self.plan.repairs if (r.action, r.reason) == (action, reason)])
             texts.append(Text(f"Rewritten {times}x, {action}, at {nodes}: {reason}.", style=STYLES["report.note"]))
         texts += _norm_sentences(self.plan)
-        if self.before is not None and self.after.parameters == self.before.parameters:
-            texts.append(Text("Nothing became smaller: no channel is dead.", style=STYLES["report.bad"]))
+        texts += [Text(remark, style=STYLES["report.bad"]) for remark in self.plan.remarks]
+        if self.before is not None and self.after.parameters > HARDLY_SMALLER * self.before.parameters:
+            told = _hardly_smaller(self.before.parameters, self.after.parameters)
+            texts.append(Text(told, style=STYLES["report.bad"]))
         zeros, weights = self.after.zeros
         if zeros > _FEW_ZEROS * weights:
             texts.append(Text(_zeros_left(zeros, weights)))
-        texts.append(Text(cost_note(self.inputs, self.after.macs), style=STYLES["report.note"]))
+        told = cost_note(self.inputs, self.after.macs, guessed=self.plan.guessed)
+        told += f" {TIME_NOTE}" if self.after.latency.ratio else ""
+        texts.append(Text(told, style=STYLES["report.note"]))
         return texts
 
 
@@ -148,7 +169,7 @@ def shrink_report(
     slim: Any,
     before: nn.Module | None,
     *,
-    repeats: int = 5,
+    repeats: int = _REPEATS,
     max_rows: int | None = None,
     runtimes: BenchRecord | None = None,
 ) -> ShrinkReport:
@@ -157,13 +178,13 @@ def shrink_report(
     Args:
         slim: what `shrink` returned.
         before: the model it was given, or None.
-        repeats: timed calls of each model, interleaved.
+        repeats: timed calls of each model, in turns; fewer where they take long.
         max_rows: how many layers to list; None lists all.
         runtimes: what the two take in runtimes.
     """
     args, kwargs = one_sample(slim, *slim.example)
     models = {"after": slim} if before is None else {"before": before, "after": slim}
-    times = latencies(models, args, kwargs, repeats=repeats)
+    times = latencies(models, args, kwargs, repeats=repeats, enough=_ENOUGH)
     sizes = {
         name: SizeRow(parameters(model), macs(model, args, kwargs), times[name], size_bytes(model), zero_weights(model))
         for name, model in models.items()
@@ -184,6 +205,13 @@ def _norm_sentences(plan: ShrinkPlan) -> list[Text]:
         for reason, names in left.items()
     ]
     return texts
+
+
+def _hardly_smaller(before: int, after: int) -> str:
+    """Say that next to nothing became smaller, and which regimes remove channels."""
+    told = "Nothing became smaller: no channel is dead." if before == after else "Hardly any channel is dead."
+    names = ", ".join(entry.name for entry in find_regimes() if entry.gains == "channels")
+    return f"{told} Regimes that train whole channels to zero, so that shrink removes them: {names}."
 
 
 def _zeros_left(zeros: int, weights: int) -> str:

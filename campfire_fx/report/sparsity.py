@@ -40,6 +40,8 @@ class SparsityReport(Report):
             Text(_summary(record)),
             *(Text(_cost(cost)) for cost in record.costs),
         ]
+        if not record.begun:
+            lines.append(Text(record.standing, style=STYLES["report.bad"]))
         dense = [(layer.name, layer.reason) for layer in record.layers if layer.reason]
         special = [(layer.name, layer.remark) for layer in record.layers if layer.remark and not layer.reason]
         told = [*_grouped("Left dense", dense), *_grouped("Note", special)]

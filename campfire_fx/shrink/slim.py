@@ -49,6 +49,10 @@ class SlimModel(Dress):
         """All examples that it was traced with."""
         return (self.example, *vars(self).get("_further", ()))
 
+    @property
+    def _guessed(self) -> bool:
+        return self.plan.guessed
+
     def report(self, *, runtimes: Sequence[str] | None = (), threads: int | None = 1) -> Any:
         """Return what became smaller and faster, and what did not and why; print it with rich or `print`.
 
@@ -150,7 +154,9 @@ def shrink(  # noqa: PLR0913 - keyword-only wishes, each with a default
     model = model_of(model)
     if optimizer is not None:
         _check_training(model, optimizer, fold_norms=fold_norms)
-    if example_inputs is None and examples is None and isinstance(model, Dress):
+    guessed = example_inputs is None and examples is None
+    if guessed and isinstance(model, Dress):
+        guessed = model._guessed
         examples = [kwargs or args for args, kwargs in model.examples]  # those that it was captured with
     calls = examples_for(model, example_inputs, examples)
     keep_auxiliary = optimizer is not None if auxiliary is None else auxiliary
@@ -164,7 +170,7 @@ def shrink(  # noqa: PLR0913 - keyword-only wishes, each with a default
     proof = _prove(model, shrunk, given) if verify else None
     if optimizer is not None:
         carry_over(optimizer, shrunk)
-    return _as_slim(slim, shrunk, proof, calls, model)
+    return _as_slim(slim, replace(shrunk, plan=replace(shrunk.plan, guessed=guessed)), proof, calls, model)
 
 
 def _check(residual: str, round_to: int, compensate: str, *, columns: bool, fold_norms: bool, groups: bool) -> int:

@@ -45,6 +45,9 @@ GAINS: Mapping[str, str] = {
 }
 """What zeros of a kind make smaller or faster."""
 
+HARDLY_SMALLER = 0.98
+"""Of the parameters: where more than this is left, a shrink has made next to nothing smaller."""
+
 _REQUIRED = inspect.Parameter.empty
 
 

@@ -105,6 +105,8 @@ class SparsityRecord:
         parameters: how many parameters the whole model has.
         costs: where whole channels die together: what is left of the dense network's costs.
         penalty: what a penalty added to the loss as the epoch began; None where there is none, or it is over.
+        steps: of an optimizer, that were seen.
+        counted: whether steps make epochs by themselves.
     """
 
     regime: str
@@ -118,6 +120,32 @@ class SparsityRecord:
     parameters: int
     costs: tuple[CostRecord, ...] = ()
     penalty: float | None = None
+    steps: int = 0
+    counted: bool = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything has moved the schedule: steps, epochs, or `finalize`."""
+        return self.frozen or self.epoch > 0 or self.steps > 0
+
+    @property
+    def standing(self) -> str:
+        """How far the schedule is from its end, why, and what to do; "" where it is there."""
+        now, (start, end) = f"epoch {self.epoch}", self.era
+        if self.frozen:
+            told = f"finalize() made the masks final in {now}, before the era ({start} to {end}) was over."
+            return told if self.epoch < end else ""
+        why = f"the schedule has come to {now}, and the era ends with epoch {end}"
+        if self.epoch >= end:
+            return "Masks are not final: weights under them train until finalize() is called."
+        if not self.begun:
+            why = "the schedule never began: neither attach(optimizer, steps_per_epoch=...) nor epoch(e) was called"
+        elif self.epoch == 0 and not self.counted:
+            why = (
+                f"the schedule is in {now} after {self.steps} optimizer steps: attach was given no steps_per_epoch, and"
+                " epoch(e) was not called as epochs began"
+            )
+        return f"Masks are not final: {why}. Train to the end of the era, or call finalize() to prune at once."
 
     @property
     def pruned(self) -> tuple[LayerSparsity, ...]:

@@ -178,6 +178,16 @@ def towards(schedule: Schedule, sparsity: float) -> Schedule:
     return replace(schedule, final=sparsity) if isinstance(schedule, Rounds) else schedule
 
 
+def not_over(era: tuple[int, int], epochs: int) -> str:
+    """Return what is wrong with an era in a training, if it leaves no epoch to recover; or ""."""
+    if era[1] < epochs:
+        return ""
+    return (
+        f"the era ({era[0]} to {era[1]}) is not over before the last of {epochs} epochs, so that none is left to"
+        " recover from the last pruning"
+    )
+
+
 def aim(schedule: Schedule, epoch: int) -> float:
     """Return the part of the final sparsity that a schedule is heading for in an epoch: all of it, but in `Stages`."""
     return schedule.aim(epoch) if isinstance(schedule, Stages) else 1.0

@@ -55,6 +55,7 @@ class LifeCycle:
         attachments: the optimizers that the masks ride on.
         dead_channels: what is zero with coupled channels that died.
         rewound: whether a `Rewinding` looks after the model.
+        guessed: whether nothing said what the model is called with, and the example was guessed.
     """
 
     state: SparsityState
@@ -64,12 +65,14 @@ class LifeCycle:
     attachments: list[Attachment] = field(default_factory=list)
     dead_channels: DeadChannels = field(default_factory=DeadChannels)
     rewound: bool = False
+    guessed: bool = False
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self.state, self.norms, self.unmasked, self.examples
+        return self.state, self.norms, self.unmasked, self.examples, self.guessed
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.state, self.norms, self.unmasked, self.examples = state
+        self.state, self.norms, self.unmasked, self.examples, *guessed = state  # older pickles have four
+        self.guessed = any(guessed)
         self.attachments, self.dead_channels, self.rewound = [], DeadChannels(), False
 
     def begin(self, model: nn.Module) -> None:

@@ -142,6 +142,8 @@ def measure(
         parameters=sum(p.numel() for p in model.parameters()),
         costs=_measure_costs(layers, model, state),
         penalty=_measure_penalty(state),
+        steps=state.clock.updates,
+        counted=state.clock.steps_per_epoch is not None,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -12,9 +13,8 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from campfire_fx.base.compat import pytree
-from campfire_fx.base.errors import RegimeError, ShrinkError
+from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.numbers import plain
-from campfire_fx.base.sharding import is_sharded
 from campfire_fx.layers.bake_masks import baked_copy
 from campfire_fx.layers.dressing import Dress, dress
 from campfire_fx.sparsity import saved_state
@@ -23,6 +23,7 @@ from campfire_fx.training.attachment import bare
 from campfire_fx.training.gather import gather
 from campfire_fx.training.life_cycle import LifeCycle
 from campfire_fx.training.masks import mask_names
+from campfire_fx.training.shrinking import check_shrinkable, remarks
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -191,25 +192,18 @@ class SparseModel(Dress):
         """
         from campfire_fx.shrink.slim import Origin, shrink
 
-        if any(is_sharded(parameter) for parameter in self.parameters()):
-            raise ShrinkError(
-                "shrink: the weights of this model are spread over processes. "
-                "Load its full state_dict into a model that sparsify has made in one process, and shrink that."
-            )
-        optimizer = None if optimizer is None else bare(optimizer)
-        if optimizer is not None and self.trains_masked:
-            raise ShrinkError(
-                "shrink: with an optimizer the weights under the masks would be lost while they still train. "
-                "Call finalize() first."
-            )
-        if not (self.sparsity().frozen or optimizer is not None):
-            logger.warning("shrink: the pruning era is not over, so masks are not final. finalize() makes them so.")
+        optimizer, record = None if optimizer is None else bare(optimizer), self.sparsity()
+        check_shrinkable(self, optimizer, trains_masked=self.trains_masked)
+        if not (record.frozen or optimizer is not None):
+            logger.warning("shrink: %s", record.standing)
         wish: dict[str, Any] = {"columns": columns, "compensate": compensate, "fold_norms": fold_norms}
         wish |= {"residual": residual, "round_to": round_to, "verify": verify, "optimizer": optimizer, "groups": groups}
         slim = shrink(baked_copy(self), examples=self._given(), **wish)
         if optimizer is not None:
             self._life_cycle.detach(optimizer)
         slim._origin = Origin(self)  # it lives longer than the baked copy
+        told = remarks(record, slim) if optimizer is None else ()
+        slim.plan = replace(slim.plan, remarks=told, guessed=self._guessed)
         return slim
 
     def reconfigure(
@@ -294,6 +288,10 @@ class SparseModel(Dress):
             return tensor.to(like.device, like.dtype if tensor.is_floating_point() else None)
 
         return pytree.tree_map_only(Tensor, moved, self._life_cycle.examples)
+
+    @property
+    def _guessed(self) -> bool:
+        return self._life_cycle.guessed
 
     def _given(self) -> list[Any]:
         """Return the examples as `shrink` takes them."""

@@ -65,6 +65,7 @@ def mask_again(slim: SlimModel, model: nn.Module, cycle: LifeCycle, *, goes_on: 
         norms=tuple(norm for norm in cycle.norms if _is_left(norm, slim, layers)),
         unmasked=cycle.unmasked,
         examples=slim.examples,
+        guessed=cycle.guessed,
     )
 
 

@@ -146,6 +146,7 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
     captured, insertion = masked_copy("sparsify", model, example_inputs, examples)
     _require_layers(model, settings.regime, insertion)
     cycle = _life_cycle(captured, insertion, settings, dead_norm=dead_norm, late=masks_move == "after")
+    cycle.guessed = example_inputs is None and examples is None
     cycle.begin(captured.module)
     return dress(captured.module, SparseModel, {"_life_cycle": cycle})
 

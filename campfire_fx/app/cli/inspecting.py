@@ -131,14 +131,22 @@ def inspect_command(
         print(FORMATS[form.value](graph).rstrip("\n"))  # noqa: T201  goes to other programs
     elif as_json:
         asked = {name: report.facts() for name, report in more.items()}
-        show_json({"model": model, "inputs": inputs_shown, **_facts(network, captured, graph, cost), **asked})
+        show_json(
+            {
+                "model": model,
+                "inputs": inputs_shown,
+                "guessed": inputs is None,
+                **_facts(network, captured, graph, cost),
+                **asked,
+            }
+        )
     elif more:
-        show(Group(*more.values(), *([cost_note(inputs_shown, cost)] if coupling else [])))
+        show(Group(*more.values(), cost_note(inputs_shown, cost, guessed=inputs is None)))
     else:
         show(capture_report(captured))
         show(dependency_report(graph))
         show(_layer_table(layer_facts(network, graph, cost), network, cost))
-        show(cost_note(inputs_shown, cost))
+        show(cost_note(inputs_shown, cost, guessed=inputs is None))
     if graph_file is not None and form is None and not as_json:
         show(f"Wrote {graph_file}.")
 

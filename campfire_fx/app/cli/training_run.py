@@ -24,6 +24,7 @@ from campfire_fx.app.train.ranks import join_ranks
 from campfire_fx.app.train.recipe import Recipe
 from campfire_fx.app.train.stopping import stopping
 from campfire_fx.report.numbers import percent, plural
+from campfire_fx.sparsity.schedule import not_over
 
 _SMALL = 64 * 32 * 32  # pixels in a batch
 _FEW = 50
@@ -120,11 +121,9 @@ def _pruning(recipe: Recipe, settings: job.JobSettings) -> str:
 def _warnings(data: ImageData, recipe: Recipe, settings: job.JobSettings) -> str:
     """Return what a user may not have meant, a line each."""
     told = ""
-    if settings.networks != "dense" and recipe.era[1] == recipe.epochs:
-        told += (
-            f"\nWarning: the era ends with epoch {recipe.era[1]}, the last one, so that no epoch is left to recover"
-            f" from the last pruning. Give an earlier --era, or more --epochs."
-        )
+    late = not_over(recipe.era, recipe.epochs)
+    if settings.networks != "dense" and late:
+        told += f"\nWarning: {late}. Give an earlier --era, or more --epochs."
     if len(data.test) < _FEW:
         told += f"\nWarning: on {plural(len(data.test), 'test image')} an accuracy says little. Give more of them."
     return told

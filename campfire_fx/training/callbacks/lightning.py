@@ -58,7 +58,8 @@ class SparseTraining(Callback):  # type: ignore[misc, unused-ignore]
         """Attach, when checkpoints are loaded and optimizers made."""
         if self._handle is not None:
             self._handle.remove()
-        self._ride = Ride(pl_module, trainer.optimizers, self._smaller)
+        known = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
+        self._ride = Ride(pl_module, trainer.optimizers, self._smaller, epochs=known)
         self._ride.epoch(trainer.current_epoch)  # an epoch that is resumed does not begin
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

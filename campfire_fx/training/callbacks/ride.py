@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,9 +11,12 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from campfire_fx.base.errors import CampfireError
+from campfire_fx.sparsity.schedule import not_over
 from campfire_fx.training.attachment import holds
 from campfire_fx.training.model import SparseModel
 from campfire_fx.training.smaller import Smaller, made_again
+
+logger = logging.getLogger(__name__)
 
 Snapshots = Mapping[str, list[dict[str, Any]]]
 """For each sparse model by path its `state_dict` before each time that it was made smaller."""
@@ -25,13 +29,19 @@ class Ride:
         module: in it the sparse models lie.
         optimizers: of the trainer.
         smaller: what `watch` returned of the same module: what `reconfigure` makes smaller.
+        epochs: of the training, where that is known; an era that leaves none to recover is warned of.
 
     Raises:
         CampfireError: there is no sparse model, or one of which no optimizer holds a parameter.
     """
 
     def __init__(
-        self, module: nn.Module, optimizers: Sequence[Optimizer], smaller: dict[str, Smaller] | None = None
+        self,
+        module: nn.Module,
+        optimizers: Sequence[Optimizer],
+        smaller: dict[str, Smaller] | None = None,
+        *,
+        epochs: int | None = None,
     ) -> None:
         self._module = module
         self._models = dict(_sparse_models(module))
@@ -49,6 +59,8 @@ class Ride:
                     f"SparseTraining: no optimizer holds a parameter of the sparse model at '{path}'. "
                     "Build the optimizer from the parameters of the model that holds it."
                 )
+            if epochs is not None and (late := not_over(model.sparsity().era, epochs)):
+                logger.warning("SparseTraining: %s. Give sparsify an earlier era, or train longer.", late)
             self._held[path] = holding
             self._attach(path)
         self._smaller = smaller or {}

@@ -55,7 +55,7 @@ class SparseTraining(TrainerCallback):  # type: ignore[misc, unused-ignore]
         self._smaller = watch(model, torch.load(path, weights_only=True))
 
     def on_train_begin(
-        self, args: Any, _state: Any, _control: Any, *, model: nn.Module, optimizer: Optimizer, **_rest: Any
+        self, args: Any, state: TrainerState, _control: Any, *, model: nn.Module, optimizer: Optimizer, **_rest: Any
     ) -> None:
         """Attach, when a checkpoint is loaded and the optimizer made."""
         if self._reconfigure and args.world_size > 1:
@@ -65,7 +65,7 @@ class SparseTraining(TrainerCallback):  # type: ignore[misc, unused-ignore]
             )
         if self._reconfigure and self._smaller is None:
             self._smaller = watch(model, {})
-        self._ride = Ride(model, [optimizer], self._smaller)
+        self._ride = Ride(model, [optimizer], self._smaller, epochs=state.num_train_epochs or None)
 
     def on_epoch_begin(self, _args: Any, state: TrainerState, _control: Any, **_rest: Any) -> None:
         """Make smaller what is worth it, and move the masks. An epoch that is resumed begins at a fraction of it."""

@@ -62,6 +62,11 @@ def trainer(folder: Path, epochs: int, reconfigure: bool = False, **wishes: Any)
     )
 
 
+def test_an_era_that_leaves_no_epoch_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trainer(tmp_path, 1).fit(Classifier(sparse()), DATA)
+    assert "SparseTraining: the era (1 to 4) is not over before the last of 1 epochs" in caplog.text
+
+
 def test_it_trains_sparse_and_a_resumed_run_is_the_run_never_stopped(tmp_path: Path) -> None:
     whole = Classifier(sparse())
     run = trainer(tmp_path, 6)

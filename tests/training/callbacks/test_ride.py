@@ -44,6 +44,16 @@ def test_until_the_end() -> None:
     assert bool(weight.any()) and not optimizer._optimizer_step_post_hooks and bool(mask.all())
 
 
+@pytest.mark.parametrize(("epochs", "warned"), [(5, False), (4, True), (2, True), (None, False)])
+def test_an_era_that_leaves_no_epoch_is_warned_of(
+    epochs: int | None, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = sparse()  # an era from 1 to 4
+    Ride(model, [SGD(model.parameters(), 0.1)], epochs=epochs).end()
+    told = f"the era (1 to 4) is not over before the last of {epochs} epochs, so that none is left to recover"
+    assert (told in caplog.text) == warned and bool(caplog.records) == warned
+
+
 def test_without_a_sparse_model_it_says_so() -> None:
     with pytest.raises(CampfireError, match="SparseTraining: the Net holds no sparse model. Give it what sparsify ret"):
         Ride(Net(), [])

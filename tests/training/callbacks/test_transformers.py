@@ -77,6 +77,11 @@ def trainer(
     return Trainer(model, arguments, train_dataset=DATA, callbacks=callbacks, compute_loss_func=loss)
 
 
+def test_an_era_that_leaves_no_epoch_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trainer(tmp_path, Classifier(era=(1, 6)), stop=1).train()
+    assert "SparseTraining: the era (1 to 6) is not over before the last of 6 epochs" in caplog.text
+
+
 def test_the_trainer_trains_sparse_and_a_resumed_run_is_the_run_never_stopped(tmp_path: Path) -> None:
     whole, stopped, resumed = Classifier(), Classifier(), Classifier()
     run = trainer(tmp_path / "whole", whole)
