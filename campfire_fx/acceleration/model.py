@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from campfire_fx.analysis.plan import Verification
 from campfire_fx.base.errors import AccelerateError
 from campfire_fx.cost.acceleration_record import Acceleration
 from campfire_fx.layers.dressing import Dress
+
+if TYPE_CHECKING:
+    from campfire_fx.report.acceleration import AccelerationReport
 
 
 class AcceleratedModel(Dress):
@@ -36,8 +39,8 @@ class AcceleratedModel(Dress):
             )
         return super().train(mode)
 
-    def report(self) -> Any:
+    def report(self) -> AccelerationReport:
         """Return a row per layer with its times and form, and the whole network before and after; `print` it."""
-        from campfire_fx.report import acceleration_report  # slow to load
+        from campfire_fx.report.acceleration import acceleration_report  # slow to load
 
         return acceleration_report(self.acceleration, self.verification)

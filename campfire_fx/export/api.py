@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -17,6 +17,8 @@ from campfire_fx.export.record import ExportRecord
 
 if TYPE_CHECKING:
     from campfire_fx.export.agreement import ModelRun
+    from campfire_fx.export.mnn_file import MnnModel
+    from campfire_fx.export.onnx_file import OnnxModel
 
 # What writes files is slow to load, so it is imported where it is used.
 _log = logging.getLogger(__name__)
@@ -136,7 +138,7 @@ def _compared(target: Path, reloaded: Callable[..., Any], runs: Iterable[ModelRu
     return worst
 
 
-def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Callable[..., Any]:
+def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Module | OnnxModel | MnnModel:
     """Load an exported file: a module on the CPU; of `.onnx` and `.mnn` an `OnnxModel` or `MnnModel`, called alike.
 
     `.safetensors`, `.pt`, `.pth`: the code in the `.py` beside the file is run, so load only what you trust. `.pt2`,
@@ -165,4 +167,4 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> Callab
     form = format_of(target)
     if not target.is_file():
         raise ExportError(f"cannot load {target}: there is no such file. Check the path.")
-    return form.read(target, model)
+    return cast("nn.Module | OnnxModel | MnnModel", form.read(target, model))

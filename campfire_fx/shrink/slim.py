@@ -5,12 +5,13 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch import nn
 
 from campfire_fx.analysis.plan import ShrinkPlan, Verification
+from campfire_fx.base.choices import Compensate, Residual
 from campfire_fx.base.errors import BenchError, ShrinkError
 from campfire_fx.base.numbers import plain
 from campfire_fx.capture import examples_for, model_of
@@ -24,8 +25,8 @@ from campfire_fx.shrink.optimizer_state import carry_over, check_optimizer
 from campfire_fx.shrink.pipeline import Options, Shrunk, shrink_model
 from campfire_fx.shrink.verify import DifferentOutput, verify_parts
 
-_RESIDUALS = ("union", "gate")
-_COMPENSATE = ("auto", "always", "never")
+if TYPE_CHECKING:
+    from campfire_fx.report.shrink import ShrinkReport
 
 
 class SlimModel(Dress):
@@ -53,7 +54,7 @@ class SlimModel(Dress):
     def _guessed(self) -> bool:
         return self.plan.guessed
 
-    def report(self, *, runtimes: Sequence[str] | None = (), threads: int | None = 1) -> Any:
+    def report(self, *, runtimes: Sequence[str] | None = (), threads: int | None = 1) -> ShrinkReport:
         """Return what became smaller and faster, and what did not and why; print it with rich or `print`.
 
         Args:
@@ -64,7 +65,7 @@ class SlimModel(Dress):
         Raises:
             BenchError: a runtime is not known or not installed, or the model is called with more than tensors.
         """
-        from campfire_fx.report import shrink_report  # slow to load
+        from campfire_fx.report.shrink import shrink_report  # slow to load
 
         before = self._origin()
         if runtimes is not None and not runtimes:
@@ -95,13 +96,13 @@ def shrink(  # noqa: PLR0913 - keyword-only wishes, each with a default
     example_inputs: Any = None,
     *,
     examples: list[Any] | None = None,
-    residual: str = "union",
+    residual: Residual = "union",
     round_to: int = 1,
     verify: bool = True,
     optimizer: torch.optim.Optimizer | None = None,
     auxiliary: bool | None = None,
     columns: bool = False,
-    compensate: str = "auto",
+    compensate: Compensate = "auto",
     fold_norms: bool = False,
     groups: bool = False,
 ) -> SlimModel:
@@ -174,9 +175,9 @@ def shrink(  # noqa: PLR0913 - keyword-only wishes, each with a default
 
 
 def _check(residual: str, round_to: int, compensate: str, *, columns: bool, fold_norms: bool, groups: bool) -> int:
-    if residual not in _RESIDUALS:
+    if residual not in get_args(Residual):
         raise ShrinkError(f'residual="{residual}" is not known. Use "union" or "gate".')
-    if compensate not in _COMPENSATE:
+    if compensate not in get_args(Compensate):
         raise ShrinkError(f'compensate="{compensate}" is not known. Use "auto", "always" or "never".')
     if not isinstance(round_to, int) or round_to < 1:
         raise ShrinkError(f"round_to={round_to} is not a whole number of channels. Use 1, or 8 for most hardware.")

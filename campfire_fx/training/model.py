@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from campfire_fx.base.choices import Compensate, Residual
 from campfire_fx.base.compat import pytree
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.numbers import plain
@@ -27,10 +27,10 @@ from campfire_fx.training.shrinking import check_shrinkable, remarks
 
 if TYPE_CHECKING:
     import networkx as nx
+    from torch.nn.modules.module import _IncompatibleKeys
 
+    from campfire_fx.report.sparsity import SparsityReport
     from campfire_fx.shrink.slim import SlimModel
-
-logger = logging.getLogger(__name__)
 
 
 class SparseModel(Dress):
@@ -137,9 +137,9 @@ class SparseModel(Dress):
         """Return target and true sparsity, in all and per layer, with what stays dense and why."""
         return self._life_cycle.measure(self)
 
-    def report(self) -> Any:
+    def report(self) -> SparsityReport:
         """Return the sparsity of every layer as a table; print it with rich or `print`."""
-        from campfire_fx.report import sparsity_report  # slow to load
+        from campfire_fx.report.sparsity import sparsity_report  # slow to load
 
         return sparsity_report(self.sparsity())
 
@@ -158,18 +158,17 @@ class SparseModel(Dress):
         """How channels flow between the layers: see `campfire_fx.dependency_graph`."""
         from campfire_fx.shrink.dependency import dependency_graph
 
-        model = baked_copy(self) if self.trains_masked else self
-        return dependency_graph(model, examples=self._given())
+        return dependency_graph(baked_copy(self) if self.trains_masked else self, examples=self._given())
 
     def shrink(
         self,
-        residual: str = "union",
+        residual: Residual = "union",
         *,
         round_to: int = 1,
         verify: bool = True,
         optimizer: Optimizer | None = None,
         columns: bool = False,
-        compensate: str = "auto",
+        compensate: Compensate = "auto",
         fold_norms: bool = False,
         groups: bool = False,
     ) -> SlimModel:
@@ -193,21 +192,23 @@ class SparseModel(Dress):
         from campfire_fx.shrink.slim import Origin, shrink
 
         optimizer, record = None if optimizer is None else bare(optimizer), self.sparsity()
-        check_shrinkable(self, optimizer, trains_masked=self.trains_masked)
-        if not (record.frozen or optimizer is not None):
-            logger.warning("shrink: %s", record.standing)
+        check_shrinkable(self, optimizer, record, trains_masked=self.trains_masked)
         wish: dict[str, Any] = {"columns": columns, "compensate": compensate, "fold_norms": fold_norms}
         wish |= {"residual": residual, "round_to": round_to, "verify": verify, "optimizer": optimizer, "groups": groups}
         slim = shrink(baked_copy(self), examples=self._given(), **wish)
         if optimizer is not None:
             self._life_cycle.detach(optimizer)
         slim._origin = Origin(self)  # it lives longer than the baked copy
-        told = remarks(record, slim) if optimizer is None else ()
-        slim.plan = replace(slim.plan, remarks=told, guessed=self._guessed)
+        slim.plan = replace(slim.plan, remarks=() if optimizer else remarks(record, slim), guessed=self._guessed)
         return slim
 
     def reconfigure(
-        self, optimizer: Optimizer | None = None, *, residual: str = "union", round_to: int = 1, verify: bool = True
+        self,
+        optimizer: Optimizer | None = None,
+        *,
+        residual: Residual = "union",
+        round_to: int = 1,
+        verify: bool = True,
     ) -> SparseModel:
         """Return a smaller sparse model to go on training with, so that later epochs are faster.
 
@@ -246,7 +247,9 @@ class SparseModel(Dress):
         saved_state.load(self._life_cycle.state, state)
         self._life_cycle.begin(self)
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> _IncompatibleKeys:
         """Load a dense or a sparse state_dict.
 
         A sparse one brings masks and schedule, and the run goes on as if never stopped. A dense one leaves both as
@@ -294,5 +297,4 @@ class SparseModel(Dress):
         return self._life_cycle.guessed
 
     def _given(self) -> list[Any]:
-        """Return the examples as `shrink` takes them."""
-        return [kwargs or args for args, kwargs in self.examples]
+        return [kwargs or args for args, kwargs in self.examples]  # as `shrink` takes them

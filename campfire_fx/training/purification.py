@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,9 @@ from campfire_fx.shrink.copies import private_copy
 from campfire_fx.shrink.verify import relative_difference
 from campfire_fx.training.model import SparseModel
 
+if TYPE_CHECKING:
+    from campfire_fx.report.purification import PurificationReport
+
 
 @dataclass(frozen=True, slots=True)
 class Purification:
@@ -41,7 +44,7 @@ class Purification:
     difference: float
     thresholds: Thresholds
 
-    def report(self) -> Any:
+    def report(self) -> PurificationReport:
         """Return what went, layer by layer; print it with rich or `print`."""
         from campfire_fx.report.purification import PurificationReport  # slow to load
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from torch import nn
 from torch.optim import Optimizer
 
@@ -12,9 +14,16 @@ from campfire_fx.sparsity.entry import GAINS, HARDLY_SMALLER
 from campfire_fx.sparsity.record import SparsityRecord
 from campfire_fx.sparsity.regimes import ENTRIES
 
+logger = logging.getLogger(__name__)
 
-def check_shrinkable(model: nn.Module, optimizer: Optimizer | None, *, trains_masked: bool) -> None:
-    """Raise a ShrinkError where the weights of a sparse model are spread over processes, or some would be lost."""
+
+def check_shrinkable(
+    model: nn.Module, optimizer: Optimizer | None, record: SparsityRecord, *, trains_masked: bool
+) -> None:
+    """Raise a ShrinkError where the weights of a sparse model are spread over processes, or some would be lost.
+
+    Masks that are not final are warned of, unless training goes on with the optimizer.
+    """
     if any(map(is_sharded, model.parameters())):
         raise ShrinkError(
             "shrink: the weights of this model are spread over processes. "
@@ -25,6 +34,8 @@ def check_shrinkable(model: nn.Module, optimizer: Optimizer | None, *, trains_ma
             "shrink: with an optimizer the weights under the masks would be lost while they still train. "
             "Call finalize() first."
         )
+    if not (record.frozen or optimizer is not None):
+        logger.warning("shrink: %s", record.standing)
 
 
 def remarks(record: SparsityRecord, slim: nn.Module) -> tuple[str, ...]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
 
 from campfire_fx.analysis.captured import Captured
+from campfire_fx.base.choices import ChannelScope, CkScope, DeadNorm, MasksMove, RegimeName, ScoreName
 from campfire_fx.base.errors import CampfireError, RegimeError
 from campfire_fx.base.numbers import plain
 from campfire_fx.layers.dressing import dress
@@ -30,13 +31,13 @@ from campfire_fx.training.masked_copy import masked_copy
 from campfire_fx.training.model import SparseModel
 
 _SWITCHES = ("prune_1x1", "prune_stem", "prune_fc")
-_WORDS = {"dead_norm": ("zero", "keep"), "masks_move": ("before", "after")}
+_WORDS = {"dead_norm": get_args(DeadNorm), "masks_move": get_args(MasksMove)}
 
 
 @torch.inference_mode(mode=False)  # inference tensors cannot be trained
 def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
     model: nn.Module,
-    regime: str | Regime = "combined",
+    regime: RegimeName | str | Regime = "combined",
     *,
     sparsity: float = 0.7,
     era: tuple[int, int] = (0, 10),
@@ -48,13 +49,13 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
     prune_stem: bool | None = None,
     prune_fc: bool = True,
     window_cap: int | None = None,
-    ck_scope: str = "layer",
+    ck_scope: CkScope = "layer",
     period: int | None = None,
     rho: float | None = None,
     groups: int | None = None,
     target: Mapping[str, float] | None = None,
-    score: str | ChannelScore | None = None,
-    scope: str | None = None,
+    score: ScoreName | ChannelScore | None = None,
+    scope: ChannelScope | None = None,
     at_least: float | None = None,
     round_to: int | None = None,
     soft: bool | None = None,
@@ -62,8 +63,8 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
     strength: float | None = None,
     rounds: int | None = None,
     rewind_to: int | None = None,
-    dead_norm: str = "zero",
-    masks_move: str = "before",
+    dead_norm: DeadNorm = "zero",
+    masks_move: MasksMove = "before",
 ) -> SparseModel:
     """Return a copy of a model that trains sparse; the model given is not touched.
 

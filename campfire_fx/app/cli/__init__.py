@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from campfire_fx.app.cli.panels import lay_out
 from campfire_fx.app.cli.terminal import console, errors
 from campfire_fx.base.characters import PLAIN
 from campfire_fx.base.errors import CampfireError
@@ -41,7 +42,9 @@ def command_named(name: str) -> Any:
     module = importlib.import_module(f"{__name__}.{COMMANDS[name][0]}")
     alone = typer.Typer(rich_markup_mode="markdown", add_completion=False, pretty_exceptions_show_locals=False)
     alone.command(name, context_settings=_SETTINGS.get(name))(getattr(module, f"{name}_command"))
-    return typer.main.get_command(alone)
+    command = typer.main.get_command(alone)
+    lay_out(command)
+    return command
 
 
 class _Commands(TyperGroup):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-Residual = Literal["union", "gate"]
-"""How `shrink` treats residual streams."""
+from campfire_fx.base import choices
 
 Example = Annotated[
     list[str] | None,
@@ -30,11 +29,12 @@ FoldNorms = Annotated[
     bool, typer.Option("--fold-norms", help="Fold BatchNorms into the layers before them; for deployment.")
 ]
 Compensate = Annotated[
-    Literal["auto", "always", "never"],
+    choices.Compensate,
     typer.Option(help="Take constant channels out of LayerNorm and GroupNorm: auto, where that pays in time."),
 ]
 Streams = Annotated[
-    Residual, typer.Option(help="union: a channel stays while any branch writes it; gate: branches select theirs.")
+    choices.Residual,
+    typer.Option(help="union: a channel stays while any branch writes it; gate: branches select theirs."),
 ]
 Target = Annotated[
     list[str] | None,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from campfire_fx.app.cli.assignments import SETTINGS
-from campfire_fx.app.cli.options import AsJson, ModelArguments, Residual
+from campfire_fx.app.cli.options import AsJson, ModelArguments
 from campfire_fx.app.cli.tables import recipe_table
 from campfire_fx.app.cli.terminal import show
 from campfire_fx.app.cli.training_options import (
@@ -27,6 +27,7 @@ from campfire_fx.app.cli.training_plan import MODEL, REGIME, SPARSITY, planned
 from campfire_fx.app.cli.training_run import train
 from campfire_fx.app.train.data import NAMES
 from campfire_fx.app.train.presets import preset
+from campfire_fx.base.choices import Residual
 
 
 def _of_recipe(default: str) -> str:

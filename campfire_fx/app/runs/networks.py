@@ -17,6 +17,7 @@ from campfire_fx.app.train.data import ImageData
 from campfire_fx.app.train.models import build_model
 from campfire_fx.app.train.pictures import Chosen
 from campfire_fx.app.train.streamed import Streamed
+from campfire_fx.base.choices import Residual
 from campfire_fx.base.errors import AttackError
 from campfire_fx.export import load
 from campfire_fx.training.model import SparseModel
@@ -96,7 +97,7 @@ def _of_folder(folder: Path, data: ImageData, wanted: Wanted) -> Iterator[tuple[
 
 
 def _of_checkpoint(
-    path: Path, data: ImageData, wanted: Wanted, residual: str = "union"
+    path: Path, data: ImageData, wanted: Wanted, residual: Residual = "union"
 ) -> Iterator[tuple[str, nn.Module]]:
     saved = read(path)
     if tuple(saved.shape[1:]) != data.shape:

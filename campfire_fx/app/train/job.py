@@ -28,6 +28,7 @@ from campfire_fx.app.train.tally import Tally, tally
 from campfire_fx.app.train.trackers import Tracking
 from campfire_fx.app.train.trained import TrainedWeights
 from campfire_fx.app.train.training_log import TrainingLog
+from campfire_fx.base.choices import Residual
 from campfire_fx.base.disk.lock import alone_in
 from campfire_fx.base.disk.whole import write_text
 from campfire_fx.base.errors import TrainError
@@ -67,7 +68,7 @@ class JobSettings:
     model: str
     regime: str
     sparsity: float
-    residual: str
+    residual: Residual
     seed: int
     folder: Path
     networks: str = "all"

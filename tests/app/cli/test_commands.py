@@ -10,6 +10,7 @@ import pytest
 
 import campfire_fx
 from campfire_fx.app.cli import COMMANDS, command_named
+from campfire_fx.app.cli.panels import PANELS
 from campfire_fx.base.errors import CaptureError
 
 
@@ -56,6 +57,14 @@ def test_options_are_completed() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | words
     )
     assert done.stdout.split() == ["--fold-norms"]
+
+
+@pytest.mark.parametrize("command", PANELS)
+def test_every_option_has_its_panel(run, command: str) -> None:
+    named = [name for names in PANELS[command].values() for name in names.split()]
+    options = {param.name for param in command_named(command).params if param.param_type_name == "option"}
+    assert sorted(named) == sorted(options), "each option has one panel in campfire_fx/app/cli/panels.py"
+    assert all(f"{panel} ─" in run(command, "--help").stdout for panel in PANELS[command])
 
 
 def test_the_list_says_what_the_commands_say() -> None:
