@@ -139,7 +139,8 @@ class ShrinkReport(Report):
         return FittedTable(title, _LAYERS, rows, total)
 
     def _sentences(self) -> list[Text]:
-        texts = [proof_line(self.verification)]
+        texts = [*(Text(remark, style=STYLES["report.bad"]) for remark in self.plan.remarks)]
+        texts.append(proof_line(self.verification))
         texts += guard_sentence(self.plan.guards, self.plan.variants)
         kept = defaultdict(list)
         for pin in self.plan.pins:
@@ -152,7 +153,6 @@ class ShrinkReport(Report):
             nodes = _places([r.node for r in self.plan.repairs if (r.action, r.reason) == (action, reason)])
             texts.append(Text(f"Rewritten {times}x, {action}, at {nodes}: {reason}.", style=STYLES["report.note"]))
         texts += _norm_sentences(self.plan)
-        texts += [Text(remark, style=STYLES["report.bad"]) for remark in self.plan.remarks]
         if self.before is not None and self.after.parameters > HARDLY_SMALLER * self.before.parameters:
             told = _hardly_smaller(self.before.parameters, self.after.parameters)
             texts.append(Text(told, style=STYLES["report.bad"]))

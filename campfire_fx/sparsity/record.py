@@ -134,6 +134,8 @@ class SparsityRecord:
         now, (start, end) = f"epoch {self.epoch}", self.era
         if self.frozen:
             told = f"finalize() made the masks final in {now}, before the era ({start} to {end}) was over."
+            if self.epoch == 0 and not self.steps:
+                told = "finalize() pruned at once: neither attach, step nor epoch was called before it."
             return told if self.epoch < end else ""
         why = f"the schedule has come to {now}, and the era ends with epoch {end}"
         if self.epoch >= end:

@@ -130,16 +130,8 @@ def inspect_command(
     if form is not None:
         print(FORMATS[form.value](graph).rstrip("\n"))  # noqa: T201  goes to other programs
     elif as_json:
-        asked = {name: report.facts() for name, report in more.items()}
-        show_json(
-            {
-                "model": model,
-                "inputs": inputs_shown,
-                "guessed": inputs is None,
-                **_facts(network, captured, graph, cost),
-                **asked,
-            }
-        )
+        asked = {name: report.facts() for name, report in more.items()} | {"guessed": inputs is None}
+        show_json({"model": model, "inputs": inputs_shown, **_facts(network, captured, graph, cost), **asked})
     elif more:
         show(Group(*more.values(), cost_note(inputs_shown, cost, guessed=inputs is None)))
     else:
