@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from campfire_fx.base.choices import DeadNorm
     from tests.zoo.real_weights import Network
 
 SPARSITY = {"combined": 0.7, "window": 0.7, "ck": 0.7, "filter": 0.5}
@@ -65,7 +66,7 @@ def main() -> int:
     return 0 if rows and all(row.float32 <= 1e-5 and row.float64 <= 1e-10 for row in rows) else 1
 
 
-def measure(network: Network, regime: str, dead_norm: str) -> Row:
+def measure(network: Network, regime: str, dead_norm: DeadNorm) -> Row:
     """Prune one network at once, shrink it in both precisions and compare at two sizes."""
     from campfire_fx import sparsify
     from tests.assertions import difference, outputs, parameters

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -96,7 +96,7 @@ def all_names() -> list[str]:
     return names()
 
 
-def run_here(name: str, residual: str, channel: float | None) -> int:
+def run_here(name: str, residual: Literal["union", "gate"], channel: float | None) -> int:
     """Measure one model in this process and print the result as JSON."""
     import torch
 

@@ -13,6 +13,7 @@ from unittest.mock import patch
 import torch
 
 from campfire_fx import shrink
+from campfire_fx.base.choices import Residual
 from tests.assertions import (
     DOUBLE,
     SINGLE,
@@ -80,7 +81,7 @@ def widened(dtype: str) -> Iterator[None]:
         yield
 
 
-def measure(name: str, residual: str = "union", dtypes: tuple[str, ...] = ("float32", "float64")) -> Measured:
+def measure(name: str, residual: Residual = "union", dtypes: tuple[str, ...] = ("float32", "float64")) -> Measured:
     """Make a model, shrink it and compare; anything that goes wrong is raised."""
     found: dict[str, float] = {}
     facts: dict[str, Any] = {}

@@ -20,7 +20,8 @@ PANELS: dict[str, dict[str, str]] = {
         "Run": "jobs launcher launcher_option list_only yes output as_json",
     },
     "shrink": {
-        "Model": "model option example",
+        "Model": "model option example trust",
+        "What goes first": "target setting",
         "How it is shrunk": "residual round_to columns groups compensate fold_norms",
         "Result": "output prove as_json",
     },
