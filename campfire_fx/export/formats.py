@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import re
 import types
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from campfire_fx.export.files import is_ours
 from campfire_fx.export.mnn_file import MnnModel, write_mnn
 from campfire_fx.export.onnx_file import OnnxModel, required, write_onnx
 from campfire_fx.export.prepare import Prepared, as_graphs
-from campfire_fx.export.program import example_of, exported_program, free_axes
+from campfire_fx.export.program import example_of, example_tensor, exported_program, free_axes
 from campfire_fx.export.program_file import read_program
 from campfire_fx.export.safetensors import write_safetensors
 from campfire_fx.export.source import model_source
@@ -179,7 +180,7 @@ def _read_tensors(path: Path, frame: nn.Module | None) -> nn.Module:
             raise Unreadable(spoilt)
         loader = _loader(code, text)
         if "model" not in inspect.signature(loader).parameters:
-            return loader(path)
+            return _with_example(loader(path), text)
         if frame is not None:
             return loader(frame, path)
     except Exception as error:
@@ -190,6 +191,17 @@ def _read_tensors(path: Path, frame: nn.Module | None) -> nn.Module:
         f"cannot load {path} by itself: it holds parts of a model whose own code makes the rest. "
         "Build the model with that code, and pass it as load(path, model=...)."
     )
+
+
+def _with_example(module: nn.Module, text: str) -> nn.Module:
+    """Give a loaded model the example inputs that its file speaks of, where it takes just so many tensors."""
+    stated = re.search(r"^Example input: (.*)\.$", text, re.MULTILINE)
+    tensors = re.findall(r"(\w+) \(([\d, ]*)\)", stated[1]) if stated else []
+    needed = [p for p in inspect.signature(module.forward).parameters.values() if p.default is p.empty]
+    if len(tensors) == len(needed) > 0 and not hasattr(module, "example"):
+        made = (example_tensor([*map(int, re.findall(r"\d+", shape))], getattr(torch, kind)) for kind, shape in tensors)
+        vars(module)["example"] = tuple(made), {}  # what `export` takes where no other is given
+    return module
 
 
 def _loader(code: Path, text: str) -> Callable[..., nn.Module]:

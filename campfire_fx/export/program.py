@@ -7,6 +7,7 @@ import inspect
 import io
 import logging
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,20 +110,25 @@ def _export(module: nn.Module, run: ModelRun, axes: frozenset[int]) -> ExportedP
         return torch.export.export(module, run.args, run.kwargs, dynamic_shapes=shapes, strict=False)
 
 
+def example_tensor(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Return an input of a shape: random numbers where they are floating, always the same, else zeros."""
+    if not dtype.is_floating_point:
+        return torch.zeros(*shape, dtype=dtype)
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+
+
 def example_of(program: ExportedProgram) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
     """Return inputs of the shapes that a program was exported with, (positional, keyword); None where it has forgotten.
 
     Random numbers where they are floating, else zeros.
     """
     nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
-    generator = torch.Generator().manual_seed(0)
 
     def made(value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value
         shape = [size if isinstance(size, int) else size.node.hint for size in value.shape]
-        made = torch.randn(shape, generator=generator) if value.is_floating_point() else torch.zeros(shape)
-        return made.to(value.dtype)
+        return example_tensor(shape, value.dtype)
 
     given = program.graph_signature.user_inputs
     try:

@@ -208,3 +208,20 @@ def test_other_dtypes(dtype: torch.dtype, tmp_path: Path) -> None:
     export(model, tmp_path / "it.safetensors", x)
     found = load(tmp_path / "it.safetensors")
     assert found(x).dtype == dtype and torch.equal(found(x), model(x))
+
+
+def test_a_loaded_model_knows_the_example_that_its_file_speaks_of(tmp_path: Path) -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: torch.Tensor, scale: torch.Tensor, doubled: bool = False) -> torch.Tensor:
+            return self.conv(x).mean((2, 3)) * scale * (1 + doubled)
+
+    given = torch.randn(2, 3, 12, 10), torch.ones(4, dtype=torch.int64)
+    export(Two(), tmp_path / "two.pt", given)
+    (image, scale), kwargs = load(tmp_path / "two.pt").example
+    assert (image.shape, image.dtype, kwargs) == ((2, 3, 12, 10), torch.float32, {})
+    assert (scale.shape, scale.dtype) == ((4,), torch.int64)
+    assert export(load(tmp_path / "two.pt"), tmp_path / "again.pt2").difference < 1e-5

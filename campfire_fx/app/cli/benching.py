@@ -68,6 +68,10 @@ def bench_command(
         campfire-fx bench resnet50 slim.safetensors --size 224 --threads all --csv times.csv
     """
     settings, space = model_options(option), _size(size)
+    if (model or settings) and all(Path(source).suffix.lower() in SUFFIXES for source in sources):
+        raise typer.BadParameter(
+            "--model and --option are for checkpoints, run folders and the names of models. Leave them out."
+        )
     named: dict[str, Source] = {}
     with progress("Timing"):
         for source in sources:

@@ -11,7 +11,7 @@ PANELS: dict[str, dict[str, str]] = {
         "Sparsity": "regime sparsity target era override setting reconfigure residual",
         "Training": "recipe show_recipe epochs batch optimizer learning_rate drops warm_up momentum nesterov"
         " weight_decay precision seed",
-        "Run": "output resume overwrite checkpoint_every formats tracker quiet as_json",
+        "Run": "config output resume overwrite checkpoint_every formats tracker quiet as_json",
         "Machine": "device workers threads",
     },
     "sweep": {

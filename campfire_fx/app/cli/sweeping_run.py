@@ -25,7 +25,8 @@ from campfire_fx.app.sweep.launch import Launcher
 from campfire_fx.app.sweep.page import PAGE, Setting, write_page
 from campfire_fx.app.sweep.runs import Run, check_regimes, runs_of
 from campfire_fx.app.sweep.work import State, as_facts, state_of, work, write_tables
-from campfire_fx.app.train.data import open_data
+from campfire_fx.app.train.data import check_data, open_data
+from campfire_fx.app.train.models import check_model
 from campfire_fx.app.train.stopping import Stopped, stopping
 from campfire_fx.base.disk.lock import alone_in
 from campfire_fx.base.errors import TrainError
@@ -49,6 +50,8 @@ def sweep(given: Mapping[str, Any], extra: Sequence[str]) -> None:
     for name in ("model", "epochs"):
         common += [] if given[name] is None else [f"--{name}", str(given[name])]
     first = plan([*common, *extra], whole=False)
+    check_data(first.data)
+    check_model(first.settings.model)
     folder = given["output"] or Path("runs") / f"sweep-{Path(given['data']).name}"
     layout = layout_of(given, first.recipe.epochs)
     points = _points(given, first) if layout is None else layout.points(whole_numbers(given["seed"], "--seed"))

@@ -144,13 +144,18 @@ def open_data(name: str, where: Where | None = None) -> ImageData:
     return _split(name, _decoded(name, listed, where, skips), where, skips)
 
 
-def _listed(name: str, where: Where) -> Listed:
-    if name in KNOWN_SETS:
-        return open_set(name, where.root, where.download)
-    if not Path(name).is_dir():
+def check_data(name: str) -> None:
+    """Raise the TrainError of `open_data` where there is no such data set or folder."""
+    if name not in NAMES and not Path(name).is_dir():
         raise TrainError(
             f"--data {name}: no such data set or folder. Give one of {', '.join(NAMES)}, or a folder of images."
         )
+
+
+def _listed(name: str, where: Where) -> Listed:
+    check_data(name)
+    if name in KNOWN_SETS:
+        return open_set(name, where.root, where.download)
     sources.need("torchvision", "torchvision")
     return list_folder(Path(name))
 

@@ -42,12 +42,32 @@ def build_model(name: str, asked: Mapping[str, Any] | None = None, /, **options:
         return call_factory(name, _imported(name), asked, known)
     if name in NETWORKS:
         return call_factory(name, NETWORKS[name], asked, known)
+    _require_torchvision(name)
+    return _from_torchvision(name, asked, known)
+
+
+def check_model(name: str) -> None:
+    """Raise the TrainError of `build_model` where there is no such model, without building it."""
+    if ":" in name:
+        _imported(name)
+    elif name not in NETWORKS:
+        _require_torchvision(name)
+
+
+def _require_torchvision(name: str) -> None:
     if importlib.util.find_spec("torchvision") is None:
         raise TrainError(
             f"MODEL {name}: torchvision, where it may be, is not installed. Run {install_command('train')},"
             f" or give one of {', '.join(NETWORKS)}, or package.module:factory."
         )
-    return _from_torchvision(name, asked, known)
+    from torchvision import models
+
+    names = [*NETWORKS, RESNET50_V1, *models.list_models()]
+    if name not in names:
+        raise TrainError(
+            f"MODEL {name}: torchvision has no such model.{did_you_mean(name, names)}"
+            f" Give a name of torchvision.models.list_models(), or package.module:factory."
+        )
 
 
 def _from_torchvision(name: str, asked: Mapping[str, Any], known: Mapping[str, Any]) -> nn.Module:
@@ -55,12 +75,6 @@ def _from_torchvision(name: str, asked: Mapping[str, Any], known: Mapping[str, A
 
     if name == RESNET50_V1:
         return _strides_first(_from_torchvision("resnet50", asked, known))
-    names = [*NETWORKS, RESNET50_V1, *models.list_models()]
-    if name not in names:
-        raise TrainError(
-            f"MODEL {name}: torchvision has no such model.{did_you_mean(name, names)}"
-            f" Give a name of torchvision.models.list_models(), or package.module:factory."
-        )
     if known.get("channels", 3) != 3:
         raise TrainError(f"MODEL {name}: it takes colour images, the data are grey. Give one of {', '.join(NETWORKS)}.")
     fixed: dict[str, Any] = {"weights": None}

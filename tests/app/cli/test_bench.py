@@ -36,6 +36,10 @@ def test_files_stand_side_by_side(run, tmp_path: Path) -> None:
 def test_what_is_wrong_is_one_line(run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for arguments, words in (
+        (
+            ("it.onnx", "--option", "a=1"),
+            "--model and --option are for checkpoints, run folders and the names of models.",
+        ),
         (("empty",), "Error: cannot time empty: no file in it can be. Name a run folder, or files."),
         (("it.onnx",), "Error: cannot time it.onnx: there is no such file. Check the path."),
         (("it.onnx", "--size", "a"), "'a' of --size is not a size. Write 224, or 224x320."),

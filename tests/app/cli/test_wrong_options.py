@@ -31,7 +31,7 @@ BASES: dict[str, tuple[str, ...]] = {
     "accelerate": ("run/sparse.ckpt", "--model", "own_nets:tiny", "--output", "fast.pt2", "--threads", "1"),
     "attack": ("run", "--model", "own_nets:tiny", "--epsilon", "0.1", "--images", "2"),
     "export": ("run/sparse.ckpt", "out.pt", "--model", "own_nets:tiny"),
-    "bench": ("run/slim.pt", "--runtime", "torch eager", "--repeats", "2"),
+    "bench": ("run/sparse.ckpt", "--model", "own_nets:tiny", "--runtime", "torch eager", "--repeats", "2"),
     "inspect": ("own_nets:tiny", "--example", "1x3x10x10"),
     "regimes": (),
     "report": ("run", "--model", "own_nets:tiny"),
