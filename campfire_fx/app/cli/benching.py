@@ -67,11 +67,7 @@ def bench_command(
         campfire-fx bench runs/digits --runtime "torch eager" --runtime "ONNX Runtime"
         campfire-fx bench resnet50 slim.safetensors --size 224 --threads all --csv times.csv
     """
-    settings, space = model_options(option), _size(size)
-    if (model or settings) and all(Path(source).suffix.lower() in SUFFIXES for source in sources):
-        raise typer.BadParameter(
-            "--model and --option are for checkpoints, run folders and the names of models. Leave them out."
-        )
+    settings, space = _settings(sources, model, option), _size(size)
     named: dict[str, Source] = {}
     with progress("Timing"):
         for source in sources:
@@ -96,6 +92,15 @@ def bench_command(
     show(BenchReport(record))
     if texts:
         show(f"Written: {', '.join(map(str, texts))}.")
+
+
+def _settings(sources: list[str], model: str | None, option: list[str] | None) -> dict[str, object]:
+    """Return the arguments of models; refuse them, and a model, where all sources are files that hold their own."""
+    if (model or option) and all(Path(source).suffix.lower() in SUFFIXES for source in sources):
+        raise typer.BadParameter(
+            "--model and --option are for checkpoints, run folders and the names of models. Leave them out."
+        )
+    return model_options(option)
 
 
 def _found(source: str, model: str | None, settings: dict[str, object]) -> dict[str, Source]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from campfire_fx.base.disk.archive import reason
 from campfire_fx.base.errors import TrainError
+from campfire_fx.base.hints import install_command
 
 PREFIX = "hf:"
 _CONFIG = "config.json"
@@ -89,7 +90,7 @@ def build(name: str, asked: Mapping[str, Any], known: Mapping[str, Any]) -> nn.M
 
 def _transformers(what: str) -> Any:
     if importlib.util.find_spec("transformers") is None:
-        raise TrainError(f"{what} is not installed. Run pip install 'campfire-fx[transformers]'.")
+        raise TrainError(f"{what} is not installed. Run {install_command('transformers')}.")
     import transformers
 
     return transformers
