@@ -107,7 +107,6 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"families": every_family},
     "docs/regimes.md": {"regimes": every_regime, "gains": every_gain},
     "docs/methods/README.md": {"families": every_family, "table 7": table_7},
 }

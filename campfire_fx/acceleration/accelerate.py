@@ -43,7 +43,7 @@ def accelerate(
     faster so, the dense one comes back, folded. The model given is not touched.
 
     The result takes any image size and batch that the model given takes, runs in torch.compile and torch.export, can
-    be copied and pickled, and trains no more. Its times hold for this machine and this number of threads.
+    be copied and pickled, and cannot be trained. Its times hold for this machine and this number of threads.
 
     Args:
         model: any model, of `shrink` or not, with zeros in its weights.

@@ -45,7 +45,7 @@ def skipping_zeros(site: Site) -> nn.Module | str:
     if site.zeros < FEWEST_ZEROS:
         return "few weights are zero"
     if any(call.dtype is not torch.float32 for call in site.calls):
-        return "it reads other numbers than float32"
+        return "its input is not float32"
     made = sparse_layer(site.layer, site.activation)
     if isinstance(made, str):
         return made
@@ -68,13 +68,13 @@ def gathered_columns(site: Site) -> nn.Module | str:
     """Return the convolution on the columns that some filter reads, if many are read by none."""
     layer = site.layer
     if not isinstance(layer, CONVOLUTION) or layer.transposed:
-        return "it is no plain convolution"
+        return "it is not a plain convolution"
     weight = layer.weight.detach()
     live = int((weight != 0).any(0).sum())
     if not 0 < live <= (1 - FEWEST_DEAD_COLUMNS) * weight[0].numel():
         return "few columns are dead in all filters"
     if any(len(call.shape) != weight.ndim for call in site.calls):
-        return "it reads no batches"
+        return "its input has no batch dimension"
     bias = None if layer.bias is None else layer.bias.detach()
     return FusedLayer(Columns.of(weight, settings_of(layer)).module(weight, bias), site.activation)
 
@@ -83,7 +83,7 @@ def channels_last(site: Site) -> nn.Module | str:
     """Return the convolution with channels last; what is read and given lies as before."""
     layer = site.layer
     if not isinstance(layer, CONVOLUTION) or layer.weight.ndim != 4 or any(len(call.shape) != 4 for call in site.calls):
-        return "it is no convolution of images in batches"
+        return "it is not a convolution over batches of images"
     if layer.weight.numel() == 0:
         return "it has no weights"
     return FusedLayer(ChannelsLast(layer), site.activation)
@@ -93,10 +93,10 @@ def grouped_filters(site: Site) -> nn.Module | str:
     """Return the convolution in groups, if its filters fall into sets that read the same few inputs."""
     layer = site.layer
     if not isinstance(layer, CONVOLUTION) or layer.transposed or layer.groups > 1:
-        return "it is no plain convolution"
+        return "it is not a plain convolution"
     ways = FilterGroups.ways(layer.weight.detach())
     if not ways:
-        return "its filters fall into no sets that read the same few inputs"
+        return "its filters do not form sets that read the same few inputs"
     return FusedLayer(min(ways, key=lambda way: way.cost).module(layer), site.activation)
 
 

@@ -1,4 +1,4 @@
-"""What `accelerate` gives back: a module that computes, says what was measured, and trains no more."""
+"""What `accelerate` gives back: a module that computes, says what was measured, and cannot be trained."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class AcceleratedModel(Dress):
-    """A model that came out of `accelerate`: called as the one given, at any size and batch; it trains no more.
+    """A model that came out of `accelerate`: called as the one given, at any size and batch; it cannot be trained.
 
     Attributes:
         acceleration: the times of each layer in each form, and of the whole network, and what was chosen.
@@ -34,8 +34,8 @@ class AcceleratedModel(Dress):
         """
         if mode:
             raise AccelerateError(
-                "An accelerated model trains no more: its weights are packed. Train the slim model, and accelerate it "
-                "again."
+                "An accelerated model cannot be trained: its weights are packed. "
+                "Train the slim model, and accelerate it again."
             )
         return super().train(mode)
 

@@ -118,7 +118,7 @@ class _Builder:
         name = mixer.name
         reason = self._pinned.get(name)
         if reason is None and not self._forest.find(mixer.outputs).any():
-            reason = "its channels reach the output, or another pin"
+            reason = "its channels reach the output, or others that must stay"
         facts = _facts(kind, mixer.operation, mixer.inputs.numel(), mixer.outputs.numel())
         self._add(name, reason, node, **facts)
         depthwise = mixer.layout.groups > 1 and mixer.layout.groups == mixer.inputs.numel() == mixer.outputs.numel()

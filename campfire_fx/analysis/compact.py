@@ -20,7 +20,7 @@ class Vanished:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Uneven(Exception):
-    """Dead labels that cannot be cut out, because what remains would not be rectangular; they must stay."""
+    """Dead labels that cannot be cut out, because what is left would not be rectangular; they must stay."""
 
     labels: Tensor
 
@@ -94,7 +94,7 @@ def compact(labels: Tensor, live: Liveness, *, even: bool = False) -> Tensor:
         even: rows (heads) may lose different channels, where as many are left of each.
 
     Raises:
-        Uneven: what remains would not be rectangular.
+        Uneven: what is left would not be rectangular.
     """
     small = collapse(labels)
     roots = live.roots_of(small)
@@ -110,7 +110,7 @@ def cut_like(value: Tensor, labels: Tensor, live: Liveness) -> Tensor:
     """Return a tensor without the dead channels of its labels, of the same shape: whole indices, or even rows.
 
     Raises:
-        Uneven: what remains would not be rectangular.
+        Uneven: what is left would not be rectangular.
     """
     try:
         return select(value, kept_indices(labels, live))

@@ -140,7 +140,7 @@ def check_again(path: Path) -> tuple[Proof, Proof]:
         if not file.is_file():
             raise ShrinkError(f"{path}: it is about {file}, and there is no such file. Put the files where they were.")
         if sha256_of(file) != expected:
-            raise ShrinkError(f"{path}: {file.name} is not the file that it is about: its SHA-256 is another.")
+            raise ShrinkError(f"{path}: {file.name} is not the file of this proof: its SHA-256 differs.")
     before, after = _opened(source, proof.before.model, proof.before.options), load(first)
     runs = tuple(_compared(before, after, run) for run in proof.runs)
     versions = {name: _version(name) for name in _PACKAGES} | {"campfire_fx": __version__}

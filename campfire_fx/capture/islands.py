@@ -114,7 +114,7 @@ class _Search:
         ways = ways_of(module, calls, trace)
         if len(ways) > 1 and self._examples == 1:
             raise CaptureError(
-                f"Calls of {path}: its Python code takes another way on the second input than on the first. "
+                f"Calls of {path}: its Python code takes another branch on the second input than on the first. "
                 "Move the decision out of the model, or trace its parts."
             )
         place = len(self.islands)

@@ -50,7 +50,7 @@ class SparseLayer(nn.Module):
     def _check(self, *given: Tensor | None) -> None:
         if self.training:
             raise KernelError(
-                "A layer that skips zeros was put in training mode: an accelerated model trains no more. "
+                "A layer that skips zeros was put in training mode: an accelerated model cannot be trained. "
                 "Call .eval(), or train the slim model and accelerate it again."
             )
         if torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in given):

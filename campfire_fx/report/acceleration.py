@@ -81,7 +81,7 @@ class AccelerationReport(Report):
         if facts.chosen != "accelerated":
             texts.append(
                 Text(
-                    f"No form of the layers makes the whole network faster: it is {facts.chosen}, with norms folded.",
+                    f"No form of the layers made the whole network faster: it is {facts.chosen}, with norms folded.",
                     style=STYLES["report.bad"],
                 )
             )

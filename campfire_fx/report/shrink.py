@@ -246,7 +246,7 @@ def _group_note(change: GroupChange) -> str:
     """Say what became of a convolution whose filters fall into sets."""
     times = f" ({change.dense_ms:.3g} to {change.grouped_ms:.3g} ms)" if change.dense_ms else ""
     if change.before == change.after:
-        return f"sets of filters stay: {change.reason}{times}"
+        return f"not grouped: {change.reason}{times}"
     return f"{len(change.filters)} groups, each with {change.after} of {change.before} inputs{times}"
 
 
@@ -254,14 +254,14 @@ def _column_note(change: ColumnChange) -> str:
     """Say what became of a convolution with dead columns."""
     times = f" ({change.dense_ms:.3g} to {change.gathered_ms:.3g} ms)" if change.dense_ms else ""
     if change.before == change.after:
-        return f"dead columns stay: {change.reason}{times}"
+        return f"not gathered: {change.reason}{times}"
     return f"{change.after} of {change.before} columns gathered{times}"
 
 
 def _kernel_note(kernel: KernelChange) -> str:
     """Say what became of a kernel with dead taps."""
     if kernel.before == kernel.after:
-        return f"dead taps stay: {kernel.reason}"
+        return f"dead kernel positions stay: {kernel.reason}"
     apart = f", dilation {shape(kernel.dilation)}" if max(kernel.dilation) > 1 else ""
     return f"kernel {shape(kernel.before)} to {shape(kernel.after)}{apart}{', padded before' if kernel.padded else ''}"
 

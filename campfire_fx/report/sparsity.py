@@ -96,9 +96,9 @@ COSTS = {"macs": "multiply-accumulates", "parameters": "parameters", "channels":
 
 
 def _cost(cost: CostRecord) -> str:
-    now = f"Slim, the model would have {percent(cost.now)} of the dense {COSTS[cost.name]}"
+    now = f"After shrinking, the model would have {percent(cost.now)} of the dense {COSTS[cost.name]}"
     if cost.name == "latency":
-        now = f"Slim, the model would take {percent(cost.now)} of the dense time, by the table of measured times"
+        now = f"After shrinking, the model would take {percent(cost.now)} of the dense time, by measured layer times"
     if cost.due is None or cost.final is None:
         return f"{now}."
     return f"{now}; at most {percent(cost.due)} is due now, {percent(cost.final)} in the end."

@@ -11,23 +11,23 @@ from typing import Any
 from campfire_fx.sparsity.regime import Regime
 
 FAMILIES: Mapping[str, str] = {
-    "campfire": "windows and whole kernels by magnitude, gradually; then the masks are fixed",
-    "magnitude": "what is smallest dies along a schedule, and stays dead",
-    "channels": "whole channels, in all layers that they couple",
-    "admm": "weights are drawn to a structured sparsity, then cut",
-    "penalty": "a penalty on weights, filters or norm scales draws them to zero in training",
-    "dynamic": "sparse from the first step: weights die and others grow",
-    "swat": "dense weights that compute sparsely",
-    "early": "masks are chosen before the training, or weights go back to early values",
-    "pattern": "zeros in a pattern that a processor or a runtime makes use of",
+    "campfire": "gradual pruning inside kernels and of whole kernels by magnitude; then fixed masks",
+    "magnitude": "prunes the smallest along a schedule; pruned weights stay zero",
+    "channels": "whole channels, together in all layers that they couple",
+    "admm": "ADMM drives weights to a structured sparsity, then cuts",
+    "penalty": "a penalty on weights, filters or BatchNorm scales drives them to zero in training",
+    "dynamic": "sparse from the first step; prunes and regrows weights",
+    "swat": "all weights train; only the largest compute",
+    "early": "masks chosen before training, or weights rewound to early values",
+    "pattern": "zeros in a pattern that certain hardware or runtimes use",
 }
 """The families, in the order in which they are listed, each with what its regimes have in common."""
 
 NEEDS: Mapping[str, str] = {
     "gradients": "gradients of the loss in attached training steps",
-    "data": "batches of data besides the training steps",
+    "data": "some batches of data, by `gather`",
     "momentum": "an attached optimizer with momentum",
-    "steps before": "steps on data before the training",
+    "steps before": "some batches of data before training, by `gather`",
     "epochs after": "epochs after the era, in which the masks are fixed",
     "several trainings": "more than one training",
 }
@@ -38,8 +38,8 @@ GAINS: Mapping[str, str] = {
     "columns": "`shrink` crops kernels; `columns=True` leaves out other columns where that is faster",
     "kernels": "hardware and libraries that skip whole kernels of zeros",
     "weights": "hardware and libraries that skip single zeros",
-    "classifier": "`shrink` removes channels that the pruned linear layers read no more",
-    "2:4": "GPUs with sparse tensor cores, from 2:4",
+    "classifier": "`shrink` removes channels that pruned linear layers no longer read",
+    "2:4": "GPUs with sparse tensor cores (2:4)",
     "1x4": "MNN's sparse convolutions",
     "groups": "`shrink` makes grouped convolutions, which any runtime has",
 }

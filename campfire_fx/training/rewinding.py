@@ -24,7 +24,7 @@ class Rewinding:
 
     Train, prune a part, rewind, repeat (Frankle and Carbin 2019, arXiv 1803.03635; to a later epoch than the first:
     Frankle et al. 2019, arXiv 1903.01611; the learning rate alone: Renda et al. 2020, arXiv 2003.02389). Works with any
-    regime. The sparse model's own clock goes on: its era counts all epochs.
+    regime. The sparse model's own clock goes on: its era counts all epochs::
 
         rewinding = campfire_fx.Rewinding(sparse, optimizer, scheduler)
         for _ in range(epochs):

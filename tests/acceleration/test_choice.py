@@ -36,7 +36,7 @@ def test_sets_of_filters_are_grouped(filters: str) -> None:
     torch.manual_seed(0)
     conv = nn.Conv2d(16, 24, 3, stride=2, padding=1, padding_mode="reflect")
     site = Site("conv", FusedLayer(conv, "relu"), conv, "relu", [LayerCall((2, 16, 9, 8), torch.float32, True)])
-    assert grouped_filters(site) == "its filters fall into no sets that read the same few inputs"
+    assert grouped_filters(site) == "its filters do not form sets that read the same few inputs"
     order = torch.arange(24) if filters == "in order" else torch.randperm(24)
     with torch.no_grad():
         for half in range(2):

@@ -312,7 +312,7 @@ class TestStays:
     def test_a_stream_that_is_normalised_over_channels(self) -> None:
         coupling = coupled_channels(Normalised(), torch.randn(2, 4, 8))
         assert [one.writers for one in coupling.sets] == [("b",)]
-        assert any("normalises channels with one another" in one.reason and one.channels == 6 for one in coupling.stays)
+        assert any("normalises across channels" in one.reason and one.channels == 6 for one in coupling.stays)
 
     @pytest.mark.parametrize("reader", READERS)
     def test_what_something_else_reads(self, reader: str) -> None:

@@ -140,7 +140,7 @@ def test_a_part_that_takes_another_way_on_its_second_call_is_split() -> None:
 
     captured = checked(Model(), X)
     assert [island.path for island in captured.islands] == ["stem", "choosy.one", "choosy.two"]
-    assert "takes another way on the second input" in dict(captured.untraced)["choosy"]
+    assert "takes another branch on the second input" in dict(captured.untraced)["choosy"]
 
 
 def test_training_that_cannot_be_captured_keeps_the_models_own() -> None:

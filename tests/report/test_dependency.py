@@ -24,7 +24,7 @@ Channels: 3 convolutions, 1 linear layer, 1 sum, 0 concatenations, 0 barriers; 3
 │   ├── inner  Conv2d 8 -> 6  reads stem through BatchNorm2d, relu
 │   └── outer  Conv2d 6 -> 8  reads inner through relu
 ├── add  add 8 -> 8  coupled stem through BatchNorm2d, relu; coupled outer
-├── head  Linear 8 -> 5  reads add through mean  pinned: its channels reach the output, or another pin
+├── head  Linear 8 -> 5  reads add through mean  pinned: its channels reach the output, or others that must stay
 └── output  coupled head"""
 
 

@@ -309,7 +309,7 @@ def test_a_latency_target(key: str, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     model = coupled(target={key: wanted}).finalize()
     found = {cost.name: cost for cost in model.sparsity().costs}["latency"]
     assert found.now <= 0.6 + 1e-9 and found.final == pytest.approx(0.6)
-    assert "by the table of measured times" in " ".join(str(model.report()).split())
+    assert "by measured layer times" in " ".join(str(model.report()).split())
     assert part_left(model.eval().shrink(), Net()) < 0.9
 
 

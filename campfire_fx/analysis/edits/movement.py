@@ -115,7 +115,7 @@ def _even(after: AfterRemoval, node: fx.Node) -> Any:
     try:
         return compact_value(after.run.values[node], after.live, even=True)
     except Uneven as uneven:
-        raise Unmovable(node, uneven.labels, "what remains would not be rectangular") from None
+        raise Unmovable(node, uneven.labels, "what is left would not be rectangular") from None
 
 
 def _plain(after: AfterRemoval, node: fx.Node, original: Any) -> Any:
@@ -218,7 +218,7 @@ def _call_edit(run: GraphRun, node: fx.Node, target: Any, args: tuple[Any, ...],
         made = map_nested((args, kwargs), lambda v: v.made(run.module, node) if isinstance(v, Selected) else v)
         node.args, node.kwargs = map_nodes(made, lambda n: replaced.get(n, n))
 
-    return Edit(run, node, "sizes rewritten", "its sizes are written out and channels went", apply)
+    return Edit(run, node, "sizes rewritten", "its sizes are written out, and channels were removed", apply)
 
 
 def _reindexed(after: AfterRemoval, node: fx.Node, expected: Any) -> Any:
@@ -240,6 +240,6 @@ def _reindex_edit(run: GraphRun, node: fx.Node, found: Reindex) -> Edit:
         run,
         node,
         f"replaced by {found.describe()}",
-        "channels went unevenly from its pieces",
+        "its pieces lost different numbers of channels",
         lambda replaced: found.apply(run.module, node, replaced),
     )

@@ -68,7 +68,7 @@ def normalise_channels(call: Call, found: Found) -> Any:
         return _single(call, found, value, norm)
     labels = found.forest.find(value.labels)
     if any(varies(labels, dim) for dim in norm.dims(labels.ndim)):
-        found.pin(call.where(), "it normalises channels with one another", value)
+        found.pin(call.where(), "it normalises across channels", value)
     for held in call.held():
         found.pin_tensor(held.tensor)
     return Labelled(found.forest.find(value.labels))
@@ -78,7 +78,7 @@ def _single(call: Call, found: Found, value: Labelled, norm: NormArguments) -> A
     """A group for each channel: none is measured with another, where space holds no channels."""
     labels = found.forest.find(value.labels)
     if any(varies(labels, dim) for dim in range(2, labels.ndim)) or call.module is None:
-        found.pin(call.where(), "it normalises channels with one another", value)
+        found.pin(call.where(), "it normalises across channels", value)
         for held in call.held():
             found.pin_tensor(held.tensor)
         return Labelled(found.forest.find(value.labels))

@@ -92,7 +92,7 @@ def normalise(call: Call, found: Found) -> Any:
         return barrier(call, found, "its dimensions are not plain numbers")
     labels = found.forest.find(value.labels)
     if any(varies(labels, dim) for dim in dims) and not _join_along(found, labels, dims):
-        found.pin(call.where(), "it normalises channels with one another", value)
+        found.pin(call.where(), "it normalises across channels", value)
     return Labelled(found.forest.find(value.labels))
 
 

@@ -107,14 +107,14 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def _options(
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done, step by step.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log each step.")] = False,
     version: Annotated[  # noqa: ARG001  the callback does the work
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
     """Train a CNN structurally sparse, then get back a smaller dense CNN with exactly the same output.
 
-    Each command explains itself: `campfire-fx train --help`.
+    Options and examples of a command: `campfire-fx train --help`.
     """
     if verbose:
         from rich.logging import RichHandler

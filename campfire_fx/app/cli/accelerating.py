@@ -37,7 +37,7 @@ def accelerate_command(
     output: Annotated[Path | None, typer.Option(help="The .pt2 file to write.", show_default="FILE-fast.pt2")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give each layer the form that is measured to be fastest on this CPU; the output stays the same, and is proven.
+    """Find the fastest form of each layer on this CPU, kernels that skip zeros included; the output stays the same.
 
     Zeros are skipped where that is faster, norms folded, sums and activations computed with the layer before them. What
     is written is a .pt2 file of torch.export, with any image and batch size; it is loaded with `campfire_fx.load`, on a

@@ -33,19 +33,25 @@ def attack_command(
         ),
     ],
     epsilon: Annotated[
-        str, typer.Option(help="Sizes of the step, commas between; fractions too, as 2/255,8/255.")
+        str, typer.Option(help="Step sizes, separated by commas; fractions too, as 2/255,8/255.")
     ] = _EPSILONS,
     space: Annotated[
-        Space, typer.Option(help="Unit of epsilon: raw images from 0 to 1; or standard deviations, normalised.")
+        Space, typer.Option(help="Unit of epsilon. raw: images from 0 to 1; normalised: standard deviations.")
     ] = "raw",
     data: Annotated[str | None, typer.Option(help="As for train.", show_default="the run's")] = None,
     data_root: Annotated[Path | None, typer.Option(help="As for train.", show_default="the run's")] = None,
     image_size: Annotated[int | None, typer.Option(help="As for train.", min=8, show_default="the run's")] = None,
     split: Annotated[Literal["test", "valid"], typer.Option(help="Images to attack.")] = "test",
-    images: Annotated[int | None, typer.Option(help="Only so many of them.", min=1, show_default="all")] = None,
-    mean: Annotated[str | None, typer.Option(help="Of each channel, 0 to 1.", show_default="the data's")] = None,
-    std: Annotated[str | None, typer.Option(help="Of each channel, 0 to 1.", show_default="the data's")] = None,
-    weights: Annotated[Path | None, typer.Option(help="State_dict of a MODEL.")] = None,
+    images: Annotated[
+        int | None, typer.Option(help="Attack only the first N images.", min=1, show_default="all")
+    ] = None,
+    mean: Annotated[
+        str | None, typer.Option(help="Mean of each channel, as 0.5,0.5,0.5.", show_default="the data's")
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(help="Standard deviation of each channel.", show_default="the data's")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="File with the state_dict of MODEL.")] = None,
     model: OwnModel = None,
     option: ModelArguments = None,
     output: Annotated[
@@ -53,7 +59,7 @@ def attack_command(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Attack networks by FGSM, one step along the sign of each one's own gradient, and compare their accuracy.
+    """Compare the accuracy of networks under FGSM attacks, one gradient step each.
 
     The images are normalised by their own mean and std, as `train` does, unless --mean and --std say otherwise. What
     is found is written as attack.json, attack.csv and attack.png, and is part of the run's next `report`.

@@ -28,26 +28,26 @@ Sources = Annotated[
     list[str],
     typer.Argument(
         metavar="FILE...",
-        help="Exported files, .ckpt files or folders of `train`, or a MODEL; others are compared with the first.",
+        help="Exported files, .ckpt files, run folders, or a MODEL; all are compared with the first.",
         show_default=False,
     ),
 ]
 Only = Annotated[
     list[str] | None,
     typer.Option(
-        "--runtime", help=f"Only this one; may be repeated: {', '.join(RUNTIMES)}.", show_default="all installed"
+        "--runtime", help=f"Only this runtime. Repeatable: {', '.join(RUNTIMES)}.", show_default="all installed"
     ),
 ]
-Size = Annotated[str | None, typer.Option(help="Of the images, as 224 or 224x320.", show_default="the first file's")]
-Repeats = Annotated[int, typer.Option(help="Calls of each that are timed.", min=1)]
+Size = Annotated[str | None, typer.Option(help="Image size, as 224 or 224x320.", show_default="the first file's")]
+Repeats = Annotated[int, typer.Option(help="Timed calls of each.", min=1)]
 Csv = Annotated[Path | None, typer.Option(help="Also write the table as CSV.", show_default="no")]
 
 
 def bench_command(
     sources: Sources,
     only: Only = None,
-    threads: Annotated[str, typer.Option(help="Of the CPU: a number, or all.")] = "1",
-    batch: Annotated[int, typer.Option(help="Samples of a call.", min=1)] = 1,
+    threads: Annotated[str, typer.Option(help="CPU threads: a number, or all.")] = "1",
+    batch: Annotated[int, typer.Option(help="Samples per call.", min=1)] = 1,
     size: Size = None,
     example: Example = None,
     repeats: Repeats = 20,

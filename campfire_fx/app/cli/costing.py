@@ -26,7 +26,7 @@ def method_shares(method: str | None, sparsity: float | None, dense_overhead: fl
         if value is None:
             continue
         if method is None:
-            raise typer.BadParameter(f"{option} {value:g}: it says something of a method. Give --method, too.")
+            raise typer.BadParameter(f"{option} {value:g}: it only applies to a sparse method. Add --method.")
         if not 0 <= value < most:
             raise typer.BadParameter(f"{option} {value:g}: it is outside [0, {most:g}). Give another.")
     return 0.7 if sparsity is None else sparsity, dense_overhead or 0.0

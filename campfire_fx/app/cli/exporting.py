@@ -31,7 +31,7 @@ def export_command(
     option: ModelArguments = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a model in the format that the suffix names; the file is loaded again and compared before it is kept.
+    """Convert a model to the format that the suffix names; the file is loaded again and compared.
 
     A .safetensors or .pt file of `shrink` has its model code beside it, which is run: use files that you trust.
 

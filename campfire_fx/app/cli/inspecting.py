@@ -71,7 +71,8 @@ def inspect_command(
         typer.Option("--graph", help="Also write the dependency graph: .dot, .mmd, .json, .txt.", show_default="no"),
     ] = None,
     groups: Annotated[
-        bool, typer.Option("--groups", help="Show which channels live or die together, and name them in the graph.")
+        bool,
+        typer.Option("--groups", help="Show which channels are removed together, and name the groups in the graph."),
     ] = False,
     latency: Annotated[
         bool, typer.Option("--latency", help="Measure how long each layer takes at smaller widths, on this machine.")
@@ -79,7 +80,7 @@ def inspect_command(
     method: Annotated[
         str | None,
         typer.Option(
-            help="Show what this sparse method computes: swat-u, swat-erk, swat-structured, or a regime as combined.",
+            help="Count the operations of a sparse method: swat-u, swat-erk, swat-structured, or a regime.",
             show_default="no",
         ),
     ] = None,
@@ -90,12 +91,12 @@ def inspect_command(
     dense_overhead: Annotated[
         float | None,
         typer.Option(
-            help="With --method: other dense work of training, as a fraction of its dense MACs.", show_default="0"
+            help="With --method: other dense work in training, as a fraction of the dense MACs.", show_default="0"
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a model is made of: its capture, its dependency graph, and a row per layer.
+    """Show a model's layers, sizes, and which channels depend on each other.
 
     The dependency graph links each layer to the layers, sums and concatenations that read its channels.
 

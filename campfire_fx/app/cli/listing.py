@@ -37,14 +37,16 @@ def regimes_command(
         list[str] | None,
         typer.Argument(
             metavar="[NAME | WORD...]",
-            help="A regime's name: all about it. Or words that must stand in what is said of it.",
+            help="A regime's name, to see all about it; or words to search for.",
             show_default="all",
         ),
     ] = None,
     family: Annotated[str | None, typer.Option(help=f"One of {', '.join(FAMILIES)}.", show_default="all")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the regimes: what each does, what it needs, what it makes smaller or faster, and where it comes from.
+    """List and search the pruning methods (regimes): what each does, needs and gains, and its source.
+
+    Words are looked up in names, descriptions, families, settings and sources.
 
     **Examples**
 
@@ -99,7 +101,7 @@ def facts(entry: RegimeEntry) -> dict[str, Any]:
 def _sparse_when(fractions: Sequence[float]) -> str:
     """Say when it becomes sparse, by what is due in the first epoch of an era and in the last one."""
     first, last = fractions
-    return "from the first step" if first else "more and more over the era" if last else "when the era ends"
+    return "from the first step" if first else "gradually over the era" if last else "when the era ends"
 
 
 def _plain(value: object) -> object:
@@ -127,7 +129,7 @@ def _in_full(entry: RegimeEntry) -> RenderableType:
         "dies together": entry.granularity,
         "prunes": ", ".join(known["prunes"]),
         "sparse": known["sparse"] + (", and weights may come back" if known["weights_return"] else ""),
-        "needs": needs or "nothing but a training with epochs",
+        "needs": needs or "only training in epochs",
         "gains": f"{entry.gains}: {_unquoted(GAINS[entry.gains])}",
         "settings": _settings(known["settings"]),
         "source": re.sub(r"(?:arXiv )?\b(\d{4}\.\d{4,5})\b", r"https://arxiv.org/abs/\1", entry.source),

@@ -99,4 +99,4 @@ def source_network(
 def _refuse(path: Path, model: str | None, options: dict[str, Any]) -> None:
     for name, given in (("--model", model), ("--option", options)):
         if given:
-            raise typer.BadParameter(f"{name}: {path} says itself what its model is. Leave {name} out.")
+            raise typer.BadParameter(f"{name}: {path} already names its model. Leave {name} out.")

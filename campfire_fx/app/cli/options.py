@@ -11,30 +11,34 @@ from campfire_fx.base import choices
 
 Example = Annotated[
     list[str] | None,
-    typer.Option(help="Shape of an input, as 1x3x224x224; once for each.", show_default="guessed"),
+    typer.Option(help="Shape of an input, as 1x3x224x224. Repeat it for several inputs.", show_default="guessed"),
 ]
-ModelArguments = Annotated[list[str] | None, typer.Option(help="Argument of the model, NAME=VALUE; may be repeated.")]
+ModelArguments = Annotated[list[str] | None, typer.Option(help="Argument of the model, NAME=VALUE. Repeatable.")]
 OwnModel = Annotated[
     str | None, typer.Option(help="package.module:factory, for a checkpoint whose model is your own code.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")]
-Columns = Annotated[bool, typer.Option("--columns", help="Gather live GEMM columns where that is faster here.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print only the result, as JSON.")]
+Columns = Annotated[
+    bool, typer.Option("--columns", help="Skip zero columns of the matrix product where that is faster here.")
+]
 Prove = Annotated[
     Path | None, typer.Option("--proof", help="File for a proof (.json) that `campfire-fx verify` checks again.")
 ]
 Groups = Annotated[
-    bool, typer.Option("--groups", help="Convolve in groups where filters fall into sets and that is faster here.")
+    bool, typer.Option("--groups", help="Use grouped convolutions where filters share inputs and that is faster here.")
 ]
 FoldNorms = Annotated[
-    bool, typer.Option("--fold-norms", help="Fold BatchNorms into the layers before them; for deployment.")
+    bool, typer.Option("--fold-norms", help="Fold BatchNorms into the layers before them, for deployment.")
 ]
 Compensate = Annotated[
     choices.Compensate,
-    typer.Option(help="Take constant channels out of LayerNorm and GroupNorm: auto, where that pays in time."),
+    typer.Option(help="Remove constant channels from LayerNorm and GroupNorm. auto: where that saves time."),
 ]
 Streams = Annotated[
     choices.Residual,
-    typer.Option(help="union: a channel stays while any branch writes it; gate: branches select theirs."),
+    typer.Option(
+        help="Residual sums. union: keep a channel that any branch writes; gate: each branch selects its own."
+    ),
 ]
 Target = Annotated[
     list[str] | None,

@@ -21,7 +21,7 @@ def report_command(
     model: OwnModel = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write one page about a run: its tables, curves, masks and channels; it needs no other file and no network.
+    """Write a report of a run in one HTML file: tables, curves, masks and channels.
 
     The page shows what is there: an unfinished run has no final table, a run without an attack no robustness. The
     sparse network is shrunk again for it, and proven again.

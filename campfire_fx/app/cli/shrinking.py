@@ -61,7 +61,7 @@ def shrink_command(
     setting: ChannelSetting = None,
     trust: Trust = False,
     residual: Streams = "union",
-    round_to: Annotated[int, typer.Option(help="Keep channel counts multiples of this.", min=1)] = 1,
+    round_to: Annotated[int, typer.Option(help="Round channel counts up to a multiple of this.", min=1)] = 1,
     columns: Columns = False,
     compensate: Compensate = "auto",
     fold_norms: FoldNorms = False,
@@ -69,7 +69,7 @@ def shrink_command(
     prove: Prove = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove every channel that zeros in the weights made dead; the output stays the same, and that is proven.
+    """Remove the channels that zeros in the weights made dead, and check that the output stays the same.
 
     The zeros may come from `campfire-fx train`, from torch.nn.utils.prune, or from anything else. With --target, the
     channels that matter least are zeroed first, at once: the network gets as small as you ask for, its output changes,

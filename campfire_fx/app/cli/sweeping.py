@@ -34,7 +34,7 @@ def sweep_command(
     output: options.Output = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a grid of settings, side by side, and show in tables and one page what each costs in accuracy.
+    """Train a grid of settings, and compare them in tables and one HTML page.
 
     Each run is one of `campfire-fx train`, whose other options may be given too, as --batch 64 or --precision
     bfloat16: the same recipe, checkpoints and results, in OUTPUT/runs/NAME. A dense training for every seed is the

@@ -20,7 +20,7 @@ Model = Annotated[str | None, typer.Option(help="As for `train`.", show_default=
 Epochs = Annotated[int | None, typer.Option(help="Epochs of every training.", show_default="the data set's")]
 Regime = Annotated[
     str | None,
-    typer.Option(help="Regimes, commas between; `campfire-fx regimes` lists them.", show_default=REGIME),
+    typer.Option(help="Regimes, separated by commas; `campfire-fx regimes` lists them.", show_default=REGIME),
 ]
 Sparsity = Annotated[
     str | None, typer.Option(help="Shares of the weights to remove, as 0.4,0.6,0.8.", show_default=str(SPARSITY))
@@ -37,7 +37,7 @@ EraStart = Annotated[
     str | None, typer.Option(help="First epochs of the pruning era, as 2,4,6.", show_default="a fifth of the epochs")
 ]
 EraLength = Annotated[
-    str | None, typer.Option(help="Epochs that it lasts, as 2,4,8.", show_default="two fifths of the epochs")
+    str | None, typer.Option(help="Epochs of the pruning era, as 2,4,8.", show_default="two fifths of the epochs")
 ]
 SkipLate = Annotated[bool, typer.Option("--skip-late", help="Leave out eras that end after the last epoch.")]
 LearningRates = Annotated[
@@ -53,14 +53,14 @@ Drops = Annotated[
 ]
 Seeds = Annotated[str, typer.Option(help="Seeds, as 0,1,2; each has a dense training of its own.")]
 RandomSettings = Annotated[
-    int | None, typer.Option("--random", help="Only so many settings of the grid, drawn at random; each has all seeds.")
+    int | None, typer.Option("--random", help="Draw N settings of the grid at random; each is trained with all seeds.")
 ]
 FromScratch = Annotated[
     bool, typer.Option("--from-scratch", help="Train the slim widths of each sparse network from new weights, too.")
 ]
 Jobs = Annotated[
     int | None,
-    typer.Option(help="Trainings side by side.", min=1, show_default="one a GPU, else one for each --threads cores"),
+    typer.Option(help="Trainings at the same time.", min=1, show_default="one per GPU, else one per --threads cores"),
 ]
 Threads = Annotated[int, typer.Option(help="CPU threads of each training.", min=1)]
 Launch = Annotated[
@@ -77,7 +77,7 @@ LaunchOptions = Annotated[
     ),
 ]
 ListOnly = Annotated[bool, typer.Option("--list", help="Show what would be trained and how far it is, and stop.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do so many runs without asking.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Start that many runs without asking.")]
 Output = Annotated[Path | None, typer.Option(help="Folder for runs and results.", show_default="runs/sweep-DATA")]
 
 _JOBS = 8  # of a cluster, where nothing is said

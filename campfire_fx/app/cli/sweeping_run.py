@@ -134,7 +134,7 @@ def _train(runs: Sequence[Run], state: State, first: Planned, folder: Path, laun
             return work(runs, folder, launcher, tell)
         except Stopped as stopped:
             name = signal.Signals(stopped.number).name
-            said = f"Stopped by {name}; what was running has saved. Give the same command again to go on."
+            said = f"Stopped by {name}; running trainings have saved. Run the same command again to continue."
             raise Stopped(stopped.number, said) from stopped
         finally:
             write_tables(state_of(runs), folder)

@@ -59,7 +59,7 @@ def outcome_table(outcome: Outcome) -> RenderableType:
 
 def _notes(outcome: Outcome) -> Iterator[str]:
     images, names = outcome.rows[0].images, [row.name for row in outcome.rows]
-    use = "which training was validated on, too" if outcome.watched else "used only for this table"
+    use = "which were also used for validation" if outcome.watched else "used only for this table"
     yield (
         f"Accuracy on {images:,} test images, {use}; one is {percent(1 / images, 2)}."
         f" MACs: one image. Latency: a batch of {LATENCY_BATCH}. File: .safetensors and its code. {TIME_NOTE}"

@@ -15,11 +15,14 @@ from campfire_fx.app.cli.terminal import show, show_json
 
 def verify_command(
     path: Annotated[
-        Path, typer.Argument(metavar="PROOF", help="The .json of `shrink --proof`; its files where they were.")
+        Path,
+        typer.Argument(metavar="PROOF", help="The .json of `shrink --proof`. Its two files must lie where they were."),
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Run the two files of a proof on its inputs: they are the same files, and their outputs are the same.
+    """Check a proof of `shrink` again: the same two files, the same outputs.
+
+    It fails with exit code 2 if a file has changed, or if the outputs differ by more than rounding.
 
     **Example**
 

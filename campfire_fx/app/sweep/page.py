@@ -107,7 +107,7 @@ def curves(changes: Sequence[Change]) -> Iterator[tuple[Figure, str]]:
         figure = pictures.setting_curves(
             {name: points for name, points in lines.items() if points},
             x=x,
-            y="accuracy less dense (points)",
+            y="accuracy - dense (points)",
             title=f"Over {axis.name}",
             note=note,
             zero="as dense",

@@ -92,7 +92,7 @@ def work(runs: Sequence[Run], folder: Path, launcher: Launcher, say: Callable[[s
     if failed:
         raise TrainError(
             f"{len(failed)} of {plural(len(runs), 'run')} failed, the first is {failed[0].run.name}: {failed[0].said}"
-            f" Mend it, and give the same command again."
+            f" Fix it, and run the same command again."
         )
     return state
 

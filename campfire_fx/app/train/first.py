@@ -123,7 +123,9 @@ def _check_finite(state: Mapping[str, Any], trained: TrainedWeights) -> None:
     floats = {key: value for key, value in state.items() if isinstance(value, Tensor) and value.is_floating_point()}
     odd = next((key for key, value in floats.items() if not bool(value.isfinite().all())), None)
     if odd is not None:
-        raise TrainError(f"Weights {trained.source}: {odd} is not finite. Give those of a training that was sound.")
+        raise TrainError(
+            f"Weights {trained.source}: {odd} is not finite. Give weights of a training that did not diverge."
+        )
 
 
 def _load(network: nn.Module, state: Mapping[str, Any], others: Mapping[str, int], name: str) -> None:

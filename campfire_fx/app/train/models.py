@@ -57,7 +57,7 @@ def check_model(name: str) -> None:
 def _require_torchvision(name: str) -> None:
     if importlib.util.find_spec("torchvision") is None:
         raise TrainError(
-            f"MODEL {name}: torchvision, where it may be, is not installed. Run {install_command('train')},"
+            f"MODEL {name}: it is none of the built-in models, and torchvision is not installed. Run {install_command('train')},"
             f" or give one of {', '.join(NETWORKS)}, or package.module:factory."
         )
     from torchvision import models

@@ -156,7 +156,7 @@ def _resize(call: Call) -> Tensor:
     scales = call.numbers("scales", 1 if old or (len(call.values) == 2 and call.node.opset < 11) else 2) or None
     axes = call.numbers("axes", -1) if "axes" in call.node.attributes else None
     if axes is not None or call.attribute("antialias", 0) or call.attribute("keep_aspect_ratio_policy") not in _STRETCH:
-        raise call.node.refused("it resizes in a way that torch has not")
+        raise call.node.refused("torch has no such way of resizing")
     if sizes is not None and (sizes[0] != x.shape[0] or sizes[1] != x.shape[1]):
         raise call.node.refused("it resizes more than the image")
     places: dict[str, Any] = {} if sizes is None else {"size": tuple(sizes[2:])}

@@ -46,6 +46,6 @@ def channel_survival(
     whole_numbers(axes)
     axes.grid(axis="x", color=PALE, linewidth=0.6)
     axes.set_axisbelow(True)
-    label(axes, f"channels {verb} by the layer", "layer, from the input down")
+    label(axes, f"channels {verb} by the layer", "layers, from input to output")
     legend(axes, below=True)
     return drawn

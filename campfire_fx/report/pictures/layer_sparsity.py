@@ -47,6 +47,6 @@ def layer_sparsity(record: SparsityRecord, *, title: str = "Sparsity of each lay
     axes.set_xticks(range(0, 101, 20))
     axes.grid(axis="x", color=PALE, linewidth=0.6)
     axes.set_axisbelow(True)
-    label(axes, "masked share of the layer's weights (%)", "layer, from the input down")
+    label(axes, "masked share of the layer's weights (%)", "layers, from input to output")
     legend(axes, below=True)
     return drawn

@@ -250,11 +250,11 @@ def _regime(name: str, rule: Rule, linear: Rule | None, update: Admm, parts: tup
     return Regime(f"admm-{name}", rule, rule, linear, schedule=schedule, update=update)
 
 
-def _entry(name: str, make: Callable[..., Regime], does: str, granularity: str, gains: str) -> RegimeEntry:
+def _entry(name: str, make: Callable[..., Regime], what: str, granularity: str, gains: str) -> RegimeEntry:
     return RegimeEntry(
         name=name,
         make=make,
-        does=f"{does}, drawn to zero by ADMM over the era and cut at its end",
+        does=f"prunes {what}, driven to zero by ADMM over the era and cut at its end",
         family="admm",
         granularity=granularity,
         gains=gains,
@@ -264,15 +264,15 @@ def _entry(name: str, make: Callable[..., Regime], does: str, granularity: str, 
 
 
 ENTRIES = (
-    _entry("admm-filter", partial(admm, FILTER), "the filters of smallest L2 norm die", "filter", "channels"),
-    _entry("admm-channel", partial(admm, CHANNEL), "the input channels of smallest L2 norm die", "channel", "channels"),
-    _entry("admm-column", partial(admm, COLUMN), "the GEMM columns of smallest L2 norm die", "column", "columns"),
-    _entry("admm-kernel", partial(admm, KERNEL), "the kernels of smallest L2 norm die", "kernel", "kernels"),
-    _entry("admm-unstructured", partial(admm, ELEMENT), "the smallest weights die", "weight", "weights"),
+    _entry("admm-filter", partial(admm, FILTER), "filters with the smallest L2 norm", "filter", "channels"),
+    _entry("admm-channel", partial(admm, CHANNEL), "input channels with the smallest L2 norm", "channel", "channels"),
+    _entry("admm-column", partial(admm, COLUMN), "GEMM columns with the smallest L2 norm", "column", "columns"),
+    _entry("admm-kernel", partial(admm, KERNEL), "kernels with the smallest L2 norm", "kernel", "kernels"),
+    _entry("admm-unstructured", partial(admm, ELEMENT), "the smallest weights", "weight", "weights"),
     _entry(
         "admm-column-filter",
         partial(admm_in_turn, COLUMN, FILTER),
-        "columns die in the first half of the era, then filters",
+        "columns in the first half of the era, then filters",
         "column, then filter",
         "channels",
     ),

@@ -55,7 +55,7 @@ ENTRIES = (
     RegimeEntry(
         name="l1-channels",
         make=l1_channels,
-        does="the filters of smallest L1 norm go, the same share of each coupled set",
+        does="removes the filters with the smallest L1 norm, the same share of each set of coupled channels",
         family="channels",
         granularity="coupled channel",
         gains="channels",
@@ -64,7 +64,7 @@ ENTRIES = (
     RegimeEntry(
         name="sfp",
         make=soft_filters,
-        does="as each epoch begins the filters of smallest L2 norm are zeroed, and train on; they go as the era ends",
+        does="zeroes the filters with the smallest L2 norm at each epoch, lets them train on; removes them at the end",
         family="channels",
         granularity="coupled channel",
         gains="channels",
@@ -73,7 +73,7 @@ ENTRIES = (
     RegimeEntry(
         name="fpgm",
         make=geometric_median,
-        does="the filters that are nearest to all others of their layer go, the same share of each coupled set",
+        does="removes the filters closest to all others of their layer, the same share of each coupled set",
         family="channels",
         granularity="coupled channel",
         gains="channels",
@@ -82,7 +82,7 @@ ENTRIES = (
     RegimeEntry(
         name="taylor",
         make=taylor_channels,
-        does="the channels go that change the loss least, by gradients averaged over steps",
+        does="removes the channels that change the loss least, by a first-order estimate averaged over steps",
         family="channels",
         granularity="coupled channel",
         gains="channels",

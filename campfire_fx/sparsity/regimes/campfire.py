@@ -230,7 +230,7 @@ ENTRIES = (
     RegimeEntry(
         name="window",
         make=window,
-        does="every kernel keeps the same number of weights, its largest; 1x1 convolutions are pruned by magnitude",
+        does="keeps the same number of largest weights in every kernel; 1x1 convolutions are pruned by magnitude",
         family="campfire",
         granularity="weights in each kernel",
         gains="weights",
@@ -239,7 +239,7 @@ ENTRIES = (
     RegimeEntry(
         name="ck",
         make=ck,
-        does="the kernels whose largest weight is smallest die; in a 1x1 convolution a kernel is one weight",
+        does="prunes the kernels whose largest weight is smallest; in a 1x1 convolution a kernel is one weight",
         family="campfire",
         granularity="kernel",
         gains="kernels",
@@ -248,7 +248,7 @@ ENTRIES = (
     RegimeEntry(
         name="combined",
         make=combined,
-        does="windows to 0.8 of the sparsity, whole kernels for the rest; 1x1 convolutions are pruned by magnitude",
+        does="`window` to 0.8 of the sparsity, then `ck` for the rest; 1x1 convolutions are pruned by magnitude",
         family="campfire",
         granularity="weights in each kernel, then kernels",
         gains="kernels",
@@ -257,7 +257,7 @@ ENTRIES = (
     RegimeEntry(
         name="inter-epoch",
         make=inter_epoch,
-        does="whole kernels in the first part of the era, windows in the second: the variant that the paper rejected",
+        does="`ck` in the first part of the era, `window` in the second: the variant that the paper rejected",
         family="campfire",
         granularity="kernels, then weights in each kernel",
         gains="kernels",
@@ -266,7 +266,7 @@ ENTRIES = (
     RegimeEntry(
         name="fine-fc",
         make=fine_fc,
-        does="the smallest weights of each linear layer die, and every output keeps one; convolutions stay dense",
+        does="prunes the smallest weights of each linear layer; every output keeps one; convolutions stay dense",
         family="campfire",
         granularity="weight",
         gains="classifier",
@@ -275,7 +275,7 @@ ENTRIES = (
     RegimeEntry(
         name="block-fc",
         make=block_fc,
-        does="5x5 blocks of smallest sum of magnitudes in each linear layer die; convolutions stay dense",
+        does="prunes the 5x5 blocks of linear layers with the smallest L1 norm; convolutions stay dense",
         family="campfire",
         granularity="block",
         gains="classifier",

@@ -68,7 +68,7 @@ ENTRIES = (
     RegimeEntry(
         name="channel",
         make=channel,
-        does="whole channels die together in all layers that they couple, to a sparsity or to a target in cost",
+        does="removes whole channels, in all layers that they couple, to a sparsity or a target in MACs, size or time",
         family="channels",
         granularity="coupled channel",
         gains="channels",
@@ -77,7 +77,7 @@ ENTRIES = (
     RegimeEntry(
         name="channel-combined",
         make=channel_combined,
-        does="whole channels die to a target, and `combined` prunes what survives until each layer meets the sparsity",
+        does="`channel` to a target, and `combined` in the channels that stay until each layer meets the sparsity",
         family="channels",
         granularity="coupled channel, then kernels",
         gains="channels",

@@ -153,7 +153,7 @@ ENTRIES = (
     RegimeEntry(
         name="chase",
         make=chase,
-        does="weights move over all layers by magnitude and gradient; the channels of least magnitude die among them",
+        does="prunes by magnitude and regrows by gradient over all layers; removes the channels with least magnitude",
         family="dynamic",
         granularity="weight, and coupled channel",
         gains="channels",

@@ -33,7 +33,7 @@ ENTRIES = (
     RegimeEntry(
         name="deep-compression",
         make=deep_compression,
-        does="in rounds the weights below one multiple of the deviation of their layer die, and the others train on",
+        does="in rounds: prunes weights below a multiple of their layer's standard deviation, then trains on",
         family="magnitude",
         granularity="weight",
         gains="weights",

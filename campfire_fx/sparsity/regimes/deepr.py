@@ -112,7 +112,7 @@ ENTRIES = (
     RegimeEntry(
         name="deepr",
         make=deepr,
-        does="in every step weights are drawn to zero and shaken; those of a new sign make room for others",
+        does="L1 and noise in every step; prunes weights that would change sign and regrows as many at random",
         family="dynamic",
         granularity="weight",
         gains="weights",

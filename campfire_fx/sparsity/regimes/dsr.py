@@ -99,7 +99,7 @@ ENTRIES = tuple(
     RegimeEntry(
         name=name,
         make=partial(dsr, granularity),
-        does=f"{what} below one threshold die in all layers, and as many weights grow at random, where much lives",
+        does=f"prunes {what} below one global threshold; regrows as many weights at random, mostly in denser layers",
         family="dynamic",
         granularity=granularity.name if granularity != ELEMENT else "weight",
         gains=gains,

@@ -55,7 +55,7 @@ ENTRIES = (
     RegimeEntry(
         name="gradual-magnitude",
         make=gradual_magnitude,
-        does="the smallest weights of each layer die along a cubic schedule, in linear layers too without exception",
+        does="prunes the smallest weights of each layer along a cubic schedule, linear layers included",
         family="magnitude",
         granularity="weight",
         gains="weights",
@@ -64,7 +64,7 @@ ENTRIES = (
     RegimeEntry(
         name="global-magnitude",
         make=global_magnitude,
-        does="the smallest weights of all layers together die, so that layers find their own sparsity",
+        does="prunes the smallest weights of all layers together, so that layers end at different sparsities",
         family="magnitude",
         granularity="weight",
         gains="weights",
@@ -73,7 +73,7 @@ ENTRIES = (
     RegimeEntry(
         name="lamp",
         make=layer_adaptive,
-        does="weights die over all layers by their square, divided by the squares in the layer that are not below it",
+        does="prunes over all layers by LAMP: the squared weight over the sum of squares in its layer not below it",
         family="magnitude",
         granularity="weight",
         gains="weights",

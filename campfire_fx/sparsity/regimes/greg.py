@@ -114,7 +114,7 @@ ENTRIES = (
     RegimeEntry(
         name="greg",
         make=greg,
-        does="channels of smallest L1 norm are drawn to zero by an L2 penalty that grows, and go as the era ends",
+        does="a growing L2 penalty drives the channels with the smallest L1 norm to zero; removes them at the end",
         family="penalty",
         granularity="coupled channel",
         gains="channels",

@@ -64,7 +64,7 @@ ENTRIES = (
     RegimeEntry(
         name="ssl",
         make=ssl,
-        does="group lasso draws filters and input channels to zero; the channels of smallest filters go",
+        does="group lasso on filters and input channels; removes the channels with the smallest filters",
         family="penalty",
         granularity="coupled channel",
         gains="channels",
@@ -74,7 +74,7 @@ ENTRIES = (
     RegimeEntry(
         name="prune-train",
         make=prune_train,
-        does="group lasso from the start; in the era channels below a threshold go, and `reconfigure` cuts them out",
+        does="group lasso from the start; removes channels below a threshold; `reconfigure` cuts them out on the way",
         family="penalty",
         granularity="coupled channel",
         gains="channels",

@@ -83,7 +83,7 @@ ENTRIES = (
     RegimeEntry(
         name="grouped",
         make=grouped,
-        does="filters fall into sets; each loses the inputs of smallest sum of magnitudes in it; linear stays dense",
+        does="groups filters into sets and prunes the inputs that each set needs least; linear layers stay dense",
         family="pattern",
         granularity="input of a set of filters",
         gains="groups",

@@ -59,7 +59,7 @@ ENTRIES = (
     RegimeEntry(
         name="lottery-ticket",
         make=lottery_ticket,
-        does="in rounds the smallest weights of all layers die, and the others go back to early values",
+        does="in rounds: prunes the smallest weights of all layers and rewinds the others to early values",
         family="early",
         granularity="weight",
         gains="weights",

@@ -65,7 +65,7 @@ ENTRIES = (
     RegimeEntry(
         name="unstructured",
         make=unstructured,
-        does="the smallest weights of each layer die: the baseline",
+        does="prunes the smallest weights of each layer: the baseline",
         family="magnitude",
         granularity="weight",
         gains="weights",
@@ -74,7 +74,7 @@ ENTRIES = (
     RegimeEntry(
         name="filter",
         make=filters,
-        does="the filters of smallest L2 norm in each convolution die; linear layers stay dense",
+        does="prunes the filters with the smallest L2 norm in each convolution; linear layers stay dense",
         family="magnitude",
         granularity="filter",
         gains="channels",
@@ -84,7 +84,7 @@ ENTRIES = (
         name="n:m",
         make=n_of_m,
         example="2:4",
-        does="of every m weights along the input channels the n largest stay, so the sparsity is 1 - n/m",
+        does="keeps the n largest of every m weights along the input channels: the sparsity is 1 - n/m",
         family="pattern",
         granularity="weights in each run",
         gains="2:4",
@@ -93,7 +93,7 @@ ENTRIES = (
     RegimeEntry(
         name="1x4",
         make=one_by_n,
-        does="of every four neighbouring filters the same weights die: the blocks of smallest L2 norm in each layer",
+        does="prunes the same weights in four neighbouring filters: the blocks with the smallest L2 norm of each layer",
         family="pattern",
         granularity="4 filters x 1 weight",
         gains="1x4",

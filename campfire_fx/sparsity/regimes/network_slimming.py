@@ -58,7 +58,7 @@ ENTRIES = (
     RegimeEntry(
         name="network-slimming",
         make=network_slimming,
-        does="an L1 penalty draws the scales of norms to zero; the channels of smallest scale in the network go",
+        does="L1 penalty on BatchNorm scales; removes the channels with the smallest scales of the whole network",
         family="penalty",
         granularity="coupled channel",
         gains="channels",
@@ -68,7 +68,7 @@ ENTRIES = (
     RegimeEntry(
         name="sparse-structure",
         make=sparse_structure,
-        does="a proximal step draws the scales of norms to exactly zero; channels that are zero go, however many",
+        does="proximal L1 on BatchNorm scales drives some to exactly zero; removes those channels, however many",
         family="penalty",
         granularity="coupled channel",
         gains="channels",

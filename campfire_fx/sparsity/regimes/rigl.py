@@ -61,7 +61,7 @@ ENTRIES = (
     RegimeEntry(
         name="rigl",
         make=rigl,
-        does="the smallest weights make room for those of largest gradient; ERK divides the sparsity",
+        does="prunes the smallest weights and regrows those with the largest gradient; layer sparsities by ERK",
         family="dynamic",
         granularity="weight",
         gains="weights",

@@ -75,7 +75,7 @@ ENTRIES = (
     RegimeEntry(
         name="set",
         make=evolutionary,
-        does="after every epoch the smallest 0.3 of the weights make room for random others; ERK divides the sparsity",
+        does="prunes the smallest 30 % of the weights after every epoch, regrows at random; layer sparsities by ERK",
         family="dynamic",
         granularity="weight",
         gains="weights",

@@ -42,7 +42,7 @@ ENTRIES = (
     RegimeEntry(
         name="snip",
         make=snip,
-        does="before the first step the weights of smallest product with their gradients in the network die, once",
+        does="prunes once, before training: the weights with the smallest product of weight and gradient",
         family="early",
         granularity="weight",
         gains="weights",
@@ -52,7 +52,7 @@ ENTRIES = (
     RegimeEntry(
         name="grasp",
         make=grasp,
-        does="before the training the weights die whose removal lowers the norm of the gradient least, once",
+        does="prunes once, before training: the weights whose removal reduces the gradient norm least",
         family="early",
         granularity="weight",
         gains="weights",

@@ -59,7 +59,7 @@ ENTRIES = (
     RegimeEntry(
         name="sr-ste",
         make=sr_ste,
-        does="each layer computes with 2 of every 4 weights, chosen after every step; the others train, drawn to zero",
+        does="forward uses 2 of every 4 weights, chosen after every step; the others decay and may come back",
         family="pattern",
         granularity="weights in each run",
         gains="2:4",

@@ -97,7 +97,7 @@ ENTRIES = (
     RegimeEntry(
         name="srigl",
         make=srigl,
-        does="as `rigl`, with the same number of weights in every neuron; those with few that matter die; ERK divides",
+        does="as `rigl`, with a constant fan-in for each neuron; prunes neurons with few salient weights",
         family="dynamic",
         granularity="weight, and filters",
         gains="channels",

@@ -201,7 +201,7 @@ ENTRIES = (
     RegimeEntry(
         name="swat-u",
         make=swat_u,
-        does="each layer computes with its largest weights, chosen anew all the time; all weights train",
+        does="computes with the largest weights of each layer, chosen again periodically; all weights train",
         family="swat",
         granularity="weight",
         gains="weights",
@@ -210,7 +210,7 @@ ENTRIES = (
     RegimeEntry(
         name="swat-erk",
         make=swat_erk,
-        does="as `swat-u`, with large layers sparser, by Erdos-Renyi-Kernel",
+        does="as `swat-u`, with layer sparsities by Erdos-Renyi-Kernel: large layers are sparser",
         family="swat",
         granularity="weight",
         gains="weights",
@@ -219,7 +219,7 @@ ENTRIES = (
     RegimeEntry(
         name="swat-m",
         make=swat_m,
-        does="as `swat-u`, with layers of small momentum sparser",
+        does="as `swat-u`, with layer sparsities by momentum: layers with small momentum are sparser",
         family="swat",
         granularity="weight",
         gains="weights",
@@ -229,7 +229,7 @@ ENTRIES = (
     RegimeEntry(
         name="swat-structured",
         make=swat_structured,
-        does="each layer computes with its kernels of largest L1 norm, chosen after every step; all weights train",
+        does="as `swat-u`, by whole kernels: those with the largest L1 norm, chosen again after every step",
         family="swat",
         granularity="kernel",
         gains="kernels",

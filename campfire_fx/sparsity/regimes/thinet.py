@@ -46,7 +46,7 @@ ENTRIES = (
     RegimeEntry(
         name="thinet",
         make=thinet,
-        does="one by one the channels go without which the next layer changes least; the others are scaled for it",
+        does="removes, one by one, the channels that change the next layer's output least; rescales the others",
         family="channels",
         granularity="coupled channel",
         gains="channels",
@@ -56,7 +56,7 @@ ENTRIES = (
     RegimeEntry(
         name="lasso-channels",
         make=lasso_channels,
-        does="LASSO on the outputs of the next layer chooses which channels stay; these are scaled to repair it",
+        does="chooses channels by LASSO on the next layer's output, and rescales them by least squares",
         family="channels",
         granularity="coupled channel",
         gains="channels",

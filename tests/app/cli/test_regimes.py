@@ -33,7 +33,7 @@ def test_what_is_said_of_a_regime_is_read_from_its_parts(run) -> None:
         known = json.loads(run("regimes", name, "--json").stdout)
         return known["prunes"], known["sparse"], known["weights_return"]
 
-    assert said("block-fc") == (["linear layers"], "more and more over the era", False)
+    assert said("block-fc") == (["linear layers"], "gradually over the era", False)
     assert said("admm-kernel") == (["convolutions", "1x1 convolutions"], "when the era ends", False)
     assert said("rigl")[1:] == ("from the first step", True)
 

@@ -107,7 +107,7 @@ def test_unreadable_images_are_counted_or_stop_it(run, folder: Path, tmp_path: P
     broken = folder / "train/n01443537/images/9.JPEG"
     assert f"1 image that cannot be read was skipped: {broken}." in result.stdout
     assert (tmp_path / "here/skipped.txt").read_text() == f"{broken}\n"
-    assert "which training was validated on, too" in " ".join(result.stdout.split())
+    assert "which were also used for validation" in " ".join(result.stdout.split())
     attacked = run("attack", "here", "--model", "tiny:tiny", "--epsilon", "0.1", "--images", 3, "--json")
     assert attacked.exit_code == 0, attacked.stderr  # with the same images
     assert json.loads(attacked.stdout)["images"] == 3

@@ -119,7 +119,7 @@ def test_a_factory_that_takes_no_classes(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     torch.save(trained() | {"fc.bias": torch.full((3,), float("nan"))}, tmp_path / "x.pth")
-    with pytest.raises(TrainError, match="fc.bias is not finite. Give those of a training that was sound"):
+    with pytest.raises(TrainError, match="fc.bias is not finite. Give weights of a training that did not diverge"):
         first(tmp_path / "x.pth", images())
 
 
