@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -21,6 +23,20 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[2]
+TRIED = """
+import sys, torch, campfire_fx
+from torch import nn
+
+model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3))
+x = torch.randn(1, 3, 12, 12)
+sparse = campfire_fx.sparsify(model, "channel", target={"macs": 0.5}, example_inputs=x)
+slim = sparse.finalize().eval().shrink()
+print(slim.report())
+campfire_fx.export(slim, "slim.safetensors")
+again = campfire_fx.load("slim.safetensors")
+torch.testing.assert_close(again(x), slim(x))
+print(*sorted(name for name in ("torchvision", "onnx", "sklearn", "matplotlib", "pytest") if name in sys.modules))
+"""
 PROBE = "import campfire_fx.passes.crop_kernels as p, campfire_fx as c; print(p.__file__); print(c.__version__)"
 
 
@@ -145,3 +161,44 @@ def test_editable_install_follows_the_link(source: Path, tmp_path: Path) -> None
     file, _, found = run(python, "-c", probe, cwd=tmp_path).split()
     assert Path(file).resolve() == (source / "passes" / "crop_kernels.py").resolve()
     assert found == "True"
+
+
+def asked_for(name: str) -> set[str]:
+    """A package and all that it asks for without extras, as this environment has them."""
+    found, waiting = set(), [name]
+    while waiting:
+        one = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
+        if one not in found:
+            found.add(one)
+            needed = map(Requirement, importlib.metadata.requires(one) or ())
+            waiting += [needs.name for needs in needed if needs.marker is None or needs.marker.evaluate({"extra": ""})]
+    return found
+
+
+def link_packages(names: set[str], site: Path) -> None:
+    """Put packages of this environment into another one, by links to their files and folders."""
+    for name in names:
+        packaged = importlib.metadata.distribution(name)
+        tops = {file.parts[0] for file in packaged.files or () if file.parts[0] not in ("..", "__pycache__")}
+        for top in tops:
+            if not (site / top).exists():
+                (site / top).symlink_to(Path(str(packaged.locate_file(top))).resolve())
+
+
+@pytest.mark.slow
+def test_the_wheel_works_in_an_environment_that_holds_what_it_asks_for_and_nothing_else(
+    built: Path, tmp_path: Path
+) -> None:
+    run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv", cwd=tmp_path)
+    python = tmp_path / "venv" / "bin" / "python"
+    site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip())
+    core = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    link_packages(set().union(*map(asked_for, names_of(core))), site)
+    wheel = next(built.glob("*.whl"))
+    # Not told to leave requirements out: pip finds here all that the wheel asks for, or fails.
+    run(sys.executable, "-m", "pip", "--python", python, "install", "--no-index", wheel, cwd=tmp_path)
+    told = run(python, "-c", TRIED, cwd=tmp_path)
+    assert "parameters" in told and told.splitlines()[-1] == "", "a package that is not asked for was there"
+    command = python.with_name("campfire-fx")
+    assert run(command, "--version", cwd=tmp_path).split()[-1] in wheel.name
+    assert "channel" in run(command, "regimes", cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""The public surface: what `campfire_fx` exports is what the README documents, and importing it is light."""
+"""The public surface: what `campfire_fx` exports is what docs/reference.md documents, and importing it is light."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 import campfire_fx
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+REFERENCE = (Path(__file__).parents[2] / "docs" / "reference.md").read_text()
 SLOW_OR_OPTIONAL = {"matplotlib", "onnx", "onnxruntime", "onnxscript", "sklearn", "torchvision", "typer"}
 
 
@@ -21,8 +21,8 @@ def python(code: str) -> list[str]:
 
 
 def documented() -> set[str]:
-    """The names in the first column of the README's table of public names."""
-    table = README.split("## Public names", 1)[1].split("\n## ", 1)[0]
+    """The names in the first column of the table of public names."""
+    table = REFERENCE.split("## Public names", 1)[1].split("\n## ", 1)[0]
     cells = (line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))
     return {name for cell in cells for name in re.findall(r"`(\w+)", cell)}
 

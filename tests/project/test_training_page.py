@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch.utils.data import DataLoader
 
 from campfire_fx.base.sharding import reshard, whole
@@ -26,17 +25,6 @@ PACKAGES = {"lightning", "transformers", "accelerate"}
 def heading(snippet: str) -> str:
     """The heading that a snippet stands under."""
     return re.findall(r"^## (.*)$", PAGE[: PAGE.index(snippet)], re.MULTILINE)[-1]
-
-
-@pytest.fixture
-def _one_process(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What torchrun says to a process that is alone; and the end of it."""
-    with_port = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
-    for name, value in with_port.items():
-        monkeypatch.setenv(name, value)
-    yield
-    if dist.is_initialized():
-        dist.destroy_process_group()
 
 
 @pytest.mark.filterwarnings("ignore")  # the advice of trainers

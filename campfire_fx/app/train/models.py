@@ -57,8 +57,8 @@ def check_model(name: str) -> None:
 def _require_torchvision(name: str) -> None:
     if importlib.util.find_spec("torchvision") is None:
         raise TrainError(
-            f"MODEL {name}: it is none of the built-in models, and torchvision is not installed. Run {install_command('train')},"
-            f" or give one of {', '.join(NETWORKS)}, or package.module:factory."
+            f"MODEL {name}: it is none of the built-in models, and torchvision is not installed. "
+            f"Run {install_command('train')}, or give one of {', '.join(NETWORKS)}, or package.module:factory."
         )
     from torchvision import models
 
