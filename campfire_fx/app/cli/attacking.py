@@ -42,15 +42,9 @@ def attack_command(
     data_root: Annotated[Path | None, typer.Option(help="As for train.", show_default="the run's")] = None,
     image_size: Annotated[int | None, typer.Option(help="As for train.", min=8, show_default="the run's")] = None,
     split: Annotated[Literal["test", "valid"], typer.Option(help="Images to attack.")] = "test",
-    images: Annotated[
-        int | None, typer.Option(help="Attack only the first N images.", min=1, show_default="all")
-    ] = None,
-    mean: Annotated[
-        str | None, typer.Option(help="Mean of each channel, as 0.5,0.5,0.5.", show_default="the data's")
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option(help="Standard deviation of each channel.", show_default="the data's")
-    ] = None,
+    images: Annotated[int | None, typer.Option(help="Only the first N images.", min=1, show_default="all")] = None,
+    mean: Annotated[str | None, typer.Option(help="Mean of each channel.", show_default="the data's")] = None,
+    std: Annotated[str | None, typer.Option(help="Deviation of each channel.", show_default="the data's")] = None,
     weights: Annotated[Path | None, typer.Option(help="File with the state_dict of MODEL.")] = None,
     model: OwnModel = None,
     option: ModelArguments = None,

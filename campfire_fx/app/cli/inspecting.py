@@ -71,8 +71,7 @@ def inspect_command(
         typer.Option("--graph", help="Also write the dependency graph: .dot, .mmd, .json, .txt.", show_default="no"),
     ] = None,
     groups: Annotated[
-        bool,
-        typer.Option("--groups", help="Show which channels are removed together, and name the groups in the graph."),
+        bool, typer.Option("--groups", help="Show which channels are removed together, and name them in the graph.")
     ] = False,
     latency: Annotated[
         bool, typer.Option("--latency", help="Measure how long each layer takes at smaller widths, on this machine.")
