@@ -56,7 +56,7 @@ def test_regimes_are_found_by_words_and_by_family() -> None:
     assert find_regimes() == tuple(sorted(ENTRIES.values(), key=lambda one: list(FAMILIES).index(one.family)))
     names = {entry.name for entry in find_regimes("2001.03253", "Kernel")}
     assert names == {"window", "ck", "combined", "inter-epoch"}
-    assert {entry.name for entry in find_regimes("kernels of smallest", family="admm")} == {"admm-kernel"}
+    assert {entry.name for entry in find_regimes("kernels with the smallest", family="admm")} == {"admm-kernel"}
     assert {entry.name for entry in find_regimes("rho")} == {name for name in REGIMES if name.startswith("admm-")}
     assert find_regimes("no such thing") == ()
     with pytest.raises(RegimeError, match=r"family 'camp': there is none\. Did you mean 'campfire'\? There are camp"):
