@@ -58,6 +58,7 @@ def main() -> int:
     facts = measure(dense, slim, x, options.repeats)
     for fact in facts:
         print(f"{fact.name}: {fact.told}, {fact.after / fact.before:.2f}")
+    assert slim.verification is not None  # it is asked for by default
     difference = slim.verification.difference
     print(f"largest difference of outputs: {difference:.1e}")
     draw(slim, facts, difference, options.output)
