@@ -11,10 +11,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
-from typer.main import get_command
 
 import campfire_fx
-from campfire_fx.app.cli import app
+from campfire_fx.app.cli import COMMANDS, command_named
 from campfire_fx.app.train.networks import resnet8
 from tests.project import pages
 from tests.sparse_training import IMAGE, Net, batches
@@ -35,7 +34,6 @@ ALONE = {  # pages with a test of their own, which asks for more than that the c
 }
 WITH_CODE = [page for page in pages.PAGES if pages.snippets(page)]
 NEEDS = {"onnx": "onnx", "torchvision": "torchvision", "pictures": "matplotlib"}  # word on a page: package
-COMMANDS: Any = get_command(app).commands  # type: ignore[attr-defined]
 
 
 def at_hand(page: str) -> dict[str, Any]:
@@ -96,7 +94,7 @@ def test_commands_have_the_options_that_they_are_given(page: str) -> None:
 def options(command: str) -> set[str]:
     """The options of a command; those of `train`, too, where it passes them on."""
     passed_on = ("train",) if command == "sweep" else ()
-    found = (COMMANDS[name].params for name in (command, *passed_on))
+    found = (command_named(name).params for name in (command, *passed_on))
     return {option for parameters in found for parameter in parameters for option in parameter.opts}
 
 

@@ -19,17 +19,17 @@ from campfire_fx.base.errors import CampfireError
 from campfire_fx.base.version import __version__
 
 COMMANDS = {
-    "inspect": ("inspecting", "Show what a model is made of: its capture, its dependency graph, a row per layer."),
+    "inspect": ("inspecting", "Show a model's layers, sizes, and which channels depend on each other."),
     "train": ("training", "Train dense and sparse, shrink, verify, export, reload, and compare in one table."),
-    "sweep": ("sweeping", "Train a grid of settings, side by side, and show what each costs in accuracy."),
-    "shrink": ("shrinking", "Remove every channel that zeros in the weights made dead; the output stays the same."),
-    "verify": ("verifying", "Check again what `shrink --proof` wrote: the same files, the same outputs."),
-    "accelerate": ("accelerating", "Give each layer the form that is measured to be fastest on this CPU."),
-    "export": ("exporting", "Write a model in another format; the file is loaded again and compared."),
+    "sweep": ("sweeping", "Train a grid of settings, and compare them in tables and one HTML page."),
+    "shrink": ("shrinking", "Remove the channels that zeros made dead, and check that the output stays the same."),
+    "verify": ("verifying", "Check a proof of `shrink` again: the same two files, the same outputs."),
+    "accelerate": ("accelerating", "Find the fastest form of each layer on this CPU, skipping zeros where that pays."),
+    "export": ("exporting", "Convert a model to another format; the file is loaded again and compared."),
     "bench": ("benching", "Time files and models side by side, in torch, ONNX Runtime, OpenVINO and MNN."),
-    "attack": ("attacking", "Attack networks by FGSM, and compare their accuracy."),
-    "report": ("reporting", "Write one HTML page about a run: tables, curves, masks, channels."),
-    "regimes": ("listing", "List the regimes, or tell all about one."),
+    "attack": ("attacking", "Compare the accuracy of networks under FGSM attacks."),
+    "report": ("reporting", "Write a report of a run in one HTML file: tables, curves, masks, channels."),
+    "regimes": ("listing", "List and search the pruning methods (regimes)."),
 }
 """The commands: the module that holds each, imported when it is called, and what the list of commands says of it."""
 
