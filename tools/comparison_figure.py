@@ -9,7 +9,18 @@ from typing import Any
 from comparison_runs import DENSE
 from comparison_tables import Row
 
-from campfire_fx.report.pictures.canvas import COLOURS, GREY, PALE, figure, label, legend, looks, rows_height, save
+from campfire_fx.report.pictures.canvas import (
+    COLOURS,
+    GREY,
+    PALE,
+    WIDE,
+    figure,
+    label,
+    legend,
+    looks,
+    rows_height,
+    save,
+)
 
 _NOTE = "bars: 95 % intervals over seeds; hollow: slim widths from scratch"
 
@@ -31,7 +42,9 @@ def _draw_rows(lines: dict[str, list[Row]], path: Path, title: str) -> None:
     dense = lines.pop(DENSE, [])
     names = sorted(lines, key=lambda name: -max(row.accuracy.mean for row in lines[name]))
     sparsities = sorted({row.sparsity for members in lines.values() for row in members})
-    drawn, axes = figure(rows_height(len(names)), title=title, note=f"{_NOTE}; line: dense" if dense else _NOTE)
+    drawn, axes = figure(
+        rows_height(len(names)), title=title, note=f"{_NOTE}; line: dense" if dense else _NOTE, width=WIDE
+    )
     for sparsity, look in zip(sparsities, looks([f"{s:g}" for s in sparsities]), strict=True):
         found = [(i, row) for i, name in enumerate(names) for row in lines[name] if row.sparsity == sparsity]
         for scratch in (False, True):
@@ -57,7 +70,7 @@ def _draw_rows(lines: dict[str, list[Row]], path: Path, title: str) -> None:
 
 
 def _draw_lines(lines: dict[str, list[Row]], path: Path, title: str) -> None:
-    drawn, axes = figure(4.6, title=title, note=_NOTE)
+    drawn, axes = figure(4.6, title=title, note=_NOTE, width=WIDE)
     for (method, members), look in zip(lines.items(), looks(list(lines)), strict=True):
         for scratch in (False, True):
             part = sorted((row for row in members if row.scratch == scratch), key=_size)

@@ -55,6 +55,22 @@ def of_paired_difference(won: int, lost: int, images: int) -> Interval:
     return Interval((won - lost) / images, max(-1.0, middle - reach), min(1.0, middle + reach))
 
 
+def of_difference(first: tuple[int, int], second: tuple[int, int]) -> Interval:
+    """Return the second of two shares less the first, of images of their own, with a 95 % interval.
+
+    Args:
+        first: right answers, and of how many images.
+        second: the same.
+
+    Source: Newcombe, "Interval estimation for the difference between independent proportions", 1998, method 10.
+    """
+    one, other = of_share(*first), of_share(*second)
+    value = other.value - one.value
+    below = math.hypot(other.value - other.low, one.high - one.value)
+    above = math.hypot(other.high - other.value, one.value - one.low)
+    return Interval(value, value - below, value + above)
+
+
 def of_trainings(values: Sequence[float]) -> Interval | None:
     """Return the mean of several trainings with a 95 % interval (Student's t); None of one: it says nothing of others.
 

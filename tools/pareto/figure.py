@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from campfire_fx.report.pictures.canvas import COLOURS, GREY, LINES, MARKERS, PALE, figure, label, legend, save
+from campfire_fx.report.pictures.canvas import COLOURS, GREY, LINES, MARKERS, PALE, WIDE, figure, label, legend, save
 from pareto.plan import DENSE
 from pareto.tables import Row
 
@@ -28,7 +28,7 @@ def _draw(rows: Sequence[Row], path: Path, title: str, cost: str, words: str) ->
     lines: dict[str, list[Row]] = {}
     for row in rows:
         lines.setdefault(row.run.line, []).append(row)
-    drawn, axes = figure(5.6, title=title, note=_NOTE)
+    drawn, axes = figure(5.6, title=title, note=_NOTE, width=WIDE)
     for row in lines.pop(DENSE, []):
         axes.axhline(100 * row.accuracy.mean, color=GREY, linewidth=1.2, zorder=0)
     for index, (name, members) in enumerate(lines.items()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import platform
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,15 +12,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from campfire_fx.app.runs.folder import RunFolder
+from campfire_fx.app.runs.verdict import settings_told, time_share, unbroken, verdict
 from campfire_fx.app.train.observers import Epoch
 from campfire_fx.app.train.outcome import LATENCY_BATCH
-from campfire_fx.base.disk.whole import told_as, write_bytes, write_text
+from campfire_fx.base.disk.whole import told_as, write_text
 from campfire_fx.base.errors import ReportError
 from campfire_fx.base.version import __version__
 from campfire_fx.layers.masked import MaskedLayer
 from campfire_fx.report import pictures
 from campfire_fx.report.attack import attack_notes, attack_tables
 from campfire_fx.report.numbers import count, percent, shape, size, whole
+from campfire_fx.report.palette import NETWORKS, css_variables
 from campfire_fx.report.runtimes import HEADS, bench_notes, bench_rows
 
 if TYPE_CHECKING:
@@ -61,32 +62,26 @@ def write_report(run: RunFolder, target: Path, *, pictures_folder: Path | None =
     for path, folder in ((target, target.parent), (pictures_folder, pictures_folder)):
         if path is not None and ((path == target and path.is_dir()) or (folder is not None and folder.is_file())):
             raise ReportError(f"{path}: a file and a folder of this name cannot be both. Give another name.")
-    shown: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
-    drawn: dict[str, bytes] = {}
-    for picture in _pictures(run):
-        drawn[picture.name] = pictures.png(picture.figure)
-        data = base64.b64encode(drawn[picture.name]).decode("ascii")
-        shown[picture.section].append({"base64": data, "alternative": picture.alternative})
+    shown: defaultdict[str, list[str]] = defaultdict(list)
+    drawn = list(_pictures(run))
+    for picture in drawn:
+        shown[picture.section].append(pictures.inline_svg(picture.figure, picture.alternative))
     write_text(target, _page(run, shown), ReportError)
     if pictures_folder is None:
         return [target]
     with told_as(ReportError, pictures_folder, "Folder"):
         pictures_folder.mkdir(parents=True, exist_ok=True)
-    written = {pictures_folder / f"{name}.png": png for name, png in drawn.items()}
-    for path, png in written.items():
-        write_bytes(path, png, ReportError)
-    return [target, *written]
+    return [target, *(pictures.save(one.figure, pictures_folder / f"{one.name}.png") for one in drawn)]
 
 
-def _page(run: RunFolder, shown: Mapping[str, list[dict[str, str]]]) -> str:
+def _page(run: RunFolder, shown: Mapping[str, list[str]]) -> str:
     import jinja2
 
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {f.__name__: f for f in (count, percent, shape, size, whole)}
-    settings = {name: value for name, value in run.settings.items() if not isinstance(value, dict)}
-    for nested in ("wishes", "recipe"):
-        settings |= run.settings.get(nested, {})
+    environment.filters |= {f.__name__: f for f in (count, percent, shape, size, time_share, whole)}
+    environment.filters |= {"fixed": "{:.2f}".format, "unbroken": unbroken}
+    config = run.folder / "config.yaml"
     return environment.get_template("report.html").render(
         run=run,
         title=_title(run),
@@ -97,7 +92,11 @@ def _page(run: RunFolder, shown: Mapping[str, list[dict[str, str]]]) -> str:
         bench_heads=HEADS,
         bench_rows=bench_rows,
         bench_notes=bench_notes,
-        settings=settings,
+        verdict=verdict(run.results.get("rows", [])),
+        palette=NETWORKS,
+        colours=css_variables(),
+        settings=dict(settings_told(run.settings)),
+        config=config.read_text(encoding="utf-8") if config.exists() else "",
         python=platform.python_version(),
         version=__version__,
         torch=torch.__version__,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from campfire_fx.app.runs.verdict import settings_told
 from campfire_fx.app.sweep.beside import Beside, Here
 from campfire_fx.app.sweep.compare import (
     LENGTH,
@@ -37,6 +37,7 @@ from campfire_fx.base.version import __version__
 from campfire_fx.report import pictures
 from campfire_fx.report.intervals import Interval
 from campfire_fx.report.numbers import count, percent, whole
+from campfire_fx.report.palette import css_variables
 
 if TYPE_CHECKING:
     from campfire_fx.report.pictures import Figure
@@ -81,11 +82,13 @@ def write_page(state: State, setting: Setting, target: Path, tables: Sequence[Be
     text = environment.get_template("sweep.html").render(
         state=state,
         setting=setting,
+        settings=dict(settings_told(setting.facts)),
         contrasts=[(one, _told(one)) for one in contrasts(changes)],
         maps=list(heat_maps(changes)),
-        curves=[_encoded(figure, alternative) for figure, alternative in curves(changes)],
+        curves=[pictures.inline_svg(figure, alternative) for figure, alternative in curves(changes)],
         cells=[(cell, label(cell.point), change_told(cell), _span(cell)) for cell in state.cells],
         tables=tables,
+        colours=css_variables(),
         version=__version__,
         torch=torch.__version__,
     )
@@ -127,10 +130,6 @@ def _line(
         if mean is not None:
             ends = (100 * mean.interval.low, 100 * mean.interval.high) if mean.interval else (None, None)
             yield pictures.CurvePoint(scale * value, 100 * mean.value, *ends)
-
-
-def _encoded(figure: Figure, alternative: str) -> dict[str, str]:
-    return {"base64": base64.b64encode(pictures.png(figure)).decode("ascii"), "alternative": alternative}
 
 
 def _told(one: Contrast) -> str:

@@ -7,6 +7,7 @@ machine without a screen can draw.
 from typing import TYPE_CHECKING
 
 from campfire_fx.report.pictures.canvas import check_installed as check_installed
+from campfire_fx.report.pictures.canvas import inline_svg as inline_svg
 from campfire_fx.report.pictures.canvas import installed as installed
 from campfire_fx.report.pictures.canvas import png as png
 from campfire_fx.report.pictures.canvas import save as save

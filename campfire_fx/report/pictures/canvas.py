@@ -1,10 +1,14 @@
-"""What all pictures share: a figure without pyplot, its colours, and how it becomes PNG."""
+"""What all pictures share: a figure without pyplot, how it is told apart, and how it becomes SVG or PNG."""
 
 from __future__ import annotations
 
+import html
 import importlib.util
 import io
+import math
 import os
+import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,24 +16,27 @@ from typing import TYPE_CHECKING, Any
 from campfire_fx.base.disk.whole import write_bytes
 from campfire_fx.base.errors import ReportError
 from campfire_fx.base.hints import install_command
+from campfire_fx.report.palette import NETWORKS, OTHERS, PAGE, WEIGHTS, with_variables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH = 8.0  # inches; at 100 dots each the 800 pixels that a page shows
-DPI = 200  # twice that, so that it stays sharp on dense screens
-TEXT = 9.5  # points: 13 pixels at 800
-SMALL = 8.0
+WIDTH = 4.6  # inches: a picture that a telephone shows, with text that is read there
+WIDE = 8.0  # for pictures that stand alone
+DPI = 200
+TEXT = 10.0  # points: pixels on a telephone, and half as many again on a wide page
+SMALL = 9.0
 TALLEST = 14.0  # inches; beyond it names of layers are thinned out
+_LETTER = 0.53  # of its size: how wide a letter is
+_LONGEST = 24  # letters of a layer's name
 
-# Okabe and Ito's colours can be told apart with every kind of colour vision; a marker of its own says the same again.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+COLOURS = tuple(colour.light for colour in OTHERS.values())
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1)), (0, (5, 1)), (0, (1, 1)))
-BLUE, ORANGE, GREEN = COLOURS[:3]
-_OF_A_RUN = ("dense", "sparse", "slim", "slim from scratch")  # look the same in every picture
-GREY, PALE, INK = "#8C8C8C", "#D9D9D9", "#222222"
+INK, SOFT, GREY, PALE, PAPER = (PAGE[name].light for name in ("ink", "soft", "edge", "line", "paper"))
+DENSE, SPARSE, SLIM, _ = (colour.light for colour in NETWORKS.values())
+KEPT, ZERO, DEAD = (colour.light for colour in WEIGHTS.values())
 
 
 def installed() -> bool:
@@ -56,28 +63,44 @@ def figure(height: float, *, title: str, note: str = "", width: float = WIDTH) -
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    drawn = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+    drawn = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor=PAPER)
     FigureCanvasAgg(drawn)
     axes = drawn.add_subplot()
-    heading = f"{title}\n" if note else title
-    axes.set_title(heading, loc="left", fontsize=TEXT + 1.5, fontweight="bold", color=INK, pad=8)
-    if note:
-        axes.annotate(
-            note, (0, 1), (0, 7), xycoords="axes fraction", textcoords="offset points", fontsize=SMALL, color="#555555"
-        )
-    axes.tick_params(labelsize=SMALL + 0.5, colors=INK)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    axes.set_facecolor("none")
+    _head(drawn, title, note)
+    axes.tick_params(which="both", labelsize=SMALL, colors=INK)
+    for name, spine in axes.spines.items():
+        spine.set_visible(name not in ("top", "right"))
+        spine.set_color(GREY)
     return drawn, axes
 
 
+def _head(drawn: Figure, title: str, note: str) -> None:
+    """Write the title, and below it the note, in as many lines as that takes; the layout leaves room for both."""
+    width, height = (72 * inches for inches in drawn.get_size_inches())
+    size, lines = TEXT + 1, textwrap.wrap(note, int(width / (_LETTER * SMALL)) - 3)
+    room = "\n" * math.ceil(len(lines) * SMALL / size)
+    drawn.suptitle(f"{title}{room}", x=6 / width, ha="left", fontsize=size, fontweight="bold", color=INK)
+    drawn.text(
+        6 / width, 1 - (1.7 * size) / height, "\n".join(lines), va="top", fontsize=SMALL, color=SOFT, linespacing=1.2
+    )
+
+
 def looks(names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return colour, marker and kind of line for each of several networks, as `plot` takes them."""
-    taken = [_OF_A_RUN.index(name) for name in names if name in _OF_A_RUN]
-    free = iter([i for i in range(len(COLOURS) + len(names)) if i not in taken])
-    order = [_OF_A_RUN.index(name) if name in _OF_A_RUN else next(free) for name in names]
-    kinds = [i % len(COLOURS) for i in order]
-    return [{"color": COLOURS[i], "marker": MARKERS[i], "linestyle": LINES[i]} for i in kinds]
+    """Return colour, marker and kind of line for each of several networks, as `plot` takes them.
+
+    Those of a run look the same in every picture; others never look like them.
+    """
+    own = iter(range(len(names)))
+    found = []
+    for name in names:
+        if name in NETWORKS:
+            kind, colour = list(NETWORKS).index(name), NETWORKS[name].light
+        else:
+            kind = next(own) % len(COLOURS)
+            colour = COLOURS[kind]
+        found.append({"color": colour, "marker": MARKERS[kind], "linestyle": LINES[kind]})
+    return found
 
 
 def over_epochs(axes: Axes, era: tuple[int, int] | None, y: str) -> None:
@@ -96,21 +119,23 @@ def label(axes: Axes, x: str, y: str) -> None:
 
 
 def legend(axes: Axes, *, below: bool = False) -> None:
-    """Show the legend: inside where there is room, or in a line below everything."""
+    """Show the legend: inside where there is room, or below everything."""
     handles, names = axes.get_legend_handles_labels()
+    look: dict[str, Any] = {"fontsize": SMALL, "frameon": False, "labelcolor": INK}
     if below:
         drawn = axes.get_figure(root=True)
         assert drawn is not None  # `figure` made both
-        drawn.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=SMALL + 0.5, frameon=False)
+        fits = int(72 * drawn.get_figwidth() / (_LETTER * SMALL * (max(map(len, names)) + 6)))
+        drawn.legend(handles, names, loc="outside lower center", ncols=max(1, min(fits, len(names))), **look)
     else:
-        axes.legend(handles, names, loc="best", fontsize=SMALL + 0.5, frameon=False)
+        axes.legend(handles, names, loc="best", **look)
 
 
 def whole_numbers(axes: Axes) -> None:
     """Mark only whole numbers on the x axis."""
     from matplotlib.ticker import MaxNLocator
 
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
 def layer_rows(axes: Axes, names: Sequence[str], notes: Sequence[tuple[float, str]]) -> None:
@@ -123,14 +148,19 @@ def layer_rows(axes: Axes, names: Sequence[str], notes: Sequence[tuple[float, st
     for row in shown:
         place, note = notes[row]
         axes.text(place, row, note, va="center", fontsize=SMALL - 0.5, color=INK)
-    axes.set_yticks(list(shown), [names[i] for i in shown], fontsize=SMALL)
+    axes.set_yticks(list(shown), [_short(names[i]) for i in shown], fontsize=SMALL - 0.5)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
 
 
+def _short(name: str) -> str:
+    """Return a layer's name without its middle, where it is long."""
+    return name if len(name) <= _LONGEST else f"{name[:8]}…{name[9 - _LONGEST :]}"
+
+
 def rows_height(rows: int) -> float:
     """Return the height of a picture with a bar for each of so many layers, inches."""
-    return min(TALLEST, 1.7 + 0.23 * rows)
+    return min(TALLEST, 1.9 + 0.2 * rows)
 
 
 def png(drawn: Figure) -> bytes:
@@ -141,14 +171,43 @@ def png(drawn: Figure) -> bytes:
     return target.getvalue()
 
 
+def svg(drawn: Figure) -> str:
+    """Return a figure as SVG with text as text, the same for the same figure."""
+    from matplotlib import rc_context
+
+    target = io.StringIO()
+    names = {"svg.fonttype": "none", "svg.hashsalt": drawn.get_suptitle()}
+    with rc_context(names):
+        drawn.savefig(target, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    return target.getvalue()
+
+
+def inline_svg(drawn: Figure, alternative: str) -> str:
+    """Return a figure as an SVG element of an HTML page that has the colours of `css_variables`.
+
+    Args:
+        drawn: the figure.
+        alternative: what it shows, for those who cannot see it.
+    """
+    found = svg(drawn)
+    named = set(re.findall(r"#([\w-]+)[)\"]", found))
+    found = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", found[found.index("<svg") :], flags=re.DOTALL)
+    found = re.sub(r' id="([^"]*)"', lambda one: one[0] if one[1] in named else "", found)
+    found = re.sub(r' (xmlns|xmlns:xlink|version)="[^"]*"', "", found)
+    found = re.sub(r"(<svg[^>]*?) width=\"[^\"]*\" height=\"[^\"]*\"", r"\1", found, count=1)
+    found = re.sub(r" ?font-family: [^;\"]*;?", "", found).replace("xlink:href", "href")
+    head = f'<svg role="img" aria-label="{html.escape(alternative)}"'
+    return with_variables(found.replace("<svg", head, 1))
+
+
 def save(drawn: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a figure as PNG, and return where.
+    """Write a figure as PNG or SVG, and return where.
 
     Raises:
-        ReportError: the name does not end in .png, or the file cannot be written.
+        ReportError: the name ends in neither .png nor .svg, or the file cannot be written.
     """
     target = Path(path)
-    if target.suffix != ".png":
-        raise ReportError(f"Picture {target}: pictures are PNG. Give a name that ends in .png.")
-    write_bytes(target, png(drawn), ReportError)
+    if target.suffix not in (".png", ".svg"):
+        raise ReportError(f"Picture {target}: pictures are PNG or SVG. Give a name that ends in .png or .svg.")
+    write_bytes(target, png(drawn) if target.suffix == ".png" else svg(drawn).encode(), ReportError)
     return target

@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from campfire_fx.base.errors import ReportError
-from campfire_fx.report.pictures.canvas import BLUE, PALE, figure, label, layer_rows, legend, rows_height, whole_numbers
+from campfire_fx.report.pictures.canvas import (
+    GREY,
+    PALE,
+    SLIM,
+    figure,
+    label,
+    layer_rows,
+    legend,
+    rows_height,
+    whole_numbers,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,12 +47,12 @@ def channel_survival(
     note = f"{sum(after):,} of {sum(before):,} channels that layers have {verb} are left"
     drawn, axes = figure(rows_height(len(layers)), title=title, note=note)
     rows = range(len(layers))
-    axes.barh(rows, before, height=0.72, color=PALE, edgecolor="#A6A6A6", linewidth=0.6, label="before")
-    axes.barh(rows, after, height=0.72, color=BLUE, label="after")
+    axes.barh(rows, before, height=0.72, color=PALE, edgecolor=GREY, linewidth=0.6, label="before")
+    axes.barh(rows, after, height=0.72, color=SLIM, label="after")
     told = [f"{left:,} of {was:,}" if left != was else f"all {was:,}" for was, left in zip(before, after, strict=True)]
     places = [was + 0.012 * max(before) for was in before]
     layer_rows(axes, [layer.name for layer in layers], list(zip(places, told, strict=True)))
-    axes.set_xlim(0, 1.16 * max(before))
+    axes.set_xlim(0, 1.4 * max(before))
     whole_numbers(axes)
     axes.grid(axis="x", color=PALE, linewidth=0.6)
     axes.set_axisbelow(True)

@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from campfire_fx.base.errors import ReportError
-from campfire_fx.report.pictures.canvas import BLUE, GREEN, INK, PALE, figure, label, layer_rows, legend, rows_height
+from campfire_fx.report.pictures.canvas import (
+    DEAD,
+    INK,
+    PALE,
+    PAPER,
+    ZERO,
+    figure,
+    label,
+    layer_rows,
+    legend,
+    rows_height,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,8 +44,8 @@ def layer_sparsity(record: SparsityRecord, *, title: str = "Sparsity of each lay
     rows = range(len(layers))
     dead = [100 * layer.dead_kernels / layer.kernels for layer in layers]
     inside = [100 * layer.true - share for layer, share in zip(layers, dead, strict=True)]
-    axes.barh(rows, dead, height=0.72, color=BLUE, label="in dead kernels")
-    axes.barh(rows, inside, left=dead, height=0.72, color=GREEN, hatch="///", edgecolor="white", linewidth=0,
+    axes.barh(rows, dead, height=0.72, color=DEAD, label="in dead kernels")
+    axes.barh(rows, inside, left=dead, height=0.72, color=ZERO, hatch="///", edgecolor=PAPER, linewidth=0,
               label="zeros inside live kernels")  # fmt: skip
     followed = [(100 * layer.target, row) for row, layer in zip(rows, layers, strict=True) if not layer.reason]
     if followed:
@@ -43,8 +54,8 @@ def layer_sparsity(record: SparsityRecord, *, title: str = "Sparsity of each lay
     told = [f"{100 * layer.true:.1f} %" if layer.zeros else "dense" for layer in layers]
     places = [100 * max(layer.true, 0.0 if layer.reason else layer.target) + 1.2 for layer in layers]
     layer_rows(axes, [layer.name for layer in layers], list(zip(places, told, strict=True)))
-    axes.set_xlim(0, 109)
-    axes.set_xticks(range(0, 101, 20))
+    axes.set_xlim(0, 135)
+    axes.set_xticks((0, 50, 100))
     axes.grid(axis="x", color=PALE, linewidth=0.6)
     axes.set_axisbelow(True)
     label(axes, "masked share of the layer's weights (%)", "layers, from input to output")

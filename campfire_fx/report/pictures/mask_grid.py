@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from campfire_fx.base.errors import ReportError
-from campfire_fx.report.pictures.canvas import BLUE, PALE, SMALL, TEXT, WIDTH, figure, label
+from campfire_fx.report.pictures.canvas import DEAD as DEAD_COLOUR
+from campfire_fx.report.pictures.canvas import INK, PALE, SMALL, TEXT, WIDTH, figure, label
+from campfire_fx.report.pictures.canvas import KEPT as KEPT_COLOUR
+from campfire_fx.report.pictures.canvas import ZERO as ZERO_COLOUR
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
 KEPT, ZERO, DEAD, GAP = 0, 1, 2, 3
-_COLOURS = (BLUE, "#A9CCE3", "#F0B27A", "#FFFFFF")
+_COLOURS = (KEPT_COLOUR, ZERO_COLOUR, DEAD_COLOUR, "none")
 _NAMES = ("kept", "zero in a live kernel", "in a dead kernel")
 _DOTS, _LINE = 6, 2  # image points for one weight, and for the line between kernels
 
@@ -42,12 +45,12 @@ def mask_grid(mask: Tensor, *, name: str = "", most: int = 32) -> Figure:
     kinds = kinds_of(mask)[:filters, :channels]
     across = channels * 2 < filters
     grid = _tiles(kinds.transpose(1, 0, 2, 3) if across else kinds)
-    height = 2.1 + (WIDTH - 1.2) * min(1.0, grid.shape[0] / grid.shape[1])
+    height = 2.0 + (WIDTH - 0.7) * min(1.0, grid.shape[0] / grid.shape[1])
     drawn, axes = figure(height, title=f"Mask of {name}" if name else "Mask", note=_told(mask, filters, channels))
     from matplotlib.colors import ListedColormap
     from matplotlib.patches import Patch
 
-    axes.imshow(grid, cmap=ListedColormap(_COLOURS), vmin=0, vmax=3, interpolation="nearest", aspect="equal")
+    axes.imshow(grid, cmap=ListedColormap(_COLOURS), vmin=0, vmax=3, interpolation="none", aspect="equal")
     steps = [size * _DOTS + _LINE for size in kinds.shape[2:]]
     _ticks(axes.xaxis, filters if across else channels, steps[1])
     _ticks(axes.yaxis, channels if across else filters, steps[0])
@@ -57,7 +60,8 @@ def mask_grid(mask: Tensor, *, name: str = "", most: int = 32) -> Figure:
         spine.set_visible(False)
     names = _NAMES if kinds[0, 0].size > 1 else ("kept", "", "zero")  # a kernel of one weight lives or is dead
     patches = [Patch(facecolor=colour, label=text) for colour, text in zip(_COLOURS, names, strict=False) if text]
-    drawn.legend(handles=patches, loc="outside lower center", ncols=3, fontsize=SMALL + 0.5, frameon=False)
+    drawn.legend(handles=patches, loc="outside lower center", ncols=3, fontsize=SMALL, frameon=False, labelcolor=INK,
+                 columnspacing=1, handlelength=1)  # fmt: skip
     return drawn
 
 
@@ -79,7 +83,7 @@ def _tiles(kinds: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _ticks(axis: Any, kernels: int, step: int) -> None:
-    every = next(n for n in (1, 2, 4, 8, 16, 32, 64, kernels) if kernels / n <= 16 or n == kernels)
+    every = next(n for n in (1, 2, 4, 8, 16, 32, 64, kernels) if kernels / n <= 10 or n == kernels)
     shown = range(0, kernels, every)
     axis.set_ticks([i * step + (step - _LINE) / 2 for i in shown], [str(i) for i in shown], fontsize=SMALL)
     axis.set_tick_params(length=0, color=PALE)

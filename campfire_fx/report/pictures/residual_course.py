@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from campfire_fx.base.errors import ReportError
-from campfire_fx.report.pictures.canvas import BLUE, ORANGE, figure, legend, over_epochs
+from campfire_fx.report.pictures.canvas import INK, SOFT, figure, legend, over_epochs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,8 +46,8 @@ def residual_course(
     drawn, axes = figure(3.8, title=title, note="squared distances, summed over the pruned layers")
     over_epochs(axes, era, "squared distance")
     lines = (
-        ("primal: weights to the nearest sparse ones", [u.primal for u in updates], BLUE, "o", "-"),
-        ("dual: sparse ones to those before", [u.dual for u in updates], ORANGE, "s", "--"),
+        ("primal: weights to nearest sparse", [u.primal for u in updates], INK, "o", "-"),
+        ("dual: sparse to those before", [u.dual for u in updates], SOFT, "s", "--"),
     )
     for name, values, colour, marker, style in lines:
         known = [(u.epoch, value) for u, value in zip(updates, values, strict=True) if value]

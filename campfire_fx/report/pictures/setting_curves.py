@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from campfire_fx.base.errors import ReportError
-from campfire_fx.report.pictures.canvas import GREY, PALE, figure, label, legend, looks
+from campfire_fx.report.pictures.canvas import GREY, PALE, SMALL, SOFT, figure, label, legend, looks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_WIDTH = 4.6  # inches: a picture that a telephone shows, with text that is read there
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ def setting_curves(
     """
     if not any(lines.values()):
         raise ReportError(f"Curves over {x}: there is no point. Give at least one.")
-    drawn, axes = figure(3.6 + 0.2 * (len(lines) // 3), title=title, note=note, width=_WIDTH)
+    drawn, axes = figure(3.6 + 0.2 * (len(lines) // 3), title=title, note=note)
     for look, (name, points) in zip(looks(list(lines)), lines.items(), strict=True):
         # Where a point has no interval, its bar has no length.
         ends = [(p.value if p.low is None else p.low, p.value if p.high is None else p.high) for p in points]
@@ -63,7 +61,7 @@ def setting_curves(
     if zero:
         axes.axhline(0, color=GREY, linewidth=0.9, zorder=0)
         axes.annotate(zero, (1, 0), (0, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
-                      ha="right", fontsize=8, color="#555555")  # fmt: skip
+                      ha="right", fontsize=SMALL, color=SOFT)  # fmt: skip
     axes.set_xticks(sorted({point.x for points in lines.values() for point in points}))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(axis="y", color=PALE, linewidth=0.6)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from campfire_fx.base.errors import ReportError
 from campfire_fx.report.intervals import of_share
+from campfire_fx.report.numbers import count
 from campfire_fx.report.pictures.canvas import PALE, figure, label, legend, looks
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def size_tradeoff(
         axes.set_xscale("log")
     else:
         axes.set_xlim(0, 1.08 * max(sizes))
-        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.xaxis.set_major_formatter(lambda value, _: count(value))
+        axes.locator_params(axis="x", nbins=5)
     axes.grid(color=PALE, linewidth=0.6)
     axes.set_axisbelow(True)
     label(axes, unit, "test images classified correctly (%)")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from campfire_fx.base.errors import ReportError
-from campfire_fx.report.pictures.canvas import BLUE, GREEN, GREY, INK, SMALL, figure, legend, over_epochs
+from campfire_fx.report.pictures.canvas import DEAD, INK, PALE, SMALL, SPARSE, ZERO, figure, legend, over_epochs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,10 +57,10 @@ def sparsity_course(
                 color=INK,
             )  # fmt: skip
     lines = (
-        ("target", [moment.target for moment in moments], "#F0B27A", "-", "", 6.0),  # seen behind the next
-        ("true", [moment.true for moment in moments], BLUE, "-", "o", 1.6),
-        ("dead kernels", [moment.kernels for moment in moments], GREY, ":", "", 1.6),
-        ("zeros inside live kernels", [moment.window for moment in moments], GREEN, "-.", "", 1.6),
+        ("target", [moment.target for moment in moments], PALE, "-", "", 6.0),  # seen behind the next
+        ("true", [moment.true for moment in moments], SPARSE, "-", "o", 1.6),
+        ("dead kernels", [moment.kernels for moment in moments], DEAD, ":", "", 1.8),
+        ("zeros inside live kernels", [moment.window for moment in moments], ZERO, "-.", "", 1.8),
     )
     for name, shares, colour, style, marker, width in lines:
         known = [(epoch, 100 * share) for epoch, share in zip(epochs, shares, strict=True) if share is not None]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -14,8 +16,9 @@ import campfire_fx
 from campfire_fx.analysis.plan import LayerChange
 from campfire_fx.app.robustness import AttackRecord, Curve
 from campfire_fx.base.errors import ReportError
-from campfire_fx.report import pictures
+from campfire_fx.report import palette, pictures
 from campfire_fx.report.intervals import Interval, of_share
+from campfire_fx.report.palette import css_variables
 from campfire_fx.report.pictures import Residuals, Sized, SparsityPoint
 from campfire_fx.report.pictures.mask_grid import DEAD, KEPT, ZERO, kinds_of
 from tests.report.small import Small, damaged
@@ -53,6 +56,11 @@ def texts(figure) -> list[str]:
     return [text.get_text() for text in figure.axes[0].texts]
 
 
+def told(figure) -> str:
+    """The line below the title, however it is broken."""
+    return " ".join(text.get_text() for text in figure.texts if text is not figure._suptitle).replace("\n", " ")
+
+
 UPDATES = [Residuals(1, 8.0), Residuals(2, 2.0, 1.0), Residuals(3, 0.5, 0.0)]
 FIGURES = {
     "sparsity": lambda: pictures.sparsity_course(MOMENTS, era=(1, 4)),
@@ -70,11 +78,11 @@ FIGURES = {
 def test_every_picture_names_its_axes_and_becomes_a_png(name: str, tmp_path: Path) -> None:
     figure = FIGURES[name]()
     axes = figure.axes[0]
-    assert axes.get_xlabel() and axes.get_ylabel() and axes.get_title(loc="left")
-    assert figure.get_figwidth() == 8
+    assert axes.get_xlabel() and axes.get_ylabel() and figure.get_suptitle().strip()
+    assert figure.get_figwidth() == 4.6
     path = pictures.save(figure, tmp_path / "picture.png")
     content = path.read_bytes()
-    assert content.startswith(b"\x89PNG") and int.from_bytes(content[16:20], "big") == 1600
+    assert content.startswith(b"\x89PNG") and int.from_bytes(content[16:20], "big") == 920
     assert pictures.png(FIGURES[name]()) == content  # nothing of the hour or the machine is in it
 
 
@@ -87,7 +95,8 @@ def test_no_text_is_cut_off(name: str) -> None:
         *figure.axes[0].texts,
         figure.axes[0].xaxis.label,
         figure.axes[0].yaxis.label,
-        figure.axes[0]._left_title,
+        *figure.texts,
+        figure._suptitle,
     ]:
         box = text.get_window_extent()
         assert box.x0 >= page.x0 - 1 and box.x1 <= page.x1 + 1, text.get_text()
@@ -133,7 +142,7 @@ def test_layer_bars_add_up_to_the_true_sparsity() -> None:
     assert [tick.get_text() for tick in axes.get_yticklabels()] == [layer.name for layer in record.layers]
     targets = next(c for c in axes.collections if c.get_label() == "target").get_offsets()
     assert list(targets[:, 0]) == [100 * layer.target for layer in record.layers if not layer.reason]
-    assert texts(figure)[1:] == [f"{100 * la.true:.1f} %" if la.zeros else "dense" for la in record.layers]
+    assert texts(figure) == [f"{100 * la.true:.1f} %" if la.zeros else "dense" for la in record.layers]
     assert "dense" in texts(figure)
 
 
@@ -169,8 +178,8 @@ def test_the_line_above_a_mask_counts_what_is_dead() -> None:
     mask = torch.ones(4, 2, 3, 3, dtype=torch.bool)
     mask[0] = False
     mask[1, 0] = False
-    assert texts(pictures.mask_grid(mask))[0] == "4x2x3x3: 37.5 % zero; 3 of 8 kernels and 1 of 4 filters dead"
-    assert texts(pictures.mask_grid(mask[:, :, 0, 0]))[0] == "4x2: 37.5 % zero; 1 of 4 filters dead"
+    assert told(pictures.mask_grid(mask)) == "4x2x3x3: 37.5 % zero; 3 of 8 kernels and 1 of 4 filters dead"
+    assert told(pictures.mask_grid(mask[:, :, 0, 0])) == "4x2: 37.5 % zero; 1 of 4 filters dead"
 
 
 def test_few_channels_are_drawn_across_and_many_are_cut() -> None:
@@ -178,7 +187,7 @@ def test_few_channels_are_drawn_across_and_many_are_cut() -> None:
     assert figure.axes[0].get_xlabel().startswith("filter")
     figure = pictures.mask_grid(torch.ones(100, 70, 1, 1, dtype=torch.bool), most=10)
     assert figure.axes[0].get_images()[0].get_array().shape == (80, 80)
-    assert "shown: the first 10 filters and 10 channels" in texts(figure)[0]
+    assert "shown: the first 10 filters and 10 channels" in told(figure)
 
 
 def test_channel_bars_are_those_of_the_plan() -> None:
@@ -218,6 +227,42 @@ def test_epsilons_are_marked_where_there_is_room() -> None:
     assert 0.001 not in pictures.robustness_curves(close).axes[0].get_xticks()
 
 
+@pytest.mark.parametrize("name", FIGURES)
+def test_in_a_page_every_colour_is_one_of_the_palette(name: str, tmp_path: Path) -> None:
+    drawn = pictures.inline_svg(FIGURES[name](), 'what it "shows"')
+    assert drawn == pictures.inline_svg(FIGURES[name](), 'what it "shows"')  # nothing is random
+    assert drawn.startswith('<svg role="img" aria-label="what it &quot;shows&quot;" viewBox=')
+    assert not re.search(r"#[0-9a-fA-F]{6}\b|https?:|<style|font-family", drawn)
+    used = set(re.findall(r"var\(--([\w-]+)\)", drawn))
+    defined = set(re.findall(r"--([\w-]+):", css_variables()))
+    assert {"ink", "paper"} < used <= defined
+    assert FIGURES[name]().get_suptitle().strip() in drawn  # as text, which can be read and searched
+    assert set(re.findall(r"url\(#(\w+)\)", drawn)) <= set(re.findall(r' id="(\w+)"', drawn))
+    ET.parse(pictures.save(FIGURES[name](), tmp_path / "picture.svg"))
+
+
+def test_colours_are_told_apart_on_both_kinds_of_pages() -> None:
+    """Networks and others by contrast with the page (WCAG), and no colour means two things."""
+    every = [*palette.NETWORKS.values(), *palette.WEIGHTS.values(), *palette.OTHERS.values(), *palette.PAGE.values()]
+    assert len({colour.light for colour in every}) == len(every)
+    for kind in ("light", "dark"):
+        page = getattr(palette.PAGE["paper"], kind)
+        for colour in (*palette.NETWORKS.values(), *palette.OTHERS.values()):
+            assert contrast(getattr(colour, kind), page) > 2.9, colour
+        for name in ("ink", "soft", "link"):
+            assert contrast(getattr(palette.PAGE[name], kind), page) > 4.5, name
+
+
+def contrast(one: str, other: str) -> float:
+    def luminance(colour: str) -> float:
+        parts = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+        linear = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
 def test_a_network_of_a_run_has_one_colour_in_all_pictures() -> None:
     alone = pictures.training_course({"slim from scratch": [(0, 0.5)], "mine": [(0, 0.5)]})
     colours = {line.get_label(): line.get_color() for line in alone.axes[0].get_lines()}
@@ -234,7 +279,7 @@ def test_a_network_of_a_run_has_one_colour_in_all_pictures() -> None:
     (lambda: pictures.size_tradeoff([Sized("a", 1, 2, 0)]), "Give measured ones"),
     (lambda: pictures.mask_grid(torch.ones(3), name="bias"), "Mask of bias: shape \\(3,\\)"),
     (lambda: pictures.robustness_curves(AttackRecord((0.0,), "raw", 1, ())), "holds no network"),
-    (lambda: pictures.save(FIGURES["training"](), "picture.svg"), "pictures are PNG"),
+    (lambda: pictures.save(FIGURES["training"](), "picture.jpg"), "pictures are PNG or SVG"),
     (lambda: pictures.save(FIGURES["training"](), "no/such/folder.png"), "cannot be written"),
 ])  # fmt: skip
 def test_what_cannot_be_drawn_is_told(draw, text: str) -> None:
