@@ -176,8 +176,7 @@ def svg(drawn: Figure) -> str:
     from matplotlib import rc_context
 
     target = io.StringIO()
-    names = {"svg.fonttype": "none", "svg.hashsalt": drawn.get_suptitle()}
-    with rc_context(names):
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": drawn.get_suptitle()}):
         drawn.savefig(target, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return target.getvalue()
 
