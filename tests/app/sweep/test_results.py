@@ -98,7 +98,7 @@ def test_csv_and_json_say_the_same(state: State) -> None:
 def test_the_page_needs_nothing_else(state: State, tmp_path: Path) -> None:
     setting = Setting("a <b> sweep", {"data": "digits"}, Here("resnet8", "digits", 8))
     page = write_page(state, setting, tmp_path / "sweep.html").read_text(encoding="utf-8")
-    assert not re.findall(r"(?:src|href)=\"(?!data:)", page) and "a &lt;b&gt; sweep" in page
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", page) and "a &lt;b&gt; sweep" in page
     assert page.count('class="map"') == 5 and page.count("<figure>") == 3
     assert "51 of 51 runs" in page and "+10.00 (+10.00 to +10.00)" in page
     left = replace(state, left=state.finished[:1], finished=(), found=(), cells=())
