@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 import campfire_fx  # noqa: E402
 from campfire_fx.cost.measure import latencies, macs, parameters  # noqa: E402
-from campfire_fx.report.pictures.canvas import BLUE, INK, PALE  # noqa: E402
+from campfire_fx.report.pictures.canvas import INK, PALE, SLIM  # noqa: E402
 
 PICTURE = ROOT / "docs" / "pictures" / "resnet18.svg"
 EDGE = "#A6A6A6"
@@ -87,7 +87,7 @@ def draw(slim: Any, facts: list[Measured], difference: float, path: Path) -> Non
     layers = [layer for layer in slim.plan.layers if layer.name != "fc"]
     before, after = zip(*(layer.outputs for layer in layers), strict=True)
     left.bar(range(len(layers)), before, color=PALE, edgecolor=EDGE, linewidth=0.6, label="before")
-    left.bar(range(len(layers)), after, color=BLUE, label="after")
+    left.bar(range(len(layers)), after, color=SLIM, label="after")
     left.set_title("Channels of each convolution of a ResNet-18", loc="left", fontsize=11, color=INK)
     left.set_xlabel("convolutions, from the input on", fontsize=9, color=INK)
     left.set_xticks([])
@@ -95,7 +95,7 @@ def draw(slim: Any, facts: list[Measured], difference: float, path: Path) -> Non
     shares = [fact.after / fact.before for fact in facts]
     rows = range(len(facts))
     right.barh(rows, [1.0] * len(facts), height=0.42, color=PALE, edgecolor=EDGE, linewidth=0.6)
-    right.barh(rows, shares, height=0.42, color=BLUE)
+    right.barh(rows, shares, height=0.42, color=SLIM)
     for row, fact in enumerate(facts):
         right.text(0, row - 0.3, f"{fact.name}: {fact.told}", fontsize=9.5, color=INK, va="bottom")
     right.set_title(f"The same output: they differ by {difference:.0e}", loc="left", fontsize=11, color=INK)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from campfire_fx.app.runs.folder import RunFolder
-from campfire_fx.app.runs.verdict import settings_told, time_share, unbroken, verdict
+from campfire_fx.app.runs.verdict import ratio_of, settings_told, unbroken, verdict
 from campfire_fx.app.train.observers import Epoch
 from campfire_fx.app.train.outcome import LATENCY_BATCH
 from campfire_fx.base.disk.whole import told_as, write_text
@@ -21,7 +21,7 @@ from campfire_fx.base.version import __version__
 from campfire_fx.layers.masked import MaskedLayer
 from campfire_fx.report import pictures
 from campfire_fx.report.attack import attack_notes, attack_tables
-from campfire_fx.report.numbers import count, percent, shape, size, whole
+from campfire_fx.report.numbers import TIME_NOTE, count, percent, shape, size, time_share, whole
 from campfire_fx.report.palette import NETWORKS, css_variables
 from campfire_fx.report.runtimes import HEADS, bench_notes, bench_rows
 
@@ -79,7 +79,7 @@ def _page(run: RunFolder, shown: Mapping[str, list[str]]) -> str:
 
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {f.__name__: f for f in (count, percent, shape, size, time_share, whole)}
+    environment.filters |= {f.__name__: f for f in (count, percent, shape, size, whole)}
     environment.filters |= {"fixed": "{:.2f}".format, "unbroken": unbroken}
     config = run.folder / "config.yaml"
     return environment.get_template("report.html").render(
@@ -94,6 +94,8 @@ def _page(run: RunFolder, shown: Mapping[str, list[str]]) -> str:
         bench_notes=bench_notes,
         verdict=verdict(run.results.get("rows", [])),
         palette=NETWORKS,
+        time_note=TIME_NOTE,
+        times=_times(run.results.get("rows", [])),
         colours=css_variables(),
         settings=dict(settings_told(run.settings)),
         config=config.read_text(encoding="utf-8") if config.exists() else "",
@@ -101,6 +103,12 @@ def _page(run: RunFolder, shown: Mapping[str, list[str]]) -> str:
         version=__version__,
         torch=torch.__version__,
     )
+
+
+def _times(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return how the time of each network compares with the first one's; nothing where none was compared."""
+    told = [("" if ratio is None else time_share(ratio)) for ratio in map(ratio_of, rows)]
+    return told if any(told) else []
 
 
 def _title(run: RunFolder) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from campfire_fx.app.train.tally import unpack
+from campfire_fx.cost.time_ratio import TimeRatio
 from campfire_fx.report.intervals import Interval, of_difference, of_paired_difference
 from campfire_fx.report.numbers import percent
 
@@ -37,7 +38,7 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> Verdict | None:
     if slim is None or other is None:
         return None
     parts = [_saved(slim, other, "parameters", "parameters"), _saved(slim, other, "macs", "MACs")]
-    ratio = slim.get("latency_ratio") if other is rows[0] else None
+    ratio = ratio_of(slim) if other is rows[0] else None
     if ratio is not None:
         parts.append(_time(ratio))
     notes = [f"Slim beside {other['name']}, one seed"]
@@ -49,10 +50,16 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> Verdict | None:
     else:
         parts.append("the same outputs")
     if ratio is not None:
-        notes.append(f"time {percent(ratio['low'], 0)} to {percent(ratio['high'], 0)} of {other['name']}'s")
+        notes.append(f"time {percent(ratio.low, 0)} to {percent(ratio.high, 0)} of {other['name']}'s")
     told = f"{notes[0]}. {'95 % intervals: ' + ', '.join(notes[1:]) + '.' if notes[1:] else ''}"
     line = ", ".join(part for part in parts if part)
     return Verdict(line[0].upper() + line[1:], told.strip())
+
+
+def ratio_of(row: Mapping[str, Any]) -> TimeRatio | None:
+    """Return how a row's time compares with that of the first; None of that one itself, and where it was not noted."""
+    noted = row.get("latency_ratio")
+    return None if noted is None else TimeRatio(**noted)
 
 
 def _saved(slim: Mapping[str, Any], other: Mapping[str, Any], key: str, what: str) -> str:
@@ -67,11 +74,10 @@ def _whole(share: float) -> str:
     return percent(share, 0 if 0.01 <= share <= 0.99 else 1)
 
 
-def _time(ratio: Mapping[str, float]) -> str:
-    if ratio["low"] <= 1 <= ratio["high"]:
+def _time(ratio: TimeRatio) -> str:
+    if not ratio.differs:
         return "time the same"
-    share = abs(1 - ratio["value"])
-    return f"{_whole(share)} {'less' if ratio['value'] < 1 else 'more'} time"
+    return f"{_whole(abs(1 - ratio.value))} {'less' if ratio.value < 1 else 'more'} time"
 
 
 def _change(slim: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[Interval, str]:
@@ -85,14 +91,6 @@ def _change(slim: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[Interval
 
 def _points(share: float) -> str:
     return f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}")
-
-
-def time_share(ratio: Mapping[str, float] | None) -> str:
-    """Return a ratio of times with its 95 % interval, in percent; of what the others are compared with, 100 %."""
-    if ratio is None:
-        return "100 %"
-    interval = f"({100 * ratio['low']:.0f} to {100 * ratio['high']:.0f})"
-    return f"{unbroken(percent(ratio['value'], 0))} {unbroken(interval)}"
 
 
 def unbroken(text: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from campfire_fx.app.train.observers import Course, Epoch, Observer
 from campfire_fx.base.disk.whole import write_text
 from campfire_fx.base.errors import TrainError
+from campfire_fx.base.hints import install_command
 
 logger = logging.getLogger(__name__)
 
@@ -169,7 +170,7 @@ def check_trackers(names: Sequence[str]) -> None:
             raise TrainError(f"--tracker {name}: it is not known. Give one of {', '.join(TRACKERS)}.")
         package = TRACKERS[name].package
         if importlib.util.find_spec(package) is None:
-            raise TrainError(f"--tracker {name}: it is not installed. Run pip install {package}.")
+            raise TrainError(f"--tracker {name}: it is not installed. Run {install_command(name)}.")
 
 
 class Tracking(Observer):
@@ -230,7 +231,8 @@ class Tracking(Observer):
             try:
                 self._open[name] = tracker = TRACKERS[name].open(Wanted(self.folder, network, step, run, self.settings))
             except Exception as error:
-                raise TrainError(f"--tracker {name}: it cannot be opened ({error}). Mend that, or drop it.") from error
+                why = str(error).partition("\n")[0].rstrip(".")
+                raise TrainError(f"--tracker {name}: it cannot be opened ({why}). Mend that, or drop it.") from error
             if tracker.run is not None:
                 known.setdefault(network, {})[name] = tracker.run
         write_text(path, json.dumps(known, indent=1) + "\n", TrainError)

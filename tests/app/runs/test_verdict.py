@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from campfire_fx.app.runs.verdict import settings_told, time_share, verdict
+from campfire_fx.app.runs.verdict import settings_told, verdict
 from campfire_fx.app.train.tally import pack
 from campfire_fx.report.intervals import of_difference, of_paired_difference
 
@@ -76,10 +76,6 @@ def test_differences_of_images_of_their_own() -> None:
     """Newcombe's table II: 56/70 less 48/80 is 0.2, from 0.0524 to 0.3339."""
     found = of_difference((48, 80), (56, 70))
     assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
-
-
-def test_shares_of_time_break_at_one_place() -> None:
-    assert time_share(None) == "100 %" and time_share(SAME).split(" ") == ["98\xa0%", "(95\xa0to\xa0102)"]
 
 
 def test_settings_are_words() -> None:
