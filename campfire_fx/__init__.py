@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from campfire_fx.shrink.slim import SlimModel, shrink
     from campfire_fx.training.couple import coupled_channels
     from campfire_fx.training.model import SparseModel
+    from campfire_fx.training.norms import update_norms
     from campfire_fx.training.purification import Purification, purify
     from campfire_fx.training.release import release
     from campfire_fx.training.rewinding import Rewinding
@@ -65,6 +66,7 @@ __all__ = [
     "shrink",
     "sparsify",
     "trace",
+    "update_norms",
 ]
 
 _WHERE = {
@@ -85,6 +87,7 @@ _WHERE = {
     "shrink": "shrink.slim",
     "sparsify": "training.sparsify",
     "trace": "capture.entry",
+    "update_norms": "training.norms",
 }
 
 

@@ -33,9 +33,13 @@ def fold_constants(facts: Facts) -> Result:
         fed = _fed(run)
         for node in list(run.graph.nodes):
             plain = node.op == "call_function" and len(node.args) == 2 and not node.kwargs
-            if plain and run.rule(node).kind in _BROADCASTING and fed.issuperset(node.args):
+            if plain and run.rule(node).kind in _BROADCASTING and all(_in(fed, operand) for operand in node.args):
                 changed |= _fold_operand(run, node, values, facts)
     return Result(changed)
+
+
+def _in(nodes: set[Any], operand: Any) -> bool:
+    return isinstance(operand, fx.Node) and operand in nodes  # a list of slices, say, has no hash
 
 
 def _fed(run: GraphRun) -> set[Any]:

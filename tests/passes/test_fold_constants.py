@@ -88,3 +88,23 @@ def test_a_branch_joined_in_place_is_folded_too(join: Any) -> None:
     assert_same_output(model, slim, (X,))
     assert_same_output(model, slim, (X + 1,))  # again: the constant is not written to
     assert "b" not in dict(slim.named_children())
+
+
+def test_a_product_of_lists_is_none_of_tensors() -> None:
+    """As code that cuts an image of any rank multiplies them."""
+
+    class Cut(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = conv(3, 4), conv(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            cuts = [slice(None)] * x.ndim
+            cuts[2] = slice(0, 3)
+            return self.last(x[tuple(cuts)])
+
+    model = Cut().double()
+    with torch.no_grad():
+        model.first.weight[1] = model.last.weight[:, 2] = 0
+    assert_same_output(model, shrink(model, X), (X,))

@@ -120,7 +120,7 @@ def _filled(call: Call) -> Any:
     shape, held = call.numbers("shape", 0) or [], call.attribute("value", np.zeros(1, np.float32))
     if held.dtype.kind in "iub" and len(shape) <= 1 and all(type(size) is int for size in shape):
         return numbers_of([held.reshape(-1)[0].item()] * math.prod(shape), tuple(shape))
-    return torch.full(tuple(shape), held.reshape(-1)[0].item(), dtype=torch.from_numpy(held).dtype)
+    return torch.full(tuple(shape), held.reshape(-1)[0].item(), dtype=torch.from_numpy(held.copy()).dtype)
 
 
 def _range(call: Call) -> Any:
