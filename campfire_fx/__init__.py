@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from campfire_fx.shrink.dependency import dependency_graph
     from campfire_fx.shrink.slim import SlimModel, shrink
     from campfire_fx.training.couple import coupled_channels
+    from campfire_fx.training.distillation import distillation_loss
     from campfire_fx.training.model import SparseModel
     from campfire_fx.training.norms import update_norms
     from campfire_fx.training.purification import Purification, purify
@@ -58,6 +59,7 @@ __all__ = [
     "bench",
     "coupled_channels",
     "dependency_graph",
+    "distillation_loss",
     "export",
     "load",
     "purify",
@@ -79,6 +81,7 @@ _WHERE = {
     "bench": "export.bench",
     "coupled_channels": "training.couple",
     "dependency_graph": "shrink.dependency",
+    "distillation_loss": "training.distillation",
     "export": "export.api",
     "load": "export.api",
     "purify": "training.purification",

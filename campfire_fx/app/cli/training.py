@@ -14,6 +14,7 @@ from campfire_fx.app.cli.terminal import show
 from campfire_fx.app.cli.training_options import (
     Augment,
     Config,
+    Distill,
     Download,
     Era,
     LearningRate,
@@ -137,6 +138,7 @@ def train_command(
     ] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Weight decay.", show_default="the data set's")] = None,
     augment: Augment = None,
+    distill: Distill = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the images that the network is given.", min=8)] = None,
     resize: Annotated[
         int | None,

@@ -49,6 +49,14 @@ Trackers = Annotated[
         show_default="none",
     ),
 ]
+Distill = Annotated[
+    float | None,
+    typer.Option(
+        metavar="WEIGHT",
+        help="Let the sparse network, and slim from scratch, imitate the dense one: this much of the loss, as 0.9.",
+        show_default="no",
+    ),
+]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Say nothing before the final tables: no line an epoch, no reports.")
 ]

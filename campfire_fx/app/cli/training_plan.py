@@ -24,7 +24,7 @@ from campfire_fx.training.sparsify import check_settings
 MODEL, REGIME, SPARSITY, NETWORKS = "resnet8", "combined", 0.7, "all"
 _AS_THEY_ARE = (
     "epochs", "batch", "optimizer", "warm_up", "momentum", "nesterov", "precision", "augment", "image_size", "resize",
-    "held_out",
+    "held_out", "distill",
 )  # fmt: skip
 
 
@@ -74,6 +74,7 @@ def planned(given: Mapping[str, Any], *, whole: bool = True) -> Planned:
         **{name: given[name] for name in _AS_THEY_ARE},
     )
     settings = _settings(given, values, start)
+    _check_teacher(recipe, settings.networks, start)
     if whole:
         _check(settings, recipe)
     return Planned(
@@ -94,6 +95,15 @@ def _check(settings: JobSettings, recipe: Recipe) -> None:
     for suffix in settings.formats or ():
         FORMATS[f".{suffix}"].require_packages(suffix)
     check_trackers(settings.trackers)
+
+
+def _check_teacher(recipe: Recipe, networks: str, start: Start | None) -> None:
+    if recipe.distill is None or networks == "all" or (start is not None and networks != "dense"):
+        return
+    raise typer.BadParameter(
+        "--distill: the dense network teaches the sparse one. Train both (--networks all), or start from trained"
+        " weights (--from, --weights)."
+    )
 
 
 def _resume(given: Mapping[str, Any]) -> str | None:

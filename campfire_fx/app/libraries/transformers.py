@@ -20,16 +20,15 @@ _CONFIG = "config.json"
 _FACTS = {"classes": "num_labels", "channels": "num_channels"}
 
 
-class Logits(nn.Module):
-    """A classifier of transformers, called with images alone; it gives the scores of the classes, (N, classes)."""
+def _scores(model: Any) -> nn.Module:
+    """Let a classifier of transformers take images alone and give the scores of the classes; names stay as they are."""
+    cls = type(model)
 
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
+    def forward(self: Any, x: Tensor) -> Tensor:
+        return cls.forward(self, pixel_values=x).logits
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, classes)."""
-        return self.model(pixel_values=x).logits
+    model.__class__ = type(cls.__name__, (cls,), {"forward": forward, "__module__": cls.__module__})
+    return model
 
 
 def is_folder(path: Path) -> bool:
@@ -78,7 +77,7 @@ def build(name: str, asked: Mapping[str, Any], known: Mapping[str, Any]) -> nn.M
         )
         if unused:
             raise TrainError(f"MODEL {name}: its configuration has no '{next(iter(unused))}'. Leave it out.")
-        return Logits(transformers.AutoModelForImageClassification.from_config(config))
+        return _scores(transformers.AutoModelForImageClassification.from_config(config))
     except TrainError:
         raise
     except Exception as error:  # whatever a description leads to
@@ -86,6 +85,46 @@ def build(name: str, asked: Mapping[str, Any], known: Mapping[str, Any]) -> nn.M
             f"MODEL {name}: transformers cannot build a classifier of images from it ({reason(error)}). Give a folder"
             " of save_pretrained, or fetch it first: hf download OWNER/NAME."
         ) from error
+
+
+def pretrained(name: str, *, download: bool) -> Path:
+    """Return the file of the weights that belong to "hf:FOLDER" or "hf:owner/name".
+
+    Raises:
+        TrainError: they are not there and may not be downloaded, or cannot be.
+    """
+    found = _file(name, "model.safetensors", download=download)
+    if found is None:
+        advice = "" if download else " Give --download, or their file."
+        raise TrainError(f"Weights of {name}: there is no model.safetensors of it here.{advice}")
+    return found
+
+
+def images_of(name: str) -> dict[str, Any]:
+    """Return how images were given to the weights (image_size, mean, std), as far as its own files here say it."""
+    found = _file(name, "preprocessor_config.json", download=False)
+    if found is None:
+        return {}
+    told = json.loads(found.read_text(encoding="utf-8"))
+    size = told.get("size")
+    sides = [size.get("shortest_edge"), size.get("height")] if isinstance(size, dict) else [size]
+    known = {
+        "image_size": next(filter(None, sides), None),
+        "mean": told.get("image_mean"),
+        "std": told.get("image_std"),
+    }
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in known.items() if value}
+
+
+def _file(name: str, file: str, *, download: bool) -> Path | None:
+    _transformers(f"MODEL {name}: it is one of transformers, which")
+    from transformers.utils import cached_file
+
+    try:
+        found = cached_file(name.removeprefix(PREFIX), file, local_files_only=not download)
+    except OSError:
+        return None
+    return None if found is None else Path(found)
 
 
 def _transformers(what: str) -> Any:

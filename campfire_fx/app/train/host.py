@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from torch import nn
+
 from campfire_fx.app.train.batches import Share
 from campfire_fx.app.train.checkpoint_manager import CheckpointManager
 from campfire_fx.app.train.observers import Observer
@@ -21,6 +23,7 @@ class Host:
         checkpoints: writes and reads them; None: none are kept.
         observer: is told what happens, in the first process.
         stop: what a signal asks for.
+        teacher: the network whose outputs are imitated, where the recipe says so; None: there is none yet.
     """
 
     ranks: Ranks = ALONE
@@ -28,6 +31,7 @@ class Host:
     checkpoints: CheckpointManager | None = None
     observer: Observer = field(default_factory=Observer)
     stop: Stop = field(default_factory=Stop)
+    teacher: nn.Module | None = None
 
     @property
     def share(self) -> Share:

@@ -124,6 +124,8 @@ def _run(settings: JobSettings, data: ImageData, recipe: Recipe, *, show: Show, 
         sparse = sparsify(dense, example_inputs=example, **arguments)  # a copy: both start from the same weights
         networks = networks | {"sparse": sparse} if settings.networks == "all" else {"sparse": sparse}
     for name, network in networks.items():
+        if recipe.distill and name != "dense":
+            host = replace(host, teacher=copy.deepcopy(networks.get("dense", dense)).to(host.ranks.device))
         networks[name], epochs, snapshots = _fitted(network, name, settings, data, recipe, host)
         show(_told(name, epochs))
         asked = arguments if isinstance(network, SparseModel) else None

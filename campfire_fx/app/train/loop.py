@@ -23,6 +23,7 @@ from campfire_fx.app.train.seeds import seed_step
 from campfire_fx.app.train.stopping import Stopped
 from campfire_fx.app.train.tally import Tally, tally
 from campfire_fx.base.errors import TrainError
+from campfire_fx.training.distillation import distillation_loss, teach
 from campfire_fx.training.gather import gather_first
 from campfire_fx.training.model import SparseModel
 from campfire_fx.training.smaller import Smaller
@@ -113,6 +114,12 @@ class _Training:
     def _loss(self, network: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         return F.cross_entropy(network(batch[0].to(self.ranks.device)), batch[1].to(self.ranks.device))
 
+    def _objective(self, answer: Tensor, images: Tensor, targets: Tensor) -> Tensor:
+        teacher, weight = self.host.teacher, self.recipe.distill
+        if teacher is None or weight is None:
+            return F.cross_entropy(answer, targets)
+        return distillation_loss(answer, teach(teacher, images), targets, weight=weight)
+
     @property
     def steps(self) -> int:
         """Steps done in all epochs."""
@@ -179,7 +186,7 @@ class _Training:
         mixed = self.recipe.precision == "bfloat16"
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
             answer = wrapped(images.to(device))
-        loss = F.cross_entropy(answer.float() if mixed else answer, targets.to(device))
+        loss = self._objective(answer.float() if mixed else answer, images.to(device), targets.to(device))
         mean, stop = self._agreed(float(loss.detach()))
         if not math.isfinite(mean):
             checkpoints = self.host.checkpoints

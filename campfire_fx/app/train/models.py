@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from campfire_fx.app.libraries import timm, transformers
 from campfire_fx.app.train.factories import FACTS, call_factory
 from campfire_fx.app.train.networks import NETWORKS
 from campfire_fx.base.errors import TrainError
@@ -27,8 +28,9 @@ def build_model(name: str, asked: Mapping[str, Any] | None = None, /, **options:
 
     Args:
         name: "resnet8", "resnet14" or "resnet20" (for small images), any name of `torchvision.models.list_models()`,
-            "resnet50-v1" (torchvision's resnet50, which is v1.5, with the strides where they first were), or
-            "package.module:factory", a callable that returns a model; it is looked for in the working folder too.
+            "resnet50-v1" (torchvision's resnet50, which is v1.5, with the strides where they first were), "timm:NAME",
+            "hf:FOLDER" or "hf:owner/name" of transformers, or "package.module:factory", a callable that returns a
+            model; it is looked for in the working folder too.
         asked: arguments that a user names; the network has to take them.
         options: arguments for the network. "classes" and "channels", of the images, are given where it has a parameter
             of this meaning, by whichever name; it has to take the others.
@@ -38,6 +40,10 @@ def build_model(name: str, asked: Mapping[str, Any] | None = None, /, **options:
     """
     asked = dict(asked or {}) | {key: value for key, value in options.items() if key not in FACTS}
     known = {key: value for key, value in options.items() if key in FACTS}
+    if name.startswith(timm.PREFIX):
+        return timm.build(name, asked, known)
+    if name.startswith(transformers.PREFIX):
+        return transformers.build(name, asked, known)
     if ":" in name:
         return call_factory(name, _imported(name), asked, known)
     if name in NETWORKS:

@@ -41,6 +41,7 @@ class Recipe:
         held_out: share of the training images that become the validation images; 0: the test images are both.
         interpolation: crop: how images are resized, a name of torchvision's InterpolationMode; None: bilinear.
         fresh_rate: highest learning rate of a network with new weights where the others have trained ones; None: rate.
+        distill: how much of the loss is imitating the dense network, in (0, 1]; None: nothing.
     """
 
     epochs: int
@@ -60,6 +61,7 @@ class Recipe:
     held_out: float = 0.1
     interpolation: str | None = None
     fresh_rate: float | None = None
+    distill: float | None = None
 
     def for_new_weights(self) -> Recipe:
         """Return the recipe for a network with new weights."""
@@ -146,6 +148,8 @@ def _check_numbers(recipe: Recipe) -> None:
             raise TrainError(f"{option} {value}: it is not a share in [0, 1). Give another.")
     if not 0 <= recipe.decay <= _LARGEST:
         raise TrainError(f"--weight-decay {recipe.decay}: it is no number from 0 up that float32 holds. Give another.")
+    if recipe.distill is not None and not 0 < recipe.distill <= 1:
+        raise TrainError(f"--distill {recipe.distill}: it is not a share above 0, up to 1. Give another, as 0.9.")
     named = {
         "--optimizer": (recipe.optimizer, OPTIMIZERS),
         "--augment": (recipe.augment, AUGMENTATIONS),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from campfire_fx.app.libraries import timm, transformers
 from campfire_fx.app.train.checkpoint import Checkpoint, checkpoint_of, is_checkpoint, read_tensors, trusted_model
 from campfire_fx.app.train.networks import NETWORKS
 from campfire_fx.app.train.published import Published, fetch, published, published_as, sha256_of
@@ -74,6 +78,8 @@ def find_start(checkpoint: Path | None, weights: str | None, model: str | None, 
     path = Path(weights)
     if path.suffix in _SUFFIXES or path.exists() or len(path.parts) > 1:
         return _from_file(path, model, usual)
+    if (model or usual).startswith((timm.PREFIX, transformers.PREFIX)):
+        return _of_library(model or usual, weights)
     found = published(model or usual, weights)
     return Start(found.model, _recipe_values(found.images), partial(_fetched, found))
 
@@ -115,6 +121,31 @@ def _of_checkpoint(saved: Checkpoint, path: Path, model: str | None) -> Start:
     return Start(
         trusted_model(saved, model), {"image_size": height if height == width else None, **images}, lambda _: weights
     )
+
+
+def _of_library(model: str, weights: str) -> Start:
+    """Find the weights that timm or transformers have for a model."""
+    if weights != "DEFAULT":
+        raise TrainError(f"--weights {weights}: there is no such file. Give one, or DEFAULT for those of {model}.")
+    known = timm.images_of(model) if model.startswith(timm.PREFIX) else transformers.images_of(model)
+    images = {name: value for name, value in known.items() if name not in ("mean", "std")}
+    return Start(model, images | {"augment": "crop"}, partial(_from_library, model, known))
+
+
+def _from_library(model: str, known: Mapping[str, Any], download: bool) -> TrainedWeights:
+    moments = known.get("mean"), known.get("std")
+    if model.startswith(timm.PREFIX):
+        content = timm.pretrained(model, download=download)
+        return TrainedWeights(model, _digest(content), content, {"channels": 3}, *moments)
+    path = transformers.pretrained(model, download=download)
+    return TrainedWeights(str(path), sha256_of(path), read_tensors(path), {}, *moments)
+
+
+def _digest(content: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(content):
+        digest.update(name.encode() + content[name].detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _fetched(found: Published, download: bool) -> TrainedWeights:
