@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
 from campfire_fx import TrainError, distillation_loss
 from campfire_fx.app.cli import app
