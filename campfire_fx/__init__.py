@@ -7,7 +7,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from campfire_fx.base import former_names
+from campfire_fx.base import former_names, records
 from campfire_fx.base.errors import (
     AccelerateError,
     AttackError,
@@ -125,3 +125,12 @@ class _Package(ModuleType):
 
 sys.modules[__name__].__class__ = _Package
 former_names.install()
+
+
+def _html_of(record: Any) -> str | None:
+    from campfire_fx.report.notebook import html_of  # slow to load
+
+    return html_of(record)
+
+
+records.shown_by(_html_of)

@@ -29,6 +29,7 @@ from campfire_fx.analysis.rules import Kind
 from campfire_fx.analysis.rules.kinds import ON_ONE
 from campfire_fx.analysis.rules.norms import NORMS, NormArguments, read_norm
 from campfire_fx.base.compat import enter_autocast
+from campfire_fx.base.location import place
 from campfire_fx.base.timing import MACS_PER_MOVE
 from campfire_fx.layers.dual import graphs_of
 from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
@@ -162,7 +163,7 @@ def _carry_out(plan: _Plan) -> Repair:
             source = _selected(site.run, site.node, source, site.dim, parts)
     put_norm(site.run, site.node, source, parts)
     count = int((~parts.stays).sum())
-    return Repair(site.node.name, "norm compensated", f"{count} of the channels that it measures are constants")
+    return Repair(place(site.node), "norm compensated", f"{count} of the channels that it measures are constants")
 
 
 def _kept_for_others(site: Site, readers: Readers, movable: Tensor) -> Tensor | None:

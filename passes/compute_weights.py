@@ -18,6 +18,7 @@ from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.parametric import Computations, Computed
 from campfire_fx.analysis.plan import Repair
 from campfire_fx.base.compat import enter_autocast
+from campfire_fx.base.location import place
 from campfire_fx.layers.dual import DualGraphModule, graphs_of
 from campfire_fx.layers.unused import keep_only, used_paths
 from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
@@ -105,13 +106,13 @@ class _Made:
         if found.is_no_bias():
             for user in list(node.users):
                 set_argument(user, 2, "bias", None)
-            return Repair(node.name, "dropped", "it is a bias of zeros")
+            return Repair(place(node), "dropped", "it is a bias of zeros")
         if found.number not in self._paths:
             self._paths[found.number] = self._register(found)
         with node.graph.inserting_before(node):
             read = node.graph.get_attr(self._paths[found.number])
         node.replace_all_uses_with(read)
-        return Repair(node.name, _ACTION, _REASON)
+        return Repair(place(node), _ACTION, _REASON)
 
     def _register(self, found: Computed) -> str:
         tensors = {str(node.target): found.where.read(node) for node in found.leaves()}

@@ -17,11 +17,12 @@ from torch import Tensor
 from campfire_fx.analysis.facts import Facts
 from campfire_fx.analysis.reader import Reader
 from campfire_fx.base.numbers import plain_fields
+from campfire_fx.base.records import Record
 from campfire_fx.passes.runner import Result, graph_pass, nothing_decided
 
 
 @dataclass(frozen=True, slots=True)
-class Thresholds:
+class Thresholds(Record):
     """What is next to nothing.
 
     Attributes:
@@ -39,7 +40,7 @@ class Thresholds:
 
 
 @dataclass(frozen=True, slots=True)
-class PurifiedLayer:
+class PurifiedLayer(Record):
     """What became of one convolution.
 
     Attributes:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from campfire_fx.base.records import Record
 
 if TYPE_CHECKING:
     from torch import nn
@@ -12,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Specialisation:
+class Specialisation(Record):
     """A question that Python asked while tracing, and the answer the example gave.
 
     The captured graph is right for every input that gives the same answer.
@@ -33,7 +36,7 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Variant:
+class Variant(Record):
     """One way through the code of a captured part, and the example inputs that take it, detached."""
 
     examples: tuple[Call, ...]
@@ -47,7 +50,7 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
-class Island:
+class Island(Record):
     """A part of a model that was captured: as one graph, or as one for each way that the examples take."""
 
     path: str
@@ -75,7 +78,7 @@ class Island:
 
 
 @dataclass(frozen=True, slots=True)
-class Captured:
+class Captured(Record):
     """A captured model: what runs, which parts of it are graphs, and what stayed Python."""
 
     module: nn.Module
@@ -88,6 +91,13 @@ class Captured:
     kwargs: dict[str, Any]
     others: tuple[Call, ...] = ()
     """The further examples, where there were several."""
+
+    def _told(self) -> Iterator[str]:
+        nodes = sum(len(island.module.graph.nodes) for island in self.islands)
+        yield f"{type(self.module).__name__} as one graph" if self.whole else f"{len(self.islands)} parts"
+        yield f"{nodes} nodes"
+        yield from [f"{len(self.variants)} variants"] * bool(self.variants)
+        yield from [f"{len(self.untraced)} modules stay Python"] * bool(self.untraced)
 
     @property
     def guards(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from campfire_fx.analysis.rules.barriers import BARRIER
 from campfire_fx.analysis.rules.record import parts
 from campfire_fx.analysis.rules.structure import Mixer
 from campfire_fx.base.errors import ShrinkError
+from campfire_fx.base.location import operation, place
 from campfire_fx.sparsity.channels.coupling import Coupling
 
 if TYPE_CHECKING:
@@ -128,16 +129,15 @@ class _Builder:
     def _meeting(self, node: fx.Node, kind: str, edge: str) -> None:
         channels = _width(self._run.values[node])
         facts = _facts(kind, _operation(self._run, node), channels, channels)
-        self._add(node.name, self._pinned.get(node.name), node, **facts)
-        self._link(node, node.name, edge)
-        self._origins[node] = {node.name: ()}
+        name = place(node)
+        self._add(name, self._pinned.get(name), node, **facts)
+        self._link(node, name, edge)
+        self._origins[node] = {name: ()}
 
     def _pass(self, node: fx.Node) -> None:
-        operation = _operation(self._run, node)
+        passed = _operation(self._run, node)
         self._origins[node] = {
-            origin: (*via, operation)
-            for source in node.all_input_nodes
-            for origin, via in self._origins[source].items()
+            origin: (*via, passed) for source in node.all_input_nodes for origin, via in self._origins[source].items()
         }
 
     def _activation_inputs(self, node: fx.Node) -> list[fx.Node]:
@@ -178,6 +178,4 @@ def _width(value: Any) -> int:
 
 def _operation(run: GraphRun, node: fx.Node) -> str:
     module = run.submodule(node)
-    if module is not None:
-        return type(module).__name__
-    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+    return operation(node) if module is None else type(module).__name__

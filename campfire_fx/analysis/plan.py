@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from campfire_fx.analysis.rules.structure import Pin
+from campfire_fx.base.records import Record
 
 __all__ = [
     "ColumnChange",
@@ -23,7 +26,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class LayerChange:
+class LayerChange(Record):
     """One layer that mixes channels, before and after.
 
     Attributes:
@@ -52,7 +55,7 @@ class LayerChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Repair:
+class Repair(Record):
     """One operation that was rewritten because channels went: at which node, how, why."""
 
     node: str
@@ -61,7 +64,7 @@ class Repair:
 
 
 @dataclass(frozen=True, slots=True)
-class KernelChange:
+class KernelChange(Record):
     """The kernel of a layer some of whose taps (positions in the kernel) no weight uses.
 
     Attributes:
@@ -83,7 +86,7 @@ class KernelChange:
 
 
 @dataclass(frozen=True, slots=True)
-class ColumnChange:
+class ColumnChange(Record):
     """A convolution of whose columns (input channel, tap) some are zero in all filters.
 
     Attributes:
@@ -104,7 +107,7 @@ class ColumnChange:
 
 
 @dataclass(frozen=True, slots=True)
-class GroupChange:
+class GroupChange(Record):
     """A convolution whose filters fall into sets that read the same inputs.
 
     Attributes:
@@ -127,7 +130,7 @@ class GroupChange:
 
 
 @dataclass(frozen=True, slots=True)
-class NormChange:
+class NormChange(Record):
     """A BatchNorm that was to be folded into the layer before it.
 
     Attributes:
@@ -142,7 +145,7 @@ class NormChange:
 
 
 @dataclass(frozen=True, slots=True)
-class ShrinkPlan:
+class ShrinkPlan(Record):
     """Everything that was decided in one shrink.
 
     Attributes:
@@ -175,6 +178,17 @@ class ShrinkPlan:
     remarks: tuple[str, ...] = ()
     guessed: bool = False
 
+    @property
+    def weights(self) -> tuple[int, int]:
+        """How many weights the layers have, before and after."""
+        layers = self.layers
+        return sum(math.prod(one.weight_before) for one in layers), sum(math.prod(one.weight_after) for one in layers)
+
+    def _told(self) -> Iterator[str]:
+        before, after = self.weights
+        yield f"{len(self.layers)} layers"
+        yield f"{before:,} to {after:,} weights ({100 * after / max(1, before):.1f} %)"
+
     def to_json(self) -> str:
         """Return the plan as JSON text."""
         return json.dumps(asdict(self))
@@ -206,7 +220,7 @@ def _tuples(value: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class VerifiedRun:
+class VerifiedRun(Record):
     """One comparison: shape of the first input, precision used, largest relative difference."""
 
     shape: tuple[int, ...]
@@ -215,7 +229,7 @@ class VerifiedRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Verification:
+class Verification(Record):
     """The proof of a shrink: max |a - b| / max |a| over all outputs and runs."""
 
     difference: float

@@ -17,6 +17,7 @@ from campfire_fx.analysis.labelling import Labelling
 from campfire_fx.analysis.liveness import Liveness, find_live
 from campfire_fx.analysis.rules.structure import Pin
 from campfire_fx.base.errors import ShrinkError
+from campfire_fx.base.location import place
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ def decide(labelling: Labelling, constants: Constants, live: Liveness, round_to:
         try:
             return Removal(live, plan_rewrites(labelling, live), pins)
         except (Unmovable, Uneven) as stuck:
-            where, reason = ("?", "uneven") if isinstance(stuck, Uneven) else (stuck.node.name, stuck.reason)
+            where, reason = ("?", "uneven") if isinstance(stuck, Uneven) else (place(stuck.node), stuck.reason)
             dead = stuck.labels[~live.alive[live.roots[stuck.labels.long()]]]
             if not dead.numel():
                 raise ShrinkError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 import os
 from collections.abc import Iterator
@@ -68,6 +69,41 @@ def _walk(traceback: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
 def line(filename: str, number: int) -> str:
     """Return `file.py:123`."""
     return f"{Path(filename).name}:{number}"
+
+
+def place(node: fx.Node) -> str:
+    """Name a node for people: a layer by its path, another call as `layer1.0 (add)`, by the code that it stands in.
+
+    Of several alike in a graph all but the first have a number. A node of which nothing is noted keeps fx's name.
+    """
+    name = _place(node)
+    if name is None:
+        return node.name
+    before = itertools.takewhile(lambda other: other is not node, node.graph.nodes)
+    number = 1 + sum(_place(other) == name for other in before)
+    if number == 1:
+        return name
+    if node.op == "call_module":
+        return f"{name} (call {number})"
+    return f"{name[:-1]} {number})" if name.endswith(")") else f"{name} {number}"
+
+
+def _place(node: fx.Node) -> str | None:
+    """Return the path of a call's layer, or of the module whose code calls, with what it does; None: not known."""
+    if node.op == "call_module":
+        return str(node.target)
+    if node.op not in ("call_function", "call_method") or "nn_module_stack" not in node.meta:
+        return None
+    module = next(reversed(node.meta["nn_module_stack"]), "")
+    return f"{module} ({operation(node)})" if module else operation(node)
+
+
+def operation(node: fx.Node) -> str:
+    """Return what a function or method does, whichever of its forms it is: "add" for `iadd`, `add_`, `add.Tensor`."""
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+    plain = name.partition(".")[0].strip("_") or name
+    in_place = getattr(operator, plain, None) is node.target and plain[:1] == "i" and hasattr(operator, plain[1:])
+    return plain[1:] if in_place else plain
 
 
 def expression(value: Any, depth: int = _DEPTH) -> str:

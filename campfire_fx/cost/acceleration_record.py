@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from campfire_fx.base.records import Record
 from campfire_fx.cost.measure import Latency
 
 
 @dataclass(frozen=True, slots=True)
-class FormTime:
+class FormTime(Record):
     """One form of one layer: the milliseconds of all of its calls, or in words why it was not timed."""
 
     form: str
@@ -18,7 +20,7 @@ class FormTime:
 
 
 @dataclass(frozen=True, slots=True)
-class LayerChoice:
+class LayerChoice(Record):
     """The form that one layer has, and why.
 
     Attributes:
@@ -57,7 +59,7 @@ class LayerChoice:
 
 
 @dataclass(frozen=True, slots=True)
-class Acceleration:
+class Acceleration(Record):
     """What `accelerate` has measured and decided.
 
     Attributes:
@@ -75,6 +77,12 @@ class Acceleration:
     threads: int
     processor: str
     kernels: str
+
+    def _told(self) -> Iterator[str]:
+        yield self.chosen
+        yield f"{self.gain:.2f} times as fast as dense"
+        yield f"{len(self.layers)} layers"
+        yield f"{self.threads} thread{'s' * (self.threads > 1)}"
 
     @property
     def gain(self) -> float:

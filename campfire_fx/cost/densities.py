@@ -9,6 +9,7 @@ from torch import nn
 
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.numbers import plain, plain_fields
+from campfire_fx.base.records import Record
 from campfire_fx.cost.layers import Layer
 from campfire_fx.layers.masked import MaskedLayer
 from campfire_fx.sparsity.budget import ERK
@@ -18,7 +19,7 @@ SWAT_METHODS = ("swat-u", "swat-erk", "swat-structured")
 
 
 @dataclass(frozen=True, slots=True)
-class Density:
+class Density(Record):
     """What one layer keeps, as fractions in [0, 1].
 
     Attributes:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from campfire_fx.base.errors import CostError
+from campfire_fx.base.records import Record
 from campfire_fx.cost.densities import Density, density_of
 from campfire_fx.cost.layers import Layer, Work
 
 
 @dataclass(frozen=True, slots=True)
-class LayerFlops:
+class LayerFlops(Record):
     """One layer's multiply-accumulates when sparse; `dense` is one dense forward pass, and each other pass as much.
 
     The stem's input gradient counts too, though the image needs none: so do the published tables.
@@ -47,7 +48,7 @@ class LayerFlops:
 
 
 @dataclass(frozen=True, slots=True)
-class FlopCount:
+class FlopCount(Record):
     """A model's multiply-accumulates, dense and sparse, for the inputs it was measured with.
 
     Attributes:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from campfire_fx.base.errors import CostError
+from campfire_fx.base.records import Record
 
 Floats = NDArray[np.float64]
 
@@ -32,7 +33,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class LayerTimes:
+class LayerTimes(Record):
     """A layer's times in all its calls, over widths.
 
     Attributes:
@@ -73,7 +74,7 @@ class _Arrays(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class LatencyTable:
+class LatencyTable(Record):
     """Measured times of a model's layers over widths, and of the rest; `latency_table` makes it.
 
     The rest (norms, activations, pooling, Python) is `constant_ms`, and `element_ns` for every element that a layer

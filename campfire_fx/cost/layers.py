@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from campfire_fx.base.compat import CONVOLUTION, TRANSPOSED_CONVOLUTION
+from campfire_fx.base.records import Record
 from campfire_fx.cost.measure import macs
 
 LAYERS = (CONVOLUTION, nn.Linear)
@@ -17,7 +18,7 @@ LAYERS = (CONVOLUTION, nn.Linear)
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(Record):
     """One convolution or linear layer; counts are of one call of the model, with the inputs it was given.
 
     Attributes:
@@ -49,7 +50,7 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class Work(Record):
     """What one call of a model computes.
 
     Attributes:

@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from campfire_fx.base.compat import TorchDispatchMode, fake_tensor_mode, packet_of, pytree, unsafe_view
 from campfire_fx.base.copies import private_copy
+from campfire_fx.base.records import Record
 from campfire_fx.base.timing import in_turns
 from campfire_fx.cost.time_ratio import TimeRatio, time_ratio
 from campfire_fx.layers.masked import MaskedLayer
@@ -25,7 +26,7 @@ _FEWEST = 7  # timed calls: a ratio has an interval from six on
 
 
 @dataclass(frozen=True, slots=True)
-class MacCount:
+class MacCount(Record):
     """Multiply-accumulates (MACs) of one call.
 
     Attributes:
@@ -40,7 +41,7 @@ class MacCount:
 
 
 @dataclass(frozen=True, slots=True)
-class Latency:
+class Latency(Record):
     """Time of one call, in milliseconds: the median and the middle half of `repeats` calls.
 
     `ratio`: over the time of the model that it was timed in turns with; None of that one itself.

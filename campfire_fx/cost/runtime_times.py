@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
+from campfire_fx.base.records import Record
 from campfire_fx.cost.measure import Latency
 from campfire_fx.cost.time_ratio import TimeRatio
 
@@ -17,7 +18,7 @@ _COLUMNS = ("name", "runtime", "median_ms", "low_ms", "high_ms", "repeats", *_FA
 
 
 @dataclass(frozen=True, slots=True)
-class RuntimeTime:
+class RuntimeTime(Record):
     """One file or model in one runtime.
 
     Attributes:
@@ -36,7 +37,7 @@ class RuntimeTime:
 
 
 @dataclass(frozen=True, slots=True)
-class BenchRecord:
+class BenchRecord(Record):
     """Times of files and models in the runtimes that are installed, measured in turns.
 
     Attributes:

@@ -13,15 +13,18 @@ import torch
 from torch import nn
 
 from campfire_fx.base.errors import ExportError
-from campfire_fx.export.record import ExportRecord
+from campfire_fx.export.record import ExportRecord, ForOnnx
 
 if TYPE_CHECKING:
     from campfire_fx.export.agreement import ModelRun
     from campfire_fx.export.mnn_file import MnnModel
     from campfire_fx.export.onnx_file import OnnxModel
+    from campfire_fx.export.prepare import Prepared
 
 # What writes files is slow to load, so it is imported where it is used.
 _log = logging.getLogger(__name__)
+
+_OLDEST_OPSET = 18
 
 
 def export(
@@ -31,6 +34,8 @@ def export(
     *,
     input_names: Sequence[str] = (),
     output_names: Sequence[str] = (),
+    opset: int | None = None,
+    half: bool = False,
 ) -> ExportRecord:
     """Write the model's inference to a file that runs without campfire_fx, in the format that its suffix names.
 
@@ -53,6 +58,9 @@ def export(
             the graph that these inputs run is written; `left_out` of the record names the others.
         input_names: for an .onnx file, what its inputs are called, in order. Default: as the parameters of `forward`.
         output_names: the same of its outputs. Default: torch's names.
+        opset: for an .onnx file, the version of ONNX's operators, 18 or later. Default: torch's.
+        half: write weights, inputs and outputs in float16: half the size, and faster where the hardware computes in
+            it. This changes the output, by as much as the record's `difference` says; allowed is what float16 is.
 
     Raises:
         ExportError: the suffix, the path or the model does not fit, a package is missing, or what was written
@@ -61,18 +69,17 @@ def export(
     """
     from campfire_fx.export.files import staged
     from campfire_fx.export.formats import format_of
-    from campfire_fx.export.prepare import prepare
 
     target = _path(path)
     check_export(target)
     form = format_of(target)
-    ends = _ends(target, input_names, output_names)
+    asked = _asked(target, ForOnnx(tuple(input_names), tuple(output_names), opset), half=half)
     beside = form.beside(target)
     with torch.random.fork_rng(devices=[]):  # layers that are built draw weights; the user's random numbers stay
-        prepared = replace(prepare(model, example_inputs), ends=ends)
+        prepared = _prepared(model, example_inputs, asked, half=half)
         with staged(target, beside) as stage:
             written = form.write(prepared, stage)
-            worst = _compared(target, form.read(stage, written.frame), written.runs, prepared.runs.tolerance)
+            worst = _compared(target, form.read(stage, written.frame), written.runs, prepared.runs.tolerance, half=half)
     files = (target, *beside)
     record = ExportRecord(
         target,
@@ -82,6 +89,7 @@ def export(
         files,
         written.free,
         prepared.left_out,
+        half,
     )
     _log.info("Wrote %s: %d bytes, outputs within %.1e of the model's.", record.path, record.bytes, record.difference)
     if record.left_out:
@@ -114,13 +122,34 @@ def _path(path: str | os.PathLike[str]) -> Path:
     return Path(path)
 
 
-def _ends(target: Path, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
-    if (inputs or outputs) and target.suffix.lower() != ".onnx":
-        raise ExportError(f"input_names, output_names: a {target.suffix} file has none. Give them for .onnx alone.")
-    return inputs, outputs
+def _asked(target: Path, asked: ForOnnx, *, half: bool) -> ForOnnx:
+    """Return what is asked of an .onnx file; raise where it is asked of another, or no file can be like that."""
+    suffix = target.suffix.lower()
+    if suffix != ".onnx" and (asked.inputs or asked.outputs):
+        raise ExportError(f"input_names, output_names: a {suffix} file has none. Give them for .onnx alone.")
+    if suffix != ".onnx" and asked.opset is not None:
+        raise ExportError(f"opset={asked.opset!r}: a {suffix} file has none. Give it for .onnx alone.")
+    if asked.opset is not None and (type(asked.opset) is not int or asked.opset < _OLDEST_OPSET):
+        raise ExportError(
+            f"opset={asked.opset!r}: torch writes ONNX's operators from version {_OLDEST_OPSET} on. Give that or a "
+            "later one."
+        )
+    if half and suffix == ".mnn":
+        raise ExportError("half=True: MNN computes in float32. Leave half out, or write an .onnx file.")
+    return asked
 
 
-def _compared(target: Path, reloaded: Callable[..., Any], runs: Iterable[ModelRun], tolerance: float) -> float:
+def _prepared(model: nn.Module, example_inputs: Any, asked: ForOnnx, *, half: bool) -> Prepared:
+    from campfire_fx.export.half import halved
+    from campfire_fx.export.prepare import prepare
+
+    prepared = replace(prepare(model, example_inputs), onnx=asked)
+    return halved(prepared) if half else prepared
+
+
+def _compared(
+    target: Path, reloaded: Callable[..., Any], runs: Iterable[ModelRun], tolerance: float, *, half: bool
+) -> float:
     """Return the largest difference of what was read back from the model; raise where it is too large."""
     from campfire_fx.export.agreement import difference, first_line
 
@@ -130,6 +159,11 @@ def _compared(target: Path, reloaded: Callable[..., Any], runs: Iterable[ModelRu
         raise ExportError(
             f"the {target.suffix} file fails where the model runs: {first_line(error)}. Use another format."
         ) from error
+    if not worst <= tolerance and half:
+        raise ExportError(
+            f"half=True: in float16 the output differs from the model's by {worst:.1e} of its largest, allowed "
+            f"{tolerance:.0e}. Numbers of the model are too large or too fine for float16; leave half out."
+        )
     if not worst <= tolerance:
         raise ExportError(
             f"the {target.suffix} file gives other outputs than the model: relative difference {worst:.1e}, allowed "

@@ -102,7 +102,7 @@ def _write_onnx(prepared: Prepared, path: Path) -> Written:
     required("onnxruntime")
     required("onnxscript")
     exported = exported_program(prepared.module, prepared.runs)
-    write_onnx(exported.program, path, prepared.ends)
+    write_onnx(exported.program, path, prepared.onnx)
     return Written(exported.runs, free_axes(exported.program))
 
 

@@ -23,6 +23,7 @@ from campfire_fx.base.naming import any_name
 from campfire_fx.export.agreement import first_line
 from campfire_fx.export.calls import fed, restored, structure_of
 from campfire_fx.export.quiet import kept_quiet
+from campfire_fx.export.record import ForOnnx
 
 _LARGEST = 2**31 - 1
 _OUTPUTS = "campfire_fx.outputs"
@@ -55,23 +56,23 @@ class OnnxModel:
         return restored(outputs, self._structure)
 
 
-def write_onnx(program: ExportedProgram, path: Path, ends: tuple[Sequence[str], Sequence[str]] = ((), ())) -> None:
+def write_onnx(program: ExportedProgram, path: Path, asked: ForOnnx) -> None:
     """Convert an exported program and write it as one file, weights inside.
 
     Args:
         program: what to write.
         path: where.
-        ends: names for inputs and for outputs, in order; () for those of the program.
+        asked: names for inputs and for outputs, in order, and the version of the operators.
 
     Raises:
         ExportError: a package is missing, the model is too large for one file, an operation has no ONNX form, or
         the names are not as many as the inputs or outputs, or not all different.
         OSError: the file cannot be written.
     """
-    converted, onnx = onnx_program(program), required("onnx")
+    converted, onnx = onnx_program(program, opset=asked.opset), required("onnx")
     graph = converted.model.graph
-    _rename(graph.inputs, ends[0], "input")
-    _rename(graph.outputs, ends[1], "output")
+    _rename(graph.inputs, asked.inputs, "input")
+    _rename(graph.outputs, asked.outputs, "output")
     if structure := output_structure(program):
         converted.model.metadata_props[_OUTPUTS] = structure
     note = onnx.StringStringEntryProto(key="seal", value=blank())
@@ -81,12 +82,13 @@ def write_onnx(program: ExportedProgram, path: Path, ends: tuple[Sequence[str], 
     write_file(path, lambda file: (file.write(seal), file.write(content)), sealed=True)
 
 
-def onnx_program(program: ExportedProgram, suffix: str = "onnx") -> Any:
+def onnx_program(program: ExportedProgram, suffix: str = "onnx", *, opset: int | None = None) -> Any:
     """Convert an exported program to torch's ONNXProgram.
 
     Args:
         program: what is converted.
         suffix: of the file that it is for, for the errors.
+        opset: the version of ONNX's operators; None: torch's.
 
     Raises:
         ExportError: as in `write_onnx`.
@@ -101,12 +103,14 @@ def onnx_program(program: ExportedProgram, suffix: str = "onnx") -> Any:
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), any_name():
             warnings.simplefilter("ignore")
-            converted = torch.onnx.export(program, dynamo=True, verbose=False, external_data=False)
+            converted = torch.onnx.export(program, dynamo=True, verbose=False, external_data=False, opset_version=opset)
     except Exception as error:
         raise ExportError(
             f"torch.onnx cannot convert this model: {first_line(error)}. Export to .pt2 or .safetensors instead."
         ) from error
     assert converted is not None
+    if opset is not None and converted.model.opset_imports.get("") != opset:
+        raise ExportError(f"opset={opset}: this model cannot be written in it. Leave opset out, or give another.")
     _tidy(converted.model)
     return converted
 

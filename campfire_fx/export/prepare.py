@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from textwrap import shorten
 from typing import Any, TypeGuard
 
@@ -24,6 +23,7 @@ from campfire_fx.capture import example_for, model_of, trace, variant_of
 from campfire_fx.export.agreement import ModelRun, Runs, first_line, reference_runs
 from campfire_fx.export.functions import write_out_functions
 from campfire_fx.export.layers import Rebuilder
+from campfire_fx.export.record import ForOnnx
 from campfire_fx.layers.bake_masks import bake_dense_weights
 from campfire_fx.layers.dual import DualGraphModule
 
@@ -37,14 +37,14 @@ class Prepared:
         name: the class name of the model given.
         runs: what the model answered, before anything was replaced.
         left_out: the examples whose graph is not that of the example.
-        ends: names for inputs and outputs, of a format that has some; () for those that it gives itself.
+        onnx: what an .onnx file is to be like.
     """
 
     module: nn.Module
     name: str
     runs: Runs
     left_out: tuple[str, ...] = ()
-    ends: tuple[Sequence[str], Sequence[str]] = ((), ())
+    onnx: ForOnnx = field(default_factory=ForOnnx)
 
 
 def prepare(model: nn.Module, example_inputs: Any = None) -> Prepared:

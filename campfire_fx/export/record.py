@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from campfire_fx.base.records import Record
+
 
 @dataclass(frozen=True, slots=True)
-class ExportRecord:
+class ExportRecord(Record):
     """What `export` wrote.
 
     Attributes:
@@ -18,6 +20,7 @@ class ExportRecord:
         files: the files written: the path, and the model code where the format has it.
         free: for .onnx, .pt2 and .mnn, the input axes whose size is free, as `x[0]`.
         left_out: where the model has several graphs, for different examples, those whose graph is not in the file.
+        half: whether it is in float16; `difference` is from the model as it was given, all the same.
     """
 
     path: Path
@@ -27,3 +30,13 @@ class ExportRecord:
     files: tuple[Path, ...]
     free: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    half: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ForOnnx:
+    """What is asked of an .onnx file: names of inputs and outputs, () for torch's; the version of the operators."""
+
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    opset: int | None = None

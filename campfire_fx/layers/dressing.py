@@ -18,6 +18,7 @@ from torch import fx, nn
 
 from campfire_fx.base.compat import buffers_of, call_of, children_of, parameters_of
 from campfire_fx.base.errors import CampfireError
+from campfire_fx.base.records import html_of
 
 
 class Dress(nn.Module):
@@ -35,6 +36,17 @@ class Dress(nn.Module):
     def _guessed(self) -> bool:
         """Whether nothing said what the model is called with, and the example was guessed."""
         return False
+
+    def report(self) -> Any:
+        """Return what is to be known about this model; print it with rich or `print`."""
+        raise NotImplementedError
+
+    def _overview(self) -> Any:
+        """Return what a notebook shows of this model: a report for which nothing need be measured."""
+        return self.report()
+
+    def _repr_html_(self) -> str | None:
+        return html_of(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Dress:
         over = type(self).__bases__[0]

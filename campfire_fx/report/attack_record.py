@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from campfire_fx.base.errors import AttackError
+from campfire_fx.base.records import Record
 from campfire_fx.report.intervals import Interval, of_paired_difference, of_share
 
 _COLUMNS = (
@@ -21,7 +22,7 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class Curve(Record):
     """One network under attack.
 
     Attributes:
@@ -38,7 +39,7 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
-class AttackRecord:
+class AttackRecord(Record):
     """Accuracy of several networks under attacks of several sizes.
 
     Attributes:

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from campfire_fx.report.numbers import count, percent, plural
+from campfire_fx.report.numbers import count, listed, percent, plural
 from campfire_fx.report.style import STYLES, Report
 from campfire_fx.report.table import Column, FittedTable
 from campfire_fx.sparsity.channels.costs import set_costs
@@ -50,7 +50,7 @@ class CouplingReport(Report):
         told = []
         for reason, found in places.items():
             named = [f"{plural(channels, 'channel')} at {where}" for where, channels in found.items()]
-            told.append(f"Stays: {_shortened(named, _MOST_PLACES)}: {reason}.")
+            told.append(f"Stays: {listed(named, _MOST_PLACES)}: {reason}.")
         return told
 
     def facts(self) -> dict[str, Any]:
@@ -92,15 +92,10 @@ def _row(one: CoupledSet, facts: dict[str, Any]) -> tuple[str, ...]:
     return (
         one.name,
         str(one.size) if one.channels == 1 else f"{one.size} x {one.channels}",
-        _shortened(one.writers, _MOST_LAYERS),
-        _shortened(one.readers, _MOST_LAYERS),
+        listed(one.writers, _MOST_LAYERS),
+        listed(one.readers, _MOST_LAYERS),
         count(facts["parameters"]),
         count(facts["macs"]),
         percent(facts["parameters_share"]),
         percent(facts["macs_share"]),
     )
-
-
-def _shortened(names: Any, most: int) -> str:
-    more = f", and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import colorsys
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 from rich.text import Text
@@ -15,15 +15,31 @@ from rich.tree import Tree
 
 from campfire_fx.base.disk.whole import write_text
 from campfire_fx.base.errors import CampfireError
+from campfire_fx.report import pictures
 from campfire_fx.report.numbers import plural
+from campfire_fx.report.sets import SharedSet, set_of, shared_sets
 from campfire_fx.report.style import STYLES, Report
+
+if TYPE_CHECKING:
+    from campfire_fx.report.pictures import Figure
 
 _ROOT = "\0root"
 _MOST_SOURCES = 3
-_GOLDEN = 0.618034  # steps of it round the colour circle keep neighbours apart
 _NOUNS = {
-    "conv": "convolution", "linear": "linear layer", "add": "sum", "concat": "concatenation", "barrier": "barrier",
+    "conv": "convolution", "linear": "linear layer", "add": "sum", "concat": "concatenation",
+    "barrier": "opaque operation",
 }  # fmt: skip
+_JOINTS = ("add", "concat", "barrier")
+
+
+class DependencyGraph(nx.DiGraph):  # type: ignore[misc]  # networkx has no types
+    """What `dependency_graph` returns: a networkx graph with a repr of one line, which a notebook draws."""
+
+    def __repr__(self) -> str:
+        return f"<DependencyGraph: {self.number_of_nodes()} nodes, {self.number_of_edges()} edges>"
+
+    def _repr_html_(self) -> str | None:
+        return DependencyReport(self)._repr_html_()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +51,12 @@ class DependencyReport(Report):
     """
 
     graph: nx.DiGraph
+
+    def picture(self) -> Figure | None:
+        """Draw the graph, where there is matplotlib to do it and it is not too large for a picture."""
+        if not pictures.installed() or self.graph.number_of_nodes() > pictures.MOST_ROWS:
+            return None
+        return pictures.channel_dependencies(self.graph)
 
     def __rich__(self) -> Any:
         rooted = self.graph.copy()
@@ -72,10 +94,11 @@ def dependency_report(graph: nx.DiGraph) -> DependencyReport:
 
 
 def _headline(graph: nx.DiGraph) -> str:
-    kinds = [data["kind"] for _, data in graph.nodes(data=True)]
-    pinned = sum(data["pinned"] is not None for _, data in graph.nodes(data=True))
-    found = [plural(kinds.count(kind), noun) for kind, noun in _NOUNS.items()]
-    return f"Channels: {', '.join(found)}; {pinned} pinned"
+    nodes = [data for _, data in graph.nodes(data=True)]
+    counts = Counter(data["kind"] for data in nodes)
+    found = ", ".join(plural(counts[kind], noun) for kind, noun in _NOUNS.items() if counts[kind])
+    kept = sum(data["pinned"] is not None and data["kind"] in _NOUNS for data in nodes)
+    return f"Channels: {found}" + (f"; those of {kept} always kept" if kept else "")
 
 
 def _line(graph: nx.DiGraph, node: Any) -> Text:
@@ -91,7 +114,7 @@ def _line(graph: nx.DiGraph, node: Any) -> Text:
         more = f"; and {len(sources) - _MOST_SOURCES} more" if len(sources) > _MOST_SOURCES else ""
         text.append(f"  {'; '.join(sources[-_MOST_SOURCES:])}{more}", style=STYLES["report.note"])
     if data["pinned"] and data["kind"] not in ("input", "output"):
-        text.append(f"  pinned: {data['pinned']}", style=STYLES["report.bad"])
+        text.append(f"  always kept: {data['pinned']}", style=STYLES["report.bad"])
     return text
 
 
@@ -105,55 +128,60 @@ def to_text(graph: nx.DiGraph) -> str:
 
 
 def to_dot(graph: nx.DiGraph) -> str:
-    """Return the graph in Graphviz's DOT language; coupled edges dashed, pinned nodes red, a colour for each set."""
-    lines = ["digraph channels {", "  node [shape=box, fontname=Helvetica];"]
-    fills = _fills(graph)
+    """Return the graph in Graphviz's DOT language.
+
+    A colour for each coupled set that several layers share, with a legend; coupled edges dashed, pinned nodes red.
+    """
+    shared = shared_sets(graph)
+    lines = ["digraph channels {", "  fontname=Helvetica;", "  edge [fontname=Helvetica, fontsize=10];"]
+    lines.append('  node [shape=box, style="rounded,filled", fillcolor=white, fontname=Helvetica, height=0.3];')
     for node, data in graph.nodes(data=True):
-        label = json.dumps(f"{node}\n{data['operation']} {data['channels_in']} -> {data['channels_out']}")
-        color = ", color=red" if data["pinned"] else ""
-        if sets := data.get("sets"):
-            color += f', style=filled, fillcolor="{fills[sets[0]]}"'
-        lines.append(f"  {json.dumps(str(node))} [label={label}{color}];")
+        belongs = set_of(data, shared)
+        look = f', fillcolor="{belongs.fill}"' if belongs else ""
+        look += ", color=red" if data["pinned"] else ""
+        look += ", shape=ellipse" if data["kind"] not in _NOUNS or data["kind"] in _JOINTS else ""
+        lines.append(f"  {json.dumps(str(node))} [label={json.dumps(_label(node, data, belongs))}{look}];")
     for source, target, data in graph.edges(data=True):
         style = ", style=dashed" if data["kind"] == "coupled" else ""
         lines.append(f'  {json.dumps(str(source))} -> {json.dumps(str(target))} [label="{data["channels"]}"{style}];')
-    lines += [
-        f'  {json.dumps(_legend(name))} [style=filled, fillcolor="{fill}", shape=note];' for name, fill in fills.items()
-    ]
+    if shared:
+        lines.append('  subgraph cluster_legend {\n    label="coupled sets";')
+        lines += [
+            f'    "set {one.number}" [label={json.dumps(one.told)}, fillcolor="{one.fill}", shape=note, style=filled];'
+            for one in shared.values()
+        ]
+        below = " -> ".join(f'"set {one.number}"' for one in shared.values())
+        lines += [f"    {below} [style=invis];"] * (len(shared) > 1) + ["  }"]
     return "\n".join([*lines, "}", ""])
 
 
 def to_mermaid(graph: nx.DiGraph) -> str:
-    """Return the graph as a Mermaid flow chart; coupled edges dotted, a colour for each coupled set."""
+    """Return the graph as a Mermaid flow chart, coloured as DOT is; coupled edges dotted."""
     names = {node: f"n{i}" for i, node in enumerate(graph.nodes)}
-    fills = _fills(graph)
-    classes = {name: f"s{i}" for i, name in enumerate(fills)}
+    shared = shared_sets(graph)
     lines = ["flowchart TD"]
     for node, data in graph.nodes(data=True):
-        label = f"{node}<br/>{data['operation']} {data['channels_in']} to {data['channels_out']}".replace('"', "'")
-        styled = f":::{classes[sets[0]]}" if (sets := data.get("sets")) else ""
-        lines.append(f'  {names[node]}["{label}"]{styled}')
+        belongs = set_of(data, shared)
+        label = _label(node, data, belongs).replace("\n", "<br/>").replace("->", "to").replace('"', "'")
+        start, end = ("([", "])") if data["kind"] in _JOINTS or data["kind"] not in _NOUNS else ("[", "]")
+        lines.append(f'  {names[node]}{start}"{label}"{end}{f":::s{belongs.number}" if belongs else ""}')
     for source, target, data in graph.edges(data=True):
         arrow = "-.->" if data["kind"] == "coupled" else "-->"
         lines.append(f"  {names[source]} {arrow}|{data['channels']}| {names[target]}")
-    for name, fill in fills.items():
-        lines.append(f"  classDef {classes[name]} fill:{fill}")
-        lines.append(f'  l{classes[name]}["{_legend(name)}"]:::{classes[name]}')
+    lines += [f"  classDef s{one.number} fill:{one.fill},stroke:{one.line},color:#000" for one in shared.values()]
+    if shared:
+        told = [f'    l{one.number}["{one.told}"]:::s{one.number}' for one in shared.values()]
+        below = " ~~~ ".join(f"l{one.number}" for one in shared.values())
+        lines += ["  subgraph legend [coupled sets]", *told, *[f"    {below}"] * (len(shared) > 1), "  end"]
     return "\n".join([*lines, ""])
 
 
-def _fills(graph: nx.DiGraph) -> dict[str, str]:
-    """Return a light colour for each coupled set of a graph, far from those of its neighbours."""
-    names = dict.fromkeys(name for _, data in graph.nodes(data=True) for name in data.get("sets", ()))
-    hues = [i * _GOLDEN % 1 for i in range(len(names))]
-    shades = [colorsys.hls_to_rgb(hue, 0.82, 0.7) for hue in hues]
-    return {
-        name: "#" + "".join(f"{round(255 * part):02x}" for part in s) for name, s in zip(names, shades, strict=True)
-    }
-
-
-def _legend(name: str) -> str:
-    return f"coupled set: {name}"
+def _label(node: Any, data: dict[str, Any], belongs: SharedSet | None) -> str:
+    """Return what stands in a node: its name, what it does with how many channels, and the number of its set."""
+    channels = f"{data['channels_in']} -> {data['channels_out']}" if data["channels_in"] else f"{data['channels_out']}"
+    if data["kind"] in ("input", "output"):
+        return f"{node}\n{data['channels_out']}" if data["channels_out"] else str(node)
+    return f"{node}\n{data['operation']} {channels}{f', set {belongs.number}' if belongs else ''}"
 
 
 def to_json(graph: nx.DiGraph) -> str:
@@ -161,9 +189,9 @@ def to_json(graph: nx.DiGraph) -> str:
     return json.dumps(nx.node_link_data(graph, edges="edges"), indent=2) + "\n"
 
 
-def from_json(text: str) -> nx.DiGraph:
+def from_json(text: str) -> DependencyGraph:
     """Read a graph that `to_json` wrote."""
-    graph = nx.node_link_graph(json.loads(text), edges="edges")
+    graph = DependencyGraph(nx.node_link_graph(json.loads(text), edges="edges"))
     for _, _, data in graph.edges(data=True):
         data["via"] = tuple(data["via"])
     for _, data in graph.nodes(data=True):
@@ -178,22 +206,29 @@ FORMATS: dict[str, Callable[[nx.DiGraph], str]] = {
     "json": to_json,
 }
 _SUFFIXES = {".txt": to_text, ".dot": to_dot, ".gv": to_dot, ".mmd": to_mermaid, ".json": to_json}
+_PICTURES = (".png", ".svg")
 
 
 def write(graph: nx.DiGraph, path: str | Path) -> None:
-    """Write a graph in the format that the path's suffix names: .txt, .dot, .gv, .mmd or .json.
+    """Write a graph in the format that the path's suffix names: .png, .svg, .txt, .dot, .gv, .mmd or .json.
 
     Raises:
-        CampfireError: the suffix is not known, or the file cannot be written.
+        CampfireError: the suffix is not known, the file cannot be written, or matplotlib, which draws, is missing.
     """
     path = Path(path)
     check_path(path)
-    write_text(path, _SUFFIXES[path.suffix](graph), CampfireError)
+    if path.suffix in _PICTURES:
+        pictures.save(pictures.channel_dependencies(graph), path)
+    else:
+        write_text(path, _SUFFIXES[path.suffix](graph), CampfireError)
 
 
 def check_path(path: Path) -> None:
     """Raise a CampfireError if `write` cannot write there, before anything is done for it."""
-    if path.suffix not in _SUFFIXES:
-        raise CampfireError(f"{path}: the suffix names no graph format. Use one of {', '.join(_SUFFIXES)}.")
+    known = (*_PICTURES, *_SUFFIXES)
+    if path.suffix not in known:
+        raise CampfireError(f"{path}: the suffix names no graph format. Use one of {', '.join(known)}.")
     if not path.parent.is_dir():
         raise CampfireError(f"{path}: there is no folder {path.parent}. Make it first.")
+    if path.suffix in _PICTURES:
+        pictures.check_installed()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
+from campfire_fx.report.numbers import listed
 from campfire_fx.report.style import STYLES
 
 _MOST = 8
@@ -16,13 +17,8 @@ def guard_sentence(guards: Sequence[str], variants: Sequence[tuple[str, Sequence
     if variants:
         first = f"There are {len(variants)} variants, one for each way that the examples take; a call runs the first of"
         texts = [f"{first} them whose conditions hold. Other inputs raise an error."]
-        texts += [f"For {told}: {_listed(asks) or 'any input'}." for told, asks in variants]
+        texts += [f"For {told}: {listed(asks, _MOST) or 'any input'}." for told, asks in variants]
     else:
-        texts = [f"Decided by the example, and checked in every call: {_listed(guards)}. Other inputs raise an error."]
-        texts = texts if guards else []
+        checked = f"Decided by the example, and checked in every call: {listed(guards, _MOST)}."
+        texts = [f"{checked} Other inputs raise an error."] if guards else []
     return [Text(text, style=STYLES["report.note"]) for text in texts]
-
-
-def _listed(guards: Sequence[str]) -> str:
-    more = f" and {len(guards) - _MOST} more" if len(guards) > _MOST else ""
-    return f"{', '.join(guards[:_MOST])}{more}"

@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from campfire_fx.base.records import Record
+
 _Z = 1.959963984540054  # 95 % of a normal distribution lies within so many standard deviations
 
 # Student's t, 97.5 %, for 1, 2, ... degrees of freedom; more degrees take the last, which is a little wide.
@@ -14,7 +16,7 @@ _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(Record):
     """An estimate and the ends of its 95 % interval, all shares in [-1, 1]."""
 
     value: float

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +13,8 @@ from rich.console import Group
 from rich.text import Text
 from torch import nn
 
-from campfire_fx.analysis.plan import ColumnChange, GroupChange, KernelChange, LayerChange, ShrinkPlan, Verification
+from campfire_fx.analysis.plan import LayerChange, ShrinkPlan, Verification
+from campfire_fx.base.records import Record
 from campfire_fx.cost.measure import (
     Latency,
     MacCount,
@@ -30,12 +32,14 @@ from campfire_fx.report.numbers import (
     cost_note,
     count,
     input_shapes,
+    listed,
     percent,
     plural,
     shape,
     size,
     time_share,
 )
+from campfire_fx.report.plan_notes import layer_notes
 from campfire_fx.report.proof import proof_line
 from campfire_fx.report.runtimes import BenchReport
 from campfire_fx.report.style import STYLES, Report
@@ -57,13 +61,13 @@ _LAYERS = (
     Column("MACs\nafter", 7),
     Column("note", 2, right=False, wraps=True),
 )
-_MOST_PLACES = 4
+_MEASURED = (8, 9)  # of these columns
 _REPEATS, _ENOUGH = 41, 1.5  # timed calls, and seconds after which fewer do
 _FEW_ZEROS = 0.01  # of the weights: not worth a sentence
 
 
 @dataclass(frozen=True, slots=True)
-class SizeRow:
+class SizeRow(Record):
     """One model, measured: parameters, MACs, median latency (ms) and bytes of one call on the example.
 
     `zeros`: how many weights of layers are zero, and of how many.
@@ -78,7 +82,7 @@ class SizeRow:
 
 @dataclass(frozen=True, slots=True)
 class ShrinkReport(Report):
-    """Shows a shrink. `before` is None if the model given is gone.
+    """Shows a shrink. `before` is None if the model given is gone, `after` where nothing was measured.
 
     Attributes:
         inputs: shapes of the tensors of the call that was measured.
@@ -89,38 +93,24 @@ class ShrinkReport(Report):
     plan: ShrinkPlan
     verification: Verification | None
     before: SizeRow | None
-    after: SizeRow
+    after: SizeRow | None
     inputs: tuple[tuple[int, ...], ...]
     max_rows: int | None = None
     runtimes: BenchRecord | None = None
 
     def __rich__(self) -> Any:
+        summary = [] if self.after is None else [_summary(self.before, self.after)]
         timed = [] if self.runtimes is None else [BenchReport(self.runtimes)]
-        return Group(self._layers(), self._summary(), *timed, *self._sentences())
+        return Group(self._layers(), *summary, *timed, *self._sentences())
 
     def to_json(self) -> str:
         """Return all numbers as JSON text."""
         proof = None if self.verification is None else asdict(self.verification)
-        sizes = {"before": None if self.before is None else asdict(self.before), "after": asdict(self.after)}
+        measured = {"before": self.before, "after": self.after}
+        sizes = {name: None if row is None else asdict(row) for name, row in measured.items()}
         plan = json.loads(self.plan.to_json())
         timed = None if self.runtimes is None else self.runtimes.to_dict()
         return json.dumps({"plan": plan, "verification": proof, "inputs": self.inputs, "runtimes": timed, **sizes})
-
-    def _summary(self) -> FittedTable:
-        before, after = self.before, self.after
-        rows = [
-            _compare("parameters", before.parameters if before else None, after.parameters, count),
-            _compare("MACs", before.macs.total if before else None, after.macs.total, count),
-            self._times(),
-            _compare("bytes", before.bytes if before else None, after.bytes, size),
-        ]
-        return FittedTable("Shrunk", _SUMMARY, rows)
-
-    def _times(self) -> tuple[str, str, str, str]:
-        ratio = self.after.latency.ratio
-        before = self.before.latency.median_ms if self.before else None
-        row = _compare("latency", before, self.after.latency.median_ms, "{:.3g} ms".format)
-        return (*row[:3], row[3] if ratio is None else time_share(ratio))
 
     def _layers(self) -> FittedTable:
         layers = self.plan.layers
@@ -128,15 +118,16 @@ class ShrinkReport(Report):
         total = ["all layers", "", "", "", *("" for _ in range(6)), ""]
         total[4] = str(sum(c.dead_inputs for c in layers))
         total[5] = str(sum(c.dead_outputs for c in layers))
-        total[6] = count(sum(math.prod(c.weight_before) for c in layers))
-        total[7] = count(sum(math.prod(c.weight_after) for c in layers))
-        before = self.before.macs.per_layer if self.before else {}
+        total[6], total[7] = (count(weights) for weights in self.plan.weights)
+        before, after = (row.macs.per_layer if row else {} for row in (self.before, self.after))
         total[8] = count(sum(before.get(c.name, 0) for c in layers)) if before else ""
-        total[9] = count(sum(self.after.macs.per_layer.get(c.name, 0) for c in layers))
-        notes = _notes(self.plan)
-        rows = [_layer_row(c, before, self.after.macs.per_layer, notes[c.name]) for c in shown]
+        total[9] = count(sum(after.get(c.name, 0) for c in layers))
+        notes = layer_notes(self.plan)
+        rows = [_layer_row(c, before, after, notes[c.name]) for c in shown]
         title = "Layers" if len(shown) == len(layers) else f"Layers (first {len(shown)} of {len(layers)})"
-        return FittedTable(title, _LAYERS, rows, total)
+        told = [i for i in range(len(_LAYERS)) if i not in _MEASURED or self.after is not None]
+        shown_total, *cells = ([row[i] for i in told] for row in (total, *rows))
+        return FittedTable(title, [_LAYERS[i] for i in told], cells, shown_total)
 
     def _sentences(self) -> list[Text]:
         texts = [*(Text(remark, style=STYLES["report.bad"]) for remark in self.plan.remarks)]
@@ -146,23 +137,32 @@ class ShrinkReport(Report):
         for pin in self.plan.pins:
             kept[pin.reason].append(pin)
         for reason, pins in kept.items():
-            places = _places([p.node for p in pins])
+            places = listed([p.node for p in pins])
             texts.append(Text(f"Always kept: {sum(p.channels for p in pins)} channels at {places}: {reason}."))
         actions = Counter((r.action, r.reason) for r in self.plan.repairs)
         for (action, reason), times in actions.items():
-            nodes = _places([r.node for r in self.plan.repairs if (r.action, r.reason) == (action, reason)])
+            nodes = listed([r.node for r in self.plan.repairs if (r.action, r.reason) == (action, reason)])
             texts.append(Text(f"Rewritten {times}x, {action}, at {nodes}: {reason}.", style=STYLES["report.note"]))
         texts += _norm_sentences(self.plan)
-        if self.before is not None and self.after.parameters > HARDLY_SMALLER * self.before.parameters:
-            told = _hardly_smaller(self.before.parameters, self.after.parameters)
-            texts.append(Text(told, style=STYLES["report.bad"]))
-        zeros, weights = self.after.zeros
-        if zeros > _FEW_ZEROS * weights:
-            texts.append(Text(_zeros_left(zeros, weights)))
-        told = cost_note(self.inputs, self.after.macs, guessed=self.plan.guessed)
-        told += f" {TIME_NOTE}" if self.after.latency.ratio else ""
-        texts.append(Text(told, style=STYLES["report.note"]))
-        return texts
+        texts += [Text(told, style=STYLES["report.bad"]) for told in self._not_smaller()]
+        return texts + ([] if self.after is None else self._measured(self.after))
+
+    def _not_smaller(self) -> Iterator[str]:
+        sizes = (self.before.parameters, self.after.parameters) if self.before and self.after else self.plan.weights
+        if sizes[1] > HARDLY_SMALLER * sizes[0]:
+            yield _hardly_smaller(*sizes)
+
+    def _measured(self, after: SizeRow) -> list[Text]:
+        zeros, weights = after.zeros
+        told = cost_note(self.inputs, after.macs, guessed=self.plan.guessed)
+        told += f" {TIME_NOTE}" if after.latency.ratio else ""
+        few = zeros <= _FEW_ZEROS * weights
+        return [*([] if few else [Text(_zeros_left(zeros, weights))]), Text(told, style=STYLES["report.note"])]
+
+
+def plan_report(plan: ShrinkPlan, verification: Verification | None = None) -> ShrinkReport:
+    """Return the report of what was decided, for which nothing need be run."""
+    return ShrinkReport(plan, verification, None, None, ())
 
 
 def shrink_report(
@@ -193,6 +193,23 @@ def shrink_report(
     return ShrinkReport(slim.plan, slim.verification, sizes.get("before"), sizes["after"], inputs, max_rows, runtimes)
 
 
+def _summary(before: SizeRow | None, after: SizeRow) -> FittedTable:
+    """Compare what was measured of the two models."""
+    rows = [
+        _compare("parameters", before.parameters if before else None, after.parameters, count),
+        _compare("MACs", before.macs.total if before else None, after.macs.total, count),
+        _times(before, after),
+        _compare("bytes", before.bytes if before else None, after.bytes, size),
+    ]
+    return FittedTable("Shrunk", _SUMMARY, rows)
+
+
+def _times(before: SizeRow | None, after: SizeRow) -> tuple[str, str, str, str]:
+    ratio = after.latency.ratio
+    row = _compare("latency", before.latency.median_ms if before else None, after.latency.median_ms, "{:.3g} ms".format)
+    return (*row[:3], row[3] if ratio is None else time_share(ratio))
+
+
 def _norm_sentences(plan: ShrinkPlan) -> list[Text]:
     """Say which norms were folded, and which were left and why."""
     folded, left = sum(bool(change.layer) for change in plan.norms), defaultdict(list)
@@ -201,7 +218,7 @@ def _norm_sentences(plan: ShrinkPlan) -> list[Text]:
             left[change.reason].append(change.name)
     texts = [Text(f"Folded {plural(folded, 'norm')} into the layers before.")] if plan.norms else []
     texts += [
-        Text(f"Not folded: {len(names)} norms at {_places(names)}: {reason}.", style=STYLES["report.note"])
+        Text(f"Not folded: {len(names)} norms at {listed(names)}: {reason}.", style=STYLES["report.note"])
         for reason, names in left.items()
     ]
     return texts
@@ -230,42 +247,6 @@ def _compare(name: str, before: float | None, after: float, form: Any) -> tuple[
     return name, form(before), form(after), percent(after / before) if before else "-"
 
 
-def _notes(plan: ShrinkPlan) -> defaultdict[str, list[str]]:
-    """Return what else there is to say about layers, by their names."""
-    notes = defaultdict(list)
-    for kernel in plan.kernels:
-        notes[kernel.name].append(_kernel_note(kernel))
-    for change in plan.columns:
-        notes[change.name].append(_column_note(change))
-    for group in plan.groups:
-        notes[group.name].append(_group_note(group))
-    return notes
-
-
-def _group_note(change: GroupChange) -> str:
-    """Say what became of a convolution whose filters fall into sets."""
-    times = f" ({change.dense_ms:.3g} to {change.grouped_ms:.3g} ms)" if change.dense_ms else ""
-    if change.before == change.after:
-        return f"not grouped: {change.reason}{times}"
-    return f"{len(change.filters)} groups, each with {change.after} of {change.before} inputs{times}"
-
-
-def _column_note(change: ColumnChange) -> str:
-    """Say what became of a convolution with dead columns."""
-    times = f" ({change.dense_ms:.3g} to {change.gathered_ms:.3g} ms)" if change.dense_ms else ""
-    if change.before == change.after:
-        return f"not gathered: {change.reason}{times}"
-    return f"{change.after} of {change.before} columns gathered{times}"
-
-
-def _kernel_note(kernel: KernelChange) -> str:
-    """Say what became of a kernel with dead taps."""
-    if kernel.before == kernel.after:
-        return f"dead kernel positions stay: {kernel.reason}"
-    apart = f", dilation {shape(kernel.dilation)}" if max(kernel.dilation) > 1 else ""
-    return f"kernel {shape(kernel.before)} to {shape(kernel.after)}{apart}{', padded before' if kernel.padded else ''}"
-
-
 def _layer_row(
     change: LayerChange, before: dict[str, int], after: dict[str, int], others: list[str]
 ) -> tuple[str, ...]:
@@ -286,8 +267,3 @@ def _layer_row(
         count(after[change.name]) if change.name in after else "-",
         "; ".join(notes),
     )
-
-
-def _places(nodes: list[str]) -> str:
-    shown = ", ".join(nodes[:_MOST_PLACES])
-    return shown if len(nodes) <= _MOST_PLACES else f"{shown} and {len(nodes) - _MOST_PLACES} more"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
+from collections.abc import Iterator
 from io import StringIO
 from typing import Any
 
@@ -10,6 +12,7 @@ from rich.console import Console
 from rich.theme import Theme
 
 from campfire_fx.base.characters import legible
+from campfire_fx.base.records import Record
 
 STYLES = {
     "report.title": "bold",
@@ -24,8 +27,23 @@ THEME = Theme(STYLES)
 PLAIN_WIDTH = 120
 
 
-class Report:
-    """Base of reports: rich prints them in colour; `print` and `str` give plain text, as wide as the terminal."""
+class Report(Record):
+    """Base of reports: rich prints them in colour, a notebook shows tables; `print` gives text as wide as the terminal.
+
+    Their repr is the line of the record that they show.
+    """
+
+    __slots__ = ()
+
+    def _told(self) -> Iterator[str]:
+        fields = (getattr(self, field.name) for field in dataclasses.fields(self))  # type: ignore[arg-type]
+        record = next((value for value in fields if isinstance(value, Record)), None)
+        yield from super()._told() if record is None else record._told()
+        yield "print() shows all"
+
+    def picture(self) -> Any:
+        """Return a matplotlib Figure that a notebook shows in the place of text; None where there is none."""
+        return None
 
     def __rich__(self) -> Any:
         raise TypeError(f"{type(self).__name__} does not say how it is shown")

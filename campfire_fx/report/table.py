@@ -1,8 +1,9 @@
-"""Tables that fit: on a narrow terminal whole columns go, in a stated order, and no number is ever cut."""
+"""Tables that fit: on a narrow terminal whole columns go, in a stated order; no text is ever cut."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -14,6 +15,7 @@ from campfire_fx.report.style import STYLES
 
 _GAP = 3  # between columns
 _WRAPPED = 24
+_LEAST = 12  # width of a column of names
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class FittedTable:
                 break
             shown.remove(last)
             hidden.append(self.columns[last].header.replace("\n", " "))
-        yield self._table(shown)
+        yield self._table(shown, self._narrowed(shown, options.max_width))
         if hidden:
             yield Text(f"Not shown at this width: {', '.join(hidden)}.", style=STYLES["report.note"])
 
@@ -64,7 +66,20 @@ class FittedTable:
         longest = max(len(text) for text in (*column.header.split("\n"), *(row[i] for row in rows)))
         return min(_WRAPPED, longest) if column.wraps else longest
 
-    def _table(self, shown: Sequence[int]) -> Table:
+    def _narrowed(self, shown: Sequence[int], most: int) -> dict[int, int]:
+        """Return the width of each column, that of the widest text cut down where all of them do not fit."""
+        widths = {i: self._width(i) for i in shown}
+        names = [i for i in shown if not self.columns[i].right]
+        while names and (excess := sum(widths.values()) + _GAP * len(shown) - most) > 0:
+            widest = max(names, key=widths.__getitem__)
+            others = [widths[i] for i in names if i != widest and widths[i] < widths[widest]]
+            least = max(_LEAST, widths[widest] - excess, *others)
+            if least >= widths[widest]:
+                break
+            widths[widest] = least
+        return widths
+
+    def _table(self, shown: Sequence[int], widths: Mapping[int, int]) -> Table:
         table = Table(
             title=self.title or None,
             title_style=STYLES["report.title"],
@@ -82,9 +97,20 @@ class FittedTable:
                 self.total[i] if self.total is not None else "",
                 justify="right" if column.right else "left",
                 no_wrap=not column.wraps,
-                min_width=self._width(i),
+                min_width=widths[i],
                 overflow="fold",
             )
         for row in self.rows:
-            table.add_row(*(Text(row[i]) for i in shown))
+            table.add_row(*(Text(row[i] if self.columns[i].wraps else broken(row[i], widths[i])) for i in shown))
         return table
+
+
+def broken(text: str, width: int) -> str:
+    """Break a text into lines of a width: a path behind its dots where that can be, else anywhere."""
+    lines = [""]
+    for piece in re.findall(r"[^.,\s]*[.,\s]*", text) if len(text) > width else [text]:
+        if len(lines[-1]) + len(piece.rstrip()) <= width or len(text) <= width:
+            lines[-1] += piece
+        else:
+            lines += [piece[i : i + width] for i in range(0, len(piece), width)]
+    return "\n".join(line.rstrip() for line in lines if line)

@@ -12,7 +12,7 @@ from campfire_fx.capture import trace
 from campfire_fx.sparsity.channels.coupling import Coupling
 
 if TYPE_CHECKING:
-    import networkx as nx
+    from campfire_fx.report.dependency import DependencyGraph
 
 
 def dependency_graph(
@@ -21,12 +21,14 @@ def dependency_graph(
     *,
     examples: list[Any] | None = None,
     coupling: Coupling | None = None,
-) -> nx.DiGraph:
-    """Return how channels flow between layers.
+) -> DependencyGraph:
+    """Return how channels flow between layers, as a `networkx.DiGraph` that a notebook draws.
 
-    Nodes are layers by path, "input" and "output", and by their node name the sums, concatenations and barriers at
-    which channels meet. Node attributes: kind, operation, channels_in, channels_out, pinned (the reason, or None),
-    sets (names of the coupled sets that its outputs belong to; none without a coupling).
+    Nodes are layers by path, "input" and "output", and the sums, concatenations and barriers at which channels meet:
+    these by the module whose code makes the call and what it does, `layer1.0 (add)`, in the model's own forward `add`;
+    of several alike all but the first have a number, `layer1.0 (add 2)`. Node attributes: kind, operation,
+    channels_in, channels_out, pinned (the reason, or None), sets (names of the coupled sets that its outputs belong
+    to; none without a coupling).
     Edges run from producer to consumer: kind "reads" (the consumer mixes the channels) or "coupled" (they must be
     removed together), channels, via (the operations passed through).
 
@@ -36,5 +38,7 @@ def dependency_graph(
     Raises:
         CaptureError: the model cannot be captured.
     """
+    from campfire_fx.report.dependency import DependencyGraph  # slow to load
+
     captured = model if isinstance(model, Captured) else trace(model, example_inputs, examples=examples)
-    return channel_graph(captured, coupling)
+    return DependencyGraph(channel_graph(captured, coupling))

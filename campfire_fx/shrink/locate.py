@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from campfire_fx.analysis.compact import cut_like
 from campfire_fx.analysis.labelling import GraphRun, placeholder_values
 from campfire_fx.analysis.labels import Labelled
+from campfire_fx.base.location import place
 from campfire_fx.base.untouched import training_flags
 from campfire_fx.capture import trace
 from campfire_fx.layers.bake_reparametrizations import bake_reparametrizations
@@ -40,7 +41,7 @@ def first_difference(model: nn.Module, shrunk: Shrunk, examples: list[Any]) -> s
                 for node, value in _execute(new.module, after.graph, args):
                     known = node.name in expected
                     if known and _differs(runs[id(after.graph)], node, expected[node.name], value, shrunk):
-                        return str(node.target) if node.op == "call_module" else node.name
+                        return place(node)
     return None
 
 

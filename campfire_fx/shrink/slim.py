@@ -72,6 +72,11 @@ class SlimModel(Dress):
             return shrink_report(self, before)
         return shrink_report(self, before, runtimes=in_runtimes(self, before, runtimes, threads))
 
+    def _overview(self) -> Any:
+        from campfire_fx.report.shrink import plan_report  # slow to load
+
+        return plan_report(self.plan, self.verification)
+
 
 def in_runtimes(
     slim: SlimModel, before: nn.Module | None, runtimes: Sequence[str] | None, threads: int | None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from campfire_fx.base.records import Record
 from campfire_fx.sparsity.regime import Regime
 
 FAMILIES: Mapping[str, str] = {
@@ -52,7 +53,7 @@ _REQUIRED = inspect.Parameter.empty
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RegimeEntry:
+class RegimeEntry(Record):
     """A regime as it is listed.
 
     Attributes:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from campfire_fx.base.records import Record
 
 
 @dataclass(frozen=True, slots=True)
-class Iterate:
+class Iterate(Record):
     """How far ADMM has come in one layer; plain numbers, saved in the `state_dict`.
 
     Attributes:
@@ -29,7 +32,7 @@ class Iterate:
 
 
 @dataclass(frozen=True, slots=True)
-class LayerSparsity:
+class LayerSparsity(Record):
     """One layer's numbers. Fractions are in [0, 1]; counts are of weights unless they say otherwise.
 
     Attributes:
@@ -73,7 +76,7 @@ class LayerSparsity:
 
 
 @dataclass(frozen=True, slots=True)
-class CostRecord:
+class CostRecord(Record):
     """What the slim network would cost now, as a part of the dense one; "macs", "parameters", "latency", "channels".
 
     Attributes:
@@ -90,7 +93,7 @@ class CostRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class SparsityRecord:
+class SparsityRecord(Record):
     """A sparse model's state: what was asked, what is there, and what stays dense.
 
     Attributes:
@@ -148,6 +151,11 @@ class SparsityRecord:
                 " epoch(e) was not called as epochs began"
             )
         return f"Masks are not final: {why}. Train to the end of the era, or call finalize() to prune at once."
+
+    def _told(self) -> Iterator[str]:
+        yield f"regime {self.regime}"
+        yield "masks frozen" if self.frozen else f"epoch {self.epoch} of era {self.era[0]} to {self.era[1]}"
+        yield f"{100 * self.true:.1f} % of the weights of {len(self.pruned)} layers masked"
 
     @property
     def pruned(self) -> tuple[LayerSparsity, ...]:

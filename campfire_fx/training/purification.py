@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from campfire_fx.analysis.facts import Facts
 from campfire_fx.base.compat import pytree
 from campfire_fx.base.errors import ShrinkError
+from campfire_fx.base.records import Record
 from campfire_fx.capture import example_for, model_of, trace
 from campfire_fx.layers.bake_masks import baked_copy
 from campfire_fx.layers.bake_reparametrizations import bake_reparametrizations
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Purification:
+class Purification(Record):
     """What `purify` gives back.
 
     Attributes:

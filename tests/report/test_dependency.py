@@ -18,13 +18,13 @@ from campfire_fx.training.couple import coupled_channels
 from tests.report.small import Small
 
 TREE = """\
-Channels: 3 convolutions, 1 linear layer, 1 sum, 0 concatenations, 0 barriers; 3 pinned
+Channels: 3 convolutions, 1 linear layer, 1 sum; those of 1 always kept
 ├── input  3
 ├── stem  Conv2d 3 -> 8  reads input
 │   ├── inner  Conv2d 8 -> 6  reads stem through BatchNorm2d, relu
 │   └── outer  Conv2d 6 -> 8  reads inner through relu
 ├── add  add 8 -> 8  coupled stem through BatchNorm2d, relu; coupled outer
-├── head  Linear 8 -> 5  reads add through mean  pinned: its channels reach the output, or others that must stay
+├── head  Linear 8 -> 5  reads add through mean  always kept: its channels reach the output, or others that must stay
 └── output  coupled head"""
 
 
@@ -58,10 +58,10 @@ def test_coupled_sets_have_colours_and_a_legend() -> None:
         "output": (),
     }  # fmt: skip
     dot, mermaid = to_dot(graph), to_mermaid(graph)
-    fills = [line.split('fillcolor="')[1][:7] for line in dot.splitlines() if "fillcolor" in line]
-    assert len(fills) == 4 + 2 and len(set(fills)) == 2
-    assert '"coupled set: stem" [' in dot
-    assert mermaid.count(":::s0") == 3 + 1 and mermaid.count("classDef") == 2
+    fills = [line.split('fillcolor="')[1][:7] for line in dot.splitlines() if 'fillcolor="' in line]
+    assert len(fills) == 3 + 1 and len(set(fills)) == 1, "inner is coupled with no other layer"
+    assert '"set 1" [label="1  stem: 2 layers"' in dot and 'label="stem\\nConv2d 3 -> 8, set 1"' in dot
+    assert mermaid.count(":::s1") == 3 + 1 and mermaid.count("classDef") == 1
     assert nx.utils.graphs_equal(from_json(to_json(graph)), graph)
 
 
@@ -95,7 +95,9 @@ def test_shared_layers_make_cycles() -> None:
 def test_write(graph: nx.DiGraph, tmp_path: Path) -> None:
     write(graph, tmp_path / "g.dot")
     assert (tmp_path / "g.dot").read_text() == to_dot(graph)
-    with pytest.raises(CampfireError, match=r"g\.svg: the suffix names no graph format\. Use one of \.txt"):
-        write(graph, tmp_path / "g.svg")
+    write(graph, tmp_path / "g.png")
+    assert (tmp_path / "g.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(CampfireError, match=r"g\.jpg: the suffix names no graph format\. Use one of \.png"):
+        write(graph, tmp_path / "g.jpg")
     with pytest.raises(CampfireError, match=r"there is no folder .*none\. Make it first"):
         write(graph, tmp_path / "none" / "g.dot")

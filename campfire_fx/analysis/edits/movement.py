@@ -34,6 +34,7 @@ from campfire_fx.analysis.rules.effects import writes_in_place
 from campfire_fx.analysis.rules.kinds import GATES
 from campfire_fx.analysis.rules.movement import asks_shape
 from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes, parts
+from campfire_fx.base.location import place
 
 
 def plan_rewrites(labelling: Labelling, live: Liveness) -> list[AfterRemoval]:
@@ -97,7 +98,7 @@ def _compact_held(after: AfterRemoval, value: Any) -> Any:
 def _check_readers(after: AfterRemoval, node: fx.Node) -> None:
     for source in node.all_input_nodes:
         if isinstance(after.values.get(source), Broken):
-            _settle(after, source, f"{node.name} needs its result as it was")
+            _settle(after, source, f"{place(node)} needs its result as it was")
 
 
 def _settle(after: AfterRemoval, node: fx.Node, reason: str) -> None:
@@ -188,7 +189,7 @@ def _check_numbers(after: AfterRemoval, node: fx.Node) -> None:
         if spare is not None and source is size:
             original, now = (list(v[:spare]) + list(v[spare + 1 :]) for v in (original, now))
         if not same(now, original):
-            raise Unmovable(source, after.labels_of(source), f"{node.name} computes with their number")
+            raise Unmovable(source, after.labels_of(source), f"{place(node)} computes with their number")
 
 
 def _movement(after: AfterRemoval, node: fx.Node, expected: Any) -> Any:

@@ -21,6 +21,7 @@ from campfire_fx.analysis.rules.found import Found
 from campfire_fx.analysis.rules.kinds import ARITHMETIC, MOVEMENTS, ON_ONE, Aliases, Kind, Shape, Transfer, Writes
 from campfire_fx.analysis.rules.structure import Structure
 from campfire_fx.base.compat import has_hooks
+from campfire_fx.base.location import place
 from campfire_fx.base.torch_classes import torch_class
 
 T = TypeVar("T")
@@ -142,8 +143,8 @@ class Call:
         return None if rule is None or rule.axes is None else rule.axes(self)
 
     def where(self) -> str:
-        """Name the place of the call for people: the module's path, or the node and its operation."""
-        return str(self.node.target) if self.module is not None else self.node.name
+        """Name the place of the call for people."""
+        return place(self.node)
 
 
 # fx types these for arguments of nodes; analyses put anything in their place.

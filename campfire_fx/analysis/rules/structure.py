@@ -14,11 +14,12 @@ from torch import Tensor, fx, nn
 
 from campfire_fx.analysis.forest import LabelForest
 from campfire_fx.analysis.labels import FIXED, Labelled, not_zero
+from campfire_fx.base.records import Record
 from campfire_fx.layers.layout import Layout
 
 
 @dataclass(frozen=True, slots=True)
-class Pin:
+class Pin(Record):
     """Channels that must be kept: at which node or layer, how many labels, and why."""
 
     node: str

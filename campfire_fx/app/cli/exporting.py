@@ -12,6 +12,7 @@ from campfire_fx.app.cli.networks import source_network
 from campfire_fx.app.cli.options import AsJson, Example, ModelArguments
 from campfire_fx.app.cli.terminal import example_inputs, model_options, show, show_json
 from campfire_fx.export import check_export, export
+from campfire_fx.export.record import ExportRecord
 from campfire_fx.report.progress import progress
 
 
@@ -29,6 +30,16 @@ def export_command(
         typer.Option(help="The model of a state_dict, or your own code that a checkpoint needs; as for shrink."),
     ] = None,
     option: ModelArguments = None,
+    input_name: Annotated[
+        list[str] | None, typer.Option(help="For .onnx: what an input is called; once for each.", show_default="x")
+    ] = None,
+    output_name: Annotated[list[str] | None, typer.Option(help="For .onnx: the same of an output.")] = None,
+    opset: Annotated[
+        int | None, typer.Option(help="For .onnx: the version of its operators, 18 or later.", show_default="torch's")
+    ] = None,
+    half: Annotated[
+        bool, typer.Option("--half", help="Write float16, which changes the output; by how much is measured and told.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Convert a model to the format that the suffix names; the file is loaded again and compared.
@@ -41,19 +52,25 @@ def export_command(
         campfire-fx export runs/digits/sparse.ckpt sparse.pt2
         campfire-fx export runs/digits/sparse.ckpt sparse.mnn
         campfire-fx export weights.pt resnet18.onnx --model resnet18
+        campfire-fx export slim.safetensors slim-half.onnx --half --opset 18
     """
     check_export(target)
     network, shapes = source_network(source, "export", model, model_options(option))
     inputs = example_inputs(example) or shapes
     with progress("Exporting"):
-        record = export(network, target, inputs)
+        names = {"input_names": input_name or (), "output_names": output_name or ()}
+        record = export(network, target, inputs, **names, opset=opset, half=half)
     if as_json:
         facts = dataclasses.asdict(record) | {"path": str(record.path), "files": [str(path) for path in record.files]}
         show_json(facts)
         return
+    show(_told(record))
+
+
+def _told(record: ExportRecord) -> str:
     files = ", ".join(str(path) for path in record.files)
-    sizes = f" Dynamic sizes: {', '.join(record.free)}." if record.free else ""
-    others = f" Left out: the graphs for {', '.join(record.left_out)}." if record.left_out else ""
-    show(
-        f"Wrote {files}: {record.bytes:,} bytes, outputs within {record.difference:.1e} of the model's.{sizes}{others}"
-    )
+    sentences = [f"Wrote {files}: {record.bytes:,} bytes, outputs within {record.difference:.1e} of the model's."]
+    sentences += ["That is what half precision changes."] * record.half
+    sentences += [f"Dynamic sizes: {', '.join(record.free)}."] * bool(record.free)
+    sentences += [f"Left out: the graphs for {', '.join(record.left_out)}."] * bool(record.left_out)
+    return " ".join(sentences)

@@ -11,6 +11,8 @@ from campfire_fx.report.pictures.canvas import inline_svg as inline_svg
 from campfire_fx.report.pictures.canvas import installed as installed
 from campfire_fx.report.pictures.canvas import png as png
 from campfire_fx.report.pictures.canvas import save as save
+from campfire_fx.report.pictures.channel_dependencies import MOST_ROWS as MOST_ROWS
+from campfire_fx.report.pictures.channel_dependencies import channel_dependencies as channel_dependencies
 from campfire_fx.report.pictures.channel_survival import channel_survival as channel_survival
 from campfire_fx.report.pictures.layer_sparsity import layer_sparsity as layer_sparsity
 from campfire_fx.report.pictures.mask_grid import mask_grid as mask_grid

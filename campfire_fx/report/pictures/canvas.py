@@ -61,9 +61,10 @@ def figure(height: float, *, title: str, note: str = "", width: float = WIDTH) -
     """
     check_installed()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    drawn = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor=PAPER)
+    from campfire_fx.report.pictures.shown import ShownFigure
+
+    drawn = ShownFigure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor=PAPER)
     FigureCanvasAgg(drawn)
     axes = drawn.add_subplot()
     axes.set_facecolor("none")

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from campfire_fx.base.records import Record
 from campfire_fx.sparsity.channels.coupling import Coupling, Floats, Groups, LayerTimes
 
 Widths = NDArray[np.int64]
@@ -154,7 +155,7 @@ def channels_cost(coupling: Coupling) -> Products:
 
 
 @dataclass(frozen=True, slots=True)
-class SetCost:
+class SetCost(Record):
     """What a coupled set costs in the network as it is.
 
     Attributes:

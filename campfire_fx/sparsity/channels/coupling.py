@@ -17,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from campfire_fx.base.records import Record
+
 Groups = NDArray[np.int64]
 """Numbers of groups; -1: no group."""
 Alive = NDArray[np.bool_]
@@ -39,7 +41,7 @@ class LayerTimes(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CoupledLayer:
+class CoupledLayer(Record):
     """One weight that mixes channels.
 
     Attributes:
@@ -95,7 +97,7 @@ class CoupledLayer:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CoupledVector:
+class CoupledVector(Record):
     """A parameter or buffer with entries of single channels: of a norm, a bias, a scale.
 
     Attributes:
@@ -125,7 +127,7 @@ def _copied(copies: dict[tuple[str, torch.device], Tensor], name: str, groups: G
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CoupledSet:
+class CoupledSet(Record):
     """Groups of the same layers: a range of numbers.
 
     Attributes:
@@ -154,7 +156,7 @@ class CoupledSet:
 
 
 @dataclass(frozen=True, slots=True)
-class Stays:
+class Stays(Record):
     """Channels that have to stay: where, how many, and why."""
 
     where: str
@@ -163,7 +165,7 @@ class Stays:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Coupling:
+class Coupling(Record):
     """The coupled channels of a model.
 
     Attributes:

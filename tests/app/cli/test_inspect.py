@@ -16,7 +16,7 @@ MODEL = "campfire_fx.app.train.networks:resnet8"
 def test_reports_are_plain_text_in_a_pipe(run) -> None:
     result = run("inspect", MODEL)
     assert result.exit_code == 0, result.stderr
-    for text in ("the whole model", "9 convolutions, 1 linear layer, 3 sums", "layer3.0.conv2", "36.9 k", "78 k"):
+    for text in ("the whole model", "9 convolutions, 1 linear layer, 3 sums", "layer3.0.conv2", "36,864", "78,042"):
         assert text in result.stdout
     lines = result.stdout.splitlines()
     assert not any("\x1b" in line or line != line.rstrip() for line in lines)
@@ -32,10 +32,13 @@ def test_costs_are_those_of_one_image(run) -> None:
 def test_json_holds_every_layer_and_the_graph(run) -> None:
     facts = json.loads(run("inspect", MODEL, "--option", "classes=7", "--json").stdout)
     layers = {layer["name"]: layer for layer in facts["layers"]}
-    assert len(layers) == 10
-    assert layers["fc"]["weight"] == [7, 64]
+    assert len([layer for layer in layers.values() if layer["macs"]]) == 10
+    assert sum(layer["parameters"] for layer in layers.values()) == facts["parameters"]
+    assert layers["fc"]["weight"] == [7, 64] and layers["fc"]["output"] == [[1, 7]]
+    assert layers["layer2.0.conv1"]["output"] == [[1, 32, 112, 112]] and layers["bn1"]["weight"] == [16]
     assert layers["fc"]["pinned"] and not layers["conv1"]["pinned"]
-    assert {node["id"] for node in facts["graph"]["nodes"]} > set(layers)
+    mixing = {layer["name"] for layer in facts["layers"] if layer["macs"]}
+    assert {node["id"] for node in facts["graph"]["nodes"]} > mixing
 
 
 @pytest.mark.parametrize(("form", "start"), [
@@ -57,7 +60,7 @@ def test_the_graph_as_a_file(run) -> None:
 
 
 def test_an_unknown_form_of_file_is_refused(run) -> None:
-    result = run("inspect", MODEL, "--graph", "graph.svg")
+    result = run("inspect", MODEL, "--graph", "graph.jpg")
     assert result.exit_code == 2
     assert "the suffix names no graph format" in result.stderr
 
@@ -75,7 +78,8 @@ def test_operations_of_a_method(run) -> None:
     assert plain["operations"]["inference_reduction"] == pytest.approx(expected)
     assert plain["operations"]["training_reduction"] == pytest.approx(expected)
     assert heavy["operations"]["training_reduction"] == pytest.approx(expected / 1.25)
-    assert [layer["name"] for layer in plain["operations"]["layers"]] == [layer["name"] for layer in plain["layers"]]
+    mixing = [layer["name"] for layer in plain["layers"] if layer["macs"]]
+    assert [layer["name"] for layer in plain["operations"]["layers"]] == mixing
 
 
 @pytest.mark.parametrize("method", ["swat-erk", "swat-structured", "ck", "combined", "unstructured"])
@@ -109,7 +113,7 @@ def test_groups(run) -> None:
     assert inner["all_macs"] == layers["layer1.0.conv1"]["macs"] + layers["layer1.0.conv2"]["macs"]
     assert inner["macs_share"] == pytest.approx(inner["all_macs"] / facts["macs"])
     nodes = {node["id"]: node["sets"] for node in facts["graph"]["nodes"]}
-    assert nodes["layer1.0.conv2"] == nodes["add"] == ["conv1"] and nodes["fc"] == []
+    assert nodes["layer1.0.conv2"] == nodes["layer1.0 (add)"] == ["conv1"] and nodes["fc"] == []
 
 
 def test_latency_is_measured_once_and_kept(run, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,3 +125,21 @@ def test_latency_is_measured_once_and_kept(run, tmp_path, monkeypatch: pytest.Mo
     times = told["latency"]["table"]["times"]
     assert times[0]["name"] == "features.0" and times[0]["ms"][-1][-1] > 0
     assert any((tmp_path / "cache").iterdir())
+
+
+def test_layers_summed_up_to_a_depth(run) -> None:
+    whole, top = (json.loads(run("inspect", MODEL, "--json", *more).stdout) for more in ((), ("--depth", "1")))
+    names = [layer["name"] for layer in top["layers"]]
+    assert names == ["conv1", "bn1", "layer1", "layer2", "layer3", "fc"]
+    assert sum(layer["macs"] for layer in top["layers"]) == whole["macs"]
+    assert sum(layer["parameters"] for layer in top["layers"]) == whole["parameters"]
+    assert {layer["name"]: layer["operation"] for layer in top["layers"]}["layer2"] == "Sequential"
+    assert run("inspect", MODEL, "--depth", "0").exit_code == 2
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_nothing_is_cut(run, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    told = run("inspect", "densenet121", "--example", "1x3x64x64").stdout
+    assert max(map(len, told.split("Layers\n")[1].splitlines())) <= width
+    assert "denselayer24.conv2" in told and "1x32x4x4" in told and "everything else" not in told
