@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import networkx as nx
 
 _GOLDEN = 0.618034  # steps of it round the colour circle keep neighbours apart
+_FIRST = 0.58  # blue: red is for what always stays
 _LIGHT = (0.80, 0.88)  # of fills, in turn: black text is legible on both
 _DARK = 0.42  # of lines
 _LAYERS = ("conv", "linear")
@@ -51,7 +52,7 @@ def shared_sets(graph: nx.DiGraph) -> dict[str, SharedSet]:
     shared = [name for name, count in layers.items() if count > 1]
     found = {}
     for i, name in enumerate(shared):
-        hue, light = i * _GOLDEN % 1, _LIGHT[i % len(_LIGHT)]
+        hue, light = (_FIRST + i * _GOLDEN) % 1, _LIGHT[i % len(_LIGHT)]
         found[name] = SharedSet(i + 1, name, layers[name], _colour(hue, light, 0.75), _colour(hue, _DARK, 0.85))
     return found
 
