@@ -29,7 +29,7 @@ _WARM = 2
 
 
 def bench(
-    sources: Mapping[str, Source] | Iterable[Source | str],
+    sources: Source | str | Mapping[str, Source] | Iterable[Source | str],
     example_inputs: Tensor | tuple[Tensor, ...] | None = None,
     *,
     batch: int = 1,
@@ -45,7 +45,7 @@ def bench(
     one thread the processor's time is taken, else the clock's. What fails is a row with the reason.
 
     Args:
-        sources: files and models; by name, or named after the file or the model's class.
+        sources: a file or a model, or several; by name, or named after the file or the model's class.
         example_inputs: what they are called with, on the CPU. Default: the example that the first model carries, the
             sizes that the first .onnx file fixes, or a guess from the first model.
         batch: samples of a call, where no example is given.
@@ -76,7 +76,11 @@ def bench(
     return BenchRecord(tuple(rows), tuple(tuple(tensor.shape) for tensor in args), threads, guessed)
 
 
-def _named(sources: Mapping[str, Source] | Iterable[Source | str]) -> Iterator[tuple[str, Source]]:
+def _named(sources: Source | str | Mapping[str, Source] | Iterable[Source | str]) -> Iterator[tuple[str, Source]]:
+    if isinstance(sources, (str, Path, nn.Module)):
+        sources = [sources]
+    if not isinstance(sources, Iterable):
+        raise BenchError(f"bench: a {type(sources).__name__} cannot be timed. Give files or models.")
     found = sources if isinstance(sources, Mapping) else _by_name(sources)
     if not found:
         raise BenchError("bench: there is nothing to time. Give files or models.")

@@ -86,9 +86,8 @@ class AccelerationReport(Report):
                 )
             )
         kernels = facts.kernels.rstrip(".")
-        measured = (
-            f"Measured on {facts.processor} with {plural(facts.threads, 'thread')}; kernels: {kernels}. {TIME_NOTE}"
-        )
+        measured = f"Measured on {facts.processor} with {plural(facts.threads, 'thread')}; kernels: {kernels}."
+        measured += f" {TIME_NOTE}" if any(latency.ratio for latency in facts.whole.values()) else ""
         return [*texts, Text(measured, style=STYLES["report.note"])]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -150,7 +150,7 @@ class ShrinkReport(Report):
     def _not_smaller(self) -> Iterator[str]:
         sizes = (self.before.parameters, self.after.parameters) if self.before and self.after else self.plan.weights
         if sizes[1] > HARDLY_SMALLER * sizes[0]:
-            yield _hardly_smaller(*sizes)
+            yield _hardly_smaller(*sizes, self.plan.remarks)
 
     def _measured(self, after: SizeRow) -> list[Text]:
         zeros, weights = after.zeros
@@ -224,9 +224,11 @@ def _norm_sentences(plan: ShrinkPlan) -> list[Text]:
     return texts
 
 
-def _hardly_smaller(before: int, after: int) -> str:
-    """Say that next to nothing became smaller, and which regimes remove channels."""
+def _hardly_smaller(before: int, after: int, remarks: Sequence[str]) -> str:
+    """Say that next to nothing became smaller, and, if masks are what was asked for, which regimes remove channels."""
     told = "Nothing became smaller: no channel is dead." if before == after else "Hardly any channel is dead."
+    if any("not final" in remark for remark in remarks):
+        return told
     names = ", ".join(entry.name for entry in find_regimes() if entry.gains == "channels")
     return f"{told} Regimes that train whole channels to zero, so that shrink removes them: {names}."
 

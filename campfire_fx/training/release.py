@@ -8,6 +8,7 @@ from torch import nn
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.numbers import plain
 from campfire_fx.base.sharding import is_sharded
+from campfire_fx.capture import model_of
 from campfire_fx.layers.masked import MaskedLayer, plain_class
 from campfire_fx.sparsity.chance import seeded
 
@@ -30,11 +31,13 @@ def release(model: nn.Module, noise: float = 0.1, *, seed: int = 0) -> int:
         How many weights were filled.
 
     Raises:
+        CaptureError: this is no model.
         RegimeError: the noise is not a positive number, or the model is a sparse one, or spread over processes.
     """
     noise = plain(noise)
     if isinstance(noise, bool) or not isinstance(noise, (int, float)) or not 0 < noise < float("inf"):
         raise RegimeError(f"release: noise={noise!r} is not above 0. Give a part of the layer's weights, as 0.1.")
+    model = model_of(model)
     layers = {id(module.weight): module for module in model.modules() if plain_class(module) is not None}
     if any(isinstance(module, MaskedLayer) for module in layers.values()):
         raise RegimeError("release: the model holds masks. Call shrink() first, and release the zeros that are left.")

@@ -42,10 +42,13 @@ class Rewinding:
         weights: whether weights, statistics and momenta go back; if not, learning rates do (learning-rate rewinding).
 
     Raises:
-        RegimeError: the epoch is not a whole number from 0 up, or masks move after the first update of an epoch.
+        RegimeError: the model is not sparse, the epoch is not a whole number from 0 up, or masks move after the first
+            update of an epoch.
     """
 
     def __init__(self, model: SparseModel, *others: Any, to: int | None = None, weights: bool = True) -> None:
+        if not isinstance(model, SparseModel):
+            raise RegimeError(f"Rewinding: a {type(model).__name__} has no masks. Give what sparsify returned.")
         cycle = model._life_cycle
         usual = next((m.rewinds_to for m, _ in cycle.state.methods() if m.rewinds_to is not None), 0)
         self.to = usual if to is None else plain(to)

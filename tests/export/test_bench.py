@@ -98,7 +98,9 @@ def test_what_cannot_be_timed_is_said(net: nn.Module, files: Path) -> None:
     with pytest.raises(BenchError, match=r"threads=0 is no number of them\. Give 1 or more"):
         bench([net], threads=0)
     with pytest.raises(BenchError, match=r"cannot time it\.h5: there is no such file"):
-        bench(["it.h5"])
+        bench("it.h5")
+    with pytest.raises(BenchError, match=r"bench: a NoneType cannot be timed\. Give files or models"):
+        bench(None)
     with pytest.raises(
         BenchError, match=r"no runtime opens it\. Give files of \.pt2, \.safetensors, \.pt, \.pth, \.onnx"
     ):

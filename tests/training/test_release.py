@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import SGD
 
 from campfire_fx import release, sparsify
-from campfire_fx.base.errors import RegimeError
+from campfire_fx.base.errors import CaptureError, RegimeError
 from tests.sparse_training import IMAGE, Net, batches, sparse
 
 
@@ -76,6 +76,8 @@ def test_cycles_get_further_than_one_pass() -> None:
 def test_what_cannot_be_released_is_refused() -> None:
     with pytest.raises(RegimeError, match="the model holds masks. Call shrink"):
         release(sparse("ck"))
+    with pytest.raises(CaptureError, match="Model at NoneType: there is none"):
+        release(None)
     with pytest.raises(RegimeError, match="noise=0 is not above 0"):
         release(Net(), 0)
     dead = nn.Linear(3, 3)

@@ -235,6 +235,8 @@ def test_an_epoch_that_was_missed_is_named() -> None:
     model = sparse("ck")
     rewinding = Rewinding(model, to=1)
     model.epoch(2)
+    with pytest.raises(RegimeError, match=r"Rewinding: a Linear has no masks\. Give what sparsify returned"):
+        Rewinding(torch.nn.Linear(1, 1))
     with pytest.raises(RegimeError, match="epoch 1 is over, and nothing was remembered"):
         rewinding.epoch()
 

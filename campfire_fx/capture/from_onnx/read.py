@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ def read_onnx(path: str | Path) -> OnnxGraph:
             named. So are control flow, quantised layers and custom operators.
     """
     onnx = _onnx()
+    if not isinstance(path, (str, os.PathLike)):
+        raise CaptureError(f"read_onnx: a {type(path).__name__} is no path. Give the name of a file, as 'model.onnx'.")
     if not Path(path).is_file():
         raise CaptureError(f"{path}: there is no such file. Check the path.")
     try:

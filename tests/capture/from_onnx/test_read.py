@@ -78,6 +78,8 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
     path.write_text("no model")
     with pytest.raises(CaptureError, match="model.onnx: onnx cannot read it"):
         campfire_fx.read_onnx(path)
+    with pytest.raises(CaptureError, match=r"read_onnx: a NoneType is no path\. Give the name of a file"):
+        campfire_fx.read_onnx(None)
     with pytest.raises(CaptureError, match="there is no such file"):
         campfire_fx.read_onnx(tmp_path / "none.onnx")
 
