@@ -10,7 +10,7 @@ PANELS: dict[str, dict[str, str]] = {
         "Network": "model option start_from weights networks",
         "Sparsity": "regime sparsity target era override setting reconfigure residual",
         "Training": "recipe show_recipe epochs batch optimizer learning_rate drops warm_up momentum nesterov"
-        " weight_decay precision seed",
+        " weight_decay precision distill seed",
         "Run": "config output resume overwrite checkpoint_every formats tracker quiet as_json",
         "Machine": "device workers threads",
     },
@@ -27,7 +27,7 @@ PANELS: dict[str, dict[str, str]] = {
     },
     "inspect": {
         "Model": "example option",
-        "What is shown": "groups latency form graph_file as_json",
+        "What is shown": "depth groups latency form graph_file as_json",
         "Cost of a sparse method": "method sparsity dense_overhead",
     },
     "attack": {
