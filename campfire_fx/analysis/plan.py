@@ -53,6 +53,11 @@ class LayerChange(Record):
     merged: int
     reason: str
 
+    def _told(self) -> Iterator[str]:
+        before, after = ("x".join(map(str, shape)) for shape in (self.weight_before, self.weight_after))
+        yield from (self.name, self.operation, before if before == after else f"{before} to {after}")
+        yield from [self.reason] * bool(self.reason)
+
 
 @dataclass(frozen=True, slots=True)
 class Repair(Record):

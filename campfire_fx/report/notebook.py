@@ -46,17 +46,20 @@ _REPORTS: Mapping[type[Record], Any] = {
 _COLOURS = {STYLES["report.good"]: "#2a9d55", STYLES["report.bad"]: "#d9483b"}
 _BEHIND = "var(--jp-layout-color0, var(--vscode-editor-background, Canvas))"
 _STYLE = f"""<style>
-.campfire-fx .rows {{ overflow: auto; max-height: 36em; margin: 0 0 .9em }}
+.campfire-fx .rows {{ overflow: auto; max-height: 48em; margin: 0 0 .9em }}
 .campfire-fx table {{ border-collapse: collapse; margin: 0 }}
 .campfire-fx caption {{ caption-side: top; text-align: left; font-weight: 600; padding: .3em 0; color: inherit }}
 .campfire-fx th, .campfire-fx td {{ padding: .2em .7em; text-align: right; vertical-align: top; white-space: nowrap }}
-.campfire-fx .left {{ text-align: left }}
-.campfire-fx .wraps {{ text-align: left; white-space: normal; min-width: 14em; max-width: 40em }}
 .campfire-fx thead th {{ position: sticky; top: 0; background: {_BEHIND}; vertical-align: bottom }}
-.campfire-fx tfoot td {{ font-weight: 600; border-top: 1px solid }}
+.campfire-fx tfoot td {{ position: sticky; bottom: 0; background: {_BEHIND}; font-weight: 600; border-top: 1px solid }}
 .campfire-fx p {{ margin: .25em 0; max-width: 75em }}
 .campfire-fx .note {{ opacity: .75 }}
 </style>"""
+
+
+# Said at each cell: the themes of some notebooks align all of them to the right.
+_LEFT = ' style="text-align:left"'
+_WRAPS = ' style="text-align:left;white-space:normal;min-width:14em;max-width:40em"'
 
 
 def html_of(record: Any) -> str | None:
@@ -66,7 +69,14 @@ def html_of(record: Any) -> str | None:
     if isinstance(record, Dress):
         return html(record._overview(), folded={"Modules": repr(record)})
     report = _REPORTS.get(type(record))
-    return None if report is None else html(report(record))
+    return None if report is None else html(report(record), folded=_folded(record))
+
+
+def _folded(record: Any) -> dict[str, str]:
+    """Return the code of captured graphs, which is too long to be shown at once."""
+    if not isinstance(record, Captured):
+        return {}
+    return {f"Code of {island.path or 'the graph'}": island.module.code for island in record.islands}
 
 
 def html(content: Any, *, folded: Mapping[str, str] | None = None) -> str:
@@ -107,13 +117,11 @@ def _sentence(text: Text | str) -> str:
 
 def _table(table: FittedTable) -> Iterator[str]:
     """Yield a table with all of its columns: a page scrolls."""
-    looks = [("wraps" if one.wraps else "left") if one.wraps or not one.right else "" for one in table.columns]
+    shown = table.filled()
+    looks = {i: _WRAPS if table.columns[i].wraps else "" if table.columns[i].right else _LEFT for i in shown}
 
     def line(cells: Any, kind: str) -> str:
-        told = (
-            f"<{kind}{f' class={look}' if look else ''}>{escape(cell).replace(chr(10), '<br>')}</{kind}>"
-            for cell, look in zip(cells, looks, strict=True)
-        )
+        told = (f"<{kind}{looks[i]}>{escape(cells[i]).replace(chr(10), '<br>')}</{kind}>" for i in shown)
         return f"<tr>{''.join(told)}</tr>"
 
     yield f'<div class="rows"><table><caption>{escape(table.title)}</caption>'

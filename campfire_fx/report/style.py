@@ -60,5 +60,6 @@ def columns() -> int:
 def plain(renderable: Any, width: int = PLAIN_WIDTH) -> str:
     """Render to plain text of a given width, without colours or trailing spaces."""
     target = StringIO()
-    Console(file=target, width=width, color_system=None, theme=THEME, highlight=False).print(renderable)
+    look: dict[str, Any] = {"width": width, "color_system": None, "theme": THEME, "highlight": False}
+    Console(file=target, force_jupyter=False, **look).print(renderable)  # in a notebook rich would show it at once
     return "\n".join(line.rstrip() for line in target.getvalue().splitlines())

@@ -45,7 +45,7 @@ class FittedTable:
     total: Sequence[str] | None = None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        shown = list(range(len(self.columns)))
+        shown = self.filled()
         hidden: list[str] = []
         while True:
             if sum(self._width(i) + _GAP for i in shown) <= options.max_width:
@@ -58,6 +58,11 @@ class FittedTable:
         yield self._table(shown, self._narrowed(shown, options.max_width))
         if hidden:
             yield Text(f"Not shown at this width: {', '.join(hidden)}.", style=STYLES["report.note"])
+
+    def filled(self) -> list[int]:
+        """Return the numbers of the columns that say something in any row."""
+        rows = [*self.rows, self.total] if self.total else self.rows
+        return [i for i in range(len(self.columns)) if not rows or any(row[i] for row in rows)]
 
     def _width(self, i: int) -> int:
         """Return the least width of a column: of its longest cell, or for text that wraps of a few words."""

@@ -69,6 +69,10 @@ class LayerSparsity(Record):
     iterate: Iterate | None = None
     remark: str = ""
 
+    def _told(self) -> Iterator[str]:
+        yield from (self.name, self.operation, "x".join(map(str, self.shape)))
+        yield self.reason or f"{100 * self.true:.1f} % masked"
+
     @property
     def true(self) -> float:
         """The masked fraction of the layer."""

@@ -37,7 +37,7 @@ class Scaled(nn.Conv2d):
 def test_the_value_takes_the_name_of_the_parameter_that_nothing_else_reads() -> None:
     model: Any = named(a=Scaled(3, 4, 3), b=nn.Conv2d(4, 2, 1))
     captured, nodes = computed(model)
-    assert nodes == ["mul"] and type(captured.module.get_submodule("a")) is nn.Conv2d
+    assert nodes == ["a (mul)"] and type(captured.module.get_submodule("a")) is nn.Conv2d
     assert [n.target for n in captured.islands[0].module.graph.find_nodes(op="call_module")] == ["a", "b"]
     torch.testing.assert_close(captured.module.get_parameter("a.weight"), model.a.weight * 2)
     assert captured.module.get_parameter("a.weight").requires_grad
@@ -59,7 +59,7 @@ class Twice(nn.Module):
 
 def test_equal_computations_share_one_parameter() -> None:
     captured, nodes = computed(Twice(again=False))
-    assert nodes == ["sign", "sign_1"] and list(captured.module.state_dict()) == ["a.weight"]
+    assert nodes == ["sign", "sign 2"] and list(captured.module.state_dict()) == ["a.weight"]
     assert not captured.islands[0].module.graph.find_nodes(op="call_function", target=getattr)
 
 

@@ -100,7 +100,12 @@ def test_every_record_has_a_repr_of_one_line(given: list[Any]) -> None:
 def test_a_repr_names_what_matters(given: list[Any]) -> None:
     texts = [repr(value) for value in given if isinstance(value, Record)]
     found = "\n".join(texts)
-    for fact in ("<ShrinkPlan: 4 layers, ", "masks frozen", "<Coupling: 2 sets", "<Captured: Odd as one graph, "):
+    for fact in (
+        "<ShrinkPlan: 4 layers, ",
+        "masks frozen",
+        "<Coupling: 14 groups in 2 sets, ",
+        "<Captured: Odd as one graph, ",
+    ):
         assert fact in found
     assert all("print() shows all" in repr(value) for value in given if isinstance(value, Report))
 

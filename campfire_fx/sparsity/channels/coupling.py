@@ -8,7 +8,7 @@ numbered over the whole model; -1 stands for a channel that has to stay. Made by
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -187,6 +187,11 @@ class Coupling(Record):
     other_ms: float = 0.0
     times: LayerTimes | None = None
     dense: Mapping[str, float] = field(default_factory=dict)
+
+    def _told(self) -> Iterator[str]:
+        yield f"{self.groups:,} groups in {len(self.sets)} sets"
+        yield f"{len(self.layers)} layers"
+        yield f"{sum(stays.channels for stays in self.stays):,} channels stay"
 
     @property
     def groups(self) -> int:
