@@ -40,8 +40,12 @@ napoleon_numpy_docstring = False
 html_theme = "pydata_sphinx_theme"
 html_title = f"campfire_fx {version}"
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_sidebars = {"**": ["globaltoc"]}  # every page, by section
 html_theme_options = {
-    "navbar_align": "left",
+    "navbar_center": [],
+    "navigation_depth": 1,
     "show_toc_level": 2,
     "navigation_with_keys": False,
     "footer_start": ["copyright"],
