@@ -33,6 +33,9 @@ COMMANDS = {
 }
 """The commands: the module that holds each, imported when it is called, and what the list of commands says of it."""
 
+_CALLED_HERE = {"example_inputs=...": "--example", "input_names, output_names": "--input-name, --output-name"}
+"""What errors of the library call arguments, and the options that they are here."""
+
 _SETTINGS = {"sweep": {"allow_extra_args": True, "ignore_unknown_options": True}}
 
 
@@ -72,7 +75,9 @@ def _tell(error: CampfireError) -> int:
     from campfire_fx.app.train.ranks import rank_here
     from campfire_fx.app.train.stopping import Stopped
 
-    told = str(error).replace("example_inputs=...", "--example")  # what it is called here
+    told = str(error)
+    for name, option in _CALLED_HERE.items():
+        told = told.replace(name, option)
     where = f"[process {rank_here()}] " if rank_here() else ""  # the first one's needs no name
     if isinstance(error, Stopped):
         if not where:
