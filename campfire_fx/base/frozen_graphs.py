@@ -37,30 +37,42 @@ class _Named:
         return getattr(importlib.import_module(self.module), self.name)
 
 
-Frozen = list[tuple[str, Any, Any, Any, str]]
+Frozen = list[tuple[Any, ...]]
+_STACK = "nn_module_stack"
 
 
 def freeze(graph: fx.Graph) -> Frozen:
-    """Return the nodes of `graph` as (op, target, args, kwargs, name), with references in place of nodes."""
+    """Return the nodes of `graph` as (op, target, args, kwargs, name, stack), with references in place of nodes.
+
+    The stack is what is noted of the modules in whose code the node stands, each with the name of its class.
+    """
     order: dict[fx.Node, Any] = {node: _Reference(index) for index, node in enumerate(graph.nodes)}
     return [
-        (node.op, _named(node.target), *fx.map_arg((node.args, node.kwargs), order.__getitem__), node.name)
+        (
+            node.op,
+            _named(node.target),
+            *fx.map_arg((node.args, node.kwargs), order.__getitem__),
+            node.name,
+            tuple([(path, getattr(kind, "__name__", kind)) for path, kind in node.meta.get(_STACK, {}).values()]),
+        )
         for node in graph.nodes
     ]
 
 
 def thaw(frozen: Frozen) -> fx.Graph:
-    """Return the graph that `freeze` was given, without `meta`."""
+    """Return the graph that `freeze` was given; of `meta` it has the modules that nodes stand in."""
     graph = fx.Graph()
     nodes: list[fx.Node] = []
 
     def resolve(value: Any) -> Any:
         return nodes[value.index] if isinstance(value, _Reference) else value
 
-    for op, target, args, kwargs, name in frozen:
+    for op, target, args, kwargs, name, *stack in frozen:  # files from before have no stack
         args, kwargs = fx.node.map_aggregate((args, kwargs), resolve)
         target = target() if isinstance(target, _Named) else target
         nodes.append(graph.create_node(op, target, args, dict(kwargs), name))
+        if stack:
+            nodes[-1].meta[_STACK] = {path: (path, kind) for path, kind in stack[0]}
     return graph
 
 

@@ -19,6 +19,7 @@ from campfire_fx.capture.guards import Guard, insert, kept_facts
 from campfire_fx.capture.once import trace_once
 from campfire_fx.capture.probes import needed_guards, same_constants
 from campfire_fx.capture.session import Session
+from campfire_fx.capture.stacks import carry_stacks
 from campfire_fx.capture.survey import Survey
 from campfire_fx.layers.dual import DualGraphModule, Modes
 
@@ -133,6 +134,7 @@ def trace_graphs(survey: Survey, args: tuple[Any, ...], kwargs: dict[str, Any]) 
             train_guards = without_differences(train_guards, train.questions, alike)
             facts.update(dict.fromkeys((*kept_facts(train.questions), *train.questions.facts)))
             merge_constants(constants, train_graph, train.constants)
+    carry_stacks(survey.root, tracer.graph, train_graph)
     return Traced(tracer.graph, train_graph, constants, tuple(facts), guards, train_guards)
 
 

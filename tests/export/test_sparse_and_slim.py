@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from campfire_fx import ExportError, shrink, sparsify
+from campfire_fx.app.train.networks import resnet8
 from campfire_fx.export import export, load
 from tests.assertions import Snapshot, assert_untouched
 from tests.export.nets import IMAGE, build
@@ -105,3 +108,16 @@ def test_generated_model_can_be_sparsified_and_shrunk_again(tmp_path: Path) -> N
     slim = sparse.shrink()
     sparse.eval()
     assert torch.allclose(slim.eval()(X), sparse(X), rtol=0, atol=1e-5)
+
+
+def test_a_slim_model_is_written_with_the_blocks_of_the_model_that_trained(tmp_path: Path) -> None:
+    sparse = sparsify(resnet8(), "filter", sparsity=0.5, example_inputs=torch.randn(1, 3, 32, 32)).finalize()
+    slim = sparse.shrink()
+    codes = []
+    for number, model in enumerate((slim, copy.deepcopy(slim), pickle.loads(pickle.dumps(slim)))):
+        export(model, tmp_path / f"{number}.safetensors")
+        codes.append((tmp_path / f"{number}.py").read_text())
+    assert codes[1:] == codes[:1] * 2
+    assert codes[0].count("class ResidualBlock") == 2, "one with downsample, one without"
+    assert codes[0].count("nn.Sequential(") == 3 + 2 and "ModuleList" not in codes[0]
+    assert "self.layer3(self.layer2(" in codes[0] or "self.layer2(self.layer1(" in codes[0]
