@@ -112,3 +112,12 @@ def test_what_is_wrong_is_said_in_a_sentence(tmp_path: Path, text: str, message:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(TrainError, match=r"--config .*none.yaml: it cannot be read \(No such file or directory\)"):
         plan(["--config", str(tmp_path / "none.yaml")])
+
+
+def test_the_file_of_the_documentation_is_right(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "train-command.md").read_text(encoding="utf-8")
+    path = tmp_path / "run.yaml"
+    path.write_text(page.partition("```yaml\n")[2].partition("```")[0])
+    found = plan(["--config", str(path), "--seed", "1"])
+    assert found.recipe.era == (4, 12) and found.settings.seed == 1 and found.settings.formats == ("onnx", "pt2")
+    assert found.settings.arguments == {"dead_norm": "keep", "overrides": {"layer1.*": 0.4}}
