@@ -193,7 +193,8 @@ def line(row: dict[str, object]) -> str:
     same = abs(1 - r.ms[1] / r.ms[0]) <= max(r.spread) / 2
     time = f"{r.ms[0]:.1f} ms | {r.ms[1] / r.ms[0]:.0%}{' (within the spread)' if same else ''}"
     shape = "x".join(map(str, r.shape))
-    return f"| {r.network} | {shape} | {sizes} | {work} | {time} | {r.difference:.0e} | {r.moved:.0%} |"
+    moved = f"{r.moved:.0%}" if r.moved < 1 else f"{r.moved:.1f} times"
+    return f"| {r.network} | {shape} | {sizes} | {work} | {time} | {r.difference:.0e} | {moved} |"
 
 
 def page(rows: list[dict[str, object]], left: float) -> str:

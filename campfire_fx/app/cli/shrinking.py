@@ -141,7 +141,7 @@ def _show(smaller: Smaller, written: ExportRecord, source: Path, apart: float | 
     if smaller.moved is not None:
         show(
             f"Channels were zeroed for the target, without training: this moved the output by {percent(smaller.moved)}"
-            " of its largest value on random inputs. Accuracy needs fine-tuning: docs/files.md."
+            " of its largest value on random inputs. Accuracy needs fine-tuning: docs/after.md."
         )
     show(f"Written: {', '.join(str(path) for path in written.files)}")
     if apart is not None:
