@@ -1,4 +1,4 @@
-"""Make the documentation's pictures of a run: a terminal while it trains and at its end, and its report in a browser.
+"""Make the documentation's pictures of a run: a terminal while it trains, and its report in a browser.
 
     python tools/screenshots.py                           # trains on the digits, for minutes; into docs/pictures/
     python tools/screenshots.py --run runs/digits         # the report of a run that is there
@@ -37,7 +37,7 @@ PICTURES = ROOT / "docs" / "pictures"
 COLUMNS, LINES = 96, 34
 PAGES = {"phone": (390, 1500), "desk": (1200, 1500)}  # widths that pages are made for, and how much is shown
 SCHEMES = {"dark": 0, "light": 1}  # Blink's PreferredColorScheme
-COLOURS = 64  # of a PNG: the pages have few
+COLOURS = 160  # of a PNG: the pages have few
 DOING = re.compile(r"sparse, epoch (\d+) of (\d+) .* (\d+)/(\d+) loss")
 YELLOW = "brown"  # pyte's name of it
 
@@ -54,15 +54,14 @@ def main() -> int:
         run = options.run
         if run is None:
             run = Path(place) / "digits"
-            for path in record([*options.train, "--output", str(run)], options.output):
-                print(path)
+            print(record([*options.train, "--output", str(run)], options.output / "train.svg"))
         for path in photograph(run, Path(place) / "report.html", options.output):
             print(path)
     return 0
 
 
-def record(arguments: Sequence[str], folder: Path) -> Iterator[Path]:
-    """Train in a terminal, and draw it as SVG: once while the sparse network trains, and once at the end."""
+def record(arguments: Sequence[str], path: Path) -> Path:
+    """Train in a terminal, and draw it as SVG as it is while the sparse network trains."""
     import pyte
 
     screen = pyte.Screen(COLUMNS, LINES)
@@ -72,8 +71,10 @@ def record(arguments: Sequence[str], folder: Path) -> Iterator[Path]:
         stream.feed(written)
         if not taken and is_halfway("\n".join(screen.display)):
             taken = True
-            yield draw(screen, folder / "train.svg")
-    yield draw(screen, folder / "train-end.svg")
+            draw(screen, path)
+    if not taken:
+        raise SystemExit("Terminal: it never showed the middle of the sparse network's training. Give more --epochs.")
+    return path
 
 
 def is_halfway(shown: str) -> bool:
