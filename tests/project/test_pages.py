@@ -20,6 +20,7 @@ from tests.sparse_training import IMAGE, Net, batches
 
 ALONE = {  # pages with a test of their own, which asks for more than that the code runs
     "docs/accelerate.md": "test_accelerate_page.py",
+    "docs/after.md": "test_after_page.py",
     "docs/channels.md": "test_channels_page.py",
     "docs/columns.md": "test_columns_page.py",
     "docs/groups.md": "test_groups_page.py",
