@@ -124,6 +124,12 @@ def difference(candidate: Callable[..., Any], run: ModelRun) -> float:
     return max((_distance(a, b) for a, b in zip(run.outputs, found, strict=True)), default=0.0)
 
 
+def largest(run: ModelRun) -> float:
+    """Return the largest entry that a model gave, by its absolute value."""
+    tensors = [value for value in run.outputs if isinstance(value, Tensor) and value.numel()]
+    return max((float(value.abs().max()) for value in tensors), default=0.0)
+
+
 def first_line(error: BaseException) -> str:
     """Return an error's type and the start of its text, as part of a sentence."""
     lines = str(error).strip().splitlines()

@@ -18,7 +18,7 @@ from campfire_fx.base.errors import ExportError
 from campfire_fx.capture.from_onnx.read import read_onnx
 from campfire_fx.export import is_exported, load
 
-Inputs = tuple[torch.Tensor, ...] | dict[str, torch.Tensor] | None
+Inputs = tuple[torch.Tensor, ...] | None
 
 
 def network_of(

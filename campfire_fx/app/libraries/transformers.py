@@ -20,12 +20,16 @@ _CONFIG = "config.json"
 _FACTS = {"classes": "num_labels", "channels": "num_channels"}
 
 
-def _scores(model: Any) -> nn.Module:
-    """Let a classifier of transformers take images alone and give the scores of the classes; names stay as they are."""
+def _of_images(model: Any) -> nn.Module:
+    """Let a model of transformers take images alone, and give the scores of classes, or else its tensors in a tuple.
+
+    Names of weights stay as they are. What the model itself gives is an object that only transformers knows.
+    """
     cls = type(model)
 
-    def forward(self: Any, x: Tensor) -> Tensor:
-        return cls.forward(self, pixel_values=x).logits
+    def forward(self: Any, x: Tensor) -> Any:
+        result = cls.forward(self, pixel_values=x)
+        return result.logits if hasattr(result, "logits") else result.to_tuple()
 
     model.__class__ = type(cls.__name__, (cls,), {"forward": forward, "__module__": cls.__module__})
     return model
@@ -36,8 +40,8 @@ def is_folder(path: Path) -> bool:
     return (path / _CONFIG).is_file()
 
 
-def open_folder(path: Path) -> tuple[nn.Module, dict[str, Tensor]]:
-    """Load the image model of a folder, in its own class, and return it with an example of its inputs.
+def open_folder(path: Path) -> tuple[nn.Module, tuple[Tensor]]:
+    """Load the image model of a folder, made to take images alone, and return it with an example of them.
 
     No code in the folder is run.
 
@@ -55,7 +59,7 @@ def open_folder(path: Path) -> tuple[nn.Module, dict[str, Tensor]]:
         raise TrainError(f"{path}: transformers cannot load it ({reason(error)}). Save it again.") from error
     if getattr(network, "main_input_name", "") != "pixel_values":
         raise TrainError(f"{path}: {type(network).__name__} does not read images. Give a network that does.")
-    return network, {"pixel_values": torch.randn(1, *_image(network, described))}
+    return _of_images(network), (torch.randn(1, *_image(network, described)),)
 
 
 def build(name: str, asked: Mapping[str, Any], known: Mapping[str, Any]) -> nn.Module:
@@ -77,7 +81,7 @@ def build(name: str, asked: Mapping[str, Any], known: Mapping[str, Any]) -> nn.M
         )
         if unused:
             raise TrainError(f"MODEL {name}: its configuration has no '{next(iter(unused))}'. Leave it out.")
-        return _scores(transformers.AutoModelForImageClassification.from_config(config))
+        return _of_images(transformers.AutoModelForImageClassification.from_config(config))
     except TrainError:
         raise
     except Exception as error:  # whatever a description leads to

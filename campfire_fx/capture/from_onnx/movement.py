@@ -194,7 +194,9 @@ def _space_to_depth(call: Call) -> Tensor:
     return moved.reshape(n, c * block**2, h // block, w // block)
 
 
-def _transpose(call: Call) -> Tensor:
+def _transpose(call: Call) -> Any:
+    if isinstance(value := call.values[0], np.ndarray):
+        return value.transpose(call.attribute("perm"))
     x = call.tensor()
     return x.permute(tuple(call.attribute("perm") or reversed(range(x.ndim))))
 

@@ -19,6 +19,8 @@ from campfire_fx.capture.from_onnx.values import Node, Numbers, is_small, number
 
 _DOMAINS = ("", "ai.onnx")
 _SETTINGS = ("Resize", "Upsample", "Pad", "Clip")  # operators whose further inputs were attributes once
+_PASSING = ("Cast", "Concat", "Div", "Identity", "Mul", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
+"""Operators that such an input may come through, from constants."""
 _FREE = {0: 2, 2: 224, 3: 224}  # sizes of free axes: two samples of the usual image
 
 
@@ -95,6 +97,9 @@ def _constants(onnx: Any, graph: Any, nodes: Iterable[Node]) -> tuple[dict[str, 
         if node.op == "Constant":
             arrays[node.outputs[0]] = np.asarray(_held(node))
     settings = {name for node in nodes if node.op in _SETTINGS for name in node.inputs[1:]}
+    for node in reversed(list(nodes)):
+        if node.op in _PASSING and not settings.isdisjoint(node.outputs):
+            settings |= set(node.inputs)
     small = {name: array for name, array in arrays.items() if is_small(array, setting=name in settings)}
     return (
         {name: torch.from_numpy(array.copy()) for name, array in arrays.items() if name not in small},

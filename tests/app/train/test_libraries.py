@@ -49,11 +49,15 @@ def test_its_own_weights_say_how_images_were_given(folder: Path) -> None:
         find_start(None, "IMAGENET1K_V1", f"hf:{folder}", "resnet8")
 
 
-def test_a_folder_is_shrunk_in_its_own_class(folder: Path) -> None:
+def test_a_folder_is_shrunk_and_runs_without_transformers(folder: Path) -> None:
     network, example = network_of(folder, None, {})
     with torch.no_grad():
         network.get_parameter("resnet.encoder.stages.1.layers.0.layer.0.convolution.weight")[4:] = 0
     slim = campfire_fx.shrink(network, example)
+    campfire_fx.export(slim, folder / "slim.safetensors")
+    x = torch.randn(2, 3, 40, 40)
+    expected = network(x).detach()
+    torch.testing.assert_close(campfire_fx.load(folder / "slim.safetensors")(x), expected, rtol=1e-4, atol=1e-5)
     assert sum(p.numel() for p in slim.parameters()) < sum(p.numel() for p in network.parameters())
     (tmp := folder / "config.json").write_text(json.dumps({"architectures": ["BertModel"], "model_type": "bert"}))
     with pytest.raises(TrainError, match="cannot load it|does not read images"):
