@@ -166,6 +166,11 @@ def test_file_that_answers_otherwise_is_not_put_in_place(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(formats, "write_safetensors", corrupt)
     assert_refused(tmp_path, tmp_path / "it.safetensors", "gives other outputs than the model: relative difference")
+    faint = small()
+    with torch.no_grad():
+        faint[1].weight.mul_(1e-6)  # as a detector that sees nothing
+    words = "No output exceeds .*e-06 on the example, so rounding counts: give inputs that it answers"
+    assert_refused(tmp_path, tmp_path / "it.safetensors", words, model=faint)
 
 
 def test_file_that_fails_where_the_model_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
