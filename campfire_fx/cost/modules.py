@@ -46,11 +46,13 @@ class ModuleCosts(Record):
         modules: in the order in which they first ran.
         parameters: of the whole model.
         cost: of the whole model.
+        idle: paths of modules that did not run, with all inside them.
     """
 
     modules: tuple[ModuleCost, ...]
     parameters: int
     cost: MacCount
+    idle: tuple[str, ...] = ()
 
     @property
     def rest(self) -> tuple[int, int]:
@@ -90,7 +92,7 @@ def module_costs(
         module, same = modules[name], bool(output) and given[:1] == output
         operation = type(module).__name__.removeprefix("Masked")
         found.append(ModuleCost(name, operation, output, _weight(module), counts[name], products[name], same))
-    return ModuleCosts(tuple(found), parameters(model), cost)
+    return ModuleCosts(tuple(found), parameters(model), cost, _idle(modules, [*shapes, *names]))
 
 
 def _note(shapes: dict[str, Any], name: str) -> Callable[..., None]:
@@ -116,6 +118,17 @@ def _entries(ran: Iterable[str], depth: int | None) -> list[str]:
     outer |= {""} if len(ran) > 1 else set()
     inner = [path for path in ran if path not in outer]
     return list(dict.fromkeys(".".join(path.split(".")[:depth]) for path in inner))
+
+
+def _idle(modules: dict[str, nn.Module], ran: Sequence[str]) -> tuple[str, ...]:
+    """Return the outermost modules with parameters of which no part ran, and that lie in no entry."""
+    busy = {path[:end] for path in ran for end in range(len(path) + 1) if path[end : end + 1] in ("", ".")}
+    found: list[str] = []
+    for path, module in modules.items():
+        around = (*found, *ran)
+        if path not in busy and not any(path.startswith(f"{one}.") for one in around if one) and parameters(module):
+            found.append(path)
+    return tuple(found)
 
 
 def _summed(names: Sequence[str], numbers: Iterable[tuple[str, int]]) -> dict[str, int]:

@@ -103,7 +103,7 @@ def _write_onnx(prepared: Prepared, path: Path) -> Written:
     required("onnxscript")
     exported = exported_program(prepared.module, prepared.runs)
     write_onnx(exported.program, path, prepared.onnx)
-    return Written(exported.runs, free_axes(exported.program))
+    return Written(exported.runs, free_axes(exported.program, prepared.onnx.inputs))
 
 
 def _write_mnn(prepared: Prepared, path: Path) -> Written:

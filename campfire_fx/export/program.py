@@ -80,13 +80,17 @@ def _why(module: nn.Module, error: Exception) -> str:
     return first_line(error)
 
 
-def free_axes(program: ExportedProgram) -> tuple[str, ...]:
-    """Return the input axes whose size is free, as `x[0]`."""
+def free_axes(program: ExportedProgram, names: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the input axes whose size is free, as `x[0]`; `names`: what the inputs are called in the file."""
     inputs = set(program.graph_signature.user_inputs)
-    return tuple(
-        f"{node.name}[{axis}]"
+    nodes = [
+        node
         for node in program.graph.nodes
         if node.op == "placeholder" and node.name in inputs and isinstance(node.meta.get("val"), Tensor)
+    ]
+    return tuple(
+        f"{name}[{axis}]"
+        for node, name in zip(nodes, names or [node.name for node in nodes], strict=True)
         for axis, size in enumerate(node.meta["val"].shape)
         if isinstance(size, torch.SymInt)
     )

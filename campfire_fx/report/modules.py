@@ -63,6 +63,8 @@ class ModulesReport(Report):
             if one.name in self.kept:
                 places.setdefault(self.kept[one.name], []).append(one.name)
         yield from (f"All channels stay of {listed(names)}: {reason}." for reason, names in places.items())
+        if self.costs.idle:
+            yield f"Not run in evaluation: {listed(self.costs.idle)}."
         yield self.note()
         if len(self.listed()) < len(self.costs.modules):
             yield _LEFT_OUT

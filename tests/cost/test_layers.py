@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import campfire_fx
 from campfire_fx.cost import work_of
+from campfire_fx.cost.modules import module_costs
 from tests.cost.worked import MACS, Worked, worked
 
 
@@ -73,3 +74,27 @@ def test_no_hook_stays_behind() -> None:
     model = Worked()
     work_of(model, (torch.zeros(1, 3, 8, 8),))
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_modules_that_do_not_run_and_code_between_modules_are_told_apart() -> None:
+    class Parts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2))
+            self.auxiliary, self.scale = nn.Sequential(nn.Linear(4, 4)), nn.Parameter(torch.ones(4, 4))
+            self.attend = nn.MultiheadAttention(4, 2, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.block(x).flatten(2).transpose(1, 2)
+            return self.attend(x, x, x, need_weights=False)[0] @ self.scale
+
+    found = module_costs(Parts().eval(), (torch.randn(1, 3, 10, 10),))
+    rows = {one.name: one for one in found.modules}
+    assert list(rows) == ["block.0", "block.1", "block.2", "attend"]
+    assert rows["block.0"].output == ((1, 4, 8, 8),) and rows["block.1"].keeps_shape
+    assert rows["block.2"].output == ((1, 4, 4, 4),) and not rows["block.2"].keeps_shape
+    assert rows["attend"].parameters == 4 * 4 * 4 + 4 * 4, "what it holds without calling it is its own"
+    assert found.idle == ("auxiliary",)
+    assert found.rest[0] == 4 * 4 + (4 * 4 + 4) and found.rest[1] == 16 * 4 * 4
+    folded = module_costs(Parts().eval(), (torch.randn(1, 3, 10, 10),), depth=1)
+    assert [one.name for one in folded.modules] == ["block", "attend"] and folded.rest == found.rest

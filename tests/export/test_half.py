@@ -67,7 +67,8 @@ def test_code_that_asks_for_float32_is_refused(tmp_path: Path) -> None:
 
 def test_opset(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
-    export(small(), tmp_path / "it.onnx", SMALL, opset=20)
+    record = export(small(), tmp_path / "it.onnx", SMALL, opset=20, input_names=["image"])
+    assert record.free == ("image[0]",)
     found = {one.domain: one.version for one in onnx.load(tmp_path / "it.onnx").opset_import}
     assert found[""] == 20
 
