@@ -98,7 +98,7 @@ def _page(run: RunFolder, shown: Mapping[str, list[str]]) -> str:
         times=_times(run.results.get("rows", [])),
         colours=css_variables(),
         settings=dict(settings_told(run.settings)),
-        config=config.read_text(encoding="utf-8") if config.exists() else "",
+        config=config.read_text(encoding="utf-8", errors="replace") if config.exists() else "",
         python=platform.python_version(),
         version=__version__,
         torch=torch.__version__,

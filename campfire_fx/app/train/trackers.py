@@ -235,7 +235,8 @@ class Tracking(Observer):
                 raise TrainError(f"--tracker {name}: it cannot be opened ({why}). Mend that, or drop it.") from error
             if tracker.run is not None:
                 known.setdefault(network, {})[name] = tracker.run
-        write_text(path, json.dumps(known, indent=1) + "\n", TrainError)
+        if known:
+            write_text(path, json.dumps(known, indent=1) + "\n", TrainError)
 
     def _add(self, step: int, values: Mapping[str, float]) -> None:
         for name, tracker in list(self._open.items()):
