@@ -56,7 +56,6 @@ _STYLE = f"""<style>
 .campfire-fx .note {{ opacity: .75 }}
 </style>"""
 
-
 # Said at each cell: the themes of some notebooks align all of them to the right.
 _LEFT = ' style="text-align:left"'
 _WRAPS = ' style="text-align:left;white-space:normal;min-width:14em;max-width:40em"'

@@ -46,7 +46,7 @@ def channel_dependencies(graph: nx.DiGraph, *, title: str = "Layers that share c
     beside = left + sum(widths) + 1.5 * _GAP
     height = _ROW * max(graph.number_of_nodes(), len(legend))
     width = beside + 0.4 + max(_width(entry[1]) for entry in legend)
-    note = "one colour: one coupled set, removed together" if shared else "no two layers share channels"
+    note = "one colour: one coupled set, removed together" if shared else "lines lead to those that take the channels"
     drawn, axes = figure(height + 0.8, title=title, note=note, width=width + 0.3)
     axes.set(xlim=(0, width), ylim=(height, -0.5 * _ROW))
     axes.axis("off")
