@@ -9,7 +9,7 @@ import torch
 import typer
 from torch import nn
 
-from campfire_fx.app.libraries.pickled import whole_model
+from campfire_fx.app.libraries.pickled import is_whole, whole_model
 from campfire_fx.app.libraries.transformers import is_folder, open_folder
 from campfire_fx.app.libraries.ultralytics import SUFFIX, Detector, is_detector, open_detector
 from campfire_fx.app.train.checkpoint import checkpoint_of, is_checkpoint, load_state, read_tensors, restore
@@ -44,8 +44,8 @@ def network_of(
     if is_detector(content) and model is None:
         detector = open_detector(checkpoint, trust=trust)
         return detector.network, (detector.example,)
-    if trust and model is None and not is_checkpoint(content):
-        return whole_model(checkpoint), None
+    if model is None and not is_checkpoint(content) and (trust or is_whole(checkpoint)):
+        return whole_model(checkpoint, trust=trust), None
     if is_checkpoint(content) or model is None:
         saved = checkpoint_of(content, checkpoint)
         _refuse(checkpoint, None, options)

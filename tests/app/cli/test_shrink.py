@@ -12,6 +12,7 @@ from torch.nn.utils import prune
 
 import campfire_fx
 from campfire_fx.app.train.networks import resnet8
+from campfire_fx.cost.measure import macs
 
 MODEL = "campfire_fx.app.train.networks:resnet8"
 ARGUMENTS = ("--model", MODEL, "--option", "channels=1", "--example", "1x1x16x16")
@@ -134,3 +135,25 @@ def test_a_state_dict_is_exported_with_its_model(run, pruned: nn.Module, tmp_pat
     assert found.shape in {(1, 1, 20, 12), (2, 1, 20, 12)}
     x = torch.randn(2, 1, 16, 16)
     torch.testing.assert_close(campfire_fx.load(tmp_path / "here.onnx")(x), pruned(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_target_zeroes_channels_first(run, pruned: nn.Module, tmp_path: Path) -> None:
+    result = run("shrink", "weights.pt", *ARGUMENTS, "--target", "macs=0.5", "--set", "score=l2", "--json")
+    assert result.exit_code == 0, result.stderr
+    facts = json.loads(result.stdout)
+    assert facts["moved"] > 0.01 and facts["difference"] < 1e-5
+    slim = campfire_fx.load(tmp_path / "weights-slim.safetensors")
+    x = torch.randn(1, 1, 16, 16)
+    assert macs(slim, (x,)).total <= 0.5 * macs(resnet8(channels=1), (x,)).total
+    refused = run("shrink", "weights.pt", *ARGUMENTS, "--target", "macs=1.5")
+    assert refused.exit_code == 2 and "macs" in refused.stderr
+
+
+def test_a_whole_model_is_loaded_only_if_it_is_trusted(run, pruned: nn.Module) -> None:
+    prune.remove(pruned.layer2[0].conv1, "weight")
+    torch.save(pruned, "whole.pt")
+    refused = run("shrink", "whole.pt", "--example", "1x1x16x16")
+    assert refused.exit_code == 2 and "loading it runs code" in refused.stderr and "--trust" in refused.stderr
+    result = run("shrink", "whole.pt", "--example", "1x1x16x16", "--trust", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["parameters"]["after"] < sum(p.numel() for p in pruned.parameters())
