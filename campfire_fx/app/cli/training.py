@@ -58,7 +58,8 @@ def train_command(
     model: Annotated[
         str | None,
         typer.Option(
-            help="resnet8, resnet14, resnet20, resnet50-v1, a torchvision name, or package.module:factory.",
+            help="resnet8, resnet14, resnet20, resnet50-v1, a torchvision name, timm:NAME, hf:FOLDER, or"
+            " package.module:factory.",
             show_default=_of_recipe(MODEL),
         ),
     ] = None,

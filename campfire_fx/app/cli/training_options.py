@@ -17,7 +17,7 @@ StartWeights = Annotated[
     str | None,
     typer.Option(
         help="Start from trained weights of the model: a file that holds a state_dict (.safetensors, .pt, .pth and"
-        " others), or torchvision's by name, as DEFAULT. A classifier for other classes is replaced.",
+        " others), or by name, as DEFAULT. A classifier for other classes is replaced.",
         show_default="new weights",
     ),
 ]
