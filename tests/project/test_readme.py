@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import campfire_fx
 from campfire_fx.sparsity import REGIMES, regime_named
 from tests.project import pages
 
@@ -50,3 +51,10 @@ def test_the_regimes_that_it_names_are_there() -> None:
 
 def test_it_fits_on_a_few_screens() -> None:
     assert len(pages.text("README.md").splitlines()) < 150
+
+
+def test_one_version_is_told_everywhere() -> None:
+    changelog, citation = pages.text("CHANGELOG.md"), pages.text("CITATION.cff")
+    released = re.findall(r"^## \[(\d.*?)\]", changelog, re.M)
+    assert released[0] == campfire_fx.__version__
+    assert re.findall(r"^version: (.*)$", citation, re.M) == [campfire_fx.__version__]
