@@ -86,7 +86,7 @@ def shrink_command(
     options = model_options(option)
     cut = sparsify_arguments(setting or (), (), target or ())
     _check(output, prove, cut)
-    detector = None if model or options else detector_at(checkpoint, trust=trust)
+    detector = None if model or options else _detector(checkpoint, prove, trust=trust)
     network, shapes = source_network(checkpoint, "shrink", model, options, trust=trust, detector=detector)
     choices: dict[str, Any] = {"round_to": round_to, "columns": columns, "compensate": compensate}
     choices |= {"fold_norms": fold_norms, "groups": groups, "residual": residual}
@@ -99,6 +99,13 @@ def shrink_command(
         show_json(_facts(smaller, written) | {"files_difference": apart})
     else:
         _show(smaller, written, checkpoint, apart)
+
+
+def _detector(path: Path, prove: Path | None, *, trust: bool) -> Detector | None:
+    detector = detector_at(path, trust=trust)
+    if detector is not None and prove is not None:
+        raise typer.BadParameter("--proof: files of ultralytics are loaded by it alone, a proof cannot. Leave it out.")
+    return detector
 
 
 def _check(output: Path | None, prove: Path | None, cut: dict[str, Any]) -> None:

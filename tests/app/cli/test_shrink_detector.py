@@ -76,6 +76,8 @@ def test_dead_channels_go_and_the_boxes_stay(run: Any, yolo: Any) -> None:
     assert sum(p.numel() for p in slim.model.parameters()) == facts["parameters"]["after"]
     torch.testing.assert_close(boxes(slim), boxes(yolo("pruned.pt")), rtol=2e-2, atol=2e-2)  # saved in half precision
     assert len(boxes(slim))
+    refused = run("shrink", "pruned.pt", "--example", SIZE, "--proof", "proof.json")
+    assert refused.exit_code == 2 and "a proof cannot" in refused.stderr
 
 
 def test_smaller_by_one_command(run: Any, yolo: Any, tmp_path: Path) -> None:
