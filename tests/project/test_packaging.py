@@ -106,7 +106,8 @@ def imported_modules() -> set[str]:
 def test_what_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    used = [extras[name] for name in ("train", "onnx", "plot", "lightning", "transformers", "slurm", "wandb", "mlflow")]
+    own = "train onnx plot lightning transformers timm ultralytics slurm wandb mlflow".split()
+    used = [extras[name] for name in own]
     declared = names_of([*project["dependencies"], *chain(*used)])
     assert {DISTRIBUTIONS.get(name, name) for name in imported_modules()} <= declared
 

@@ -15,6 +15,7 @@ from campfire_fx.app.libraries import timm, transformers
 from campfire_fx.app.train.checkpoint import Checkpoint, checkpoint_of, is_checkpoint, read_tensors, trusted_model
 from campfire_fx.app.train.networks import NETWORKS
 from campfire_fx.app.train.published import Published, fetch, published, published_as, sha256_of
+from campfire_fx.app.train.recipe import Recipe
 from campfire_fx.base.errors import TrainError
 
 _SUFFIXES = frozenset({".bin", ".ckpt", ".pt", ".pth", ".safetensors", ".tar"})
@@ -128,7 +129,7 @@ def _of_library(model: str, weights: str) -> Start:
     if weights != "DEFAULT":
         raise TrainError(f"--weights {weights}: there is no such file. Give one, or DEFAULT for those of {model}.")
     known = timm.images_of(model) if model.startswith(timm.PREFIX) else transformers.images_of(model)
-    images = {name: value for name, value in known.items() if name not in ("mean", "std")}
+    images = {name: value for name, value in known.items() if name in Recipe.__dataclass_fields__}
     return Start(model, images | {"augment": "crop"}, partial(_from_library, model, known))
 
 
