@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from campfire_fx import SparseModel
 from campfire_fx.app.train.loop import make_optimizer
 from campfire_fx.app.train.recipe import Recipe
-from campfire_fx.training.gather import gather_first
 
 _STEPS = 10  # in a round: as many as SWAT takes from one computation of its thresholds to the next
 _ROUNDS = 3
@@ -50,7 +49,8 @@ def _step_of(network: nn.Module, shape: tuple[int, int, int], recipe: Recipe) ->
     optimizer = make_optimizer(network.train(), recipe)
     images, targets = torch.randn(recipe.batch, *shape), torch.zeros(recipe.batch, dtype=torch.long)
     if isinstance(network, SparseModel):
-        gather_first(network, network._life_cycle, _loss, iter([(images, targets)]))
+        if network._life_cycle.gathering:
+            network.gather(_loss, [(images, targets)])
         network.attach(optimizer)
         network.epoch(sum(recipe.era) // 2)
 
