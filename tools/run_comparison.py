@@ -202,11 +202,14 @@ def _setting(budget: Budget, options: argparse.Namespace, finished: list[tuple[R
     words = sys.argv[1:]
     for option, stand_in in hidden.items():
         words = [stand_in if before == option else word for before, word in zip(["", *words], words, strict=False)]
+    some = "" if budget.images is None else f", {budget.images:,} training images"
+    others = "".join(f"; of {method} {first} to {last}" for method, (first, last) in budget.eras.items())
     setting = (
-        f"{budget.data}, {budget.model}, {recipe.epochs} epochs of batches of {recipe.batch}, SGD with Nesterov"
-        f" momentum {recipe.momentum} and weight decay {recipe.decay}, learning rate up to {recipe.rate} and down"
-        f" along a cosine, computed in {recipe.precision}, channels_last; pruning era {recipe.era[0]} to"
-        f" {recipe.era[1]}; torch {torch.__version__.split('+')[0]}, {options.threads} CPU thread(s)."
+        f"{budget.data}{some} of {budget.shape[-1]} pixels, {budget.model}, {recipe.epochs} epochs of batches of"
+        f" {recipe.batch}, SGD with Nesterov momentum {recipe.momentum} and weight decay {recipe.decay},"
+        f" learning rate up to {recipe.rate} and down along a cosine, computed in {recipe.precision},"
+        f" channels_last; pruning era {recipe.era[0]} to"
+        f" {recipe.era[1]}{others}; torch {torch.__version__.split('+')[0]}, {options.threads} CPU thread(s)."
     )
     lines = [setting, "", f"    python tools/run_comparison.py {shlex.join(words)}"]
     if seconds:
