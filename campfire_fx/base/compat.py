@@ -38,6 +38,7 @@ PRIVATE: dict[str, str] = {
     "torch.nn.Conv2d(1, 1, 1)._reversed_padding_repeated_twice": "the padding that a convolution does not do itself",
     "torch.nn.ConvTranspose2d._output_padding": "the size that a transposed convolution is asked for",
     "torch.nn.InstanceNorm2d._get_no_batch_dim": "knows whether an input has a batch axis",
+    "torch.nn.modules.module._IncompatibleKeys": "what load_state_dict returns, by name in a signature",
     "torch.nn.modules.batchnorm._BatchNorm": "every BatchNorm, the lazy and the synchronised one too",
     "torch.nn.modules.conv._ConvNd": "every convolution",
     "torch.nn.modules.conv._ConvTransposeNd": "every transposed convolution",
@@ -82,6 +83,7 @@ TRANSPOSED_CONVOLUTION = nn.modules.conv._ConvTransposeNd
 CONSTANT_PADDING = nn.modules.padding._ConstantPadNd
 """Classes that torch's modules of a kind are derived from."""
 
+IncompatibleKeys = nn.modules.module._IncompatibleKeys
 assertion = torch._assert
 foreach_add_, foreach_mul_, foreach_sub = torch._foreach_add_, torch._foreach_mul_, torch._foreach_sub
 set_grad_enabled = torch._C._set_grad_enabled

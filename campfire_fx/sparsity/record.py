@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from campfire_fx.base.records import Record
 
@@ -113,7 +113,7 @@ class SparsityRecord(Record):
         costs: where whole channels die together: what is left of the dense network's costs.
         penalty: what a penalty added to the loss as the epoch began; None where there is none, or it is over.
         steps: of an optimizer, that were seen.
-        counted: whether steps make epochs by themselves.
+        counted: whether steps make epochs by themselves; like `steps` it is of this process, not of the masks.
     """
 
     regime: str
@@ -127,8 +127,8 @@ class SparsityRecord(Record):
     parameters: int
     costs: tuple[CostRecord, ...] = ()
     penalty: float | None = None
-    steps: int = 0
-    counted: bool = False
+    steps: int = field(default=0, compare=False)
+    counted: bool = field(default=False, compare=False)
 
     @property
     def begun(self) -> bool:

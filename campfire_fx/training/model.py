@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from campfire_fx.base.choices import Compensate, Residual
-from campfire_fx.base.compat import pytree
+from campfire_fx.base.compat import IncompatibleKeys, pytree
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.numbers import plain
 from campfire_fx.layers.bake_masks import baked_copy
@@ -27,7 +27,6 @@ from campfire_fx.training.shrinking import check_shrinkable, remarks
 
 if TYPE_CHECKING:
     import networkx as nx
-    from torch.nn.modules.module import _IncompatibleKeys
 
     from campfire_fx.report.sparsity import SparsityReport
     from campfire_fx.shrink.slim import SlimModel
@@ -249,7 +248,7 @@ class SparseModel(Dress):
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> _IncompatibleKeys:
+    ) -> IncompatibleKeys:
         """Load a dense or a sparse state_dict.
 
         A sparse one brings masks and schedule, and the run goes on as if never stopped. A dense one leaves both as

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
+from campfire_fx.base.compat import BATCH_NORM
 from campfire_fx.base.errors import TrainError
 
 
@@ -31,7 +31,7 @@ def update_norms(model: nn.Module, batches: Iterable[Any], count: int | None = N
     Raises:
         TrainError: the model has no BatchNorm with running statistics, or there was no batch.
     """
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    norms = [m for m in model.modules() if isinstance(m, BATCH_NORM) and m.track_running_stats]
     if not norms:
         raise TrainError("update_norms: the model has no BatchNorm with running statistics. Leave it out.")
     given = itertools.islice(batches, count)
@@ -47,7 +47,7 @@ def update_norms(model: nn.Module, batches: Iterable[Any], count: int | None = N
 class _NormsAlone(nn.Module):
     """A model of which `train` reaches the norms alone."""
 
-    def __init__(self, model: nn.Module, norms: list[_BatchNorm]) -> None:
+    def __init__(self, model: nn.Module, norms: list[nn.Module]) -> None:
         super().__init__()
         self.model = model
         self.norms = norms

@@ -126,7 +126,7 @@ def test_without_a_compiler_it_says_what_to_do(source: Path, tmp_path: Path, mon
     if known is not None:  # what a compiler has left serves without it
         assert library_of(source, is_right).compiler == known.compiler
     monkeypatch.setenv("CAMPFIRE_FX_CACHE", str(tmp_path / "empty"))
-    with pytest.raises(CannotCompileError, match=r"There is no C\+\+ compiler: .*campfire-fx\[kernels\]"):
+    with pytest.raises(CannotCompileError, match=r"There is no C\+\+ compiler: .*ziglang>="):
         library_of(source, is_right)
 
 

@@ -264,7 +264,7 @@ def test_an_optimizer_cannot_be_cut_while_masked_weights_train(caplog: pytest.Lo
         model.shrink(optimizer=optimizer)
     with caplog.at_level(logging.WARNING):
         model.shrink()
-    assert "finalize() makes them so" in caplog.text
+    assert "Masks are not final" in caplog.text
     model.finalize().shrink(optimizer=optimizer)
 
 

@@ -73,7 +73,7 @@ def test_what_is_not_as_it_was_is_said(run: Any, proven: Path, tmp_path: Path) -
     assert "it is of form 99, this version reads 1" in run("verify", "out/proof.json").stderr
     changed(proven, form=1)
     slim.write_bytes((tmp_path / "net.onnx").read_bytes())
-    assert "slim.onnx is not the file that it is about" in run("verify", "out/proof.json").stderr
+    assert "slim.onnx is not the file of this proof" in run("verify", "out/proof.json").stderr
     slim.unlink()
     assert "there is no such file" in run("verify", "out/proof.json").stderr
     proven.write_text("{}")

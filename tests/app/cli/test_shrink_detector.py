@@ -19,7 +19,9 @@ from campfire_fx.base.errors import TrainError
 from tests.random_zeros import randomise
 
 os.environ |= {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
+opened, saved = Image.open, torch.save
 pytest.importorskip("ultralytics")
+Image.open, torch.save = opened, saved  # it puts its own in their place, which other tests would get to see
 
 DESCRIPTION = """
 nc: 2

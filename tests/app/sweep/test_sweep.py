@@ -126,7 +126,7 @@ def test_what_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     said: list[str] = []
     launcher = Made(lambda run: int(run.point.era == (0, 4)))
     with pytest.raises(
-        TrainError, match=r"1 of 4 runs failed, the first is ck-60-era-0-4.*: Error: out of memory\. Mend"
+        TrainError, match=r"1 of 4 runs failed, the first is ck-60-era-0-4.*: Error: out of memory\. Fix it"
     ):
         work(made, tmp_path, launcher, said.append)
     assert launcher.closed and said[2].startswith(

@@ -27,7 +27,7 @@ def rates(name: str, epochs: list[int]) -> list[float]:
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_value_has_an_origin_and_a_source(name: str) -> None:
     values = preset(name).values
-    ours = {"drops", "warm_up", "nesterov"} | OF_TRAINED_WEIGHTS
+    ours = {"drops", "warm_up", "nesterov", "distill"} | OF_TRAINED_WEIGHTS
     assert {field.name for field in fields(Recipe)} - ours <= values.keys()
     assert {"model", "regime", "sparsity", "networks"} <= values.keys()
     for entry in values.values():
@@ -53,7 +53,7 @@ def test_every_value_gives_way_to_its_option() -> None:
     given = {
         "epochs": 7, "batch": 3, "optimizer": "adamw", "rate": 0.3, "momentum": 0.5, "nesterov": True, "decay": 0.0,
         "warm_up": 0.5, "drops": (), "era": (1, 2), "augment": "none", "image_size": 9, "resize": 11, "held_out": 0.5,
-        "precision": "bfloat16",
+        "precision": "bfloat16", "distill": 0.9,
     }  # fmt: skip
     assert given.keys() == {field.name for field in fields(Recipe)} - OF_TRAINED_WEIGHTS
     recipe = recipe_for("x", named=preset("resnet50-imagenet").plain(), **given)
