@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -47,7 +47,7 @@ def update_norms(model: nn.Module, batches: Iterable[Any], count: int | None = N
 class _NormsAlone(nn.Module):
     """A model of which `train` reaches the norms alone."""
 
-    def __init__(self, model: nn.Module, norms: list[nn.Module]) -> None:
+    def __init__(self, model: nn.Module, norms: Sequence[nn.Module]) -> None:
         super().__init__()
         self.model = model
         self.norms = norms
