@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor
-from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+from torch.serialization import (
+    add_safe_globals,
+    clear_safe_globals,
+    get_safe_globals,
+    get_unsafe_globals_in_checkpoint,
+    safe_globals,
+)
 
 from campfire_fx.base.disk.archive import Unreadable, load_archive
 
@@ -53,16 +60,28 @@ def load_foreign(path: Path) -> Any:
     """
     if _is_script(path):
         raise Unreadable("it is a TorchScript program, not a state_dict")
-    try:
-        return load_archive(path)
-    except Unreadable as error:
+    with _nothing_looked_up():
         try:
-            with path.open("rb") as file:
-                unknown = get_unsafe_globals_in_checkpoint(file)
-        except Exception:  # noqa: BLE001  whatever a spoilt file leads to
-            raise error from None
-    with safe_globals([(_PLAIN.get(name) or _stand_in(name), name) for name in unknown]):
-        return load_archive(path)
+            return load_archive(path)
+        except Unreadable as error:
+            try:
+                with path.open("rb") as file:
+                    unknown = get_unsafe_globals_in_checkpoint(file)
+            except Exception:  # noqa: BLE001  whatever a spoilt file leads to
+                raise error from None
+        with safe_globals([(_PLAIN.get(name) or _stand_in(name), name) for name in unknown]):
+            return load_archive(path)
+
+
+@contextmanager
+def _nothing_looked_up() -> Iterator[None]:
+    """Forget for a while which classes this process lets torch look up: ultralytics adds those of layers for good."""
+    known = get_safe_globals()
+    clear_safe_globals()
+    try:
+        yield
+    finally:
+        add_safe_globals(known)
 
 
 def _is_script(path: Path) -> bool:

@@ -64,6 +64,16 @@ def test_a_whole_model_gives_its_state_and_its_class_is_not_looked_up(tmp_path: 
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
+def test_classes_that_the_process_lets_torch_look_up_are_not(tmp_path: Path) -> None:
+    model = Net()
+    torch.save(model, tmp_path / "x.pth")
+    known = [nn.Sequential, nn.Conv2d, nn.BatchNorm2d]
+    with torch.serialization.safe_globals(known):
+        found = load_foreign(tmp_path / "x.pth")
+        assert set(known) <= set(torch.serialization.get_safe_globals())
+    assert dict(held_state(found)).keys() == model.state_dict().keys()
+
+
 @pytest.mark.parametrize("function", ["system", "exec"])
 def test_nothing_is_run(tmp_path: Path, function: str) -> None:
     trace = tmp_path / "trace"
