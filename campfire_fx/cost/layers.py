@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from campfire_fx.base.compat import CONVOLUTION, TRANSPOSED_CONVOLUTION
 from campfire_fx.base.records import Record
-from campfire_fx.cost.measure import macs
+from campfire_fx.cost.measure import macs_noting
 
 LAYERS = (CONVOLUTION, nn.Linear)
 """Classes of the layers that a cost model sees."""
@@ -77,14 +77,7 @@ def work_of(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | No
     """
     layers = {name: m for name, m in model.named_modules() if isinstance(m, LAYERS)}
     moved: dict[str, tuple[int, int]] = {}
-    hooks = [layer.register_forward_hook(_note(moved, name), with_kwargs=True) for name, layer in layers.items()]
-    # A run that failed on fake tensors is repeated on real ones: each starts with a clean sheet.
-    hooks.append(model.register_forward_pre_hook(lambda *_: moved.clear()))
-    try:
-        count = macs(model, args, kwargs)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    count = macs_noting(model, args, kwargs, [(layer, _note(moved, name)) for name, layer in layers.items()], moved)
     counts = {**count.per_layer, "": count.total}  # a model may itself be a layer
     first = next(iter(moved), "")
     found = tuple(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,6 +23,9 @@ from campfire_fx.cost.time_ratio import TimeRatio, time_ratio
 from campfire_fx.layers.masked import MaskedLayer
 
 _FEWEST = 7  # timed calls: a ratio has an interval from six on
+
+
+Hook = tuple[nn.Module, Callable[..., None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,27 @@ def one_sample(
     except Exception:  # noqa: BLE001  whatever a model says about a size that it cannot take
         return args, kwargs
     return cut
+
+
+def macs_noting(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None, hooks: Iterable[Hook], seen: dict[str, Any]
+) -> MacCount:
+    """Count as `macs` does, with forward hooks that note what they see.
+
+    Args:
+        model: any model; its hooks are gone afterwards.
+        args: positional inputs.
+        kwargs: inputs by name.
+        hooks: a module, and what `register_forward_hook` takes with `with_kwargs`.
+        seen: what the hooks write into. A run that fails on fake tensors is repeated on real ones: each begins empty.
+    """
+    handles = [module.register_forward_hook(hook, with_kwargs=True) for module, hook in hooks]
+    handles.append(model.register_forward_pre_hook(lambda *_: seen.clear()))
+    try:
+        return macs(model, args, kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def macs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> MacCount:

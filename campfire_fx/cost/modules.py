@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from campfire_fx.base.compat import pytree
 from campfire_fx.base.records import Record
-from campfire_fx.cost.measure import MacCount, macs, parameters
+from campfire_fx.cost.measure import MacCount, macs_noting, parameters
 
 Shape = tuple[int, ...]
 
@@ -75,14 +75,8 @@ def module_costs(
     """
     shapes: dict[str, tuple[tuple[Shape, ...], tuple[Shape, ...]]] = {}
     modules = dict(model.named_modules())
-    hooks = [one.register_forward_hook(_note(shapes, path), with_kwargs=True) for path, one in modules.items()]
-    # A run that failed on fake tensors is repeated on real ones: each starts with a clean sheet.
-    hooks.append(model.register_forward_pre_hook(lambda *_: shapes.clear()))
-    try:
-        cost = macs(model, args, kwargs)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    hooks = [(one, _note(shapes, path)) for path, one in modules.items()]
+    cost = macs_noting(model, args, kwargs, hooks, shapes)
     names = _entries(shapes, depth)
     counts = _summed(names, ((name, one.numel()) for name, one in model.named_parameters()))
     products = _summed(names, cost.per_layer.items() if cost.per_layer else [("", cost.total)])
