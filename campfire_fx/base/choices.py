@@ -29,6 +29,6 @@ RegimeName = Literal[
     "admm-filter", "admm-channel", "admm-column", "admm-kernel", "admm-unstructured", "admm-column-filter",
     "swat-u", "swat-erk", "swat-m", "swat-structured",
     "rigl", "srigl", "set", "dsr", "dsr-kernel", "deepr", "chase",
-    "snip", "grasp", "lottery-ticket", "sr-ste", "grouped",
+    "static-random", "snip", "grasp", "lottery-ticket", "sr-ste", "grouped",
 ]  # fmt: skip
 """The regimes by name; of N:M the one that GPUs have."""

@@ -15,7 +15,18 @@ from torch.optim import SGD
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.training.model import SparseModel
 from campfire_fx.training.sparsify import sparsify
-from tests.sparse_training import IMAGE, Net, assert_same_state, batch_loss, batches, layer, masks, sparse, train
+from tests.sparse_training import (
+    IMAGE,
+    Net,
+    assert_same_state,
+    assert_zero_under_masks,
+    batch_loss,
+    batches,
+    layer,
+    masks,
+    sparse,
+    train,
+)
 
 WEIGHTS = ("stem", "conv1", "conv2", "point", "fc")
 DATA = [(x.double(), y) for x, y in batches(6)]
@@ -136,3 +147,19 @@ def test_a_first_step_that_is_not_finite_chooses_nothing() -> None:
         else:
             model._life_cycle.before_step(model, model.parameters())
     assert model.sparsity().true == pytest.approx(0.7, abs=0.01)
+
+
+def test_a_static_mask_is_drawn_once_and_kept() -> None:
+    model = sparse("static-random", era=(1, 3), sparsity=0.6)
+    optimizer = SGD(model.parameters(), 0.05, momentum=0.9)
+    model.attach(optimizer, steps_per_epoch=2)
+    drawn = masks(model)
+    for _ in train(model, optimizer, batches(8)):
+        assert_same_state(masks(model), drawn)
+        assert_zero_under_masks(model, optimizer)
+    like_set, another = sparse("set", sparsity=0.6), sparse("static-random", sparsity=0.6)
+    for other in (like_set, another):
+        other.epoch(0)
+    counts = [{name: int(mask.sum()) for name, mask in one.items()} for one in (drawn, masks(like_set))]
+    assert counts[0] == counts[1], "Erdos-Renyi-Kernel, as the dynamic methods have it"
+    assert any(not torch.equal(mask, drawn[name]) for name, mask in masks(another).items()), "another draw"

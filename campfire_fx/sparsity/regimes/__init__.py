@@ -32,6 +32,7 @@ from campfire_fx.sparsity.regimes import (
     snip,
     sr_ste,
     srigl,
+    static_random,
     swat,
     thinet,
 )
@@ -41,7 +42,8 @@ from campfire_fx.sparsity.scope import WITHIN_CHANNEL, WITHIN_LAYER
 
 _FILES = (
     campfire, magnitude, gradual_magnitude, deep_compression, channel, by_score, thinet, network_slimming, group_lasso,
-    greg, admm, swat, rigl, srigl, set_, dsr, deepr, chase, snip, lottery_ticket, sr_ste, grouped,
+    greg, admm, swat, rigl, srigl, set_, dsr, deepr, chase, static_random, snip, lottery_ticket, sr_ste,
+    grouped,
 )  # fmt: skip
 ENTRIES: dict[str, RegimeEntry] = {entry.name: entry for file in _FILES for entry in file.ENTRIES}
 """The regimes by name: one record each, in the file that defines it."""
