@@ -1,4 +1,4 @@
-"""Run an .mlpackage without macOS: coremltools reads its operations and weights back, torch computes them in float32."""
+"""Run an .mlpackage without macOS: coremltools reads operations and weights back, torch computes them in float32."""
 
 from __future__ import annotations
 
