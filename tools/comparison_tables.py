@@ -146,7 +146,7 @@ def to_markdown(rows: Sequence[Row]) -> str:
     """Return the numbers that matter as a Markdown table."""
     epsilons = list(dict.fromkeys(epsilon for row in rows for epsilon in row.under_attack))
     columns = [column for column in _COLUMNS if any(row.facts[column[1]] is not None for row in rows)]
-    titles = ["run", "seeds", "accuracy %", "less dense, points"]
+    titles = ["run", "seeds", "accuracy %", "vs. dense, points"]
     titles += [f"FGSM {epsilon} %" for epsilon in epsilons] + [title for title, *_ in columns]
     lines = [f"| {' | '.join(titles)} |", f"|{'|'.join(['---', *['---:'] * (len(titles) - 1)])}|"]
     for row in rows:

@@ -41,7 +41,7 @@ from campfire_fx.report.pictures.canvas import installed
 
 LEGEND = """\
 - accuracy: of the test images; with several seeds their mean and its 95 % interval (Student's t).
-- less dense: accuracy less that of the dense runs of the same seeds, and its 95 % interval over the test images.
+- vs. dense: accuracy minus that of the dense runs of the same seeds, and its 95 % interval over the test images.
 - FGSM: accuracy after one step of that size on raw images, against the network's own gradient; an image counts if it is
   right before, too. The slim network is attacked; it computes what the sparse one does.
 - true sparsity: zeros among the weights of the layers that are pruned. Parameters, non-zero ones, multiply-accumulates

@@ -65,7 +65,7 @@ METHODS = (
 NEW_WEIGHTS = ("uniform",)
 LEGEND = """\
 - accuracy: of the test images; with several seeds their mean and its 95 % interval (Student's t).
-- less dense, less uniform: accuracy less that of the dense runs, of uniform widths of the same target, of the same
+- vs. dense, vs. uniform: accuracy minus that of the dense runs, or of uniform widths of the same target, with the same
   seeds, and its 95 % interval over the test images.
 - MACs, parameters, time: of the network that is left, as shares of the dense one's; time: medians of calls in turns
   with it.

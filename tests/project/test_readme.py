@@ -32,7 +32,7 @@ def test_the_table_holds_the_numbers_of_the_comparison() -> None:
     told = rows(section("README.md", "What it costs"))
     assert RUNS.keys() <= told.keys()
     compared = section("docs/comparison.md", "Channels to a target, beside Torch-Pruning").split(
-        "\nAnd MobileNetV2", 1
+        "\nMobileNetV2 for CIFAR", 1
     )[0]
     measured = rows(compared)
     head = measured["run"]

@@ -144,7 +144,7 @@ _COLUMNS = (
 
 def to_markdown(rows: Sequence[Row]) -> str:
     """Return the numbers that matter as a Markdown table."""
-    titles = ["run", "seeds", "accuracy %", "less dense, points", "less uniform, points"]
+    titles = ["run", "seeds", "accuracy %", "vs. dense, points", "vs. uniform, points"]
     titles += [title for title, *_ in _COLUMNS]
     lines = [f"| {' | '.join(titles)} |", f"|{'|'.join(['---', *['---:'] * (len(titles) - 1)])}|"]
     for row in rows:
