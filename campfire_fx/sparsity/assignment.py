@@ -22,6 +22,7 @@ from campfire_fx.sparsity.schedule import Schedule, towards
 from campfire_fx.sparsity.selection import WHOLE, Rule
 
 Override = float | Mapping[str, object]
+FROZEN = "it is frozen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class Request:
     prune_1x1: bool = True
     prune_stem: bool | None = None
     prune_fc: bool = True
+    frozen: tuple[str, ...] = ()
     overrides: Mapping[str, Override] = field(default_factory=dict)
 
 
@@ -118,7 +120,7 @@ def _assign_one(layer: PrunableLayer, settings: Request) -> Assignment:
     sparsity = plain(given.get("sparsity", settings.sparsity))
     rule, reason, remark = _rule(layer, regime, settings)
     if regime.method.couples:
-        spared = layer.stem and settings.prune_stem is None and not regime.stem
+        spared = layer.stem and settings.prune_stem is None and not regime.stem and reason != FROZEN
         why = "" if spared else reason
         asked = Assignment(
             layer.name, float(sparsity), schedule, rule, regime.method, reason=why, penalty=regime.penalty
@@ -152,6 +154,8 @@ def _coupled(asked: Assignment, at_least: Any) -> Assignment:
 
 def _rule(layer: PrunableLayer, regime: Regime, settings: Request) -> tuple[Rule | None, str, str]:
     """Return the rule of a layer, or why it has none, and what else there is to say of it."""
+    if is_in(layer.name, settings.frozen):
+        return None, FROZEN, ""
     if layer.name not in settings.overrides:
         if layer.linear and not settings.prune_fc:
             return None, "prune_fc is off", ""
@@ -166,6 +170,13 @@ def _rule(layer: PrunableLayer, regime: Regime, settings: Request) -> tuple[Rule
         return None, f"regime '{regime.name}' leaves {what} dense", ""
     fit = Fit(takes_part=True) if regime.fits is None else regime.fits(layer)
     return (rule, "", fit.remark) if fit.takes_part else (None, fit.remark, "")
+
+
+def is_in(path: str, patterns: Sequence[str]) -> bool:
+    """Return whether a pattern matches the path of a module, or that of one which it is a part of."""
+    names = path.split(".")
+    wholes = [".".join(names[: count + 1]) for count in range(len(names))]
+    return any(fnmatch.fnmatchcase(whole, pattern) for whole in wholes for pattern in patterns)
 
 
 def as_regime(regime: object, **settings: Any) -> Regime:

@@ -211,14 +211,14 @@ def pull(layers: Sequence[PrunedLayer], slices: Sequence[Slices], shape: Shape, 
 
 
 def _rates(layers: Sequence[PrunedLayer]) -> dict[int, float]:
-    """Return the learning rate of each parameter that an attached optimizer holds, by id."""
+    """Return the learning rate of each parameter that an attached optimizer holds and that trains, by id."""
     groups = [group for optimizer in layers[0].optimizers for group in optimizer.param_groups]
     if not groups:
         raise RegimeError(
             "penalty: a proximal step needs the optimizer's learning rate, and none is attached. "
             "Call attach(optimizer)."
         )
-    return {id(parameter): float(group["lr"]) for group in groups for parameter in group["params"]}
+    return {id(one): float(group["lr"]) for group in groups for one in group["params"] if one.requires_grad}
 
 
 def _was_skipped(optimizer: torch.optim.Optimizer) -> bool:

@@ -201,7 +201,7 @@ def repair(layer: PrunedLayer, coupled: CoupledLayer, coupling: Coupling, total:
     """
     numbers = np.unique(coupled.inputs[coupled.inputs >= 0])
     left = alive[numbers]
-    if left.all() or not left.any() or layer.state.by_hand:
+    if left.all() or not left.any() or layer.state.by_hand or not layer.module.weight.requires_grad:
         return
     inside = np.flatnonzero(left)
     wanted = total[inside].sum(1) - total[inside, -1]

@@ -12,13 +12,25 @@ from torch import nn
 from campfire_fx.analysis.captured import Captured
 from campfire_fx.base.choices import ChannelScope, CkScope, DeadNorm, MasksMove, RegimeName, ScoreName
 from campfire_fx.base.errors import CampfireError, RegimeError
+from campfire_fx.base.hints import did_you_mean
 from campfire_fx.base.numbers import plain
+from campfire_fx.capture.given import model_of
 from campfire_fx.layers.dressing import dress
 from campfire_fx.layers.masked import COMPUTED
 from campfire_fx.passes.insert_masks import Insertion
 from campfire_fx.passes.make_relus import make_relus
 from campfire_fx.passes.runner import apply
-from campfire_fx.sparsity.assignment import Assignment, Override, Request, as_regime, assign, check_era, check_sparsity
+from campfire_fx.sparsity.assignment import (
+    FROZEN,
+    Assignment,
+    Override,
+    Request,
+    as_regime,
+    assign,
+    check_era,
+    check_sparsity,
+    is_in,
+)
 from campfire_fx.sparsity.channels.scores import ChannelScore
 from campfire_fx.sparsity.clock import Clock
 from campfire_fx.sparsity.coupled_channels import CoupledChannels
@@ -48,6 +60,7 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
     prune_1x1: bool = True,
     prune_stem: bool | None = None,
     prune_fc: bool = True,
+    frozen: Sequence[str] = (),
     window_cap: int | None = None,
     ck_scope: CkScope = "layer",
     period: int | None = None,
@@ -94,6 +107,9 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
             nothing (0.04 % of ResNet-50) and most other methods spare them. None: as the regime has it, which is
             no but for "swat-erk" and "swat-m".
         prune_fc: prune linear layers, each output keeping at least one weight.
+        frozen: paths of modules that do not train, or patterns of them: layers in them stay dense, and keep all
+            channels that they write. What they read from channels that die goes all the same. To stop their training
+            is yours to do (`requires_grad_(False)`).
         window_cap: for "window" and "combined": the most non-zeros a kernel may keep, whatever the sparsity.
         ck_scope: for "ck" and "combined": rank kernels within the "layer" (the paper's text), or within each input
             "channel", which keeps as many kernels for every one.
@@ -140,10 +156,12 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
     }  # fmt: skip
     shared: dict[str, Any] = {
         "sparsity": sparsity, "era": era, "exponent": exponent, "prune_1x1": prune_1x1, "prune_stem": prune_stem,
-        "prune_fc": prune_fc, "overrides": overrides, "dead_norm": dead_norm, "masks_move": masks_move,
+        "prune_fc": prune_fc, "frozen": frozen, "overrides": overrides, "dead_norm": dead_norm,
+        "masks_move": masks_move,
     }  # fmt: skip
     settings = check_settings(regime, **own, **shared)  # says what is wrong with them before anything is done
     _require_example(settings.regime, example_inputs, examples)
+    _require_modules(model, settings.frozen)
     captured, insertion = masked_copy("sparsify", model, example_inputs, examples)
     _require_layers(model, settings.regime, insertion)
     cycle = _life_cycle(captured, insertion, settings, dead_norm=dead_norm, late=masks_move == "after")
@@ -161,13 +179,15 @@ def check_settings(regime: str | Regime, **given: Any) -> Request:
     """
     keywords = (p for p in inspect.signature(sparsify).parameters.values() if p.kind is p.KEYWORD_ONLY)
     own = {p.name: p.default for p in keywords if p.name not in ("example_inputs", "examples")} | given
-    asked = {name: own.pop(name) for name in ("sparsity", "era", "exponent", "overrides", *_SWITCHES, *_WORDS)}
+    names = ("sparsity", "era", "exponent", "overrides", "frozen", *_SWITCHES, *_WORDS)
+    asked = {name: own.pop(name) for name in names}
     settings = Request(
         regime=as_regime(regime, **own),
         sparsity=check_sparsity(asked["sparsity"], "sparsify"),
         era=check_era(asked["era"], "sparsify"),
         exponent=plain(asked["exponent"]),
         overrides=asked["overrides"] or {},
+        frozen=tuple([asked["frozen"]] if isinstance(asked["frozen"], str) else asked["frozen"]),
         **{name: asked[name] for name in _SWITCHES},
     )
     settings.regime.schedule(*settings.era, settings.exponent)
@@ -215,6 +235,14 @@ def _require_example(regime: Regime, example_inputs: Any, examples: list[Any] | 
         raise RegimeError("target at latency: time depends on the input. Give example_inputs of the size meant.")
 
 
+def _require_modules(model: nn.Module, patterns: Sequence[str]) -> None:
+    """Raise if a pattern of what is frozen matches nothing."""
+    names = [name for name, _ in model_of(model).named_modules()] if patterns else []
+    for pattern in patterns:
+        if not any(is_in(name, [pattern]) for name in names):
+            raise RegimeError(f"frozen '{pattern}': no module has such a path.{did_you_mean(pattern, names)}")
+
+
 def _require_layers(model: nn.Module, regime: Regime, insertion: Insertion) -> None:
     """Raise if the model has no layer of the kind that the regime is about."""
     wants_linear = regime.spatial is None and regime.pointwise is None
@@ -235,7 +263,8 @@ def _require_rules(regime: Regime, assignments: Sequence[Assignment]) -> None:
     if any(assignment.rule is not None for assignment in assignments):
         return
     first = assignments[0]
+    advice = f"Name a layer in overrides, as {{'{first.name}': 0.5}}, or turn on prune_stem, prune_1x1 or prune_fc."
     raise RegimeError(
         f"regime '{regime.name}' at {first.name}: every layer would stay dense; this one because {first.reason}. "
-        f"Name a layer in overrides, as {{'{first.name}': 0.5}}, or turn on prune_stem, prune_1x1 or prune_fc."
+        f"{'Freeze fewer layers.' if first.reason == FROZEN else advice}"
     )

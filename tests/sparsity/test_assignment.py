@@ -54,6 +54,20 @@ def test_switches(switch: dict[str, bool], left: set[str]) -> None:
     assert set(dense(**switch)) == left
 
 
+def test_what_is_frozen_stays_dense_whatever_else_is_asked() -> None:
+    assert dense(frozen=("layer1",), overrides={"layer1.*": 0.5}, prune_stem=True) == {
+        "layer1.conv1": "it is frozen",
+        "layer1.down": "it is frozen",
+    }
+    coupled = assigned(frozen=("conv1", "*.down"), regime=regime_named("channel"))
+    assert {name: (a.at_least, a.reason) for name, a in coupled.items()} == {
+        "conv1": (1.0, "its channels stay: it is frozen"),
+        "layer1.conv1": (None, ""),
+        "layer1.down": (1.0, "its channels stay: it is frozen"),
+        "fc": (None, ""),
+    }
+
+
 def test_regimes_without_a_rule_say_so() -> None:
     reasons = dense(regime=regime_named("fine-fc"))
     assert reasons["layer1.conv1"] == "regime 'fine-fc' leaves convolutions dense"

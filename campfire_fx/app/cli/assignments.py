@@ -13,7 +13,7 @@ from campfire_fx.base.hints import did_you_mean
 from campfire_fx.training.sparsify import sparsify
 
 # These have options of their own, or cannot be written on a command line.
-_ELSEWHERE = ("model", "regime", "sparsity", "era", "example_inputs", "examples", "overrides", "target")
+_ELSEWHERE = ("model", "regime", "sparsity", "era", "example_inputs", "examples", "overrides", "target", "frozen")
 SETTINGS = tuple(name for name in inspect.signature(sparsify).parameters if name not in _ELSEWHERE)
 
 

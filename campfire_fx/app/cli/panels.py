@@ -7,7 +7,7 @@ from typing import Any
 PANELS: dict[str, dict[str, str]] = {
     "train": {
         "Data": "data data_root download image_size resize augment held_out strict",
-        "Network": "model option start_from weights networks",
+        "Network": "model option start_from weights freeze networks",
         "Sparsity": "regime sparsity target era override setting reconfigure residual",
         "Training": "recipe show_recipe epochs batch optimizer learning_rate drops warm_up momentum nesterov"
         " weight_decay precision distill seed",

@@ -17,6 +17,7 @@ from campfire_fx.app.cli.training_options import (
     Distill,
     Download,
     Era,
+    Freeze,
     LearningRate,
     Quiet,
     StartFrom,
@@ -66,6 +67,7 @@ def train_command(
     option: ModelArguments = None,
     start_from: StartFrom = None,
     weights: StartWeights = None,
+    freeze: Freeze = None,
     networks: Annotated[
         Literal["all", "no-dense", "sparse", "dense"] | None,
         typer.Option(
@@ -209,6 +211,7 @@ def train_command(
         campfire-fx train --data path/to/images --model resnet20 --sparsity 0.6
         campfire-fx train --data path/to/images --model resnet50 --weights DEFAULT --download
         campfire-fx train --from runs/digits/dense.ckpt --output runs/finetuned
+        campfire-fx train --data path/to/images --model resnet50 --weights mine.pth --freeze conv1 --freeze layer1
         torchrun --nproc-per-node 4 -m campfire_fx train --data path/to/imagenet
             --recipe resnet50-imagenet --resume auto
     """

@@ -21,6 +21,15 @@ StartWeights = Annotated[
         show_default="new weights",
     ),
 ]
+Freeze = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Modules that stay as they are, by their paths, as layer1 or '*.bn1'; backbone: all but the classifier."
+        " Repeatable.",
+        show_default="none",
+    ),
+]
 LearningRate = Annotated[
     float | None,
     typer.Option(help="Highest learning rate.", show_default="0.1, from trained weights 0.03"),

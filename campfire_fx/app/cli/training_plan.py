@@ -146,6 +146,7 @@ def _settings(given: Mapping[str, Any], values: Mapping[str, Any], start: Start 
         | sparsify_arguments(given["setting"] or (), given["override"] or (), target or ()),
         given["reconfigure"],
         options=model_options(given["option"]),
+        freeze=tuple(dict.fromkeys(given["freeze"] or ())),
     )
 
 

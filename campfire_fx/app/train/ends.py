@@ -39,7 +39,7 @@ def give_classes(network: nn.Module, classes: int, example: Tensor, name: str) -
     found = _outputs(network, example, name)
     if found == classes:
         return ()
-    layers = [path for path, layer in network.named_modules() if _is_plain(layer) and len(layer.weight) == found]
+    layers = classifiers(network, found)
     if layers:
         renew(network, layers[-1], classes)
     if not layers or _outputs(network, example, name) != classes:
@@ -48,6 +48,11 @@ def give_classes(network: nn.Module, classes: int, example: Tensor, name: str) -
             f" them. Give a factory that takes classes."
         )
     return (layers[-1],)
+
+
+def classifiers(network: nn.Module, classes: int) -> list[str]:
+    """Return the paths of the layers that may give a number for each of so many classes; the last one does."""
+    return [path for path, layer in network.named_modules() if _is_plain(layer) and len(layer.weight) == classes]
 
 
 def renew(network: nn.Module, path: str, classes: int) -> None:

@@ -8,6 +8,7 @@ from torch import nn
 
 from campfire_fx.app.train.batches import Share
 from campfire_fx.app.train.checkpoint_manager import CheckpointManager
+from campfire_fx.app.train.frozen import Frozen
 from campfire_fx.app.train.observers import Observer
 from campfire_fx.app.train.ranks import ALONE, Ranks
 from campfire_fx.app.train.stopping import Stop
@@ -24,6 +25,7 @@ class Host:
         observer: is told what happens, in the first process.
         stop: what a signal asks for.
         teacher: the network whose outputs are imitated, where the recipe says so; None: there is none yet.
+        frozen: what of the network stays as it is.
     """
 
     ranks: Ranks = ALONE
@@ -32,6 +34,7 @@ class Host:
     observer: Observer = field(default_factory=Observer)
     stop: Stop = field(default_factory=Stop)
     teacher: nn.Module | None = None
+    frozen: Frozen = field(default_factory=Frozen)
 
     @property
     def share(self) -> Share:

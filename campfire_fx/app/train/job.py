@@ -18,6 +18,7 @@ from campfire_fx.app.train.checkpoint_manager import USUAL, CheckpointManager, E
 from campfire_fx.app.train.data import ImageData
 from campfire_fx.app.train.files import export_and_reload
 from campfire_fx.app.train.first import First, first_network
+from campfire_fx.app.train.frozen import freeze
 from campfire_fx.app.train.host import Host
 from campfire_fx.app.train.loop import fit, fit_smaller
 from campfire_fx.app.train.networks import restart
@@ -63,6 +64,7 @@ class JobSettings:
         start: trained weights from which dense and sparse start; None: new ones.
         options: arguments of the model that the user named.
         config: of config.yaml, the text; None: none is written.
+        freeze: patterns of modules that stay as they are, as `freeze` takes them.
     """
 
     model: str
@@ -82,6 +84,7 @@ class JobSettings:
     start: TrainedWeights | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     config: str | None = None
+    freeze: tuple[str, ...] = ()
 
 
 def run(settings: JobSettings, data: ImageData, recipe: Recipe, *, show: Show, host: Host | None = None) -> Outcome:
@@ -114,10 +117,12 @@ def _run(settings: JobSettings, data: ImageData, recipe: Recipe, *, show: Show, 
         show = _silent
     first = first_network(settings.model, data, settings.seed, settings.start, settings.options)
     dense, data = first.network, first.data
-    if first.told:
-        show(first.told)
+    host = replace(host, frozen=freeze(dense, settings.freeze, len(data.classes)))
+    for told in filter(None, (first.told, host.frozen.told)):
+        show(told)
     example = torch.randn(1, *data.shape)
     arguments = {"regime": settings.regime, "sparsity": settings.sparsity, "era": recipe.era, **settings.arguments}
+    arguments |= {"frozen": host.frozen.layers} if host.frozen.layers else {}
 
     networks: dict[str, nn.Module] = {"dense": dense}
     if settings.networks != "dense":
@@ -176,6 +181,7 @@ def _own_host(settings: JobSettings, data: ImageData, recipe: Recipe, host: Host
         "settings": dict(settings.arguments) or None,  # as it was before there were any
         "reconfigure": settings.reconfigure or None,
         "options": dict(settings.options) or None,
+        "freeze": settings.freeze or None,
         "weights of SHA-256": settings.start.sha256 if settings.start else None,
         **asdict(recipe),
     }
@@ -213,7 +219,7 @@ def _slim(
     show(sparse.report())
     slim = sparse.eval().shrink(settings.residual)
     show(slim.report())
-    if settings.networks == "sparse":
+    if settings.networks == "sparse" or settings.freeze:  # nothing of new weights could stay as it is
         return {"slim": slim}
     name = "slim from scratch"
     scratch = _from_scratch(slim, settings.seed)
@@ -235,6 +241,7 @@ def _noted(settings: JobSettings, data: ImageData, recipe: Recipe, host: Host) -
     told |= {name: getattr(settings, name) for name in names}
     if settings.start is not None:
         told |= {"start": settings.start.source, "start_sha256": settings.start.sha256}
+    told |= {"freeze": list(settings.freeze)} if settings.freeze else {}
     told |= {"given": {"channels": data.shape[0], "mean": data.mean, "std": data.std}}
     return told | {"wishes": settings.arguments, "processes": host.ranks.count, "recipe": asdict(recipe)}
 

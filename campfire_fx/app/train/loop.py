@@ -99,7 +99,7 @@ class _Training:
             host,
         )
         self.ranks = host.ranks
-        network.to(self.ranks.device)
+        host.frozen.hold(network.to(self.ranks.device))
         self.batches = TrainBatches(data, recipe.batch, seed, moved=recipe.augment != "none", share=host.share)
         self.optimizer = make_optimizer(network, recipe)
         if isinstance(network, SparseModel):
@@ -127,7 +127,7 @@ class _Training:
 
     def run(self) -> tuple[Epoch, ...]:
         self._restore()
-        wrapped = self.ranks.wrap(self.network)
+        wrapped = self._wrapped()
         course = Course(self.title, self.recipe.epochs, len(self.batches), self.steps)
         with self.host.observer.watching(course, self.place.history):
             while self.place.epoch < self.recipe.epochs:
@@ -135,7 +135,7 @@ class _Training:
                 self._epoch(wrapped)
                 if self.smaller is not None and self.smaller.pays(self.network):
                     self.network = self.smaller.made(self.network, self.optimizer)
-                    wrapped = self.ranks.wrap(self.network)
+                    wrapped = self._wrapped()
                 self.host.observer.epoch(self.steps, self.place.history)
                 if self.place.epoch == self.recipe.epochs:
                     self._save()
@@ -145,10 +145,14 @@ class _Training:
             self.network.step()  # masks that wait for an update that will not come
         return self.place.history
 
+    def _wrapped(self) -> nn.Module:
+        self.host.frozen.hold(self.network)
+        return self.ranks.wrap(self.network)
+
     def _epoch(self, wrapped: nn.Module) -> None:
         """Do the rest of the epoch in hand: the steps that are left, then the validation images."""
         self.began = time.perf_counter()
-        self.network.train()
+        self.host.frozen.hold(self.network.train())
         with self.host.stop.later():
             for images, targets in self.batches.epoch(self.place.epoch, self.place.step):
                 self._step(wrapped, images, targets)
@@ -246,8 +250,8 @@ class _Training:
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:
-    """Return the optimizer of a recipe over all parameters of a network."""
-    parameters, betas = list(network.parameters()), (recipe.momentum, 0.999)
+    """Return the optimizer of a recipe over all parameters of a network that train."""
+    parameters, betas = [one for one in network.parameters() if one.requires_grad], (recipe.momentum, 0.999)
     if recipe.optimizer == "adam":
         return Adam(parameters, recipe.rate, betas, weight_decay=recipe.decay)
     if recipe.optimizer == "adamw":

@@ -21,19 +21,9 @@ from campfire_fx.app.train.published import sha256_of
 from campfire_fx.app.train.tally import accuracy
 from tests.app.runs.small_run import make_run
 from tests.app.train.published_weights import publish
-from tests.app.train.test_folders import write_image
 from tests.app.train.test_resume import Killed, after_steps, kill
 
 SMALL = ("--epochs", 2, "--batch", 8, "--threads", 1, "--device", "cpu", "--formats", "safetensors")
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """Colour images of two classes, 10 x 10."""
-    for index, name in enumerate(("ant", "bee")):
-        for number in range(20):
-            write_image(tmp_path / "photos" / name / f"{number}.png", 100 * index + number)
-    return tmp_path / "photos"
 
 
 def results(folder: Path) -> dict[str, Any]:
