@@ -154,5 +154,7 @@ def _images_of(start: Start | None, data: str) -> dict[str, Any] | None:
     """Return how images were given to the weights that a run starts from, as far as the data allow it."""
     if start is None:
         return None
+    if start.assumed and not can_stream(data):
+        return {}  # small images at hand, which the weights may well be for
     crops = start.images.get("augment") == "crop" and not can_stream(data)
     return {**start.images, "augment": None} if crops else dict(start.images)

@@ -54,7 +54,7 @@ def train(planned: Planned, *, as_json: bool = False, quiet: bool = False) -> No
         settings = replace(settings, config=config_text(planned, torch.get_num_threads()))
         workers = _useful_workers(ranks.count) if machine.workers is None else machine.workers
         if ranks.first:
-            tell(_plan(images, plan, settings, ranks.count))
+            tell(_plan(images, plan, settings, ranks.count) + _size_told(planned, images))
         observer = EpochLines(where_to) if ranks.first and not quiet else Observer()
         host = Host(ranks, workers if where.streamed else 0, observer=observer, stop=stop)
         outcome = job.run(settings, images, plan, show=tell, host=host)
@@ -106,6 +106,15 @@ def _plan(data: ImageData, recipe: Recipe, settings: job.JobSettings, processes:
         f" {_pruning(recipe, settings)}learning rate up to {recipe.rate:g};"
         f" {plural(torch.get_num_threads(), 'thread')}.{_warnings(data, recipe, settings)}"
     )
+
+
+def _size_told(planned: Planned, data: ImageData) -> str:
+    """Return why images are of this size, where weights that do not say it are to be given them."""
+    start, side = planned.start, data.shape[-1]
+    if start is None or not start.assumed or planned.given["image_size"] or planned.given["recipe"]:
+        return ""
+    why = f"as usual for {start.model}" if start.images and planned.recipe.image_size else "as the data are read"
+    return f"\nThe weights do not say the size of their images: {side} px, {why}. --image-size overrides it."
 
 
 def _pruning(recipe: Recipe, settings: job.JobSettings) -> str:

@@ -85,6 +85,13 @@ def published_as(model: str, path: Path, sha256: str) -> Published | None:
     return None
 
 
+def usual_images(model: str) -> Mapping[str, Any]:
+    """Return how images are given to a model: as to the weights that torchvision has for it, if there are any."""
+    entry = _entries(model).get("DEFAULT")
+    found = None if entry is None else _of_entry(model, entry)
+    return {} if found is None else found.images
+
+
 def fetch(weights: Published, *, download: bool) -> Path:
     """Return where the file of weights lies: in the folder of torch.hub, where torchvision has put it or will look.
 

@@ -14,11 +14,13 @@ from torch import Tensor
 from campfire_fx.app.libraries import timm, transformers
 from campfire_fx.app.train.checkpoint import Checkpoint, checkpoint_of, is_checkpoint, read_tensors, trusted_model
 from campfire_fx.app.train.networks import NETWORKS
-from campfire_fx.app.train.published import Published, fetch, published, published_as, sha256_of
+from campfire_fx.app.train.published import Published, fetch, published, published_as, sha256_of, usual_images
 from campfire_fx.app.train.recipe import Recipe
 from campfire_fx.base.errors import TrainError
 
 _SUFFIXES = frozenset({".bin", ".ckpt", ".pt", ".pth", ".safetensors", ".tar"})
+_CROPPED: dict[str, Any] = {"image_size": 224, "augment": "crop"}
+"""How images are given to weights of ImageNet, but for what is known better."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,11 +52,13 @@ class Start:
         model: its name, as `build_model` takes it.
         images: fields of a Recipe that say how images were given to the weights; None where that is not known.
         open: returns the weights; whether they may be downloaded is told.
+        assumed: whether the weights do not say it, and `images` is what is usual for the model, if that is known.
     """
 
     model: str
     images: Mapping[str, Any]
     open: Callable[[bool], TrainedWeights]
+    assumed: bool = False
 
 
 def find_start(checkpoint: Path | None, weights: str | None, model: str | None, usual: str) -> Start | None:
@@ -102,7 +106,16 @@ def _from_file(path: Path, model: str | None, usual: str) -> Start:
         weights = _of_published(known, str(path), sha256, content)
         return Start(name, _recipe_values(known.images), lambda _: weights)
     weights = TrainedWeights(str(path), sha256, content, _colour(name))
-    return Start(name, {}, lambda _: weights)
+    return Start(name, _usual_images(name), lambda _: weights, assumed=True)
+
+
+def _usual_images(model: str) -> dict[str, Any]:
+    """Return how images are given to a model of torchvision, timm or transformers; nothing where it is of none."""
+    if model.startswith((timm.PREFIX, transformers.PREFIX)):
+        return dict(_of_library(model, "DEFAULT").images)
+    if ":" in model or model in NETWORKS:
+        return {}
+    return _recipe_values(usual_images(model))
 
 
 def _read(path: Path, option: str) -> dict[str, Any]:
@@ -130,7 +143,7 @@ def _of_library(model: str, weights: str) -> Start:
         raise TrainError(f"--weights {weights}: there is no such file. Give one, or DEFAULT for those of {model}.")
     known = timm.images_of(model) if model.startswith(timm.PREFIX) else transformers.images_of(model)
     images = {name: value for name, value in known.items() if name in Recipe.__dataclass_fields__}
-    return Start(model, images | {"augment": "crop"}, partial(_from_library, model, known))
+    return Start(model, _CROPPED | images, partial(_from_library, model, known))
 
 
 def _from_library(model: str, known: Mapping[str, Any], download: bool) -> TrainedWeights:
@@ -160,8 +173,7 @@ def _of_published(found: Published, source: str, sha256: str, content: Mapping[s
 
 
 def _recipe_values(images: Mapping[str, Any]) -> dict[str, Any]:
-    named = {name: images[name] for name in ("image_size", "resize", "interpolation")}
-    return named | {"augment": "crop"}
+    return _CROPPED | {name: images[name] for name in ("image_size", "resize", "interpolation") if name in images}
 
 
 def _colour(model: str) -> dict[str, int]:

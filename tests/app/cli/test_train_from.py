@@ -19,6 +19,7 @@ from campfire_fx.app.train.models import build_model
 from campfire_fx.app.train.networks import resnet8
 from campfire_fx.app.train.published import sha256_of
 from campfire_fx.app.train.tally import accuracy
+from campfire_fx.base.errors import TrainError
 from tests.app.runs.small_run import make_run
 from tests.app.train.published_weights import publish
 from tests.app.train.test_resume import Killed, after_steps, kill
@@ -156,6 +157,39 @@ def test_images_are_given_as_torchvision_gives_them(run, monkeypatch, options: t
     assert (plan.image_size, plan.resize, plan.augment, plan.interpolation) == expected
     assert (where.image_size, where.resize, where.interpolation) == (expected[0], expected[1], expected[3])
     assert plan.rate == (0.001 if "--recipe" in options else 0.03)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "size", "told"),
+    [
+        ("resnet18", (), 224, "224 px, as usual for resnet18. --image-size overrides it."),
+        ("inception_v3", (), 299, "299 px, as usual for inception_v3."),
+        ("resnet50-v1", (), 224, "224 px, as usual for resnet50-v1."),
+        ("timm:resnet10t", (), 176, "176 px, as usual for timm:resnet10t."),
+        ("resnet18", ("--image-size", 40), 40, ""),
+        ("resnet18", ("--data", "digits"), None, "16 px, as the data are read. --image-size overrides it."),
+        ("resnet8", (), None, "10 px, as the data are read."),
+    ],
+)
+def test_weights_that_do_not_say_what_their_images_are(
+    run, photos: Path, tmp_path: Path, monkeypatch, model: str, options: Any, size: int | None, told: str
+) -> None:
+    if model.startswith("timm:"):
+        pytest.importorskip("timm")
+    weights(tmp_path / "x.pth")
+    said: list[Any] = []
+
+    def stop(_settings: Any, data: Any, recipe: Any, **_: Any) -> None:
+        said.append((data, recipe))
+        raise TrainError("enough")
+
+    monkeypatch.setattr(job, "run", stop)
+    result = run("train", "--data", photos, *SMALL, "--model", model, "--weights", "x.pth", *options)
+    [(data, recipe)] = said
+    assert recipe.image_size == size
+    assert size is None or data.shape == (3, size, size)
+    line = [line for line in result.stdout.splitlines() if "do not say the size" in line]
+    assert bool(line) == bool(told) and told in " ".join(result.stdout.split())
 
 
 def test_grey_images_in_colour_are_attacked_alike(run, tmp_path: Path) -> None:
