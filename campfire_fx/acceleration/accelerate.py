@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from campfire_fx.base.nested import tensors_of
 from campfire_fx.base.processor import processor_name
 from campfire_fx.capture import examples_for, model_of
 from campfire_fx.cost.acceleration_record import Acceleration, LayerChoice
-from campfire_fx.layers.dressing import dress
+from campfire_fx.layers.dressing import Dress, dress
 from campfire_fx.layers.dual import DualGraphModule
 from campfire_fx.passes.fuse_epilogues import fuse_epilogues
 from campfire_fx.passes.make_layers import make_layers
@@ -78,6 +79,8 @@ def accelerate(
         advance(0, "timing the network")
         module, acceleration = _faster(dense, shrunk, layers, calls)
         proof = verify_parts(model, module, shrunk.captured, "Accelerating") if verify else None
+    guessed = example_inputs is None and examples is None and (not isinstance(model, Dress) or model._guessed)
+    acceleration = replace(acceleration, guessed=guessed)
     facts = {"acceleration": acceleration, "verification": proof, "example": calls[0]}
     return dress(module, AcceleratedModel, facts)
 

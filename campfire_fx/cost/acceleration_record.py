@@ -69,6 +69,7 @@ class Acceleration(Record):
         threads: with which it was timed.
         processor: on which.
         kernels: the compiler that made them, or in words why there are none.
+        guessed: whether nothing said what the model is called with, and the example was guessed.
     """
 
     layers: tuple[LayerChoice, ...]
@@ -77,6 +78,7 @@ class Acceleration(Record):
     threads: int
     processor: str
     kernels: str
+    guessed: bool = False
 
     def _told(self) -> Iterator[str]:
         yield self.chosen

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from campfire_fx.analysis.plan import Verification
 from campfire_fx.cost.acceleration_record import Acceleration, LayerChoice
-from campfire_fx.report.numbers import TIME_NOTE, count, percent, plural, shape, times_as_fast
+from campfire_fx.report.numbers import GUESSED, TIME_NOTE, count, percent, plural, shape, times_as_fast
 from campfire_fx.report.proof import proof_line
 from campfire_fx.report.style import STYLES, Report
 from campfire_fx.report.table import Column, FittedTable
@@ -87,6 +87,9 @@ class AccelerationReport(Report):
             )
         kernels = facts.kernels.rstrip(".")
         measured = f"Measured on {facts.processor} with {plural(facts.threads, 'thread')}; kernels: {kernels}."
+        if facts.guessed:
+            read = next((shape(layer.inputs[0]) for layer in facts.layers), "its shape")
+            measured += f" The first layer read {read}{GUESSED}."
         measured += f" {TIME_NOTE}" if any(latency.ratio for latency in facts.whole.values()) else ""
         return [*texts, Text(measured, style=STYLES["report.note"])]
 

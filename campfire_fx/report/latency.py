@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Group
 from rich.text import Text
 
 from campfire_fx.cost.latency_record import LatencyTable, LayerTimes
+from campfire_fx.cost.measure import Latency
 from campfire_fx.report.numbers import percent, shape
 from campfire_fx.report.style import STYLES, Report
 from campfire_fx.report.table import Column, FittedTable
@@ -38,6 +39,7 @@ class LatencyReport(Report):
     table: LatencyTable
     widths: Mapping[str, tuple[int, int]] | None = None
     measured_ms: float | None = None
+    whole: Latency | None = None
 
     def __rich__(self) -> Any:
         columns = _COLUMNS if self.widths is None else (*_COLUMNS, *_SLIM)
@@ -55,6 +57,7 @@ class LatencyReport(Report):
         slim = None if self.widths is None else {"predicted": self._slim_ms(), "measured": self.measured_ms}
         return {
             "dense": {"predicted": self.table.dense_ms, "measured": self.table.whole_ms},
+            "now": None if self.whole is None else asdict(self.whole),
             "slim": slim,
             "table": self.table.facts(),
         }
@@ -94,6 +97,11 @@ class LatencyReport(Report):
 
     def _comparison(self) -> list[str]:
         lines = [_compared("Dense", self.table.dense_ms, self.table.whole_ms)]
+        if (one := self.whole) is not None:
+            half = f"{_ms(one.low_ms)} to {_ms(one.high_ms)} ms"
+            lines.append(
+                f"Timed just now: {_ms(one.median_ms)} ms; the middle half of {one.repeats} calls took {half}."
+            )
         if self.widths is not None:
             lines.append(_compared("Slim", self._slim_ms(), self.measured_ms))
         return lines
@@ -109,7 +117,10 @@ class LatencyReport(Report):
 
 
 def latency_report(
-    table: LatencyTable, widths: Mapping[str, tuple[int, int]] | None = None, measured_ms: float | None = None
+    table: LatencyTable,
+    widths: Mapping[str, tuple[int, int]] | None = None,
+    measured_ms: float | None = None,
+    whole: Latency | None = None,
 ) -> LatencyReport:
     """Return the report of a table.
 
@@ -117,8 +128,9 @@ def latency_report(
         table: from `latency_table`.
         widths: of a slim model, layer path -> inputs and outputs; others have their full widths.
         measured_ms: of this slim model.
+        whole: times of the dense model's calls, of now: those of the table may have been kept.
     """
-    return LatencyReport(table, widths, measured_ms)
+    return LatencyReport(table, widths, measured_ms, whole)
 
 
 def _scaled(times: LayerTimes, share: float) -> tuple[int, int]:

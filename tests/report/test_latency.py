@@ -8,6 +8,7 @@ import pytest
 
 from campfire_fx.cost import LatencyTable
 from campfire_fx.cost.latency_table import latency_table
+from campfire_fx.cost.measure import Latency
 from campfire_fx.report import latency_report
 from campfire_fx.report.style import plain
 from tests.cost.timed import IMAGE, Clock, Plain, use
@@ -41,6 +42,14 @@ def test_a_slim_model_is_predicted_and_compared(table: LatencyTable) -> None:
     assert f"Slim: {predicted:.0f} ms predicted, 250 ms measured ({100 * (predicted / 250 - 1):.1f} % off)." in text
     assert json.loads(report.to_json())["slim"] == {"predicted": predicted, "measured": 250.0}
     assert "measured" not in plain(latency_report(table, widths), 120).split("Slim:")[1].splitlines()[0]
+
+
+def test_the_whole_model_has_a_spread(table: LatencyTable) -> None:
+    report = latency_report(table, whole=Latency(950.0, 940.0, 990.0, 20))
+    text = plain(report, 120)
+    assert "Timed just now: 950 ms; the middle half of 20 calls took 940 to 990 ms." in text
+    assert json.loads(report.to_json())["now"]["high_ms"] == 990.0
+    assert "just now" not in plain(latency_report(table), 120)
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

@@ -19,6 +19,7 @@ from campfire_fx.app.cli.terminal import example_inputs, model_options, show, sh
 from campfire_fx.app.train.models import build_model
 from campfire_fx.capture import trace
 from campfire_fx.cost.latency_table import latency_table
+from campfire_fx.cost.measure import latency as measured
 from campfire_fx.cost.measure import one_sample
 from campfire_fx.cost.modules import module_costs
 from campfire_fx.report import capture_report, coupling_report, dependency_report
@@ -104,7 +105,9 @@ def inspect_command(
         if method:
             more["operations"] = flop_report(network, (args, kwargs), method, *shares)
         if latency:
-            more["latency"] = latency_report(latency_table(network, args, kwargs))
+            more["latency"] = latency_report(
+                latency_table(network, args, kwargs), whole=measured(network, args, kwargs)
+            )
     if graph_file is not None:
         write(graph, graph_file)
     if form is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 
 import torch
@@ -14,6 +14,7 @@ from campfire_fx.app.cli.run_config import config_text
 from campfire_fx.app.cli.tables import outcome_table, reloaded_table
 from campfire_fx.app.cli.terminal import console, errors, show
 from campfire_fx.app.cli.training_plan import Planned
+from campfire_fx.app.runs.verdict import verdict
 from campfire_fx.app.train import job
 from campfire_fx.app.train.checkpoint_manager import check_output
 from campfire_fx.app.train.data import ImageData, open_data
@@ -71,6 +72,9 @@ def train(planned: Planned, *, as_json: bool = False, quiet: bool = False) -> No
     names = ", ".join(f"{name}.ckpt" for name in ("dense", "sparse") if settings.networks in ("all", name))
     rest = ", slim.*, the other networks' .safetensors" if outcome.reloaded else ", dense.safetensors"
     show(f"Written to {settings.folder}/: {names}{rest}, log.csv, results.json, and config.yaml.")
+    found = verdict([asdict(row) for row in outcome.rows])
+    if found is not None:
+        show(f"{found.line}.\n{found.note}")
 
 
 def _say_nothing(_content: object) -> None:

@@ -11,6 +11,8 @@ from campfire_fx.cost.time_ratio import TimeRatio
 from campfire_fx.report.intervals import Interval, of_difference, of_paired_difference
 from campfire_fx.report.numbers import percent
 
+FORMERLY = "wishes"
+"""What runs of former versions call the arguments of `sparsify` in their settings."""
 _REFERENCES = ("dense", "sparse")
 
 
@@ -101,7 +103,7 @@ def unbroken(text: str) -> str:
 def settings_told(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield names and values of a run's settings as people read them; what was not set is left out."""
     for name, value in settings.items():
-        if name in ("wishes", "recipe", "given"):
+        if name in ("sparsify", FORMERLY, "recipe", "given"):
             yield from settings_told(value)
         elif value is not None and value not in ([], {}, ()):
             yield name.replace("_", " "), _value(value)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 
 from campfire_fx.app.runs.folder import read_results
+from campfire_fx.app.runs.verdict import FORMERLY
 from campfire_fx.app.sweep.grid import Point, label
 from campfire_fx.app.train.data import ImageData
 from campfire_fx.app.train.first import first_network
@@ -80,7 +81,7 @@ class Run:
         recipe = dict(theirs.get("recipe", {}))
         if self.point.regime is None:
             recipe.pop("era", None)  # a dense training has none
-        found, mine = {**theirs, **recipe}, {**self.facts, **self.facts["recipe"]}
+        found, mine = {"sparsify": theirs.get(FORMERLY), **theirs, **recipe}, {**self.facts, **self.facts["recipe"]}
         for key, value in mine.items():
             if key != "recipe" and found.get(key) != value:
                 raise TrainError(
@@ -134,7 +135,7 @@ def _facts(point: Point, data: str, settings: JobSettings, recipe: Recipe) -> di
     if point.regime is None:
         own.pop("era")
     else:
-        facts |= {"regime": settings.regime, "sparsity": settings.sparsity, "wishes": settings.arguments}
+        facts |= {"regime": settings.regime, "sparsity": settings.sparsity, "sparsify": settings.arguments}
     plain: dict[str, Any] = json.loads(json.dumps({**facts, "recipe": own}))
     return plain
 

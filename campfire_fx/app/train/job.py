@@ -243,7 +243,7 @@ def _noted(settings: JobSettings, data: ImageData, recipe: Recipe, host: Host) -
         told |= {"start": settings.start.source, "start_sha256": settings.start.sha256}
     told |= {"freeze": list(settings.freeze)} if settings.freeze else {}
     told |= {"given": {"channels": data.shape[0], "mean": data.mean, "std": data.std}}
-    return told | {"wishes": settings.arguments, "processes": host.ranks.count, "recipe": asdict(recipe)}
+    return told | {"sparsify": settings.arguments, "processes": host.ranks.count, "recipe": asdict(recipe)}
 
 
 def _compare(networks: dict[str, nn.Module], settings: JobSettings, data: ImageData, *, host: Host) -> Outcome:

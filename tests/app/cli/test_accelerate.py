@@ -49,6 +49,16 @@ def test_a_slim_file_is_a_source(run, zeros: nn.Module) -> None:
     assert {layer["form"] for layer in facts["layers"]} >= {"zeros skipped"}
 
 
+def test_an_example_that_was_guessed_is_told() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()).eval()
+    given = campfire_fx.accelerate(network, torch.randn(1, 1, 8, 8), verify=False)
+    assert not given.report().acceleration.guessed and "guessed" not in str(given.report())
+    guessed = campfire_fx.accelerate(network, verify=False)
+    assert "(guessed: no example was given)." in " ".join(str(guessed.report()).split())
+    slim = campfire_fx.shrink(network)
+    assert campfire_fx.accelerate(slim, verify=False).report().acceleration.guessed
+
+
 def test_other_formats_are_refused(run) -> None:
     result = run("accelerate", "weights.pt", "--output", "fast.onnx")
     assert result.exit_code == 2

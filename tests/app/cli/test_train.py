@@ -226,7 +226,7 @@ def test_regimes_have_their_settings_on_the_command_line(run, tmp_path) -> None:
     wishes = ["--override", "layer1.*=0.5", "--override", "fc=0", "--set", "rho=0.1", "--set", "prune_stem=true"]
     result = run("train", *options, "--regime", "admm-filter", *wishes, "--output", "here", "--json")
     assert result.exit_code == 0, result.stderr
-    told = json.loads(result.stdout)["settings"]["wishes"]
+    told = json.loads(result.stdout)["settings"]["sparsify"]
     assert told == {"overrides": {"layer1.*": 0.5, "fc": 0}, "rho": 0.1, "prune_stem": True}
     sparse = restore(read(tmp_path / "here" / "sparse.ckpt"))
     layers = {row.name: row for row in sparse.sparsity().layers}

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from campfire_fx.app.cli import training
+from campfire_fx.app.runs.verdict import verdict
 from campfire_fx.app.train import job, loop
 from campfire_fx.app.train.checkpoint import read, restore
 from campfire_fx.app.train.data import open_data
@@ -57,6 +58,8 @@ def test_dense_and_sparse_start_from_a_run(run, photos: Path, tmp_path: Path, mo
     assert "Starting from here/dense.ckpt (SHA-256 " in result.stdout
     assert "Dense and sparse started from here/dense.ckpt, slim from scratch from new weights." in result.stdout
 
+    found = verdict(results(tmp_path / "there")["rows"])
+    assert found is not None and " ".join(result.stdout.split()).endswith(f"{found.line}. {found.note}")
     settings, digest = results(tmp_path / "there")["settings"], sha256_of(tmp_path / "here/dense.ckpt")
     assert (settings["start"], settings["start_sha256"]) == ("here/dense.ckpt", digest)
     assert (settings["recipe"]["rate"], settings["recipe"]["era"]) == (0.03, [0, 1])

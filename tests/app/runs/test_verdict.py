@@ -79,5 +79,10 @@ def test_differences_of_images_of_their_own() -> None:
 
 
 def test_settings_are_words() -> None:
-    told = dict(settings_told({"wishes": {}, "image_size": 16, "recipe": {"rate": 1e-05, "drops": [3, 5]}, "a": None}))
-    assert told == {"image size": "16", "rate": "1e-05", "drops": "3, 5"}
+    told = dict(
+        settings_told(
+            {"sparsify": {"rho": 0.5}, "image_size": 16, "recipe": {"rate": 1e-05, "drops": [3, 5]}, "a": None}
+        )
+    )
+    assert told == {"rho": "0.5", "image size": "16", "rate": "1e-05", "drops": "3, 5"}
+    assert dict(settings_told({"wishes": {"rho": 0.5}})) == {"rho": "0.5"}  # of former versions
