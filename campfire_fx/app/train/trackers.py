@@ -6,6 +6,7 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 RUNS = "trackers.json"
 _EVERY = 10  # steps between two points of a curve
 _PROJECT = "campfire-fx"
+_ODD, _MOST = re.compile(r"[^\w.:/ -]"), 100
+"""Of MLflow: what no name may hold, as the star of a pattern of layers, and how many parameters it takes at once."""
 _OF_AN_EPOCH = {
     "valid/accuracy": "valid",
     "valid/top5": "valid5",
@@ -134,8 +137,9 @@ class _MLflow:
             experiment = self._client.create_experiment(name) if known is None else known.experiment_id
             tags = {"run": wanted.folder.name, "network": wanted.network}
             run = self._client.create_run(experiment, run_name=wanted.title, tags=tags).info.run_id
-            told = [Param(name, str(value)) for name, value in wanted.settings.items()]
-            self._client.log_batch(run, params=told)
+            told = [Param(_ODD.sub("_", name), str(value)) for name, value in wanted.settings.items()]
+            for start in range(0, len(told), _MOST):
+                self._client.log_batch(run, params=told[start : start + _MOST])
         else:
             run = wanted.run
             self._client.update_run(run, status="RUNNING")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -160,6 +161,67 @@ def test_weights_and_biases_is_told_its_own_way(tmp_path: Path, monkeypatch: pyt
     assert (first.given["id"], first.given["resume"]) == (None, None)
     assert (second.given["id"], second.given["resume"]) == ("new", "allow")
     assert first.logged[0] == {"train/loss": 10.0, "train/rate": 0.1, "step": 10} and first.code == 0
+
+
+class FakeMLflow:
+    """MlflowClient, as far as it is used, with what the real one refuses: odd names, and too much at once."""
+
+    experiments: dict[str, str] = {}  # noqa: RUF012  of all clients, as of a server
+    runs: list[dict[str, Any]] = []  # noqa: RUF012
+
+    def get_experiment_by_name(self, name: str) -> Any:
+        found = self.experiments.get(name)
+        return None if found is None else SimpleNamespace(experiment_id=found)
+
+    def create_experiment(self, name: str) -> str:
+        assert name not in self.experiments
+        return self.experiments.setdefault(name, str(len(self.experiments)))
+
+    def create_run(self, experiment_id: str, *, run_name: str, tags: dict[str, str]) -> Any:
+        assert experiment_id in self.experiments.values()
+        known = {"name": run_name, "tags": tags, "status": "RUNNING", "params": {}, "metrics": []}
+        self.runs.append(known)
+        return SimpleNamespace(info=SimpleNamespace(run_id=str(len(self.runs) - 1)))
+
+    def log_batch(self, run_id: str, *, metrics: Any = (), params: Any = ()) -> None:
+        assert len(params) <= 100 and len(metrics) <= 1000
+        assert all(re.fullmatch(r"[\w\-./: ]+", one.key) for one in (*metrics, *params))
+        self.runs[int(run_id)]["params"] |= {one.key: one.value for one in params}
+        self.runs[int(run_id)]["metrics"] += [(one.key, one.value, one.step) for one in metrics]
+
+    def update_run(self, run_id: str, *, status: str) -> None:
+        self.runs[int(run_id)]["status"] = status
+
+    def set_terminated(self, run_id: str, status: str) -> None:
+        self.runs[int(run_id)]["status"] = status
+
+
+@pytest.fixture
+def mlflow_runs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    metric = lambda key, value, timestamp, step: SimpleNamespace(key=key, value=value, step=step)  # noqa: E731
+    entities = SimpleNamespace(Metric=metric, Param=lambda key, value: SimpleNamespace(key=key, value=value))
+    monkeypatch.setattr(FakeMLflow, "experiments", {})
+    monkeypatch.setattr(FakeMLflow, "runs", [])
+    module = SimpleNamespace(MlflowClient=FakeMLflow, entities=entities, __spec__=SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "mlflow", module)
+    monkeypatch.setitem(sys.modules, "mlflow.entities", entities)
+    return FakeMLflow.runs
+
+
+def test_mlflow_is_told_its_own_way(tmp_path: Path, mlflow_runs: list[dict[str, Any]]) -> None:
+    many = {"overrides": {f"layer{number}.*": 0.4 for number in range(150)}}
+    folder = tmp_path / "digits"
+    folder.mkdir()
+    with pytest.raises(KeyboardInterrupt), Tracking(folder, ("mlflow",), many).watching(Course("sparse", 2, 20), ()):
+        raise KeyboardInterrupt
+    [run] = mlflow_runs
+    assert run["status"] == "KILLED" and run["name"] == "digits: sparse" and len(run["params"]) == 150
+    assert run["params"]["overrides.layer7._"] == "0.4"
+    tracking = Tracking(folder, ("mlflow",), many)
+    train(tracking, Course("sparse", 2, 20, step=20))
+    tracking.tested("sparse", {"accuracy": 0.75})
+    assert mlflow_runs == [run] and run["status"] == "FINISHED" and list(FakeMLflow.experiments) == ["campfire-fx"]
+    assert ("train/loss", 30.0, 30) in run["metrics"] and run["metrics"][-1] == ("final/accuracy", 0.75, 40)
 
 
 def test_settings_become_flat() -> None:
