@@ -137,6 +137,8 @@ def _warnings(data: ImageData, recipe: Recipe, settings: job.JobSettings) -> str
     late = not_over(recipe.era, recipe.epochs)
     if settings.networks != "dense" and late:
         told += f"\nWarning: {late}. Give an earlier --era, or more --epochs."
+    if settings.freeze and settings.start is None and ":" not in settings.model:  # a factory may give trained weights
+        told += "\nWarning: --freeze keeps new weights as they were drawn. Give trained ones, by --weights or --from."
     if len(data.test) < _FEW:
         told += f"\nWarning: on {plural(len(data.test), 'test image')} an accuracy says little. Give more of them."
     return told

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from campfire_fx.app.train import loop
+from campfire_fx.app.train import job, loop
 from campfire_fx.app.train.checkpoint import read
 from campfire_fx.app.train.frozen import Frozen, freeze
 from campfire_fx.app.train.loop import make_optimizer
@@ -151,6 +151,16 @@ def test_networks_of_other_libraries(name: str, tmp_path: Path) -> None:
 def test_what_cannot_be_frozen_is_refused(patterns: list[str], told: str) -> None:
     with pytest.raises(TrainError, match=re.escape(told)):
         freeze(resnet8(2), patterns, 2)
+
+
+@pytest.mark.parametrize("options", [("--weights", "x.pth"), ()])
+def test_frozen_new_weights_are_warned_of(run, photos: Path, start, monkeypatch, options: tuple[str, ...]) -> None:
+    def stop(*_: Any, **_words: Any) -> None:
+        raise TrainError("enough")
+
+    monkeypatch.setattr(job, "run", stop)
+    result = run("train", "--data", photos, "--freeze", "layer1", *options)
+    assert ("Warning: --freeze keeps new weights" in result.stdout) == (not options)
 
 
 def test_a_regime_without_a_layer_to_prune_says_so(run, photos: Path, start) -> None:
