@@ -27,6 +27,11 @@ class Clock:
     waiting: bool = False
     steps_per_epoch: int | None = None
 
+    @property
+    def steps_of_an_epoch(self) -> float | None:
+        """The optimizer steps of an epoch, or of a mean one so far where epochs are set by hand; None: not known."""
+        return self.steps_per_epoch or (self.updates / self.epoch if self.epoch else None) or None
+
     def tick(self) -> bool:
         """Count one step of this epoch; return whether a new epoch has begun."""
         if self.steps_per_epoch is None:

@@ -115,8 +115,8 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
             "channel", which keeps as many kernels for every one.
         period: steps of the optimizer, for the SWAT regimes between two computations of the thresholds (None: 10), for
             "rigl" between two exchanges of weights (None: 100).
-        rho: for the ADMM regimes: how strongly weights are drawn to where they will be; None: 0.03. It grows by 1.3
-            with every epoch.
+        rho: for the ADMM regimes: how strongly weights are drawn to where they will be; None: 0.2 divided by the
+            steps of an epoch. It grows by 1.3 with every epoch.
         groups: for "grouped": into how many sets the filters of a layer fall; None: 4.
         target: for "channel" and "channel-combined", in the place of `sparsity`: what the slim network may cost, as
             {"macs": 0.5}: "macs", "parameters" and "latency" as fractions of the dense network's, "gmacs",

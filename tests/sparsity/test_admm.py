@@ -25,6 +25,7 @@ from campfire_fx.sparsity import (
     admm_in_turn,
     regime_named,
 )
+from campfire_fx.sparsity.clock import Clock
 from campfire_fx.sparsity.regimes.admm import project
 
 STRUCTURES = (FILTER, CHANNEL, COLUMN, KERNEL, ELEMENT)
@@ -106,9 +107,15 @@ def test_stages_jump_at_their_ends_and_aim_within() -> None:
     assert [Stages(0, 1, parts=(0.5, 1.0)).fraction(e) for e in range(3)] == [0.5, 1, 1], "a stage of no length"
 
 
-def test_rho_is_multiplied_at_every_update() -> None:
-    assert [Admm(0.5, 2.0).rho_after(n) for n in range(3)] == [0.5, 1.0, 2.0]
-    assert Admm(1e-3, 1.0).rho_after(50) == 1e-3
+def test_rho_is_smaller_where_an_iteration_has_more_steps() -> None:
+    assert Admm(0.5).first_rho(Clock(steps_per_epoch=70)) == 0.5
+    found = [Admm().first_rho(Clock(steps_per_epoch=steps)) * steps for steps in (1, 70, 5000)]
+    assert found == pytest.approx([0.2] * 3)
+        [0.2] * 3
+    )
+    assert Admm(every=4).first_rho(Clock(steps_per_epoch=5)) == pytest.approx(0.01)
+    assert Admm().first_rho(Clock(epoch=3, updates=60)) == pytest.approx(0.01), "epochs set by hand"
+    assert Admm().first_rho(Clock()) == Admm().first_rho(Clock(epoch=2)) == pytest.approx(0.002), "nothing is known"
 
 
 def test_names_are_those_of_the_structures() -> None:

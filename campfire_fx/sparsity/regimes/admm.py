@@ -33,6 +33,8 @@ from campfire_fx.sparsity.score import l2
 from campfire_fx.sparsity.selection import Cut, Goal, Rule
 
 Z, U = "admm_z", "admm_u"  # names in a state_dict, after the layer's
+_PULL = 0.2  # rho times the steps of the first iteration
+_STEPS = 100.0  # in an epoch, where nothing tells how many it has
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,9 @@ class Admm(Method):
     """Weights are drawn to where they will be; masks move by the rule on W, when the schedule says so.
 
     Attributes:
-        rho: of the penalty, at first.
+        rho: of the penalty, at first; None: 0.2 divided by the optimizer steps of an iteration. What weights are drawn
+            by in an iteration is rho times its steps times the learning rate (over 1 - momentum); much above 1, they
+            stand still for the rest of the era.
         multiply: what rho is multiplied by at each update of Z and U; 1 keeps it. U is not rescaled.
         every: epochs from one update of Z and U to the next.
 
@@ -49,21 +53,25 @@ class Admm(Method):
     """
 
     name = "admm"
-    rho: float = 0.03
+    rho: float | None = None
     multiply: float = 1.3
     every: int = 1
 
     def __post_init__(self) -> None:
         plain_fields(self)
         for name, value in (("rho", self.rho), ("multiply", self.multiply)):
+            if value is None and name == "rho":
+                continue
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
                 raise RegimeError(f"ADMM: {name}={value!r} is not above 0. Give a positive number.")
         if type(self.every) is not int or self.every < 1:
             raise RegimeError(f"ADMM: every={self.every!r} is no number of epochs. Give 1 or more.")
 
-    def rho_after(self, updates: int) -> float:
-        """Return rho after so many updates of Z and U."""
-        return self.rho * self.multiply**updates
+    def first_rho(self, now: Clock) -> float:
+        """Return the rho that an aim begins with."""
+        if self.rho is not None:
+            return self.rho
+        return _PULL / (self.every * (now.steps_of_an_epoch or _STEPS))
 
     def loaded(self, layers: Sequence[PrunedLayer], now: Clock, *, dense: bool) -> None:
         """Begin anew where the weights are those of a dense model: see `Method`."""
@@ -118,14 +126,14 @@ class Admm(Method):
             near = _nearest(layer, layer.weight, layer.aim)
             layer.module.carry(**{Z: near, U: torch.zeros_like(near)})
             primal = squared(layer.weight - near)
-            layer.state.numbers = asdict(Iterate(layer.aim, now.epoch, 0, now.epoch, self.rho, primal))
+            layer.state.numbers = asdict(Iterate(layer.aim, now.epoch, 0, now.epoch, self.first_rho(now), primal))
 
     def _update(self, layer: PrunedLayer, last: Iterate) -> None:
         weight, before, dual = layer.weight, layer.module.carried[Z], layer.module.carried[U]
         near = _nearest(layer, weight + dual, last.aim)
         layer.module.carry(**{Z: near, U: dual + weight - near})
         updates, moved = last.updates + 1, (squared(weight - near), squared(near - before))
-        last = replace(last, updates=updates, rho=self.rho_after(updates), primal=moved[0], dual=moved[1])
+        last = replace(last, updates=updates, rho=last.rho * self.multiply, primal=moved[0], dual=moved[1])
         layer.state.numbers = asdict(last)
 
 
