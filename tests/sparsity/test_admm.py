@@ -111,8 +111,6 @@ def test_rho_is_smaller_where_an_iteration_has_more_steps() -> None:
     assert Admm(0.5).first_rho(Clock(steps_per_epoch=70)) == 0.5
     found = [Admm().first_rho(Clock(steps_per_epoch=steps)) * steps for steps in (1, 70, 5000)]
     assert found == pytest.approx([0.2] * 3)
-        [0.2] * 3
-    )
     assert Admm(every=4).first_rho(Clock(steps_per_epoch=5)) == pytest.approx(0.01)
     assert Admm().first_rho(Clock(epoch=3, updates=60)) == pytest.approx(0.01), "epochs set by hand"
     assert Admm().first_rho(Clock()) == Admm().first_rho(Clock(epoch=2)) == pytest.approx(0.002), "nothing is known"
