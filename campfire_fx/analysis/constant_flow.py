@@ -20,6 +20,7 @@ from campfire_fx.analysis.rules.complex_numbers import known_zeros
 from campfire_fx.analysis.rules.effects import writes_in_place
 from campfire_fx.analysis.rules.kinds import POSITION_WISE, PRODUCTS
 from campfire_fx.analysis.rules.matmul import passed_from
+from campfire_fx.analysis.rules.movement import read_padding
 from campfire_fx.analysis.rules.norms import affine_of
 from campfire_fx.analysis.rules.pointwise import condition_of
 from campfire_fx.analysis.rules.record import invoke, map_nested, map_nodes, parts
@@ -80,6 +81,9 @@ class Propagation:
             result = self._evaluate(call, rule, node)
         except Exception:  # noqa: BLE001  whatever cannot be run on NaN proves nothing
             return self.unknown(labels)
+        if rule.kind is Kind.PAD and pads and not self.doubts.isdisjoint(node.all_input_nodes):
+            value = read_padding(node, call.module).value  # amounts that are zero here need not be so in another call
+            result = result.masked_fill(result != (value if isinstance(value, (int, float)) else NAN), NAN)
         return self._normal(labels, result)
 
     def _is_worth_it(self, call: Call, rule: OpRule, node: fx.Node) -> bool:

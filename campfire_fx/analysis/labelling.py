@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 
 from campfire_fx.analysis.captured import Captured
 from campfire_fx.analysis.graph_run import ExampleValues, GraphRun, attribute, placeholder_values, substitute
-from campfire_fx.analysis.labels import Labelled
+from campfire_fx.analysis.labels import Labelled, varies
 from campfire_fx.analysis.rules import Call, Held, Kind, OpRule, Transfer
 from campfire_fx.analysis.rules.barriers import BARRIER, fix_tensors
 from campfire_fx.analysis.rules.effects import writes_in_place
@@ -207,6 +207,8 @@ def run_call(run: GraphRun, node: fx.Node, structure: Structure, example: Callab
         rule = structure.settled[node] = replace(rule, constant=Transfer.KEEP)
     try:
         found = rule.flow(call)
+        if _is_emptied([*call.labelled(), *parts(found.labels, Labelled)]):
+            found.pin(call.where(), "a part of it is empty in the example", *call.labelled())
         found.enter()
         return found.labels
     except ShrinkError:
@@ -216,6 +218,14 @@ def run_call(run: GraphRun, node: fx.Node, structure: Structure, example: Callab
             f"The label run failed at {call.where()} ({rule.kind.value}): {error} "
             "Please report this; as a workaround wrap the operation in a module that torch.fx keeps as a leaf."
         ) from error
+
+
+def _is_emptied(pieces: list[Labelled]) -> bool:
+    """Whether a tensor of a call is empty, and not for want of channels."""
+    return any(
+        not any(varies(other.labels, empty.index(0)) for other in pieces if other.labels.ndim == len(empty))
+        for empty in (piece.shape for piece in pieces if 0 in piece.shape)
+    )
 
 
 def _held(run: GraphRun, node: fx.Node) -> list[Held]:

@@ -15,7 +15,7 @@ from campfire_fx.base.nested import tensors_of
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 _Fill = Callable[[Tensor, list[int], torch.Generator], Tensor]
-_STEPS = (-32, 8, 32, 16)
+_STEPS = (-31, -32, 7, 8, 32, 16)  # odd ones first: there a padding that is computed pads
 _LONGER = (8, 1, -1)  # tokens
 _SMALLEST = 32  # pixels: networks may well refuse images smaller than this
 

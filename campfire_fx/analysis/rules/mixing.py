@@ -18,7 +18,7 @@ from campfire_fx.analysis.rules.barriers import barrier
 from campfire_fx.analysis.rules.found import Found
 from campfire_fx.analysis.rules.kinds import Kind, Transfer
 from campfire_fx.analysis.rules.matmul import contract
-from campfire_fx.analysis.rules.record import Call, Held, OpRule, meta, register
+from campfire_fx.analysis.rules.record import Call, Held, OpRule, meta, parts, register
 from campfire_fx.analysis.rules.shapes import shape_after
 from campfire_fx.analysis.rules.structure import MixCall
 from campfire_fx.base.compat import output_padding
@@ -144,7 +144,9 @@ def _convolution_function(call: Call) -> MixArguments | None:
     source, value, weight, bias = operands
     transposed = call.target in TRANSPOSED
     layout = Layout(int(transposed), int(not transposed), call.get(6, "groups", 1))
-    padded = transposed or _is_padded(call.get(4, "padding", 0), weight.shape[2:])
+    written = call.node.args[4] if len(call.node.args) > 4 else call.node.kwargs.get("padding", 0)
+    computed = bool(parts(written, fx.Node))  # it may be more in another call
+    padded = transposed or computed or _is_padded(call.get(4, "padding", 0), weight.shape[2:])
     dim = len(value.shape) - weight.ndim + 1
     name = getattr(call.target, "__name__", "convolution")
     return MixArguments(name, source, value, weight, bias, layout, dim, padded, call.run(meta).shape, dim)
