@@ -139,6 +139,12 @@ def _coupling(
     counted = sum(layer.outputs.size * layer.inputs.shape[1] * layer.taps for layer in layers if layer.stored)
     counted += sum(vector.groups.size for vector in vectors if vector.parameter)
     total = sum(parameters.values())
+    joined = {  # group -> the first layer that writes it alone: of each set one group stays
+        layer.outputs[0]: Stays(layer.path, layer.outputs.size, "an operation combines all of them")
+        for layer in reversed(layers)
+        if layer.outputs.size > 1 and layer.outputs[0] >= 0 and not np.ptp(layer.outputs)
+    }
+    stays += tuple(joined.values())
     return Coupling(named, tuple(layers), vectors, stays, other_parameters=total - counted)
 
 

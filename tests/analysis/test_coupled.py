@@ -329,3 +329,17 @@ class TestStays:
         coupling = coupled_channels(nn.Sequential(nn.Conv2d(3, 4, 1)), X)
         assert coupling.sets == () and set_costs(coupling) == ()
         assert [(one.channels, one.reason) for one in coupling.stays] == [(4, "the model's output")]
+
+
+def test_channels_that_an_operation_combines_stay_for_that_reason() -> None:
+    class Efficient(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.gate, self.b = nn.Conv2d(3, 8, 1), nn.Conv1d(1, 1, 3, padding=1), nn.Conv2d(8, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.a(x)
+            return self.b(x * self.gate(x.mean((2, 3)).unsqueeze(1)).transpose(1, 2).unsqueeze(-1).sigmoid())
+
+    stays = [(one.where, one.channels, one.reason) for one in coupled_channels(Efficient(), X).stays]
+    assert stays == [("output", 4, "the model's output"), ("a", 8, "an operation combines all of them")]
