@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from campfire_fx.base.compat import pytree, writes_to
 from campfire_fx.base.untouched import Snapshot, snapshot, training_flags, untouched
@@ -48,7 +49,7 @@ class Rerun:
         args, kwargs = _copies((args, kwargs))
         module = self.module  # outside of the mode, which would have a hand in every tensor that is copied
         with torch.no_grad(), self._mode():
-            return module(*args, **kwargs)
+            return _quietly(module)(*args, **kwargs)
 
 
 class Lent:
@@ -67,12 +68,17 @@ class Lent:
         before = [(tensor, writes_to(tensor), tensor.detach().clone()) for tensor in tensors]
         try:
             with untouched(self.module.modules()), training_flags(self.module, False), torch.no_grad():
-                return self.module(*args, **kwargs)
+                return _quietly(self.module)(*args, **kwargs)
         finally:
             with torch.no_grad():
                 for tensor, version, value in before:
                     if writes_to(tensor) != version:
                         tensor.copy_(value)
+
+
+def _quietly(module: nn.Module) -> Callable[..., Any]:
+    """Return the call of a module; a graph's own prints to stderr where it fails, as trials of other sizes may."""
+    return partial(nn.Module.__call__, module) if isinstance(module, fx.GraphModule) else module
 
 
 def _copies(inputs: Any) -> Any:

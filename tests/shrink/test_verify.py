@@ -119,6 +119,16 @@ def test_a_model_of_one_size_is_proven_at_another_batch() -> None:
     assert [run.shape for run in verify(model, model, (X,), {}).runs] == [(2, 3, 40, 40), (3, 3, 40, 40)]
 
 
+def test_a_size_that_does_not_run_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    class Tiles(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.reshape(x.shape[0], 3, x.shape[2] // 4, 4, x.shape[3] // 4, 4) * 2
+
+    model = trace(Tiles(), X).module
+    assert [run.shape for run in verify(model, model, (X,), {}).runs] == [X.shape, (3, 3, 48, 48)]
+    assert capfd.readouterr() == ("", "")
+
+
 class Windows(nn.Module):
     """Right at sizes that leave one row for each sample; others make samples of parts of samples."""
 
