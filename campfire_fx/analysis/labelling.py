@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from campfire_fx.analysis.captured import Captured
 from campfire_fx.analysis.graph_run import ExampleValues, GraphRun, attribute, placeholder_values, substitute
 from campfire_fx.analysis.labels import Labelled, varies
-from campfire_fx.analysis.rules import Call, Held, Kind, OpRule, Transfer
+from campfire_fx.analysis.rules import Call, Held, Kind, OpRule, Transfer, lookup
 from campfire_fx.analysis.rules.barriers import BARRIER, fix_tensors
 from campfire_fx.analysis.rules.effects import writes_in_place
 from campfire_fx.analysis.rules.found import Found
@@ -203,6 +203,8 @@ def run_call(run: GraphRun, node: fx.Node, structure: Structure, example: Callab
         return None if rule.kind is Kind.GUARD else _plain(node, call)
     if rule is BARRIER and is_candidate(node) and is_pointwise(call):
         rule = structure.settled[node] = PROVEN
+    if rule.kind is Kind.REDUCE and isinstance(call.get(1, "other"), (Tensor, Labelled, Held)):
+        rule = structure.settled[node] = lookup(torch.maximum) or rule  # max and min of two tensors
     if rule.movement and join_rows(run, call):
         rule = structure.settled[node] = replace(rule, constant=Transfer.KEEP)
     try:

@@ -13,7 +13,7 @@ from campfire_fx.analysis.rules.axes import dims, dims_at, last, space
 from campfire_fx.analysis.rules.barriers import barrier
 from campfire_fx.analysis.rules.found import Found
 from campfire_fx.analysis.rules.kinds import Kind, Transfer
-from campfire_fx.analysis.rules.pointwise import both_forms, join_all
+from campfire_fx.analysis.rules.pointwise import both_forms
 from campfire_fx.analysis.rules.record import Call, OpRule, map_nested, meta, register
 from campfire_fx.analysis.rules.shapes import shape_after
 
@@ -54,8 +54,6 @@ def _join_along(found: Found, labels: Tensor, dims: list[int]) -> bool:
 
 def reduce(call: Call, found: Found) -> Any:
     """Join the labels that are reduced into one position (sums of stacked branches); keep the rest."""
-    if len(call.labelled()) > 1:  # the binary form of max and min
-        return join_all(call, found, call.labelled())
     value, dims = call.get(0, "input"), call.axes()
     if not isinstance(value, Labelled) or dims is None:
         return barrier(call, found, "it reduces over every dimension, or its dimensions are computed")
