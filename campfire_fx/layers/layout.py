@@ -39,10 +39,14 @@ class Layout:
 
     def filters(self, weight: Tensor) -> Tensor:
         """View a weight as (K, C / groups, P): filters, channels that each reads, positions in a kernel."""
+        if self.out_axis < self.in_axis:  # as it lies: one call in the place of six, in every step
+            return weight.flatten(2) if weight.ndim > 2 else weight.unsqueeze(-1)
         return self.kernels(weight).flatten(0, 1)
 
     def from_filters(self, filters: Tensor, like: Tensor) -> Tensor:
         """Undo `filters`; tap sizes are those of `like`."""
+        if self.out_axis < self.in_axis:
+            return filters.reshape(*filters.shape[:2], *like.shape[2:]).contiguous()
         return self.weight(filters.unflatten(0, (self.groups, -1)), like)
 
 

@@ -195,7 +195,16 @@ def _zero_masked_gradient(layer: weakref.ref[MaskedLayer]) -> Callable[[Tensor],
 
 def layers_sharing(model: nn.Module, layer: MaskedLayer) -> list[MaskedLayer]:
     """Return all layers of a model that have the weight of one of them, that one included."""
-    return [module for module in model.modules() if isinstance(module, MaskedLayer) and module.weight is layer.weight]
+    return layers_by_weight(model)[id(layer.weight)]
+
+
+def layers_by_weight(model: nn.Module) -> dict[int, list[MaskedLayer]]:
+    """Return the masked layers of a model by the id of their weight: all that share one together."""
+    found: dict[int, list[MaskedLayer]] = {}
+    for module in model.modules():
+        if isinstance(module, MaskedLayer):
+            found.setdefault(id(module.weight), []).append(module)
+    return found
 
 
 class MaskedConv1d(MaskedLayer, nn.Conv1d):

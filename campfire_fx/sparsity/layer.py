@@ -71,6 +71,7 @@ class PrunedLayer:
         coupling: the coupled channels of the model, for a method that asks for them.
         memory: tensors that the method remembers of all layers together, by name; saved in the `state_dict`.
         stepped: before a step, ids of the parameters that the optimizer holds; None: not known.
+        together: all masked layers with this weight; None: they are looked for.
     """
 
     model: nn.Module
@@ -83,6 +84,7 @@ class PrunedLayer:
     coupling: Coupling | None = None
     memory: dict[str, Tensor] = field(default_factory=dict)
     stepped: frozenset[int] | None = None
+    together: Sequence[MaskedLayer] | None = None
 
     @property
     def due(self) -> float:
@@ -152,9 +154,9 @@ class PrunedLayer:
         return self.module.mask
 
     @property
-    def sharing(self) -> list[MaskedLayer]:
+    def sharing(self) -> Sequence[MaskedLayer]:
         """All masked layers with this weight."""
-        return layers_sharing(self.model, self.module)
+        return layers_sharing(self.model, self.module) if self.together is None else self.together
 
     def set_mask(self, mask: Tensor) -> None:
         """Set a mask: what is not kept is zero from now on."""

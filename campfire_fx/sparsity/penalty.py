@@ -194,20 +194,30 @@ def pull(layers: Sequence[PrunedLayer], slices: Sequence[Slices], shape: Shape, 
         strength: of all groups, or of each coupled group, (groups,).
     """
     stepped, scale = layers[0].stepped, layers[0].scale
-    for one, norms in zip(slices, norms_of(slices), strict=True):
+    if isinstance(strength, Tensor):
+        strength = torch.cat([strength, strength.new_zeros(1)])
+    for one, factor in zip(slices, _together(shape.pull, norms_of(slices)), strict=True):
         parameter = one.parameter
         if parameter.grad is None or (stepped is not None and id(parameter) not in stepped):
             continue
-        factor = torch.where(norms > 0, shape.pull(norms), 0)
         if isinstance(strength, Tensor):
             assert one.groups is not None
-            factor = factor * torch.cat([strength, strength.new_zeros(1)]).to(factor)[one.groups]
+            factor = factor * strength.to(factor)[one.groups]
         else:
             factor = factor * strength
         if scale is not None:
             factor = factor * scale.to(factor)
         spread = part_of(one.spread(factor.to(parameter.dtype)), parameter)
         local(parameter.grad).addcmul_(local(parameter.detach()), spread)
+
+
+def _together(function: Callable[[Tensor], Tensor], norms: Sequence[Tensor]) -> list[Tensor]:
+    """Return a function of each length, 0 for a length of 0: one call for all of them, where they are of one kind."""
+    if len({(one.device, one.dtype) for one in norms}) != 1:
+        return [torch.where(one > 0, function(one), 0) for one in norms]
+    every = torch.cat([one.flatten() for one in norms])
+    parts = torch.where(every > 0, function(every), 0).split([one.numel() for one in norms])
+    return [part.view_as(one) for part, one in zip(parts, norms, strict=True)]
 
 
 def _rates(layers: Sequence[PrunedLayer]) -> dict[int, float]:

@@ -20,6 +20,8 @@ def tiles(tensor: Tensor, tile: Tile, fill: float) -> Tensor:
     Where a tile does not divide an axis, the axis is filled up with `fill`.
     """
     sizes = _sizes(tile, tensor.shape)
+    if sizes == (1, 1, 1):
+        return tensor.unsqueeze(-1)  # single weights, in every step of some methods
     missing = [-length % size for length, size in zip(tensor.shape, sizes, strict=True)]
     if any(missing):
         tensor = F.pad(tensor, [0, missing[2], 0, missing[1], 0, missing[0]], value=fill)
@@ -32,6 +34,8 @@ def tiles(tensor: Tensor, tile: Tile, fill: float) -> Tensor:
 def untiles(boxes: Tensor, tile: Tile, shape: Sequence[int]) -> Tensor:
     """Undo `tiles`: (a, b, c, members) back to (K, C, P) = `shape`, what was filled up cut off."""
     k, c, p = _sizes(tile, shape)
+    if k == c == p == 1:
+        return boxes.squeeze(-1)
     a, b, d, _ = boxes.shape
     full = boxes.reshape(a, b, d, k, c, p).permute(0, 3, 1, 4, 2, 5).reshape(a * k, b * c, d * p)
     return full[: shape[0], : shape[1], : shape[2]]

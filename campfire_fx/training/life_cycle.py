@@ -31,6 +31,7 @@ from campfire_fx.base.compat import writes_to
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.sharding import reshard
 from campfire_fx.layers.dense_weights import arrange_relus
+from campfire_fx.layers.masked import layers_by_weight
 from campfire_fx.passes.insert_masks import Norm
 from campfire_fx.sparsity.layer import PrunedLayer
 from campfire_fx.sparsity.method import Method
@@ -172,16 +173,24 @@ class LifeCycle:
         dead = () if coupling is None else self.dead_channels.entries(model, coupling)
         remask(model, self.norms, self.optimizers, dead)
 
-    def layer(self, model: nn.Module, name: str, step: PendingStep | None = None) -> PrunedLayer:
+    def layer(self, model: nn.Module, name: str) -> PrunedLayer:
         """Return a layer as its method sees it."""
-        module, state = find_layer(model, name, self.state.layers), self.state
+        return self._layers(model, [name])[0]
+
+    def _layers(self, model: nn.Module, names: Iterable[str], step: PendingStep | None = None) -> list[PrunedLayer]:
+        state, sharing, optimizers = self.state, layers_by_weight(model), self.optimizers
         scale, stepped = (None, None) if step is None else step
-        known = state.layers[name], state.clock, state.sparsity, self.optimizers, scale
-        return PrunedLayer(model, module, *known, state.coupling, state.memory, stepped)
+        found = []
+        for name in names:
+            module = find_layer(model, name, state.layers)
+            known = state.layers[name], state.clock, state.sparsity, optimizers, scale
+            together = sharing[id(module.weight)]
+            found.append(PrunedLayer(model, module, *known, state.coupling, state.memory, stepped, together))
+        return found
 
     def measure(self, model: nn.Module) -> SparsityRecord:
         """Count all masks."""
-        return measure([self.layer(model, name) for name in self.state.layers], model, self.state, self.unmasked)
+        return measure(self._layers(model, self.state.layers), model, self.state, self.unmasked)
 
     @property
     def gathering(self) -> list[tuple[Method, list[str]]]:
@@ -224,14 +233,14 @@ class LifeCycle:
         self.attachments = [a for a in self.attachments if a.optimizer() not in (None, optimizer)]
 
     def _require_finite(self, model: nn.Module) -> None:
-        for name, state in self.state.ruled.items():
-            layer, dense = self.layer(model, name), state.assignment.method.trains_masked
+        for layer in self._layers(model, self.state.ruled):
+            dense = layer.state.assignment.method.trains_masked
             if (layer.trains_dense and self.state.clock.frozen) if dense else layer.rises:
                 layer.require_finite()
 
     def _move(self, model: nn.Module, hook: str) -> None:
         self.state.clock.waiting = False
-        layers = [self.layer(model, name) for name in self.state.ruled]
+        layers = self._layers(model, self.state.ruled)
         before = [(layer.mask, writes_to(layer.mask)) for layer in layers if not layer.trains_dense]
         self._call(hook, model)
         moved = sum(writes_to(mask) > writes for mask, writes in before)
@@ -257,7 +266,7 @@ class LifeCycle:
         if acting:
             reshard(model.modules())
         for method, names in acting:
-            layers = [self.layer(model, name, step) for name in names]
+            layers = self._layers(model, names, step)
             if step is not None and not method.sees_all:
                 layers = [layer for layer in layers if id(layer.module.weight) in step.held]
             getattr(method, hook)(layers, self.state.clock, **arguments)

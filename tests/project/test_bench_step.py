@@ -1,4 +1,4 @@
-"""The step benchmark runs and prints one row for each of the three steps."""
+"""The benchmarks of training steps run, and print one row for each step, or each regime."""
 
 from __future__ import annotations
 
@@ -24,3 +24,14 @@ def test_the_quick_run_prints_medians_and_ratios() -> None:
     assert inside is not None
     assert averaged is not None
     assert float(averaged[1]) >= float(inside[2]) > 0
+
+
+def test_the_methods_are_timed_beside_the_dense_step() -> None:
+    names = ["swat-u", "rigl", "taylor", "thinet"]  # of which two gather from data
+    command = [sys.executable, "tools/bench_methods.py", "--batch", "4", "--size", "8", "--rounds", "2"]
+    env = {"PYTHONPATH": str(ROOT), "PATH": ""}
+    command += ["--regimes", ",".join(names)]
+    output = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
+    rows = re.findall(r"^([a-z-]+) +([\d.]+) +[\d.]+ - +[\d.]+ +([\d.]+)% +[\d.]+$", output, re.MULTILINE)
+    assert [name for name, _, _ in rows] == names
+    assert all(float(ratio) > 0 and float(hooks) > 0 for _, ratio, hooks in rows)

@@ -122,7 +122,7 @@ class SparseBackward(torch.autograd.Function):
         ctx.operation, ctx.shape, ctx.axes, ctx.dtype = operation, x.shape, axes_in_memory(x), x.dtype
         ctx.bias_dtype = None if bias is None else bias.dtype
         ctx.save_for_backward(weight, mask, values, where)
-        return operation.output(x, _sparse(weight, mask, x.dtype), None if bias is None else bias.to(x.dtype))
+        return operation.output(x, _sparse(weight, mask, x.dtype), _cast(bias, x.dtype))
 
     @staticmethod
     @once_differentiable
@@ -142,6 +142,22 @@ class SparseBackward(torch.autograd.Function):
         return dx, dw, db, None, None, None, None
 
 
+class StraightThrough(torch.autograd.Function):
+    """The weight under its mask, whose gradient goes to the dense weight as it is."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, mask: Tensor) -> Tensor:
+        """Return the weight with zeros where the mask, bool, is False."""
+        del ctx
+        return selected(weight, mask)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        """Return the gradients of weight and mask."""
+        del ctx
+        return gradient, None
+
+
 def sparse_backward(
     operation: Operation, x: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor, threshold: Tensor | None
 ) -> Tensor:
@@ -155,8 +171,14 @@ def sparse_backward(
         mask: of the weight's shape, bool.
         threshold: () the smallest magnitude of x that the weight's gradient sees; None: all of x.
     """
+    if threshold is None:  # then torch's own backward pass does it, and keeps an x that is there anyway
+        return operation.output(x, StraightThrough.apply(weight, mask).to(x.dtype), _cast(bias, x.dtype))
     values, where = pack(x, threshold) if weight.requires_grad else (None, None)
     return cast(Tensor, SparseBackward.apply(x, weight, bias, mask, values, where, operation))
+
+
+def _cast(bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    return None if bias is None else bias.to(dtype)
 
 
 def _sparse(weight: Tensor, mask: Tensor, dtype: torch.dtype) -> Tensor:

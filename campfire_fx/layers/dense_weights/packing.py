@@ -5,8 +5,9 @@ How much is kept depends on the data, so these are operators of their own, which
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ def pack(x: Tensor, threshold: Tensor | None) -> tuple[Tensor, Tensor]:
         The values, (kept,), and uint8: `pack_bits` of what is kept, or the bytes of an index for each value where
         those are fewer.
     """
-    return _pack(x.detach(), threshold)  # no gradient goes this way
+    return _call(_pack, x.detach(), threshold)  # no gradient goes this way
 
 
 def unpack(values: Tensor, where: Tensor, shape: Sequence[int], axes: Sequence[int]) -> Tensor:
@@ -47,20 +48,24 @@ def unpack(values: Tensor, where: Tensor, shape: Sequence[int], axes: Sequence[i
         shape: of the tensor.
         axes: as `axes_in_memory` gave them.
     """
-    return _unpack(values, where, shape, axes)
+    return _call(_unpack, values, where, shape, axes)
 
 
 def pack_bits(flags: Tensor) -> Tensor:
     """Pack bools, any shape, into (ceil(n / 8),) uint8: in memory order, flag 8 j + i is bit i of byte j."""
-    return _pack_bits(flags)
+    return _call(_pack_bits, flags)
 
 
 def unpack_bits(packed: Tensor, shape: Sequence[int], axes: Sequence[int]) -> Tensor:
     """Undo `pack_bits`: bools of a shape; axes as for `unpack`."""
-    return _unpack_bits(packed, shape, axes)
+    return _call(_unpack_bits, packed, shape, axes)
 
 
-@torch.library.custom_op("campfire_fx::pack", mutates_args=())
+def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function: as an operator where it is compiled, and else as it is, which saves a tenth of a step."""
+    return (_OPERATORS[function] if torch.compiler.is_compiling() else function)(*arguments)
+
+
 def _pack(x: Tensor, threshold: Tensor | None) -> tuple[Tensor, Tensor]:
     flat = _flatten(x)
     if threshold is None:
@@ -76,7 +81,6 @@ def _pack(x: Tensor, threshold: Tensor | None) -> tuple[Tensor, Tensor]:
     return flat.index_select(0, index), _bits(keep)
 
 
-@torch.library.custom_op("campfire_fx::unpack", mutates_args=())
 def _unpack(values: Tensor, where: Tensor, shape: Sequence[int], axes: Sequence[int]) -> Tensor:
     count = prod(shape)
     full = values.new_zeros(count)
@@ -87,34 +91,38 @@ def _unpack(values: Tensor, where: Tensor, shape: Sequence[int], axes: Sequence[
     return _restore(full.index_copy_(0, index, values), shape, axes)
 
 
-@torch.library.custom_op("campfire_fx::pack_bits", mutates_args=())
 def _pack_bits(flags: Tensor) -> Tensor:
     return _bits(_flatten(flags))
 
 
-@torch.library.custom_op("campfire_fx::unpack_bits", mutates_args=())
 def _unpack_bits(packed: Tensor, shape: Sequence[int], axes: Sequence[int]) -> Tensor:
     return _restore(_flags(packed, prod(shape)), shape, axes)
 
 
-@_pack.register_fake
+_OPERATORS = {
+    function: torch.library.custom_op(f"campfire_fx::{function.__name__[1:]}", function, mutates_args=())
+    for function in (_pack, _unpack, _pack_bits, _unpack_bits)
+}
+
+
+@_OPERATORS[_pack].register_fake
 def _(x: Tensor, _threshold: Tensor | None) -> tuple[Tensor, Tensor]:
     context = torch.library.get_ctx()
     values, where = context.new_dynamic_size(), context.new_dynamic_size()
     return x.new_empty(values), x.new_empty(where, dtype=torch.uint8)
 
 
-@_unpack.register_fake
+@_OPERATORS[_unpack].register_fake
 def _(values: Tensor, _where: Tensor, shape: Sequence[int], axes: Sequence[int]) -> Tensor:
     return _restore(values.new_empty(prod(shape)), shape, axes)
 
 
-@_pack_bits.register_fake
+@_OPERATORS[_pack_bits].register_fake
 def _(flags: Tensor) -> Tensor:
     return flags.new_empty(_bytes(flags.numel()), dtype=torch.uint8)
 
 
-@_unpack_bits.register_fake
+@_OPERATORS[_unpack_bits].register_fake
 def _(packed: Tensor, shape: Sequence[int], axes: Sequence[int]) -> Tensor:
     return _restore(packed.new_empty(prod(shape), dtype=torch.bool), shape, axes)
 
@@ -141,6 +149,8 @@ def _bytes(flags: int) -> int:
 
 
 def _bits(flags: Tensor) -> Tensor:
+    if flags.device.type == "cpu":
+        return torch.from_numpy(np.packbits(flags.numpy(), bitorder="little"))  # half of the time of what follows
     missing = -len(flags) % _CHUNK
     if missing or flags.data_ptr() % _CHUNK:
         flags = torch.cat([flags, flags.new_zeros(missing)])
@@ -148,5 +158,7 @@ def _bits(flags: Tensor) -> Tensor:
 
 
 def _flags(packed: Tensor, count: int) -> Tensor:
+    if packed.device.type == "cpu":  # an eighth of the time of what follows
+        return torch.from_numpy(np.unpackbits(packed.numpy(), count=count, bitorder="little")).view(torch.bool)
     words = (packed.to(torch.int64) * _REPEAT) & _SPREAD
     return words.view(torch.uint8)[:count] != 0

@@ -81,7 +81,9 @@ class Rewiring(Method):
 
 def rewired(strength: Tensor, mask: Tensor, count: int, chance: torch.Generator) -> Tensor:
     """Return the next mask: the `count` lowest in strength, weight times sign, die, and as many that were dead grow."""
-    gone = lowest_of_all(strength.masked_fill(~mask, PROTECTED), count)
+    gone = strength < 0
+    if int(gone.sum()) > count:  # fewer can die than have the other sign
+        gone = lowest_of_all(strength.masked_fill(~mask, PROTECTED), count)
     drawn = torch.rand(mask.shape, generator=chance, device=mask.device)
     return mask & ~gone | lowest_of_all(drawn.masked_fill(mask, PROTECTED), count)
 

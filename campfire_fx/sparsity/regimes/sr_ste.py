@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
 from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.sharding import local, part_of
+from campfire_fx.base.zeroing import selected
 from campfire_fx.sparsity.clock import Clock
 from campfire_fx.sparsity.entry import RegimeEntry
 from campfire_fx.sparsity.layer import PrunedLayer
@@ -38,7 +37,7 @@ class SparseRefined(DenseWeights):
         for layer in layers:
             weight = layer.module.weight
             if weight.grad is not None and layer.trains_dense:
-                pull = self.decay * torch.where(part_of(layer.mask, weight), 0, local(weight.detach()))
+                pull = self.decay * selected(local(weight.detach()), part_of(~layer.mask, weight))
                 local(weight.grad).add_(pull if layer.scale is None else pull * layer.scale)
 
 

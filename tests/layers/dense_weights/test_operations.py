@@ -81,6 +81,23 @@ def test_what_needs_no_gradient_gets_none_and_keeps_nothing(frozen: str) -> None
     assert (2 * 4 * 6 * 6 in saved) == (frozen != "w")
 
 
+@pytest.mark.parametrize(("operation", "x_shape", "w_shape"), CASES.values(), ids=CASES)
+def test_with_the_whole_input_the_gradient_goes_straight_through_to_the_bit(
+    operation: Operation, x_shape: tuple[int, ...], w_shape: tuple[int, ...]
+) -> None:
+    torch.manual_seed(5)
+    x, w = (torch.randn(shape, requires_grad=True) for shape in (x_shape, w_shape))
+    mask = torch.rand(w_shape) < 0.5
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.data_ptr()) or t, lambda t: t):
+        y = operations.sparse_backward(operation, x, w, None, mask, None)
+    dy = torch.randn_like(y)
+    apart = [operation.input_gradient(dy, w.detach() * mask, x_shape), operation.weight_gradient(dy, x, w_shape)]
+    for mine, theirs in zip(torch.autograd.grad(y, (x, w), dy), apart, strict=True):
+        assert torch.equal(mine, theirs)
+    assert x.data_ptr() in kept  # no copy of it is packed
+
+
 def test_no_gradient_of_a_gradient_is_promised() -> None:
     x = torch.randn(2, 4, 6, 6, requires_grad=True)
     w, b, mask = torch.randn(5, 4, 3, 3, requires_grad=True), torch.zeros(5), torch.ones(5, 4, 3, 3, dtype=torch.bool)
