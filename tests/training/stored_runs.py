@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from campfire_fx.app.train.checkpoint import Checkpoint, save
-from campfire_fx.sparsity import COLUMN, FILTER, KERNEL, WITHIN_LAYER, Admm, Cut, Regime, admm
+from campfire_fx.sparsity import COLUMN, ELEMENT, FILTER, KERNEL, WITHIN_LAYER, Admm, Cut, Regime, admm
 from campfire_fx.training.model import SparseModel
 from campfire_fx.training.sparsify import sparsify
 
@@ -56,6 +56,7 @@ def _own() -> Regime:
     return Regime("own", cut, None, None)
 
 
+_RHO = 0.03  # the default when these were stored
 # Name of a file -> arguments of `sparsify`.
 RUNS: Mapping[str, Mapping[str, Any]] = {
     "combined": {"regime": "combined"},
@@ -67,8 +68,15 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     "rigl": {"regime": "rigl", "period": 2},
     "admm-column": {"regime": "admm-column", "rho": 0.25},
     "admm-steps": {"regime": partial(admm, FILTER, update=Admm(0.25, 1.5, 2), steps=(0.5, 1.0)), "era": (0, 4)},
-    "admm-column-filter": {"regime": "admm-column-filter", "overrides": {"fc": {"regime": "admm-unstructured"}}},
-    "mixed": {"regime": partial(admm, COLUMN), "overrides": {"point": {"regime": "rigl"}, "fc": {"regime": "swat-u"}}},
+    "admm-column-filter": {
+        "regime": "admm-column-filter",
+        "rho": _RHO,
+        "overrides": {"fc": {"regime": admm(ELEMENT, rho=_RHO)}},
+    },
+    "mixed": {
+        "regime": partial(admm, COLUMN, rho=_RHO),
+        "overrides": {"point": {"regime": "rigl"}, "fc": {"regime": "swat-u"}},
+    },
     "own": {"regime": _own},
 }
 STOPS = dict.fromkeys(RUNS, 7) | {"late": 6}  # steps: inside an epoch, or between two, with masks waiting to move
