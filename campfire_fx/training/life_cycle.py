@@ -36,6 +36,7 @@ from campfire_fx.passes.insert_masks import Norm
 from campfire_fx.sparsity.layer import PrunedLayer
 from campfire_fx.sparsity.method import Method
 from campfire_fx.sparsity.record import SparsityRecord
+from campfire_fx.sparsity.regimes import nothing_pruned
 from campfire_fx.sparsity.state import SparsityState
 from campfire_fx.training.attachment import Attachment, Handle, after_step, before_step, check_attachment
 from campfire_fx.training.dead_channels import DeadChannels
@@ -133,6 +134,8 @@ class LifeCycle:
         except RegimeError:
             clock.frozen = was
             raise
+        if all(bool(layer.mask.all()) for layer in self._layers(model, self.state.ruled)):
+            logger.warning(nothing_pruned(self.state.regime))
 
     def move_masks(self, model: nn.Module) -> None:
         """Move the masks to the sparsity that is due.

@@ -13,6 +13,7 @@ from campfire_fx.app.train.presets import Preset
 from campfire_fx.report.numbers import TIME_NOTE, count, percent, size, time_share
 from campfire_fx.report.sparsity import COSTS
 from campfire_fx.report.table import Column, FittedTable
+from campfire_fx.sparsity.regimes import nothing_pruned
 
 _NETWORKS = (
     Column("network", right=False),
@@ -73,6 +74,8 @@ def _notes(outcome: Outcome) -> Iterator[str]:
             f"Sparse: {percent(outcome.sparsity)} of the weights of its masked layers are zero (asked: "
             f"{percent(outcome.target)}). Slim: outputs within {outcome.difference:.1e} of the sparse ones."
         )
+    if outcome.sparsity == 0 and outcome.settings.get("sparsity"):
+        yield f"Nothing to shrink: {nothing_pruned(outcome.settings['regime'])} Settings: --set NAME=VALUE."
     if "start" in outcome.settings:
         scratch = ", slim from scratch from new weights" if "slim from scratch" in names else ""
         trained = " and ".join(name for name in ("dense", "sparse") if name in names)

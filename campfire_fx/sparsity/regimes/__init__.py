@@ -112,6 +112,20 @@ def refuse_setting(setting: str, regime: str) -> NoReturn:
     raise RegimeError(f"{setting}: regime '{regime}' takes none. Use it with {' or '.join(map(repr, takers))} by name.")
 
 
+_STRONGER = {"target": "a target", "strength": "a larger strength", "threshold": "a larger threshold"}
+
+
+def nothing_pruned(regime: str) -> str:
+    """Say that a training with a regime has ended without a zero, and which of its settings prune more."""
+    known = settings_of(REGIMES[regime]) if regime in REGIMES else {}
+    own = {setting: known[setting].default for setting in _STRONGER if setting in known}
+    stronger = [
+        _STRONGER[setting] + (f" (it has {value:g})" if isinstance(value, float) else "")
+        for setting, value in own.items()
+    ]
+    return f"regime '{regime}' has pruned nothing. Give {' or '.join(stronger or ['a larger sparsity'])}."
+
+
 def find_regimes(*words: str, family: str | None = None) -> tuple[RegimeEntry, ...]:
     """Return the entries, by family, in which every word stands somewhere, in any case of letters; no word: all.
 

@@ -90,6 +90,15 @@ def test_the_table_and_the_results_say_it() -> None:
     assert json.loads(many.to_json())["rows"][0]["top5"] == 0.92
 
 
+def test_a_run_without_a_zero_says_what_to_set() -> None:
+    row = Row(name="sparse", right=75, images=100, parameters=10, nonzero=10, macs=10, latency_ms=1.0, bytes=10)
+    settings = {"regime": "prune-train", "sparsity": 0.7}
+    empty = Outcome((row,), (), 0.0, 0.0, 0.0, 0.0, settings=settings)
+    told = " ".join(plain(outcome_table(empty), 120).split())
+    assert "regime 'prune-train' has pruned nothing. Give a larger strength" in told and "--set NAME=VALUE" in told
+    assert "pruned nothing" not in plain(outcome_table(replace(empty, sparsity=0.4)), 120)
+
+
 @given(st.lists(st.booleans(), min_size=1, max_size=20))
 def test_which_images_are_right_survives_as_text(flags: list[bool]) -> None:
     assert unpack(pack(torch.tensor(flags))).tolist() == flags
