@@ -25,6 +25,7 @@ from campfire_fx.capture import unfit
 
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 8e-2}
 """Largest relative difference that passes, by the coarsest dtype that the model computes in."""
+_FAINT = 1e-3  # as a detector answers noise: nothing there
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,19 +116,25 @@ def _larger(model: nn.Module, inputs: Any, *, batch: bool) -> tuple[ModelRun | N
     return next(((found, frozenset({axis})) for axis, found in single.items()), (None, frozenset()))
 
 
-def difference(candidate: Callable[..., Any], run: ModelRun) -> float:
-    """Return the candidate's distance from the run's outputs, relative to their largest; inf if unlike."""
+def difference(candidate: Callable[..., Any], run: ModelRun, floor: float = 0.0) -> float:
+    """Return the candidate's distance from the run's outputs, relative to their largest; inf if unlike.
+
+    An output whose largest entry is below `floor` is measured as if that were the floor.
+    """
     with torch.no_grad(), _same_draws():
         found = pytree.tree_leaves(candidate(*_cloned(run.args), **_cloned(run.kwargs)))
     if len(found) != len(run.outputs):
         return math.inf
-    return max((_distance(a, b) for a, b in zip(run.outputs, found, strict=True)), default=0.0)
+    return max((_distance(a, b, floor) for a, b in zip(run.outputs, found, strict=True)), default=0.0)
 
 
-def largest(run: ModelRun) -> float:
-    """Return the largest entry that a model gave, by its absolute value."""
+def faintness(run: ModelRun) -> str:
+    """Return what to do about a difference where rounding may be all of it; "" where no output is faint."""
     tensors = [value for value in run.outputs if isinstance(value, Tensor) and value.numel()]
-    return max((float(value.abs().max()) for value in tensors), default=0.0)
+    scale = min((float(value.abs().max()) for value in tensors), default=1.0)
+    if scale >= _FAINT:
+        return ""
+    return f"No entry of an output exceeds {scale:.0e} on the example, so rounding counts: give inputs that it answers."
 
 
 def first_line(error: BaseException) -> str:
@@ -207,10 +214,11 @@ def _tolerance(model: nn.Module, run: ModelRun) -> float:
     return max((TOLERANCES.get(tensor.dtype, 0.0) for tensor in tensors), default=0.0) or TOLERANCES[torch.float32]
 
 
-def _distance(expected: Any, found: Any) -> float:
+def _distance(expected: Any, found: Any, floor: float) -> float:
     if not isinstance(expected, Tensor) or not isinstance(found, Tensor):
         return 0.0 if expected == found else math.inf
     if expected.shape != found.shape or expected.dtype != found.dtype:
         return math.inf
     gap, scale = gap_and_scale(expected, found)
+    scale = max(scale, floor)
     return gap / scale if scale else gap

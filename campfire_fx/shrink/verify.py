@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from campfire_fx.analysis.captured import Captured
 from campfire_fx.analysis.plan import Verification, VerifiedRun
 from campfire_fx.base.comparison import gap_and_scale
+from campfire_fx.base.doubled import Doubled as _Doubled
+from campfire_fx.base.doubled import doubled
 from campfire_fx.base.draws import Generators, is_drawn_by_torch
 from campfire_fx.base.errors import ShrinkError
 from campfire_fx.base.location import summary as first_line
 from campfire_fx.base.nested import tensors_of
 from campfire_fx.capture import is_refusal
 from campfire_fx.layers.dual import DualGraphModule
-from campfire_fx.shrink.doubled import Doubled as _Doubled
-from campfire_fx.shrink.doubled import doubled
 from campfire_fx.shrink.replay import Replay
 from campfire_fx.shrink.rerun import Lent, Rerun
 from campfire_fx.shrink.trials import Inputs, Trials, has_batch, shape_of

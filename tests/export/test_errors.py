@@ -169,7 +169,7 @@ def test_file_that_answers_otherwise_is_not_put_in_place(tmp_path: Path, monkeyp
     faint = small()
     with torch.no_grad():
         faint[1].weight.mul_(1e-6)  # as a detector that sees nothing
-    words = "No output exceeds .*e-06 on the example, so rounding counts: give inputs that it answers"
+    words = "No entry of an output exceeds .*e-06 on the example, so rounding counts: give inputs that it answers"
     assert_refused(tmp_path, tmp_path / "it.safetensors", words, model=faint)
 
 

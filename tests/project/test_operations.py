@@ -48,7 +48,7 @@ ALLOWED = {
     "campfire_fx/layers/dense_weights/relu.py": "the class that stands for nn.ReLU; the room lies below the rules",
     "campfire_fx/sparsity/channels/gathering.py": "how the input of a layer lies; the room lies below the rules",
     "campfire_fx/sparsity/reconstruction.py": "how a layer's input becomes a matrix; the room lies below the rules",
-    "campfire_fx/shrink/doubled.py": "float() gives float64 while a model is compared in float64",
+    "campfire_fx/base/doubled.py": "float() gives float64 while a model is compared in float64",
     "campfire_fx/app/train/ends.py": "which layers are a network's first and its classifier, and a new classifier",
     "campfire_fx/app/train/models.py": "surgery on the first layer of torchvision's networks",
 }

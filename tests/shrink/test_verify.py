@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from campfire_fx import ShrinkError
+from campfire_fx.base.doubled import Doubled
 from campfire_fx.capture import trace
 from campfire_fx.passes import shrink_channels
-from campfire_fx.shrink.doubled import Doubled
 from campfire_fx.shrink.slim import shrink
 from campfire_fx.shrink.verify import relative_difference, verify
 from tests.nets.case import block, conv, named
