@@ -22,7 +22,6 @@ from campfire_fx.app.train.published import sha256_of
 from campfire_fx.base.disk.whole import write_text
 from campfire_fx.base.errors import ShrinkError
 from campfire_fx.base.version import __version__
-from campfire_fx.capture.from_onnx.read import read_onnx
 from campfire_fx.export import OnnxModel, load
 from campfire_fx.export.agreement import Called, difference, faintness, reference_runs, run_once
 from campfire_fx.export.onnx_agreement import rounds_alone
@@ -190,7 +189,7 @@ def _compared(before: Callable[..., Any], after: Callable[..., Any], run: Run) -
 def _check(proof: Proof, source: Path, written: Path, before: Callable[..., Any], after: Callable[..., Any]) -> None:
     if proof.worst <= proof.tolerance:
         return
-    model = before if isinstance(before, torch.nn.Module) else read_onnx(source)
+    model = before if isinstance(before, torch.nn.Module) else source
     runs = [run_once(before, run.inputs(), {}) for run in proof.runs]
     if not (isinstance(after, OnnxModel) and rounds_alone(after, written, model, runs, proof.tolerance)):
         raise ShrinkError(

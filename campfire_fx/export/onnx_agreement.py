@@ -24,19 +24,19 @@ _ROUNDING = 4 * torch.finfo(torch.float32).eps  # of what a runtime computes wit
 
 
 def rounds_alone(
-    candidate: Callable[..., Any], file: Path, model: nn.Module, runs: Sequence[ModelRun], tolerance: float
+    candidate: Callable[..., Any], file: Path, model: nn.Module | Path, runs: Sequence[ModelRun], tolerance: float
 ) -> bool:
     """Say whether a file differs from a model by rounding alone: whether both compute the same in float64.
 
     Args:
         candidate: the file in onnxruntime, which may be off by the rounding of numbers of about 1, and no more.
         file: read as PyTorch, which has to be within the tolerance of the model in float64.
-        model: in its own precision held to the runs like the candidate.
+        model: in its own precision held to the runs like the candidate; or a file of it.
         runs: inputs, and what is expected.
         tolerance: the largest relative difference.
     """
     try:
-        floor = _ROUNDING / tolerance
+        floor, model = _ROUNDING / tolerance, read_onnx(model) if isinstance(model, Path) else model
         if not all(difference(one, run, floor) <= tolerance for run in runs for one in (candidate, model)):
             return False
         exact = [copy.deepcopy(one).double() for one in (model, read_onnx(file))]
@@ -66,7 +66,7 @@ def compare_files(before: Path, after: Path, inputs: tuple[Any, ...]) -> float:
         worst = max(difference(candidate, run) for run in runs)
     except Exception as error:
         raise ExportError(f"{after} does not run on inputs that {before} takes: {error}. Give --example.") from error
-    if not worst <= runs.tolerance and not rounds_alone(candidate, after, read_onnx(before), [*runs], runs.tolerance):
+    if not worst <= runs.tolerance and not rounds_alone(candidate, after, before, [*runs], runs.tolerance):
         raise ExportError(
             f"{after} gives other outputs than {before} in onnxruntime: relative difference {worst:.1e}, allowed "
             f"{runs.tolerance:.0e}. {faintness(runs.example) or 'Please report the file.'}"

@@ -27,6 +27,7 @@ from campfire_fx.app.cli.options import (
 )
 from campfire_fx.app.cli.terminal import example_inputs, model_options, show, show_json
 from campfire_fx.app.libraries.ultralytics import Detector
+from campfire_fx.app.onnx_parts import KeptNodes, open_onnx
 from campfire_fx.app.smaller import Smaller, made_smaller, put_back
 from campfire_fx.base.errors import ExportError
 from campfire_fx.capture.from_onnx.interpret import OnnxGraph
@@ -87,17 +88,29 @@ def shrink_command(
     cut = sparsify_arguments(setting or (), (), target or ())
     _check(output, prove, cut)
     detector = None if model or options else _detector(checkpoint, prove, trust=trust)
-    network, shapes = source_network(checkpoint, "shrink", model, options, trust=trust, detector=detector)
+    kept: KeptNodes | None = None
+    given = example_inputs(example)
+    if checkpoint.suffix.lower() == ".onnx" and not model and not options:
+        network, kept = open_onnx(checkpoint)
+        inputs = network.example[0] if given is None else given if kept is None else kept.inputs(given)
+        _check_kept(kept, output)
+    else:
+        network, shapes = source_network(checkpoint, "shrink", model, options, trust=trust, detector=detector)
+        inputs = given or shapes
     choices: dict[str, Any] = {"round_to": round_to, "columns": columns, "compensate": compensate}
     choices |= {"fold_norms": fold_norms, "groups": groups, "residual": residual}
-    smaller = made_smaller(network, example_inputs(example) or shapes, choices, cut)
+    smaller = made_smaller(network, inputs, choices, cut)
     with progress("Exporting"):
-        written, apart = _written(smaller, detector, checkpoint, output)
+        written, apart = _written(smaller, detector, (checkpoint, kept), output)
         if prove is not None:
-            proof.prove(checkpoint, written.files, (model, options), smaller.slim.example, prove)
+            args, keywords = smaller.slim.example
+            example_of_file = (args if kept is None else kept.own(args)), keywords
+            proof.prove(checkpoint, written.files, (model, options), example_of_file, prove)
     if as_json:
         show_json(_facts(smaller, written) | {"files_difference": apart})
     else:
+        if kept is not None:
+            show(f"Kept as they are, and no part of these numbers: {kept.told}.")
         _show(smaller, written, checkpoint, apart)
 
 
@@ -120,11 +133,19 @@ def _check(output: Path | None, prove: Path | None, cut: dict[str, Any]) -> None
         check_export(output)
 
 
+def _check_kept(kept: KeptNodes | None, output: Path | None) -> None:
+    if kept is not None and output is not None and output.suffix.lower() != ".onnx":
+        raise typer.BadParameter(
+            f"--output: {kept.told} of the file are not understood and stay as they are, in an .onnx file alone. "
+            "Name one."
+        )
+
+
 def _written(
-    smaller: Smaller, detector: Detector | None, source: Path, output: Path | None
+    smaller: Smaller, detector: Detector | None, given: tuple[Path, KeptNodes | None], output: Path | None
 ) -> tuple[ExportRecord, float | None]:
     """Write the slim model; of an .onnx file under the same names, and compared with it in onnxruntime."""
-    network, slim = smaller.network, smaller.slim
+    network, slim, (source, kept) = smaller.network, smaller.slim, given
     if detector is not None and (output is None or output.suffix.lower() == ".pt"):
         return put_back(smaller, detector, output or source.with_name(f"{source.stem}-slim.pt")), None
     if not isinstance(network, OnnxGraph):
@@ -133,11 +154,15 @@ def _written(
     target = output or source.with_name(f"{source.stem}-slim.onnx")
     if target.suffix.lower() != ".onnx":
         return export(slim, target), None
-    record = export(slim, target, input_names=network.input_names, output_names=network.output_names)
+    names: dict[str, Any] = {"input_names": network.input_names, "output_names": network.output_names}
+    record = export(slim, target, **names, opset=kept and kept.opset)
+    inputs = slim.example[0]
+    if kept is not None:
+        record, inputs = dataclasses.replace(record, bytes=kept.put_back(target)), kept.own(inputs)
     if smaller.moved is not None:
         return record, None
     try:
-        return record, compare_files(source, target, slim.example[0])
+        return record, compare_files(source, target, inputs)
     except ExportError:
         target.unlink(missing_ok=True)
         raise

@@ -153,9 +153,14 @@ def check_known(nodes: Sequence[Node]) -> None:
     Raises:
         CaptureError: names them.
     """
-    unknown = sorted({node.op for node in nodes if node.op not in FUNCTIONS and node.op not in LAYERS})
+    unknown = sorted({node.op for node in nodes if not is_known(node.op)})
     if unknown:
         raise CaptureError(
             f"the ONNX file has operators that are not understood: {', '.join(unknown)}. "
-            "Shrink the model that it was exported from."
+            "Shrink the model that it was exported from, or use campfire-fx shrink, which leaves them as they are."
         )
+
+
+def is_known(op: str) -> bool:
+    """Say whether an operator is understood."""
+    return op in FUNCTIONS or op in LAYERS

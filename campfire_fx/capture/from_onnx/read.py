@@ -14,7 +14,7 @@ from torch import Tensor
 
 from campfire_fx.base.errors import CaptureError
 from campfire_fx.base.hints import install_command
-from campfire_fx.capture.from_onnx.interpret import OnnxGraph, check_known, fold
+from campfire_fx.capture.from_onnx.interpret import OnnxGraph, check_known, fold, is_known
 from campfire_fx.capture.from_onnx.values import Node, Numbers, is_small, numbers_of
 
 _DOMAINS = ("", "ai.onnx")
@@ -34,16 +34,29 @@ def read_onnx(path: str | Path) -> OnnxGraph:
         CaptureError: the file cannot be read, or has operators, or settings of them, that are not understood: they are
             named. So are control flow, quantised layers and custom operators.
     """
+    return network_in(load_onnx(path), path)
+
+
+def load_onnx(path: str | Path) -> Any:
+    """Return what a file holds, as `onnx` reads it. Raises CaptureError: it cannot be read."""
     onnx = _onnx()
     if not isinstance(path, (str, os.PathLike)):
         raise CaptureError(f"read_onnx: a {type(path).__name__} is no path. Give the name of a file, as 'model.onnx'.")
     if not Path(path).is_file():
         raise CaptureError(f"{path}: there is no such file. Check the path.")
     try:
-        model = onnx.load(str(path))
-        inferred = onnx.shape_inference.infer_shapes(model)
+        return onnx.load(str(path))
     except Exception as error:
-        raise CaptureError(f"{path}: onnx cannot read it: {str(error).splitlines()[0]}. Export it again.") from error
+        raise _unreadable(path, error) from error
+
+
+def network_in(model: Any, path: str | Path) -> OnnxGraph:
+    """Return the model in what `load_onnx` has read from a path. Raises as `read_onnx`."""
+    onnx = _onnx()
+    try:
+        described = onnx.shape_inference.infer_shapes(model).graph
+    except Exception as error:
+        raise _unreadable(path, error) from error
     graph = model.graph
     opset = next((one.version for one in model.opset_import if one.domain in _DOMAINS), 1)
     nodes = [_node(onnx, node, opset) for node in graph.node]
@@ -51,14 +64,28 @@ def read_onnx(path: str | Path) -> OnnxGraph:
     nodes = [node for node in nodes if node.op != "Constant"]
     check_known(nodes)
     nodes = fold(nodes, tensors, numbers)
-    inputs = [value.name for value in graph.input if value.name not in {one.name for one in graph.initializer}]
-    ends = inputs, [value.name for value in graph.output]
-    described = inferred.graph
+    inputs = inputs_of(model)
+    ends = list(inputs), [value.name for value in graph.output]
     values = (*described.value_info, *described.input, *described.output)
     ranks = {one.name: len(one.type.tensor_type.shape.dim) for one in values if one.type.tensor_type.HasField("shape")}
     read = OnnxGraph(nodes, tensors, numbers, ends, ranks).eval()
-    read.example = tuple(_example(onnx, value) for value in graph.input if value.name in inputs), {}
+    read.example = tuple(inputs.values()), {}
     return read
+
+
+def inputs_of(model: Any) -> dict[str, Tensor]:
+    """Return the inputs of a file by name, with examples of the file's sizes."""
+    held = {one.name for one in model.graph.initializer}
+    return {value.name: _example(_onnx(), value) for value in model.graph.input if value.name not in held}
+
+
+def is_understood(node: Any) -> bool:
+    """Say whether a node of a file is one of an operator that has a row in the tables."""
+    return node.domain in _DOMAINS and (node.op_type == "Constant" or is_known(node.op_type))
+
+
+def _unreadable(path: str | Path, error: Exception) -> CaptureError:
+    return CaptureError(f"{path}: onnx cannot read it: {str(error).splitlines()[0]}. Export it again.")
 
 
 def _onnx() -> Any:

@@ -37,7 +37,8 @@ def graph_file(
         [helper.make_empty_tensor_value_info(name) for name in nodes[-1].output if name],
         [numpy_helper.from_array(array, name) for name, array in (constants or {}).items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+    versions = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=versions, ir_version=9)
     onnx.save(onnx.shape_inference.infer_shapes(model), path)
     return path
 
