@@ -22,7 +22,7 @@ from campfire_fx.capture.from_onnx.interpret import OnnxGraph
 from campfire_fx.capture.from_onnx.read import inputs_of, is_understood, load_onnx, network_in
 from campfire_fx.export.agreement import first_line
 from campfire_fx.export.calls import fed
-from campfire_fx.export.onnx_file import required
+from campfire_fx.export.onnx_file import OnnxModel, required
 
 _APART = "slim/"  # before the names inside the network, which may be those of nodes that stay
 
@@ -105,14 +105,14 @@ class KeptNodes:
         known = {one.domain for one in slim.opset_import}
         slim.opset_import.extend(one for one in self.model.opset_import if one.domain not in {*known, "ai.onnx"})
         slim.ir_version = max(slim.ir_version, self.model.ir_version)
-        try:
-            onnx.checker.check_model(slim)
-        except Exception as error:
-            path.unlink(missing_ok=True)
-            raise ExportError(
-                f"{path}: {self.told} cannot be put back: {first_line(error)}. Export the model with opset 18 or later."
-            ) from error
         write_file(path, lambda file: file.write(slim.SerializeToString()))
+        try:
+            OnnxModel(path)
+        except ExportError as error:
+            path.unlink()
+            raise ExportError(
+                f"{path}: {self.told} cannot be put back into a file of opset {self.opset}. {error}"
+            ) from error
         return path.stat().st_size
 
 

@@ -123,3 +123,18 @@ def test_it_shrinks_around_them(case: str, tmp_path: Path, monkeypatch: pytest.M
     x = torch.randn(2, 4, 8, 8)
     for mine, theirs in zip(in_onnxruntime(tmp_path / "net-slim.onnx", x), in_onnxruntime(source, x), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_what_cannot_be_done_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made(tmp_path / "net.onnx", "several")
+    graph_file(tmp_path / "all.onnx", [NODE("QuickGelu", ["x"], ["y"], domain="com.microsoft")])
+    own = [NODE("Own", ["x"], ["g"], domain="com.microsoft"), NODE("Relu", ["g"], ["y"])]
+    graph_file(tmp_path / "own.onnx", own)
+    for arguments, words in {
+        "net.onnx --output slim.pt2": "--output: 3 QuickGelu of the file are not understood and stay as they are",
+        "all.onnx": "all.onnx: 1 QuickGelu of its nodes are not understood, and nothing else is left to shrink",
+        "own.onnx": "own.onnx: 1 Own are not understood, so onnxruntime has to run them, which it does not",
+    }.items():
+        result = CliRunner().invoke(app, ["shrink", *arguments.split()])
+        assert result.exit_code == 2 and words in " ".join(result.stderr.replace("│", " ").split())
