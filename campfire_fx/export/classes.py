@@ -13,7 +13,7 @@ from typing import Any
 from campfire_fx.export.layout import ContainerKind, Part, is_name, is_numbered
 from campfire_fx.export.literals import literal
 from campfire_fx.export.scopes import Path
-from campfire_fx.export.statements import forward
+from campfire_fx.export.statements import ALL, forward, gathers
 from campfire_fx.export.wrapping import wrapped
 
 BASE = "Layers"
@@ -70,7 +70,7 @@ class Classes:
         """Return the class that keeps children as `base` does and computes what the part's block does."""
         if part.block is None:
             return base
-        arguments = argument_names(len(part.block.inputs))
+        arguments = [ALL] if gathers(part.block) else argument_names(len(part.block.inputs))
         outputs = part.block.outputs
         result: Any = outputs[0] if len(outputs) == 1 else tuple(outputs)
         body = method("forward", arguments, forward(part.block, result, arguments, part.access))

@@ -24,6 +24,7 @@ from campfire_fx.export.agreement import ModelRun, Runs, first_line, reference_r
 from campfire_fx.export.functions import write_out_functions
 from campfire_fx.export.layers import Rebuilder
 from campfire_fx.export.record import ForOnnx
+from campfire_fx.export.shared_layers import give_each_its_own
 from campfire_fx.layers.bake_masks import bake_dense_weights
 from campfire_fx.layers.dual import DualGraphModule
 
@@ -108,6 +109,7 @@ def as_graphs(prepared: Prepared) -> Graphs:
         write_out_functions(part.graph)
         _drop_identities(part.graph)
         _rebuild(part, rebuild)
+        give_each_its_own(part)
         with any_name():
             part.recompile()
     return Graphs(module, parts)

@@ -62,6 +62,12 @@ def class_names(graph: fx.Graph) -> dict[Path, str]:
     return {path: kind.rpartition(".")[2] for node in graph.nodes for path, kind in _stack(node)}
 
 
+def caller(node: fx.Node) -> Path | None:
+    """Return the module in whose code a node stands; None where tracing noted none."""
+    noted = _stack(node)
+    return noted[-1][0] if noted else None
+
+
 def tensor_targets(graph: fx.Graph) -> list[str]:
     """Return the targets of the tensors that the graph reads by name."""
     return list(dict.fromkeys(str(node.target) for node in graph.nodes if node.op == "get_attr"))

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import fx
 
 from campfire_fx.export.expressions import Names, expression
@@ -23,6 +24,10 @@ from campfire_fx.export.scopes import Block, Path
 _POOL = ("x", "y", "z", "w", "v", "u")
 _DEEPEST = 3
 _LONGEST = 88
+_JOINING = (torch.cat, torch.concat, torch.stack)
+
+ALL = "*x"
+"""The argument of a forward that takes any number of tensors."""
 
 Access = Callable[[Path], str]
 """How the block's class writes a module or tensor below it: a path that starts at `self`."""
@@ -59,14 +64,31 @@ def forward(block: Block, result: Any, arguments: list[str], access: Access) -> 
     """Return the lines of a forward's body, its return last.
 
     `result` is what it returns, graph nodes inside; `arguments` are the variables that `block.inputs` arrive
-    in.
+    in; one alone, `*x`, where the block `gathers` them.
     """
     writer = _StatementWriter(block, access)
     steps = [writer.step(item) for item in block.items if isinstance(item, Block) or not writer.is_free(item)]
     end = StatementStep(
         (), tuple(writer.variables(result)), lambda read: f"return {index(result, writer.names(read))}", depth=0
     )
+    if arguments == [ALL]:
+        arguments = [f"x[{number}]" for number in range(len(block.inputs))]
+        together = dict(zip(block.inputs, arguments, strict=True))
+        code = steps[0].text(together.__getitem__).replace(f"[{', '.join(arguments)}]", "x")
+        steps[0] = replace(steps[0], code=lambda _: code)
     return _named(_joined([*steps, end]), dict(zip(block.inputs, arguments, strict=True)), block.sizes)
+
+
+def gathers(block: Block) -> bool:
+    """Say whether all that a block does with its inputs is to join them first, in their order, however many there are.
+
+    Then its forward takes `*x`, and blocks that join more or fewer are one class: the layers of a DenseNet.
+    """
+    first = block.items[0] if block.items else None
+    if not isinstance(first, fx.Node) or first.target not in _JOINING or list(first.args[:1]) != [block.inputs]:
+        return False
+    members = set(block.nodes())
+    return all(user is first for node in block.inputs for user in node.users if user in members)
 
 
 class _StatementWriter:
