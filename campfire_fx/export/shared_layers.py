@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 
-from torch import fx
+from torch import fx, nn
 
 from campfire_fx.export.scopes import caller, layer_targets
 
@@ -24,7 +24,7 @@ def give_each_its_own(module: fx.GraphModule) -> None:
             node.target = _placed(module, home, node.target, copy.deepcopy(layer))
 
 
-def _placed(module: fx.GraphModule, home: str, target: str, layer: object) -> str:
+def _placed(module: fx.GraphModule, home: str, target: str, layer: nn.Module) -> str:
     """Put a layer into a module under its own name, or a like one that is free; return where it is."""
     name = target.rpartition(".")[2]
     name = type(layer).__name__.lower() if name.isdecimal() else name

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from torch import nn
 
 from campfire_fx.app import proof
 from campfire_fx.app.cli.assignments import sparsify_arguments
@@ -88,30 +90,19 @@ def shrink_command(
     cut = sparsify_arguments(setting or (), (), target or ())
     _check(output, prove, cut)
     detector = None if model or options else _detector(checkpoint, prove, trust=trust)
-    kept: KeptNodes | None = None
-    given = example_inputs(example)
-    if checkpoint.suffix.lower() == ".onnx" and not model and not options:
-        network, kept = open_onnx(checkpoint)
-        inputs = network.example[0] if given is None else given if kept is None else kept.inputs(given)
-        _check_kept(kept, output)
-    else:
-        network, shapes = source_network(checkpoint, "shrink", model, options, trust=trust, detector=detector)
-        inputs = given or shapes
+    network, inputs, kept = _source(checkpoint, (model, options), example, trust=trust, detector=detector)
+    _check_kept(kept, output)
     choices: dict[str, Any] = {"round_to": round_to, "columns": columns, "compensate": compensate}
     choices |= {"fold_norms": fold_norms, "groups": groups, "residual": residual}
     smaller = made_smaller(network, inputs, choices, cut)
     with progress("Exporting"):
         written, apart = _written(smaller, detector, (checkpoint, kept), output)
         if prove is not None:
-            args, keywords = smaller.slim.example
-            example_of_file = (args if kept is None else kept.own(args)), keywords
-            proof.prove(checkpoint, written.files, (model, options), example_of_file, prove)
+            proof.prove(checkpoint, written.files, (model, options), _example_of_file(smaller, kept), prove)
     if as_json:
         show_json(_facts(smaller, written) | {"files_difference": apart})
     else:
-        if kept is not None:
-            show(f"Kept as they are, and no part of these numbers: {kept.told}.")
-        _show(smaller, written, checkpoint, apart)
+        _show(smaller, written, checkpoint, apart, kept)
 
 
 def _detector(path: Path, prove: Path | None, *, trust: bool) -> Detector | None:
@@ -131,6 +122,29 @@ def _check(output: Path | None, prove: Path | None, cut: dict[str, Any]) -> None
         check_settings("channel", **cut)
     if output is not None:
         check_export(output)
+
+
+def _source(
+    path: Path,
+    opened: tuple[str | None, dict[str, Any]],
+    example: Sequence[str] | None,
+    *,
+    trust: bool,
+    detector: Detector | None,
+) -> tuple[nn.Module, Any, KeptNodes | None]:
+    """Return the network of a file, its inputs, and the nodes of an .onnx file that are no part of it."""
+    given = example_inputs(example)
+    if path.suffix.lower() == ".onnx" and not any(opened):
+        network, kept = open_onnx(path)
+        inputs = network.example[0] if given is None else given if kept is None else kept.inputs(given)
+        return network, inputs, kept
+    module, shapes = source_network(path, "shrink", *opened, trust=trust, detector=detector)
+    return module, given or shapes, None
+
+
+def _example_of_file(smaller: Smaller, kept: KeptNodes | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    args, kwargs = smaller.slim.example
+    return args if kept is None else kept.own(args), kwargs
 
 
 def _check_kept(kept: KeptNodes | None, output: Path | None) -> None:
@@ -155,20 +169,21 @@ def _written(
     if target.suffix.lower() != ".onnx":
         return export(slim, target), None
     names: dict[str, Any] = {"input_names": network.input_names, "output_names": network.output_names}
-    record = export(slim, target, **names, opset=kept and kept.opset)
-    inputs = slim.example[0]
+    record = export(slim, target, **names, opset=None if kept is None else kept.opset)
     if kept is not None:
-        record, inputs = dataclasses.replace(record, bytes=kept.put_back(target)), kept.own(inputs)
+        record = dataclasses.replace(record, bytes=kept.put_back(target))
     if smaller.moved is not None:
         return record, None
     try:
-        return record, compare_files(source, target, inputs)
+        return record, compare_files(source, target, _example_of_file(smaller, kept)[0])
     except ExportError:
         target.unlink(missing_ok=True)
         raise
 
 
-def _show(smaller: Smaller, written: ExportRecord, source: Path, apart: float | None) -> None:
+def _show(smaller: Smaller, written: ExportRecord, source: Path, apart: float | None, kept: KeptNodes | None) -> None:
+    if kept is not None:
+        show(f"Kept as they are, and no part of these numbers: {kept.told}.")
     show(smaller.slim.report())
     if smaller.moved is not None:
         show(

@@ -20,6 +20,9 @@ from campfire_fx.capture.from_onnx.values import Call, Node, Numbers
 FUNCTIONS = {**OPERATORS, **MOVEMENT, **POOLING, **COMPUTED}
 """What a node computes, by its operator, where it is no layer."""
 
+UNDERSTOOD = frozenset({*FUNCTIONS, *LAYERS, "Constant"})
+"""Operators of the standard that have a row in a table."""
+
 
 class OnnxGraph(nn.Module):
     """The main graph of an ONNX file. Its layers are submodules, its other constants buffers.
@@ -153,14 +156,9 @@ def check_known(nodes: Sequence[Node]) -> None:
     Raises:
         CaptureError: names them.
     """
-    unknown = sorted({node.op for node in nodes if not is_known(node.op)})
+    unknown = sorted({node.op for node in nodes} - UNDERSTOOD)
     if unknown:
         raise CaptureError(
             f"the ONNX file has operators that are not understood: {', '.join(unknown)}. "
             "Shrink the model that it was exported from, or use campfire-fx shrink, which leaves them as they are."
         )
-
-
-def is_known(op: str) -> bool:
-    """Say whether an operator is understood."""
-    return op in FUNCTIONS or op in LAYERS

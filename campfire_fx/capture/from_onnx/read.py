@@ -14,7 +14,7 @@ from torch import Tensor
 
 from campfire_fx.base.errors import CaptureError
 from campfire_fx.base.hints import install_command
-from campfire_fx.capture.from_onnx.interpret import OnnxGraph, check_known, fold, is_known
+from campfire_fx.capture.from_onnx.interpret import UNDERSTOOD, OnnxGraph, check_known, fold
 from campfire_fx.capture.from_onnx.values import Node, Numbers, is_small, numbers_of
 
 _DOMAINS = ("", "ai.onnx")
@@ -57,15 +57,14 @@ def network_in(model: Any, path: str | Path) -> OnnxGraph:
         described = onnx.shape_inference.infer_shapes(model).graph
     except Exception as error:
         raise _unreadable(path, error) from error
-    graph = model.graph
     opset = next((one.version for one in model.opset_import if one.domain in _DOMAINS), 1)
-    nodes = [_node(onnx, node, opset) for node in graph.node]
-    tensors, numbers = _constants(onnx, graph, nodes)
+    nodes = [_node(onnx, node, opset) for node in model.graph.node]
+    tensors, numbers = _constants(onnx, model.graph, nodes)
     nodes = [node for node in nodes if node.op != "Constant"]
     check_known(nodes)
     nodes = fold(nodes, tensors, numbers)
     inputs = inputs_of(model)
-    ends = list(inputs), [value.name for value in graph.output]
+    ends = list(inputs), [value.name for value in model.graph.output]
     values = (*described.value_info, *described.input, *described.output)
     ranks = {one.name: len(one.type.tensor_type.shape.dim) for one in values if one.type.tensor_type.HasField("shape")}
     read = OnnxGraph(nodes, tensors, numbers, ends, ranks).eval()
@@ -81,7 +80,7 @@ def inputs_of(model: Any) -> dict[str, Tensor]:
 
 def is_understood(node: Any) -> bool:
     """Say whether a node of a file is one of an operator that has a row in the tables."""
-    return node.domain in _DOMAINS and (node.op_type == "Constant" or is_known(node.op_type))
+    return node.domain in _DOMAINS and node.op_type in UNDERSTOOD
 
 
 def _unreadable(path: str | Path, error: Exception) -> CaptureError:
