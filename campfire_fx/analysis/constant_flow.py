@@ -71,8 +71,7 @@ class Propagation:
         if call.says(rule.random) or not self._is_worth_it(call, rule, node):
             return self.unknown(labels)
         pads = self._pads(rule, call)
-        # A reduction that says when it pads sums different channels where it does not: it is executed.
-        if rule.constant is Transfer.KEEP and (pads or rule.kind is not Kind.REDUCE or rule.pads is False):
+        if rule.constant is Transfer.KEEP and (pads or node not in self.structure.unstacked):
             result = self._kept(call, rule, labels)
             if pads:
                 result = map_nested(result, lambda v: v.masked_fill(v != 0, NAN) if isinstance(v, Tensor) else v)

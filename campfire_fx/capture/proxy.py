@@ -39,11 +39,14 @@ class ExampleProxy(fx.Proxy):
         """The example value, computed on first use."""
         return self.tracer.questions.example(self.node)
 
-    def __getattr__(self, name: str) -> ExampleAttribute:
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # protocols that this value does not follow
             raise AttributeError(name)
         if name not in _TENSOR_NAMES and not hasattr(self.example, name):
             raise AttributeError(f"{type(self.example).__name__!r} object has no attribute {name!r}")
+        if type(self.example).__module__ == torch.return_types.__name__:  # `max(dim).values` is `max(dim)[0]`
+            value, field = self.example, getattr(self.example, name)
+            return next((self._call(operator.getitem, self, i) for i, v in enumerate(value) if v is field), field)
         return ExampleAttribute(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:

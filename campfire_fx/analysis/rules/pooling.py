@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from campfire_fx.analysis.labels import Labelled, varies
+from campfire_fx.analysis.labels import Labelled, lines, varies
 from campfire_fx.analysis.rules.axes import dims, dims_at, last, space
 from campfire_fx.analysis.rules.barriers import barrier
 from campfire_fx.analysis.rules.found import Found
@@ -58,7 +58,7 @@ def reduce(call: Call, found: Found) -> Any:
     if not isinstance(value, Labelled) or dims is None:
         return barrier(call, found, "it reduces over every dimension, or its dimensions are computed")
     labels = found.forest.find(value.labels)
-    if all(varies(labels, dim) for dim in dims):
+    if all(_is_stacked(labels, dim) for dim in dims):
         found.note("unstacked", call.node, True)
     for dim in dims:
         found.forest.join(labels, labels.narrow(dim, 0, 1))
@@ -68,6 +68,12 @@ def reduce(call: Call, found: Found) -> Any:
     output = call.run(meta)
     result = Labelled(labels if labels.ndim == _ndim(output) else _without(labels, dims))
     return map_nested(output, lambda v: result if isinstance(v, Tensor) else v)
+
+
+def _is_stacked(labels: Tensor, dim: int) -> bool:
+    """Whether channels of its own are at each position of a dimension; neighbours that share them may be space."""
+    line = lines(labels, dim)
+    return len(line) > 1 and not (line[1:] == line[:-1]).all(1).any()
 
 
 def _ndim(output: Any) -> int:
