@@ -54,12 +54,26 @@ _ALL = {name.replace(" ", "-"): colour for part in (PAGE, NETWORKS, WEIGHTS, OTH
 
 def css_variables() -> str:
     """Return a variable for each colour as CSS, and its other value where a reader wants dark pages."""
-    light, dark = (
-        " ".join(f"--{name}: {getattr(colour, kind)};" for name, colour in _ALL.items()) for kind in Colour._fields
+    return _themed(":root", "color-scheme: light dark; ")
+
+
+def notebook_variables(part: str) -> str:
+    """Return the same for a part of a notebook, by its selector: in the theme of the notebook, where it says that."""
+    themes = (
+        f'[data-jp-theme-light="{light}"] {part}, [data-theme="{name}"] {part}, .vscode-{name} {part}'
+        f" {{ {_variables(name)} }}"
+        for name, light in (("light", "true"), ("dark", "false"))
     )
-    return (
-        f":root {{ color-scheme: light dark; {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}"
-    )
+    return "\n".join([_themed(part), *themes])
+
+
+def _themed(part: str, more: str = "") -> str:
+    dark = f"{part} {{ {_variables('dark')} }}"
+    return f"{part} {{ {more}{_variables('light')} }}\n@media (prefers-color-scheme: dark) {{ {dark} }}"
+
+
+def _variables(kind: str) -> str:
+    return " ".join(f"--{name}: {getattr(colour, kind)};" for name, colour in _ALL.items())
 
 
 def with_variables(svg: str) -> str:

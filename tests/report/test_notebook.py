@@ -165,6 +165,10 @@ def test_a_picture_is_an_image(given: list[Any]) -> None:
     pytest.importorskip("matplotlib")
     slim = next(value for value in given if isinstance(value, campfire_fx.SlimModel))
     html = pictures.channel_survival(slim.plan.layers)._repr_html_()
-    assert html.startswith('<img alt="Channels through the network"') and "base64,iVBOR" in html
+    assert '<img alt="Channels through the network"' in html and "base64,iVBOR" in html  # where no SVG is shown
+    svg = html[html.index("<svg") :]
+    assert 'aria-label="Channels through the network"' in svg and "var(--paper)" in svg and "#ffffff" not in svg
+    for theme in ('[data-jp-theme-light="false"]', ".vscode-dark", "@media (prefers-color-scheme: dark)"):
+        assert "--paper: #15181C" in html.partition(theme)[2].partition("}")[0]
     graph = next(value for value in given if type(value).__name__ == "DependencyGraph")
     assert "img" in Page(graph._repr_html_()).found

@@ -7,7 +7,6 @@ machine without a screen can draw.
 from typing import TYPE_CHECKING
 
 from campfire_fx.report.pictures.canvas import check_installed as check_installed
-from campfire_fx.report.pictures.canvas import inline_svg as inline_svg
 from campfire_fx.report.pictures.canvas import installed as installed
 from campfire_fx.report.pictures.canvas import png as png
 from campfire_fx.report.pictures.canvas import save as save
@@ -26,6 +25,7 @@ from campfire_fx.report.pictures.size_tradeoff import size_tradeoff as size_trad
 from campfire_fx.report.pictures.sparsity_course import SparsityPoint as SparsityPoint
 from campfire_fx.report.pictures.sparsity_course import sparsity_course as sparsity_course
 from campfire_fx.report.pictures.training_course import training_course as training_course
+from campfire_fx.report.pictures.vector import inline_svg as inline_svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Figure

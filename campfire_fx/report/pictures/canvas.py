@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import html
 import importlib.util
 import io
 import math
 import os
-import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from campfire_fx.base.disk.whole import write_bytes
 from campfire_fx.base.errors import ReportError
 from campfire_fx.base.hints import install_command
-from campfire_fx.report.palette import NETWORKS, OTHERS, PAGE, WEIGHTS, with_variables
+from campfire_fx.report.palette import NETWORKS, OTHERS, PAGE, WEIGHTS
+from campfire_fx.report.pictures.vector import svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -170,34 +169,6 @@ def png(drawn: Figure) -> bytes:
     # No version in the file: what differs between two pictures is what they show.
     drawn.savefig(target, format="png", dpi=DPI, metadata={"Software": None})
     return target.getvalue()
-
-
-def svg(drawn: Figure) -> str:
-    """Return a figure as SVG with text as text, the same for the same figure."""
-    from matplotlib import rc_context
-
-    target = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": drawn.get_suptitle()}):
-        drawn.savefig(target, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    return target.getvalue()
-
-
-def inline_svg(drawn: Figure, alternative: str) -> str:
-    """Return a figure as an SVG element of an HTML page that has the colours of `css_variables`.
-
-    Args:
-        drawn: the figure.
-        alternative: what it shows, for those who cannot see it.
-    """
-    found = svg(drawn)
-    named = set(re.findall(r"#([\w-]+)[)\"]", found))
-    found = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", found[found.index("<svg") :], flags=re.DOTALL)
-    found = re.sub(r' id="([^"]*)"', lambda one: one[0] if one[1] in named else "", found)
-    found = re.sub(r' (xmlns|xmlns:xlink|version)="[^"]*"', "", found)
-    found = re.sub(r"(<svg[^>]*?) width=\"[^\"]*\" height=\"[^\"]*\"", r"\1", found, count=1)
-    found = re.sub(r" ?font-family: [^;\"]*;?", "", found).replace("xlink:href", "href")
-    head = f'<svg role="img" aria-label="{html.escape(alternative)}"'
-    return with_variables(found.replace("<svg", head, 1))
 
 
 def save(drawn: Figure, path: str | os.PathLike[str]) -> Path:
