@@ -107,7 +107,7 @@ def prove(
     inputs, keywords = example
     if keywords or not all(isinstance(value, Tensor) for value in inputs):
         raise ShrinkError(
-            "--proof: the model takes more than tensors by position, and a proof holds their shapes. Leave it out."
+            "--proof: it records positional tensors alone, and this model takes other arguments. Leave it out."
         )
     before, after = _opened(source, *opened), load(written[0])
     found = reference_runs(Called(before), inputs, {})
@@ -159,7 +159,7 @@ def read(path: Path) -> Proof:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         if facts["form"] != _FORM:
-            raise ShrinkError(f"{path}: it is of form {facts['form']}, this version reads {_FORM}. Make it again.")
+            raise ShrinkError(f"{path}: it has format {facts['form']}, this version reads {_FORM}. Make it again.")
         runs = [
             Run(tuple(map(tuple, run["shapes"])), tuple(run["dtypes"]), run["seed"], run["difference"])
             for run in facts["runs"]
@@ -167,7 +167,7 @@ def read(path: Path) -> Proof:
         return Proof(Source(**facts["before"]), facts["after"], tuple(runs), facts["tolerance"], facts["versions"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ShrinkError(
-            f"{path}: it is no proof of `shrink --proof` ({type(error).__name__}). Make it again."
+            f"{path}: it was not written by `shrink --proof` ({type(error).__name__}). Make it again."
         ) from error
 
 

@@ -77,7 +77,7 @@ def put_back(smaller: Smaller, detector: Detector, path: Path) -> ExportRecord:
     apart = relative_difference(own, open_detector(path, trust=True).network, *smaller.slim.example)
     if not apart <= TOLERANCES[detector.dtype]:
         path.unlink(missing_ok=True)
-        raise ExportError(f"{path}: what was written gives other outputs, by {apart:.1e}. Please report it.")
+        raise ExportError(f"{path}: the file written gives other outputs, by {apart:.1e}. Please report it.")
     return ExportRecord(path, "pt", path.stat().st_size, apart, (path,))
 
 

@@ -66,16 +66,16 @@ def _name(given: Any) -> str:
 def _what(given: Any) -> str:
     """Say what was given in place of a model, and what to do."""
     if isinstance(given, type) and issubclass(given, nn.Module):
-        return "this is the class. Give a model of it."
+        return "this is a class. Give an instance of it."
     if isinstance(given, dict):
         inside = next((key for key, value in given.items() if isinstance(value, nn.Module)), None)
         if inside is not None:
             return f"this is a checkpoint with a model in it. Give what is under {inside!r}."
         return "these are weights without code, as in a state_dict. Build the model, load them into it, and give that."
     if isinstance(given, (str, os.PathLike)):
-        return f"{os.fspath(given)!r} is a name. Build or load the model of that name, and give that."
+        return f"{os.fspath(given)!r} is a name. Build or load that model, and give it."
     if given is None:
-        return "there is none. Give a torch.nn.Module."
+        return "it is None. Give a torch.nn.Module."
     if isinstance(given, (tuple, list)):
         return "this is a list of things. Give one torch.nn.Module; several go into one that calls them."
     if callable(given) and not isinstance(given, type):

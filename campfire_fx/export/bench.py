@@ -64,7 +64,7 @@ def bench(
     threads = at_hand if threads is None else threads
     for what, number in (("batch", batch), ("threads", threads), ("repeats", repeats)):
         if number < 1:
-            raise BenchError(f"bench: {what}={number} is no number of them. Give 1 or more.")
+            raise BenchError(f"bench: {what}={number} is below 1. Give 1 or more.")
     args, guessed = _example(named, example_inputs, batch, size)
     with _threads(threads), torch.no_grad():
         opened = [row for name, source in named.items() for row in _opened(name, source, asked, args, threads)]
@@ -110,7 +110,7 @@ def asked_runtimes(runtimes: Sequence[str] | None, *, installed: bool = False) -
     for name in runtimes or ():
         if name.lower() not in known:
             raise BenchError(
-                f"runtime '{name}': there is none.{did_you_mean(name, RUNTIMES)} There are {', '.join(RUNTIMES)}."
+                f"runtime '{name}' is not known.{did_you_mean(name, RUNTIMES)} There are {', '.join(RUNTIMES)}."
             )
     asked = list(RUNTIMES) if runtimes is None else [known[name.lower()] for name in runtimes]
     missing = [name for name in asked if installed and not RUNTIMES[name].installed]
@@ -135,7 +135,7 @@ def _example(
         if (found := _told(source)) is not None:
             return sized(found[0], batch, size), found[1] and size is None
     raise BenchError(
-        "bench: no file says what it is called with. Give example_inputs=..., as torch.randn(1, 3, 224, 224)."
+        "bench: no file says which inputs it takes. Give example_inputs=..., as torch.randn(1, 3, 224, 224)."
     )
 
 

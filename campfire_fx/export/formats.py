@@ -188,7 +188,7 @@ def _read_tensors(path: Path, frame: nn.Module | None) -> nn.Module:
             f"cannot load {path}: {first_line(error)}. Check that it and {code.name} come from the same export."
         ) from error
     raise ExportError(
-        f"cannot load {path} by itself: it holds parts of a model whose own code makes the rest. "
+        f"cannot load {path} by itself: it holds parts of a model; the rest is in its own code. "
         "Build the model with that code, and pass it as load(path, model=...)."
     )
 

@@ -89,7 +89,7 @@ def library_of(source: Path, check: Check) -> Library:
         said = found
         _log.info("Library of %s in %s: %s", source.name, folder, found)
     raise CannotCompileError(
-        f"{source.name}: {compiler.version} has made no library that works here ({said}). "
+        f"{source.name}: {compiler.version} could not build a library that works here ({said}). "
         "Name another compiler in the variable CXX."
     )
 
@@ -133,7 +133,7 @@ def _kept(path: Path, check: Check) -> Library | None:
     try:
         note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         if hashlib.sha256(path.read_bytes()).hexdigest() != note["sha256"]:
-            _log.info("Library %s: it is spoilt.", path)
+            _log.info("Library %s: it is damaged.", path)
             return None
         functions = ctypes.CDLL(str(path))
         found = Library(functions, str(note["compiler"]))

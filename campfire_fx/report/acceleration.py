@@ -11,7 +11,7 @@ from rich.text import Text
 
 from campfire_fx.analysis.plan import Verification
 from campfire_fx.cost.acceleration_record import Acceleration, LayerChoice
-from campfire_fx.report.numbers import GUESSED, TIME_NOTE, count, percent, plural, shape, times_as_fast
+from campfire_fx.report.numbers import GUESSED, TIME_NOTE, count, milliseconds, percent, plural, shape, times_as_fast
 from campfire_fx.report.proof import proof_line
 from campfire_fx.report.style import STYLES, Report
 from campfire_fx.report.table import Column, FittedTable
@@ -67,8 +67,8 @@ class AccelerationReport(Report):
         rows = [
             (
                 form,
-                f"{latency.median_ms:.3g}",
-                f"{latency.low_ms:.3g} to {latency.high_ms:.3g}",
+                milliseconds(latency.median_ms),
+                f"{milliseconds(latency.low_ms)} to {milliseconds(latency.high_ms)}",
                 times_as_fast(latency.ratio) if latency.ratio else f"{dense / latency.median_ms:.2f}",
             )
             for form, latency in facts.whole.items()

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from campfire_fx.cost.latency_record import LatencyTable, LayerTimes
 from campfire_fx.cost.measure import Latency
-from campfire_fx.report.numbers import percent, shape
+from campfire_fx.report.numbers import milliseconds, percent, shape
 from campfire_fx.report.style import STYLES, Report
 from campfire_fx.report.table import Column, FittedTable
 
@@ -68,16 +68,23 @@ class LatencyReport(Report):
 
     def _row(self, times: LayerTimes) -> tuple[str, ...]:
         full, *others = (self._layer_ms(times, share) for share in _SHARES)
-        cells = (times.name, times.operation, str(times.inputs), str(times.outputs), _ms(full), *map(_ms, others))
+        cells = (
+            times.name,
+            times.operation,
+            str(times.inputs),
+            str(times.outputs),
+            milliseconds(full),
+            *map(milliseconds, others),
+        )
         row = (*cells, percent(full / self.table.dense_ms))
         if self.widths is None:
             return row
         inputs, outputs = self.widths.get(times.name, (times.inputs, times.outputs))
-        return (*row, str(inputs), str(outputs), _ms(self.table.layer_ms(times.name, inputs, outputs)))
+        return (*row, str(inputs), str(outputs), milliseconds(self.table.layer_ms(times.name, inputs, outputs)))
 
     def _whole_row(self, name: str, ms: list[float], slim: float) -> tuple[str, ...]:
-        row = (name, "", "", "", *map(_ms, ms), percent(ms[0] / self.table.dense_ms))
-        return row if self.widths is None else (*row, "", "", _ms(slim))
+        row = (name, "", "", "", *map(milliseconds, ms), percent(ms[0] / self.table.dense_ms))
+        return row if self.widths is None else (*row, "", "", milliseconds(slim))
 
     def _layer_ms(self, times: LayerTimes, share: float) -> float:
         return self.table.layer_ms(times.name, *_scaled(times, share))
@@ -98,10 +105,8 @@ class LatencyReport(Report):
     def _comparison(self) -> list[str]:
         lines = [_compared("Dense", self.table.dense_ms, self.table.whole_ms)]
         if (one := self.whole) is not None:
-            half = f"{_ms(one.low_ms)} to {_ms(one.high_ms)} ms"
-            lines.append(
-                f"Timed just now: {_ms(one.median_ms)} ms; the middle half of {one.repeats} calls took {half}."
-            )
+            now, low, high = map(milliseconds, (one.median_ms, one.low_ms, one.high_ms))
+            lines.append(f"Timed just now: {now} ms; the middle half of {one.repeats} calls took {low} to {high} ms.")
         if self.widths is not None:
             lines.append(_compared("Slim", self._slim_ms(), self.measured_ms))
         return lines
@@ -137,10 +142,8 @@ def _scaled(times: LayerTimes, share: float) -> tuple[int, int]:
     return max(1, round(share * times.inputs)), max(1, round(share * times.outputs))
 
 
-def _ms(value: float) -> str:
-    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
-
-
 def _compared(name: str, predicted: float, measured: float | None) -> str:
-    known = "" if measured is None else f", {_ms(measured)} ms measured ({percent(predicted / measured - 1)} off)"
-    return f"{name}: {_ms(predicted)} ms predicted{known}."
+    known = (
+        "" if measured is None else f", {milliseconds(measured)} ms measured ({percent(predicted / measured - 1)} off)"
+    )
+    return f"{name}: {milliseconds(predicted)} ms predicted{known}."

@@ -16,7 +16,7 @@ from campfire_fx.cost.time_ratio import TimeRatio
 GUESSED = " (guessed: no example was given)"
 _MOST_OPERATIONS = 10
 SAME = "no difference"
-TIME_NOTE = f"Times: calls in turns, with 95 % intervals; {SAME}: none that could be measured."
+TIME_NOTE = f"Times: measured in turns, with 95 % intervals; {SAME}: too small to measure."
 
 
 def count(value: float) -> str:
@@ -38,6 +38,11 @@ def size(value: float) -> str:
 def percent(value: float, places: int = 1) -> str:
     """Return a fraction as "70.0 %"."""
     return f"{100 * value:.{places}f} %"
+
+
+def milliseconds(value: float) -> str:
+    """Return 6.184 as "6.18", 1234.5 as "1234"."""
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
 def time_share(ratio: TimeRatio) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from campfire_fx.analysis.plan import ColumnChange, GroupChange, KernelChange, ShrinkPlan
-from campfire_fx.report.numbers import shape
+from campfire_fx.report.numbers import milliseconds, shape
 
 
 def layer_notes(plan: ShrinkPlan) -> defaultdict[str, list[str]]:
@@ -22,7 +22,7 @@ def layer_notes(plan: ShrinkPlan) -> defaultdict[str, list[str]]:
 
 def _group_note(change: GroupChange) -> str:
     """Say what became of a convolution whose filters fall into sets."""
-    times = f" ({change.dense_ms:.3g} to {change.grouped_ms:.3g} ms)" if change.dense_ms else ""
+    times = f" ({milliseconds(change.dense_ms)} to {milliseconds(change.grouped_ms)} ms)" if change.dense_ms else ""
     if change.before == change.after:
         return f"not grouped: {change.reason}{times}"
     return f"{len(change.filters)} groups, each with {change.after} of {change.before} inputs{times}"
@@ -30,7 +30,7 @@ def _group_note(change: GroupChange) -> str:
 
 def _column_note(change: ColumnChange) -> str:
     """Say what became of a convolution with dead columns."""
-    times = f" ({change.dense_ms:.3g} to {change.gathered_ms:.3g} ms)" if change.dense_ms else ""
+    times = f" ({milliseconds(change.dense_ms)} to {milliseconds(change.gathered_ms)} ms)" if change.dense_ms else ""
     if change.before == change.after:
         return f"not gathered: {change.reason}{times}"
     return f"{change.after} of {change.before} columns gathered{times}"

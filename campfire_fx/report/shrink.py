@@ -33,6 +33,7 @@ from campfire_fx.report.numbers import (
     count,
     input_shapes,
     listed,
+    milliseconds,
     percent,
     plural,
     shape,
@@ -206,7 +207,8 @@ def _summary(before: SizeRow | None, after: SizeRow) -> FittedTable:
 
 def _times(before: SizeRow | None, after: SizeRow) -> tuple[str, str, str, str]:
     ratio = after.latency.ratio
-    row = _compare("latency", before.latency.median_ms if before else None, after.latency.median_ms, "{:.3g} ms".format)
+    medians = before.latency.median_ms if before else None, after.latency.median_ms
+    row = _compare("latency", *medians, lambda value: f"{milliseconds(value)} ms")
     return (*row[:3], row[3] if ratio is None else time_share(ratio))
 
 
@@ -227,7 +229,7 @@ def _norm_sentences(plan: ShrinkPlan) -> list[Text]:
 def _hardly_smaller(before: int, after: int, remarks: Sequence[str]) -> str:
     """Say that next to nothing became smaller, and, if masks are what was asked for, which regimes remove channels."""
     told = "Nothing became smaller: no channel is dead." if before == after else "Hardly any channel is dead."
-    if any("not final" in remark for remark in remarks):
+    if any("not final" in remark or "reconfigure()" in remark for remark in remarks):
         return told
     names = ", ".join(entry.name for entry in find_regimes() if entry.gains == "channels")
     return f"{told} Regimes that train whole channels to zero, so that shrink removes them: {names}."

@@ -142,7 +142,7 @@ class SparsityRecord(Record):
         if self.frozen:
             told = f"finalize() made the masks final in {now}, before the era ({start} to {end}) was over."
             if self.epoch == 0 and not self.steps:
-                told = "finalize() pruned at once: neither attach, step nor epoch was called before it."
+                told = "finalize() pruned at once: attach, step and epoch were never called before it."
             return told if self.epoch < end else ""
         why = f"the schedule has come to {now}, and the era ends with epoch {end}"
         if self.epoch >= end:

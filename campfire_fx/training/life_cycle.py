@@ -251,7 +251,7 @@ class LifeCycle:
             return
         self.remask(model)
         if not self.rewound and any(method.rewinds_to is not None for method, _ in self.state.methods()):
-            logger.warning("masks moved, and weights did not go back. Make a campfire_fx.Rewinding of the model.")
+            logger.warning("masks moved, and nothing rewinds the weights. Use campfire_fx.Rewinding.")
         record = self.measure(model)
         logger.info(
             "epoch %d: masks of %d layers moved; sparsity %.4f, target %.4f (kernels %.4f, window %.4f of the rest)",

@@ -42,6 +42,9 @@ def remarks(record: SparsityRecord, slim: nn.Module) -> tuple[str, ...]:
     """Return how far the schedule of a sparse model came, and where it hardly shrank what its zeros are for."""
     entry = ENTRIES.get(record.regime) or next((e for e in ENTRIES.values() if e.example == record.regime), None)
     told = [record.standing]
-    if entry and entry.gains != "channels" and parameters(slim) > HARDLY_SMALLER * record.parameters:
-        told.append(f"What regime '{record.regime}' is for: {GAINS[entry.gains].replace('`', '')}.")
+    if entry and parameters(slim) > HARDLY_SMALLER * record.parameters:
+        if entry.gains != "channels":
+            told.append(f"What regime '{record.regime}' is for: {GAINS[entry.gains].replace('`', '')}.")
+        elif not record.standing:
+            told.append("Channels that reconfigure() removed before are not counted here.")
     return tuple(filter(None, told))

@@ -110,7 +110,7 @@ def test_a_parallel_model_is_the_model_inside(compiled: bool) -> None:
 
 
 NO_MODELS: dict[str, tuple[Any, str]] = {
-    "class": (nn.Conv2d, "Model at Conv2d: this is the class. Give a model of it."),
+    "class": (nn.Conv2d, "Model at Conv2d: this is a class. Give an instance of it."),
     "function": (
         F.relu,
         (
@@ -129,9 +129,9 @@ NO_MODELS: dict[str, tuple[Any, str]] = {
         {"epoch": 3, "model": nn.ReLU()},
         "Model at dict: this is a checkpoint with a model in it. Give what is under 'model'.",
     ),
-    "name": ("net", "Model at str: 'net' is a name. Build or load the model of that name, and give that."),
-    "path": (Path("net.pt"), "'net.pt' is a name. Build or load the model of that name, and give that."),
-    "nothing": (None, "Model at NoneType: there is none. Give a torch.nn.Module."),
+    "name": ("net", "Model at str: 'net' is a name. Build or load that model, and give it."),
+    "path": (Path("net.pt"), "'net.pt' is a name. Build or load that model, and give it."),
+    "nothing": (None, "Model at NoneType: it is None. Give a torch.nn.Module."),
     "several": (
         [nn.ReLU(), nn.ReLU()],
         "Model at list: this is a list of things. Give one torch.nn.Module; several go into one that calls them.",

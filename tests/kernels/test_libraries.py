@@ -133,7 +133,7 @@ def test_without_a_compiler_it_says_what_to_do(source: Path, tmp_path: Path, mon
 @needs_compiler
 def test_a_compiler_that_fails_is_quoted(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source.write_text("this is no C++\n")
-    with pytest.raises(CannotCompileError, match=r"answer.cpp: .* has made no library .*error.*CXX"):
+    with pytest.raises(CannotCompileError, match=r"answer.cpp: .* could not build a library .*error.*CXX"):
         library_of(source, is_right)
     source.write_text(SOURCE)
     with pytest.raises(CannotCompileError, match="does not compute what it should"):

@@ -76,7 +76,7 @@ def test_cycles_get_further_than_one_pass() -> None:
 def test_what_cannot_be_released_is_refused() -> None:
     with pytest.raises(RegimeError, match="the model holds masks. Call shrink"):
         release(sparse("ck"))
-    with pytest.raises(CaptureError, match="Model at NoneType: there is none"):
+    with pytest.raises(CaptureError, match="Model at NoneType: it is None"):
         release(None)
     with pytest.raises(RegimeError, match="noise=0 is not above 0"):
         release(Net(), 0)

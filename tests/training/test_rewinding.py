@@ -202,7 +202,7 @@ def test_who_forgets_to_go_back_is_told(caplog: pytest.LogCaptureFixture) -> Non
     with caplog.at_level(logging.WARNING):
         model = sparse("lottery-ticket", era=(0, 5))
         model.epoch(1)
-    assert "weights did not go back. Make a campfire_fx.Rewinding" in caplog.text
+    assert "nothing rewinds the weights. Use campfire_fx.Rewinding" in caplog.text
     caplog.clear()
     assert isinstance(rewinding_of(model), Rewinding) and rewinding_of(sparse("ck")) is None
     model.epoch(2)

@@ -14,7 +14,7 @@ NEVER = "the schedule never began: neither attach(optimizer, steps_per_epoch=...
 TODO = "Train to the end of the era, or call finalize() to prune at once."
 COUNTED = "the schedule has come to epoch {}, and the era ends with epoch 4"
 FINALIZED = "finalize() made the masks final in epoch {}, before the era (1 to 4) was over."
-AT_ONCE = "finalize() pruned at once: neither attach, step nor epoch was called before it."
+AT_ONCE = "finalize() pruned at once: attach, step and epoch were never called before it."
 STUCK = (
     "the schedule is in epoch 0 after 2 optimizer steps: attach was given no steps_per_epoch, and epoch(e) was not"
     " called as epochs began"
@@ -79,3 +79,11 @@ def test_where_no_channel_died_the_regimes_that_remove_channels_are_named() -> N
     assert "What regime 'unstructured' is for: hardware and libraries that skip single zeros." in shown
     smaller = str(sparse("filter", sparsity=0.5).finalize().eval().shrink(verify=False).report())
     assert "Regimes that train" not in smaller and "is for:" not in smaller
+
+
+def test_what_reconfigure_removed_before_is_said() -> None:
+    model = sparse("filter", sparsity=0.5, era=(0, 1))
+    model.epoch(1)
+    shown = " ".join(str(model.reconfigure().eval().shrink(verify=False).report()).split())
+    assert "Channels that reconfigure() removed before are not counted here." in shown
+    assert "no channel is dead" in shown and "Regimes that train" not in shown

@@ -69,7 +69,7 @@ def attack_command(
     folder = run_folder_of(sources)
     if (weights is not None or option) and all(Path(source).exists() for source in sources):
         raise typer.BadParameter(
-            "--weights and --option are for the name of a model, and no SOURCE is one. Leave them out."
+            "--weights and --option apply to a model given by name, and no SOURCE is one. Leave them out."
         )
     opened = _open(folder, data, data_root, image_size)
     normalisation = _normalisation(opened, mean, std)

@@ -98,7 +98,7 @@ def _settings(sources: list[str], model: str | None, option: list[str] | None) -
     """Return the arguments of models; refuse them, and a model, where all sources are files that hold their own."""
     if (model or option) and all(Path(source).suffix.lower() in SUFFIXES for source in sources):
         raise typer.BadParameter(
-            "--model and --option are for checkpoints, run folders and the names of models. Leave them out."
+            "--model and --option apply to checkpoints, run folders and models given by name. Leave them out."
         )
     return model_options(option)
 
@@ -109,7 +109,7 @@ def _found(source: str, model: str | None, settings: dict[str, object]) -> dict[
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in (SUFFIX, *SUFFIXES) and file.is_file())
         if not files:
-            raise BenchError(f"cannot time {path}: no file in it can be. Name a run folder, or files.")
+            raise BenchError(f"cannot time {path}: it holds no file that a runtime opens. Give a run folder, or files.")
         return {name: found for file in files for name, found in _found(str(file), model, settings).items()}
     if path.suffix == SUFFIX:
         network, _ = network_of(path, model, settings)
@@ -132,7 +132,7 @@ def _size(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
     if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", text):
-        raise typer.BadParameter(f"{text!r} of --size is not a size. Write 224, or 224x320.")
+        raise typer.BadParameter(f"{text!r} of --size is not the size of an image. Write 224, or 224x320.")
     return tuple(map(int, text.split("x")))
 
 

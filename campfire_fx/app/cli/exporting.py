@@ -31,14 +31,16 @@ def export_command(
     ] = None,
     option: ModelArguments = None,
     input_name: Annotated[
-        list[str] | None, typer.Option(help="For .onnx: what an input is called; once for each.", show_default="x")
+        list[str] | None, typer.Option(help="For .onnx: the name of an input. Repeat it for each.", show_default="x")
     ] = None,
-    output_name: Annotated[list[str] | None, typer.Option(help="For .onnx: the same of an output.")] = None,
+    output_name: Annotated[
+        list[str] | None, typer.Option(help="For .onnx: the name of an output. Repeat it for each.")
+    ] = None,
     opset: Annotated[
         int | None, typer.Option(help="For .onnx: the version of its operators, 18 or later.", show_default="torch's")
     ] = None,
     half: Annotated[
-        bool, typer.Option("--half", help="Write float16, which changes the output; by how much is measured and told.")
+        bool, typer.Option("--half", help="Write float16. This changes the output; the difference is shown.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -70,7 +72,7 @@ def export_command(
 def _told(record: ExportRecord) -> str:
     files = ", ".join(str(path) for path in record.files)
     sentences = [f"Wrote {files}: {record.bytes:,} bytes, outputs within {record.difference:.1e} of the model's."]
-    sentences += ["That is what half precision changes."] * record.half
+    sentences += ["The difference is due to half precision."] * record.half
     sentences += [f"Dynamic sizes: {', '.join(record.free)}."] * bool(record.free)
     sentences += [f"Left out: the graphs for {', '.join(record.left_out)}."] * bool(record.left_out)
     return " ".join(sentences)

@@ -48,7 +48,7 @@ def inspect_command(
     ] = None,
     depth: Annotated[
         int | None,
-        typer.Option(min=1, help="Sum up layers below so many names of a path: 1 is the model's own children."),
+        typer.Option(min=1, help="Levels of modules to show, deeper ones summed up; 1: the model's own children."),
     ] = None,
     groups: Annotated[
         bool, typer.Option("--groups", help="Show which channels are removed together, and name them in the graph.")

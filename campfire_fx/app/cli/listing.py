@@ -65,7 +65,7 @@ def regimes_command(
         known = [entry.name for entry in find_regimes()]
         asked = f"'{' '.join(words)}'" + (f" in family '{family}'" if family else "")
         hint = did_you_mean(words[0], known) if len(words) == 1 else " Give fewer words."
-        raise RegimeError(f"regimes: none has {asked}.{hint} `campfire-fx regimes` lists all.")
+        raise RegimeError(f"regimes: none matches {asked}.{hint} `campfire-fx regimes` lists all.")
     show_json([facts(entry) for entry in found]) if as_json else show(_listed(found))
 
 

@@ -44,8 +44,8 @@ Target = Annotated[
     list[str] | None,
     typer.Option(
         metavar="COST=VALUE",
-        help="First remove whole channels at once until the network costs no more: macs=0.7, parameters=0.5 or"
-        " latency=0.5 of what it does. Repeatable. The output changes; accuracy needs fine-tuning.",
+        help="First remove whole channels at once, to this share of the cost: macs=0.7, parameters=0.5 or latency=0.5."
+        " Repeatable. The output changes, and accuracy needs fine-tuning.",
         show_default=False,
     ),
 ]

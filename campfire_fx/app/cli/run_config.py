@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from campfire_fx.app.cli.training_plan import Planned
 
 _HEAD = """\
-# All options of this run: campfire-fx train --config FILE gives the same again, on the same machine and versions.
-# Options on the command line come before those of the file.
+# All options of this run: campfire-fx train --config FILE repeats it, on the same machine and versions.
+# Options on the command line override those of the file.
 """
 _NAMES = {"start_from": "from", "setting": "set"}  # where an option has another name than its parameter
 _OF_ONE_CALL = ("show_recipe", "config", "resume", "overwrite", "quiet", "as_json")
@@ -91,7 +91,7 @@ def _mapping(node: Any, path: Path, read: Any) -> dict[str, Any]:
     for key, value in node.value:
         name = _scalar(key, path)
         if name in found:
-            raise TrainError(f"{path}, line {key.start_mark.line + 1}: '{name}' is there twice. Leave one of them.")
+            raise TrainError(f"{path}, line {key.start_mark.line + 1}: '{name}' appears twice. Remove one of them.")
         found[name] = read(value, path)
     return found
 

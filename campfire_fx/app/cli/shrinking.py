@@ -108,7 +108,7 @@ def shrink_command(
 def _detector(path: Path, prove: Path | None, *, trust: bool) -> Detector | None:
     detector = detector_at(path, trust=trust)
     if detector is not None and prove is not None:
-        raise typer.BadParameter("--proof: files of ultralytics are loaded by it alone, a proof cannot. Leave it out.")
+        raise typer.BadParameter("--proof: no proof can check files that only ultralytics loads. Leave it out.")
     return detector
 
 
@@ -117,7 +117,9 @@ def _check(output: Path | None, prove: Path | None, cut: dict[str, Any]) -> None
     if cut and "target" not in cut:
         raise typer.BadParameter("--set says how --target is met. Give --target, too.")
     if cut and prove is not None:
-        raise typer.BadParameter("--proof and --target: the output changes, so there is nothing to prove. Give one.")
+        raise typer.BadParameter(
+            "--proof and --target: a target changes the output; there is nothing to prove. Give one."
+        )
     if cut:
         check_settings("channel", **cut)
     if output is not None:

@@ -28,8 +28,8 @@ Sparsity = Annotated[
 Paper = Annotated[
     str | None,
     typer.Option(
-        help=f"The settings of the Campfire paper's tables ({', '.join(LAYOUTS)}), its epochs brought to yours, and its"
-        " numbers beside what is found.",
+        help=f"Train the settings of a table of the Campfire paper ({', '.join(LAYOUTS)}), scaled to your number of"
+        " epochs, and show the results beside the paper's.",
         show_default=False,
     ),
 ]
@@ -46,8 +46,8 @@ LearningRates = Annotated[
 Drops = Annotated[
     list[str] | None,
     typer.Option(
-        help="Epochs at which the learning rate is divided by ten, as 30,60, or none: half a cosine. Repeat it for"
-        " several.",
+        help="Epochs at which the learning rate is divided by ten, as 30,60; none: half a cosine. Repeat it for several"
+        " schedules.",
         show_default="as for `train`",
     ),
 ]
@@ -77,7 +77,7 @@ LaunchOptions = Annotated[
     ),
 ]
 ListOnly = Annotated[bool, typer.Option("--list", help="Show what would be trained and how far it is, and stop.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Start that many runs without asking.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Start, even if these are more than 200 trainings.")]
 Output = Annotated[Path | None, typer.Option(help="Folder for runs and results.", show_default="runs/sweep-DATA")]
 
 _JOBS = 8  # of a cluster, where nothing is said
@@ -98,7 +98,7 @@ def refuse_own(extra: Sequence[str]) -> None:
         name = option.partition("=")[0]
         if name in _SET_BY_THE_SWEEP:
             other = _SET_BY_THE_SWEEP[name]
-            raise typer.BadParameter(f"{name}: a sweep sets it itself. Leave it out{other and f', or use {other}'}.")
+            raise typer.BadParameter(f"{name}: the sweep sets it itself. Leave it out{other and f', or use {other}'}.")
 
 
 def axes_of(given: Mapping[str, Any], epochs: int) -> Axes:
@@ -140,7 +140,7 @@ def launcher_of(given: Mapping[str, Any], device: str, folder: Path) -> Launcher
     if given["launcher"] == "local":
         if wishes:
             raise typer.BadParameter(
-                f"--launcher-option {wishes[0]}: this machine takes none. Give --launcher submitit."
+                f"--launcher-option {wishes[0]}: it is for submitit. Give --launcher submitit, too."
             )
         return Local(given["jobs"] or useful_at_once(device, threads), threads)
     return Submitit(folder / "submitit", given["jobs"] or _JOBS, threads, model_options(wishes))

@@ -40,8 +40,8 @@ def cells_table(cells: Sequence[Cell]) -> RenderableType:
         for cell in cells
     ]
     note = (
-        "Accuracy: of the test images, mean over seeds. Against dense: difference to the dense training of the same"
-        " seed, points, with its 95 % interval over seeds, or of a single seed over images."
+        "Accuracy: on the test images, mean over seeds. Against dense: difference from the dense training of the same"
+        " seed, in points. 95 % intervals: over seeds; of a single seed, over images."
     )
     return Group(FittedTable("Sweep", _COLUMNS, rows), Text(note))
 

@@ -62,14 +62,14 @@ def _notes(outcome: Outcome) -> Iterator[str]:
     images, names = outcome.rows[0].images, [row.name for row in outcome.rows]
     use = "which were also used for validation" if outcome.watched else "used only for this table"
     yield (
-        f"Accuracy on {images:,} test images, {use}; one is {percent(1 / images, 2)}."
+        f"Accuracy on {images:,} test images, {use}; one image is {percent(1 / images, 2)}."
         f" MACs: one image. Latency: a batch of {LATENCY_BATCH}. File: .safetensors and its code. {TIME_NOTE}"
     )
     if outcome.target is not None and outcome.sparsity is not None and outcome.difference is not None:
         limited = [(cost, cost.final) for cost in outcome.costs if cost.final is not None]
         told = [f"{percent(c.now)} of the dense {COSTS[c.name]} (at most {percent(final)})" for c, final in limited]
         if told:
-            yield f"By the channels that live, slim has {', and '.join(told)}."
+            yield f"Counted by the channels that are left, slim has {', and '.join(told)}."
         yield (
             f"Sparse: {percent(outcome.sparsity)} of the weights of its masked layers are zero (asked: "
             f"{percent(outcome.target)}). Slim: outputs within {outcome.difference:.1e} of the sparse ones."

@@ -71,8 +71,8 @@ def train_command(
     networks: Annotated[
         Literal["all", "no-dense", "sparse", "dense"] | None,
         typer.Option(
-            help="all: dense, sparse, and slim from scratch; no-dense: the last two; sparse: that and its slim form;"
-            " or dense.",
+            help="all: dense, sparse, and slim from scratch; no-dense: all but dense; sparse: only sparse and its slim"
+            " form; dense: only dense.",
             show_default="all, or the recipe's",
         ),
     ] = None,
@@ -93,7 +93,7 @@ def train_command(
     ] = None,
     target: Target = None,
     reconfigure: Annotated[
-        bool, typer.Option("--reconfigure", help="Cut out what has died between epochs, so that training gets cheaper.")
+        bool, typer.Option("--reconfigure", help="Remove dead channels between epochs, so that training gets cheaper.")
     ] = False,
     override: Annotated[
         list[str] | None,
@@ -146,14 +146,15 @@ def train_command(
     resize: Annotated[
         int | None,
         typer.Option(
-            help="crop: shorter side before a test image's centre is cut out.", show_default="8/7 of the side"
+            help="With --augment crop: shorter side of a test image before its centre is cut out.",
+            show_default="8/7 of the side",
         ),
     ] = None,
     held_out: Annotated[
         float | None,
         typer.Option(help="Share of the training images held out for validation; 0: validate on the test images."),
     ] = None,
-    residual: Annotated[Residual, typer.Option(help="How residual streams are shrunk.")] = "union",
+    residual: Annotated[Residual, typer.Option(help="How residual sums are shrunk; see campfire-fx shrink.")] = "union",
     formats: Annotated[
         str | None,
         typer.Option(help="Files to export, as onnx,pt2.", show_default="safetensors, pt2, and onnx if installed"),
@@ -169,7 +170,7 @@ def train_command(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the run that the output folder holds.")
     ] = False,
-    checkpoint_every: Annotated[str, typer.Option(help="Steps, as 500, or a time, as 90s, 10m, 2h.")] = "5m",
+    checkpoint_every: Annotated[str, typer.Option(help="How often: steps, as 500, or a time, as 90s, 10m, 2h.")] = "5m",
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at an image that cannot be read, instead of skipping it.")
     ] = False,

@@ -62,12 +62,12 @@ Distill = Annotated[
     float | None,
     typer.Option(
         metavar="WEIGHT",
-        help="Let the sparse network, and slim from scratch, imitate the dense one: this much of the loss, as 0.9.",
+        help="Distillation: sparse, and slim from scratch, imitate the dense network; its share of the loss, as 0.9.",
         show_default="no",
     ),
 ]
 Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Say nothing before the final tables: no line an epoch, no reports.")
+    bool, typer.Option("--quiet", "-q", help="Print only the final tables: no lines for epochs, no reports.")
 ]
 Target = Annotated[
     list[str] | None,
@@ -81,7 +81,7 @@ Target = Annotated[
 Config = Annotated[
     Path | None,
     typer.Option(
-        help="Options in a YAML file, as the config.yaml of a run; those on the command line come first.",
+        help="Options in a YAML file, as the config.yaml of a run; options on the command line override them.",
         callback=use_config,
         is_eager=True,
         show_default=False,

@@ -140,5 +140,5 @@ def _warnings(data: ImageData, recipe: Recipe, settings: job.JobSettings) -> str
     if settings.freeze and settings.start is None and ":" not in settings.model:  # a factory may give trained weights
         told += "\nWarning: --freeze keeps new weights as they were drawn. Give trained ones, by --weights or --from."
     if len(data.test) < _FEW:
-        told += f"\nWarning: on {plural(len(data.test), 'test image')} an accuracy says little. Give more of them."
+        told += f"\nWarning: accuracy on {plural(len(data.test), 'test image')} says little. Give more test images."
     return told

@@ -16,7 +16,7 @@ from campfire_fx.app.cli.terminal import show, show_json
 def verify_command(
     path: Annotated[
         Path,
-        typer.Argument(metavar="PROOF", help="The .json of `shrink --proof`. Its two files must lie where they were."),
+        typer.Argument(metavar="PROOF", help="The .json of `shrink --proof`. Its two files must still be there."),
     ],
     as_json: AsJson = False,
 ) -> None:

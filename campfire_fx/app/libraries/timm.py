@@ -53,7 +53,7 @@ def pretrained(name: str, *, download: bool) -> dict[str, Tensor]:
         TrainError: they may not be downloaded, or cannot be.
     """
     if not download:
-        raise TrainError(f"Weights of {name}: timm fetches them. Give --download, or their file.")
+        raise TrainError(f"Weights of {name}: timm has to download them. Give --download, or their file.")
     import timm
 
     try:

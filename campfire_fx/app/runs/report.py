@@ -61,7 +61,7 @@ def write_report(run: RunFolder, target: Path, *, pictures_folder: Path | None =
     """
     for path, folder in ((target, target.parent), (pictures_folder, pictures_folder)):
         if path is not None and ((path == target and path.is_dir()) or (folder is not None and folder.is_file())):
-            raise ReportError(f"{path}: a file and a folder of this name cannot be both. Give another name.")
+            raise ReportError(f"{path}: it cannot be both a file and a folder. Give another name.")
     shown: defaultdict[str, list[str]] = defaultdict(list)
     drawn = list(_pictures(run))
     for picture in drawn:

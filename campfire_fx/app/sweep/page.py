@@ -115,7 +115,7 @@ def curves(changes: Sequence[Change]) -> Iterator[tuple[Figure, str]]:
             note=note,
             zero="as dense",
         )
-        yield figure, f"Accuracy less that of dense over {axis.name}, a line for each regime."
+        yield figure, f"Accuracy minus that of dense over {axis.name}, a line for each regime."
 
 
 def _place(axis: Axis, point: Point) -> tuple[str | None, object]:

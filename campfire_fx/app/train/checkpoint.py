@@ -99,7 +99,7 @@ def checkpoint_of(content: Mapping[str, Any], path: Path) -> Checkpoint:
     wrong = wrong or next((name for name, note in notes.items() if note is not None and not _is_options(note)), None)
     if wrong is not None or content["campfire_fx"] != _FORMAT:
         raise TrainError(
-            f"Checkpoint at {path}: {wrong or 'the number of its form'} in it is not what `train` saves."
+            f"Checkpoint at {path}: {wrong or 'the format number'} in it is not what `train` saves."
             f" Save it again, with this version of campfire_fx."
         )
     facts = {name: content[name] for name in ("model", "options", "sparse", "state")}

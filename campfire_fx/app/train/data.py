@@ -132,7 +132,7 @@ def open_data(name: str, where: Where | None = None) -> ImageData:
     if name in _IN_MEMORY:
         if where.streamed:
             what = f"Recipe {where.recipe} at {name}" if where.recipe else f"--data {name}"
-            raise TrainError(f"{what}: its images are read at once and too small to cut. Give --augment shift.")
+            raise TrainError(f"{what}: its images are too small for random crops. Give --augment shift.")
         source = _IN_MEMORY[name](where)
         _check_recipe(name, source.classes, where)
         return _split(name, source, where, Skips(where.strict))
@@ -193,7 +193,7 @@ def _split(name: str, source: sources.Source, where: Where, skips: Skips) -> Ima
 def _stream(name: str, listed: Listed, where: Where, skips: Skips) -> ImageData:
     """Split pictures that are read later."""
     if not listed.mirrored:
-        raise TrainError(f"--data {name}: mirror images belong to other classes. Give --augment shift.")
+        raise TrainError(f"--data {name}: a mirrored image can belong to another class. Give --augment shift.")
     side = where.image_size or _STREAMED_SIZE
     shorter = where.resize or round(side * 8 / 7)
     if shorter < side:

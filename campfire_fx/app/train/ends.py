@@ -44,7 +44,7 @@ def give_classes(network: nn.Module, classes: int, example: Tensor, name: str) -
         renew(network, layers[-1], classes)
     if not layers or _outputs(network, example, name) != classes:
         raise TrainError(
-            f"MODEL {name}: it has {found:,} outputs for {classes:,} classes, and it is not plain which layer makes"
+            f"MODEL {name}: it has {found:,} outputs for {classes:,} classes, and it is not clear which layer makes"
             f" them. Give a factory that takes classes."
         )
     return (layers[-1],)

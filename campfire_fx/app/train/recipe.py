@@ -111,7 +111,7 @@ def recipe_for(
     recipe = replace(usual, **given)
     _check_numbers(recipe)
     if named is None and "resize" in given and recipe.augment != "crop":
-        raise TrainError(f"--resize {recipe.resize}: it goes with --augment crop. Leave it out, or give that, too.")
+        raise TrainError(f"--resize {recipe.resize}: it needs --augment crop. Give that too, or leave it out.")
     era = given.get("era") or _era(recipe, named, at_once=trained is not None)
     if era[1] > recipe.epochs:
         raise TrainError(

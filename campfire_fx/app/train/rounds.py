@@ -58,4 +58,4 @@ class RoundsOfTraining:
     def require_none(self, option: str) -> None:
         """Raise a TrainError if the training goes back to early weights: an option does not go with that."""
         if self._rewinding is not None:
-            raise TrainError(f"{option}: this regime goes back to early weights, of the whole network. Leave it out.")
+            raise TrainError(f"{option}: this regime rewinds the weights of the whole network. Leave it out.")

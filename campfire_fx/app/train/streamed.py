@@ -97,7 +97,7 @@ def read_batches(
                 good.append((first, second))
         if not good:
             raise TrainError(
-                f"Images of a batch: none of {len(reads)} can be read, {reads[0][0]} the first. Look at it."
+                f"Images of a batch: none of {len(reads)} can be read; the first is {reads[0][0]}. Check it."
             )
         images = in_channels(torch.stack([pixels for pixels, _ in good]), split.channels)
         yield images, torch.tensor([target for _, target in good])

@@ -236,7 +236,7 @@ class Tracking(Observer):
                 self._open[name] = tracker = TRACKERS[name].open(Wanted(self.folder, network, step, run, self.settings))
             except Exception as error:
                 why = str(error).partition("\n")[0].rstrip(".")
-                raise TrainError(f"--tracker {name}: it cannot be opened ({why}). Mend that, or drop it.") from error
+                raise TrainError(f"--tracker {name}: it cannot be opened ({why}). Fix that, or drop it.") from error
             if tracker.run is not None:
                 known.setdefault(network, {})[name] = tracker.run
         if known:
@@ -247,7 +247,7 @@ class Tracking(Observer):
             try:
                 tracker.add(step, values)
             except Exception as error:  # noqa: BLE001  days of training are worth more than a curve
-                logger.warning("Tracker %s: it failed after step %d (%s), and is told no more.", name, step, error)
+                logger.warning("Tracker %s: it failed after step %d (%s), and gets no more numbers.", name, step, error)
                 del self._open[name]
 
 

@@ -90,7 +90,7 @@ class Ride:
             if len(self._held[path]) > 1:
                 raise CampfireError(
                     f"SparseTraining(reconfigure=True): {len(self._held[path])} optimizers hold parameters of the"
-                    f" sparse model at '{path}', and one alone can go over to a smaller one. Give all of them to one."
+                    f" sparse model at '{path}', and only one can go over to a smaller model. Give all of them to one."
                 )
             self._detach(path)
             self._models[path] = smaller.made(self._models[path], self._held[path][0])

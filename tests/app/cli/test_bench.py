@@ -38,11 +38,11 @@ def test_what_is_wrong_is_one_line(run, tmp_path: Path) -> None:
     for arguments, words in (
         (
             ("it.onnx", "--option", "a=1"),
-            "--model and --option are for checkpoints, run folders and the names of models.",
+            "--model and --option apply to checkpoints, run folders and models given by name.",
         ),
-        (("empty",), "Error: cannot time empty: no file in it can be. Name a run folder, or files."),
+        (("empty",), "Error: cannot time empty: it holds no file that a runtime opens. Give a run folder, or files."),
         (("it.onnx",), "Error: cannot time it.onnx: there is no such file. Check the path."),
-        (("it.onnx", "--size", "a"), "'a' of --size is not a size. Write 224, or 224x320."),
+        (("it.onnx", "--size", "a"), "'a' of --size is not the size of an image. Write 224, or 224x320."),
         (("it.onnx", "--threads", "0"), "'0' of --threads is no number of threads. Write 1, 4, or all."),
     ):
         result = run("bench", *arguments)

@@ -70,7 +70,7 @@ def test_what_is_not_as_it_was_is_said(run: Any, proven: Path, tmp_path: Path) -
     changed(proven, tolerance=1e-12)
     assert "gives other outputs than" in run("verify", "out/proof.json").stderr
     changed(proven, form=99)
-    assert "it is of form 99, this version reads 1" in run("verify", "out/proof.json").stderr
+    assert "it has format 99, this version reads 1" in run("verify", "out/proof.json").stderr
     changed(proven, form=1)
     slim.write_bytes((tmp_path / "net.onnx").read_bytes())
     assert "slim.onnx is not the file of this proof" in run("verify", "out/proof.json").stderr
@@ -78,4 +78,4 @@ def test_what_is_not_as_it_was_is_said(run: Any, proven: Path, tmp_path: Path) -
     assert "there is no such file" in run("verify", "out/proof.json").stderr
     proven.write_text("{}")
     result = run("verify", "out/proof.json")
-    assert result.exit_code == 2 and "it is no proof of `shrink --proof`" in result.stderr
+    assert result.exit_code == 2 and "it was not written by `shrink --proof`" in result.stderr

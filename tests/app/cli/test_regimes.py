@@ -40,7 +40,7 @@ def test_what_is_said_of_a_regime_is_read_from_its_parts(run) -> None:
 
 def test_what_is_not_there_is_said_in_one_sentence(run) -> None:
     assert run("regimes", "admm", "kernal").stderr == (
-        "Error: regimes: none has 'admm kernal'. Give fewer words. `campfire-fx regimes` lists all.\n"
+        "Error: regimes: none matches 'admm kernal'. Give fewer words. `campfire-fx regimes` lists all.\n"
     )
-    assert run("regimes", "kernal").stderr.startswith("Error: regimes: none has 'kernal'. Did you mean '")
+    assert run("regimes", "kernal").stderr.startswith("Error: regimes: none matches 'kernal'. Did you mean '")
     assert "family 'camp': there is none. Did you mean 'campfire'?" in run("regimes", "--family", "camp").stderr

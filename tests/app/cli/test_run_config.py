@@ -96,7 +96,7 @@ def test_the_file_says_what_was_not_typed(tmp_path: Path) -> None:
     ("networks: some", "networks: .*'some' is not one of 'all'"),
     ("nesterov: perhaps", "nesterov: .*boolean"),
     ("set: {rho: [1]}", "line 1: it is nested too deeply"),
-    ("seed: 1\nseed: 2", "line 2: 'seed' is there twice"),
+    ("seed: 1\nseed: 2", "line 2: 'seed' appears twice"),
     ("- epochs", "it holds no options"),
     ("seed: [", "line 1: it is not YAML"),
     ("a: \x00", "it is not YAML"),

@@ -81,7 +81,7 @@ def test_a_child_ends_when_the_sweep_is_gone(tmp_path: Path) -> None:
     (["--sparsity", "0.6,1.5"], "1.5"),
     (["--epochs", 6, "--era-start", "2,4", "--era-length", "4"], "1 of 2 eras end after the last of 6 epochs (4 to 8)"),
     (["--era-start", "2"], "--era-start is given without --era-length"),
-    (["--era", "2:4"], "--era: a sweep sets it itself. Leave it out, or use --era-start and --era-length"),
+    (["--era", "2:4"], "--era: the sweep sets it itself. Leave it out, or use --era-start and --era-length"),
     (["--seed", "0,0"], "--seed: 0 is given twice"),
     (["--seed", "0,x"], "'0,x' of --seed is not a list of whole numbers"),
     (["--no-such-option", 3], "No such option"),

@@ -48,7 +48,7 @@ class Summed(nn.Module):
     ("network", "told"),
     [
         (Summed(), "it cannot be run on images of 3 x 32 x 32"),
-        (nn.Sequential(nn.Conv2d(3, 7, 32), nn.Flatten()), "it has 7 outputs for 5 classes, and it is not plain which"),
+        (nn.Sequential(nn.Conv2d(3, 7, 32), nn.Flatten()), "it has 7 outputs for 5 classes, and it is not clear which"),
         (nn.Conv2d(3, 7, 1), "its output is not one number for each class"),
         (nn.Conv2d(4, 7, 1), "it cannot be run on images of 3 x 32 x 32"),
     ],

@@ -28,7 +28,7 @@ def test_mnist_is_read_from_its_files(tmp_path: Path, streamed: bool) -> None:
         write_idx(tmp_path / "MNIST/raw" / f"{part}-images-idx3-ubyte", images)
         write_idx(tmp_path / "MNIST/raw" / f"{part}-labels-idx1-ubyte", classes)
     if streamed:
-        with pytest.raises(TrainError, match="--data mnist: mirror images belong to other classes"):
+        with pytest.raises(TrainError, match="--data mnist: a mirrored image can belong to another class"):
             open_data("mnist", Where(root=tmp_path, streamed=True))
         return
     data = open_data("mnist", Where(root=tmp_path))

@@ -182,7 +182,7 @@ def test_a_lottery_ticket_goes_back_with_its_learning_rate_and_resumes(
                 run(tmp_path / "killed")
         torch.manual_seed(steps)
     assert_same(run(tmp_path / "killed"), expected)
-    with pytest.raises(TrainError, match="--reconfigure: this regime goes back to early weights"):
+    with pytest.raises(TrainError, match="--reconfigure: this regime rewinds the weights"):
         fit_smaller(network("lottery-ticket"), images(), recipe, seed=3, title="sparse", host=host(tmp_path / "other"))
 
 

@@ -125,7 +125,7 @@ def test_strict_stops_at_the_first(split: Streamed) -> None:
 def test_a_batch_without_a_readable_picture_stops(split: Streamed) -> None:
     for row in (3, 4):
         Path(split.pictures.name(row)).unlink()
-    with pytest.raises(TrainError, match=r"Images of a batch: none of 2 can be read, .*3.png the first"):
+    with pytest.raises(TrainError, match=r"Images of a batch: none of 2 can be read; the first is .*3.png"):
         list(read_batches(split, [plain_keys([3, 4])], seed=0, workers=0, skips=Skips()))
 
 

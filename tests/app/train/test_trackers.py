@@ -90,7 +90,7 @@ def test_a_tracker_that_fails_does_not_end_the_training(tmp_path: Path, opened, 
             tracking.step(step, 1.0, rate=-0.1)
         tracking.epoch(40, HISTORY)
     assert [record.getMessage() for record in caplog.records] == [
-        "Tracker noted: it failed after step 10 (no server), and is told no more."
+        "Tracker noted: it failed after step 10 (no server), and gets no more numbers."
     ]
 
 
@@ -99,7 +99,7 @@ def test_what_cannot_be_opened_is_told_as_the_training_begins(tmp_path: Path, mo
         raise ValueError("no key")
 
     monkeypatch.setattr(trackers, "TRACKERS", {"closed": Kind("json", refuse)})
-    with pytest.raises(TrainError, match=r"--tracker closed: it cannot be opened \(no key\). Mend that, or drop it."):
+    with pytest.raises(TrainError, match=r"--tracker closed: it cannot be opened \(no key\). Fix that, or drop it."):
         Tracking(tmp_path, ("closed",), {}).begin(Course("dense", 1, 1), ())
 
 
