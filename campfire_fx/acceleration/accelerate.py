@@ -36,20 +36,20 @@ from campfire_fx.shrink.verify import verify_parts
 def accelerate(
     model: nn.Module, example_inputs: Any = None, *, examples: list[Any] | None = None, verify: bool = True
 ) -> AcceleratedModel:
-    """Return the model with each convolution and linear layer in the form that is measured to be fastest here.
+    """Return the model with each convolution and linear layer in the form that is measured to be fastest on this CPU.
 
     For CPUs, in float32. Dead channels are removed, BatchNorms folded, sums and activations computed with the layer
     before them. Then every layer is timed on the example's shapes, with as many threads as torch has: dense as it is,
-    with kernels that skip zeros, and with gathered columns. The fastest form stays; where the whole network is not
-    faster so, the dense one comes back, folded. The model given is not touched.
+    with kernels that skip zeros, and with gathered columns. The fastest form is kept. If the whole
+    network is not faster with these, the dense one is returned, with norms folded. The model given is not changed.
 
     The result takes any image size and batch that the model given takes, runs in torch.compile and torch.export, can
     be copied and pickled, and cannot be trained. Its times hold for this machine and this number of threads.
 
     Args:
         model: any model, of `shrink` or not, with zeros in its weights.
-        example_inputs: a tensor, a tuple of positional or a dict of keyword arguments, of the shapes that count; those
-            that a slim model was traced with, or guessed, where None.
+        example_inputs: a tensor, a tuple of positional or a dict of keyword arguments, of the shapes to time. None:
+            those that a slim model was traced with, or a guess.
         examples: a list of such inputs, in the place of `example_inputs`, see `shrink`; all are timed.
         verify: compare outputs before and after, at two image and batch sizes; the result is in `.verification`.
 

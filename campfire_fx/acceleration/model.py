@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class AcceleratedModel(Dress):
-    """A model that came out of `accelerate`: called as the one given, at any size and batch; it cannot be trained.
+    """A model returned by `accelerate`: called like the one given, at any size and batch; it cannot be trained.
 
     Attributes:
         acceleration: the times of each layer in each form, and of the whole network, and what was chosen.

@@ -58,10 +58,10 @@ def export(
             the model carries, else a guess from its first convolution. Of a model that was made for several examples,
             the graph that these inputs run is written; `left_out` of the record names the others.
         input_names: for an .onnx file, what its inputs are called, in order. Default: as the parameters of `forward`.
-        output_names: the same of its outputs. Default: torch's names.
+        output_names: for an .onnx file, what its outputs are called, in order. Default: torch's names.
         opset: for an .onnx file, the version of ONNX's operators, 18 or later. Default: torch's.
         half: write weights, inputs and outputs in float16: half the size, and faster where the hardware computes in
-            it. This changes the output, by as much as the record's `difference` says; allowed is what float16 is.
+            it. This changes the output by as much as the record's `difference` says.
 
     Raises:
         ExportError: the suffix, the path or the model does not fit, a package is missing, or what was written
@@ -179,7 +179,7 @@ def _compared(
 
 
 def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Module | OnnxModel | MnnModel:
-    """Load an exported file: a module on the CPU; of `.onnx` and `.mnn` an `OnnxModel` or `MnnModel`, called alike.
+    """Load an exported file: a module on the CPU; for `.onnx` and `.mnn` an `OnnxModel` or `MnnModel`, called alike.
 
     `.safetensors`, `.pt`, `.pth`: the code in the `.py` beside the file is run, so load only what you trust. `.pt2`,
     `.onnx` and `.mnn`: nothing in the file is run but the operations of the model; what torch would unpickle or
@@ -193,7 +193,7 @@ def load(path: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Mod
             parts and all weights are put into it.
 
     Raises:
-        ExportError: there is no such file, or it is spoilt, or it is not one that `export` writes, or a package is
+        ExportError: there is no such file, or it is damaged, or `export` did not write it, or a package is
             missing, or the file holds parts and no model is given.
     """
     from campfire_fx.export.formats import format_of

@@ -41,8 +41,8 @@ def bench(
     """Time one call of each file and model in each runtime that opens it and is installed.
 
     A model, and a .pt2, .safetensors or .pt file: in torch as it is, and in torch.compile. An .onnx file: in ONNX
-    Runtime and OpenVINO. An .mnn file: in MNN. All are called in turn, so that a busy machine slows all alike. With
-    one thread the processor's time is taken, else the clock's. What fails is a row with the reason.
+    Runtime and OpenVINO. An .mnn file: in MNN. All are called in turn, so that a busy machine slows them equally.
+    With one thread, processor time is measured; otherwise time on the clock. What fails gets a row with the reason.
 
     Args:
         sources: a file or a model, or several; by name, or named after the file or the model's class.
@@ -55,8 +55,8 @@ def bench(
         repeats: calls of each that are timed.
 
     Raises:
-        BenchError: a number or a runtime is no such, or a file has a suffix that no runtime opens, or nothing says
-            what to call them with.
+        BenchError: a number or a runtime is wrong, or no runtime opens a file of that suffix, or nothing says which
+            inputs to call them with.
     """
     named = dict(_named(sources))
     asked = asked_runtimes(runtimes)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class SlimModel(Dress):
-    """A model that came out of `shrink`: an ordinary module (an fx.GraphModule where the whole was traced).
+    """A model returned by `shrink`: an ordinary module (an fx.GraphModule where the whole was traced).
 
     Attributes:
         plan: what was kept, folded, rewritten and pinned, and why.
@@ -113,12 +113,12 @@ def shrink(  # noqa: PLR0913 - keyword-only wishes, each with a default
 ) -> SlimModel:
     """Remove every channel that zeros in the weights have made dead; the output stays the same.
 
-    Exact in evaluation mode, whoever made the zeros (`torch.nn.utils.prune` masks too). The model given is not
-    touched; the new one shares no memory with it.
+    Exact in evaluation mode, whatever made the zeros (masks of `torch.nn.utils.prune`, too). The model given is not
+    changed; the new one shares no memory with it.
 
-    It is called as the model given is. What the code of that decided by the example (a branch on a size, the length of
-    a list, an option) is checked in every call: inputs for which it would decide otherwise raise AssertionError, which
-    says what the example was like. `plan.guards` lists it.
+    The result is called like the model given. Whatever its code decided from the example (a branch on a size, the
+    length of a list, an option) is checked in every call: inputs for which it would decide otherwise raise an
+    AssertionError that describes the example. `plan.guards` lists it.
 
     Args:
         model: any model with at least one convolution or linear layer.
@@ -126,29 +126,29 @@ def shrink(  # noqa: PLR0913 - keyword-only wishes, each with a default
         examples: a list of such inputs, in the place of `example_inputs`, where the model's code takes different ways:
             another option, a mask or none, lists of other lengths. A call runs the graph of the first example that it
             is like; a channel goes if it is dead in all of them. `example` is the first.
-        residual: "union" keeps a channel of a residual stream while any branch writes it; "gate" also removes what
-            one branch does not write or read, by selecting and adding by index at its ends, where that pays.
+        residual: "union" keeps a channel of a residual stream if any branch writes it; "gate" also removes channels
+            that a single branch does not write or read, by selecting and adding by index where that saves time.
         round_to: keep just enough dead channels for every layer's count to be a multiple of this.
         verify: compare outputs before and after, at two image and batch sizes; the result is in `.verification`.
         optimizer: the optimizer of `model`; its parameters and state are exchanged for those of the new model, cut
             alike, so that training goes on. State that has another form than its parameter is cut where it is
             known (Adafactor's), and else refused by name; so is LBFGS. Weights that the model computes from
             parameters stay computed then; otherwise each becomes a parameter with its value.
-        auxiliary: keep layers that only the training graph uses (Inception's auxiliary head). Default: only when an
-            optimizer is given.
+        auxiliary: keep layers that only training uses (Inception's auxiliary head). Default: only when an optimizer is
+            given.
         columns: where a convolution has columns (input channel, tap) that are zero in all filters, gather the others
-            and convolve 1x1, if that is measured to be faster on the example's shapes. Off by default: what comes out
-            then depends on the machine, and its weights have another form.
+            and convolve 1x1, if that is measured to be faster on the example's shapes. Off by default: the result
+            depends on the machine, and its weights have another shape.
         compensate: take channels that are constant out of a LayerNorm or GroupNorm that measures them, which then
             counts them by numbers: "auto" where the multiplications saved are worth more than the time of the longer
             expression, "always" wherever the model gets smaller, "never". Not done where an optimizer is given.
         fold_norms: fold each BatchNorm into the convolution or linear layer before it, if every call of that layer is
-            followed by this norm alone. For deployment: what comes out trains differently, since in training mode,
-            too, it uses the running statistics, and never those of a batch. `plan.norms` says which were folded, and
-            why others were not. Not together with an optimizer.
+            followed by this norm alone. For deployment: the result trains differently, since it uses the running
+            statistics in training mode, too, and never those of a batch. `plan.norms` says which were folded, and why
+            others were not. Not together with an optimizer.
         groups: where the filters of a convolution fall into sets that read the same few inputs, gather these and
             convolve in groups, if that is measured to be faster on the example's shapes: see docs/groups.md. Off by
-            default: what comes out then depends on the machine, and its weights have another form.
+            default: the result depends on the machine, and its weights have another shape.
 
     Raises:
         CaptureError: the model cannot be captured.

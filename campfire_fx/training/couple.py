@@ -63,7 +63,7 @@ def couple(captured: Captured, assignments: tuple[Assignment, ...], *, dead_norm
 
 @torch.inference_mode(mode=False)  # weights are set to zero for a while
 def coupled_channels(model: nn.Module, example_inputs: Any = None, *, examples: list[Any] | None = None) -> Coupling:
-    """Return which channels of a model live or die together, what writes and reads them, and which have to stay.
+    """Return which channels of a model can only be removed together, what writes and reads them, and which stay.
 
     The regime "channel" removes these groups. What they cost, set by set: `campfire_fx.sparsity.set_costs`.
 

@@ -43,7 +43,7 @@ class SparseModel(Dress):
     _life_cycle: LifeCycle
 
     def attach(self, optimizer: Optimizer, steps_per_epoch: int | None = None) -> RemovableHandle:
-        """Let the masks ride on `optimizer.step()`; the training loop stays as it is.
+        """Apply the masks after every `optimizer.step()`; the training loop stays as it is.
 
         After every step, weights and optimizer state under the masks are zeroed. With `steps_per_epoch` the steps
         are counted and the schedule moves by itself; without, call `epoch(e)` as each epoch begins. Of several
@@ -61,11 +61,11 @@ class SparseModel(Dress):
         return self._life_cycle.attach(self, bare(optimizer), steps_per_epoch)
 
     def step(self) -> None:
-        """Put the masks back by hand, after an optimizer step, where `attach` does not do it."""
+        """Apply the masks after an optimizer step, if the optimizer is not attached."""
         self._life_cycle.after_step(self, leads=not self._life_cycle.optimizers, by_hand=True)
 
     def before_step(self) -> None:
-        """Do by hand what is due before an optimizer step, where `attach` does not do it.
+        """Do what a regime needs before an optimizer step, if the optimizer is not attached.
 
         That is ADMM's pull on the weights, and the exchange of weights by drop and grow; other regimes need nothing.
         """
@@ -84,7 +84,7 @@ class SparseModel(Dress):
         self._life_cycle.epoch(self)
 
     def finalize(self) -> SparseModel:
-        """Jump to the end of the era: every layer gets its final sparsity now, and masks move no more.
+        """Jump to the end of the era: every layer gets its final sparsity now, and masks no longer change.
 
         On a trained model this is one-shot pruning. Returns the model itself.
 
@@ -111,7 +111,7 @@ class SparseModel(Dress):
         return self
 
     def set_mask(self, name: str, mask: Tensor) -> None:
-        """Put a mask of one's own on a layer; from then on the regime leaves that layer alone.
+        """Set the mask of a layer by hand; from then on the regime does not change it.
 
         Args:
             name: path of a convolution or linear layer.
@@ -123,9 +123,9 @@ class SparseModel(Dress):
         self._life_cycle.set_mask(self, name, mask)
 
     def follow(self, other: SparseModel) -> None:
-        """Take over masks, schedule and clock of the model in training, of which this one is an average.
+        """Take over masks, schedule and clock of the model in training, if this one is an average of its weights.
 
-        Call it after each update of the average: its weights are not zero by themselves where masks have moved.
+        Call it after each update of the average, whose weights are not zero where masks have changed.
 
         Raises:
             RegimeError: the other has other layers.
@@ -213,7 +213,7 @@ class SparseModel(Dress):
 
         `shrink`, with masks on what is left. A step of it is this model's step on the weights that are left, unless
         dead channels have constants that train: behind a bias that no norm follows, and with dead_norm="keep".
-        Wrap it anew for DistributedDataParallel or torch.compile. (PruneTrain's dynamic reconfiguration.)
+        Wrap it again for DistributedDataParallel or torch.compile. (PruneTrain's dynamic reconfiguration.)
 
         Args:
             optimizer: of this model; it becomes the new one's, state cut alike, and stays attached if it was.

@@ -15,12 +15,12 @@ from campfire_fx.base.errors import TrainError
 
 
 def update_norms(model: nn.Module, batches: Iterable[Any], count: int | None = None) -> nn.Module:
-    """Estimate the running mean and variance of every BatchNorm anew, from images alone, and return the model.
+    """Estimate the running mean and variance of every BatchNorm again, from images alone, and return the model.
 
-    Pruning at once changes what reaches a norm, but not the statistics that it was trained with: this repairs part of
-    what that costs, without labels and without a step of training (docs/after.md has numbers). The weights stay as they
-    are. Everything but the norms runs as in evaluation, so no dropout and no auxiliary head is in the way. Every batch
-    counts alike, as in `torch.optim.swa_utils.update_bn`, which does the work.
+    Pruning at once changes the inputs of a norm, but not its stored statistics: this repairs part of the damage,
+    without labels and without a step of training (docs/after.md has numbers). The weights stay as they are. Everything
+    but the norms runs as in evaluation, so no dropout and no auxiliary head is in the way. Every batch counts alike, as
+    in `torch.optim.swa_utils.update_bn`, which does the work.
 
     Args:
         model: any; it is changed in place. Its norms must not have been folded.

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Purification(Record):
-    """What `purify` gives back.
+    """What `purify` returns.
 
     Attributes:
         model: the purified copy; a SparseModel if a SparseModel was given.
@@ -46,7 +46,7 @@ class Purification(Record):
     thresholds: Thresholds
 
     def report(self) -> PurificationReport:
-        """Return what went, layer by layer; print it with rich or `print`."""
+        """Return what was set to zero in each layer; print it with rich or `print`."""
         from campfire_fx.report.purification import PurificationReport  # slow to load
 
         return PurificationReport(self.layers, self.difference, self.thresholds)
@@ -62,7 +62,7 @@ def purify(
     emptiness: float = 1.0,
     layers: Sequence[str] | None = None,
 ) -> Purification:
-    """Return a copy of a model in which columns and channels of next to no weight are zero. This changes the output.
+    """Return a copy of a model in which columns and channels with tiny weights are zero. This changes the output.
 
     StructADMM's network purification; for the exact part, unused paths, `shrink` the copy. Train on before that, to
     repair what was lost: masks of a SparseModel keep what went at zero. Thresholds are relative to the root mean

@@ -32,13 +32,13 @@ class Rewinding:
             ...  # the steps of an epoch
             scheduler.step()
 
-    A scheduler that goes back starts its curve anew, so let it be as long as one round. Save `state_dict()` with the
+    A scheduler that goes back starts its curve again, so let it be as long as one round. Save `state_dict()` with the
     model's and the optimizer's: a resumed run goes on as if never stopped.
 
     Args:
         model: the sparse model, not wrapped.
         others: what goes back with it: the optimizer, and schedulers, by `state_dict` and `load_state_dict`.
-        to: the epoch whose beginning is gone back to, from 0; None: as the regime has it, else 0.
+        to: the epoch to whose beginning it goes back, from 0; None: that of the regime, or 0.
         weights: whether weights, statistics and momenta go back; if not, learning rates do (learning-rate rewinding).
 
     Raises:

@@ -98,48 +98,49 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
         example_inputs: a tensor, a tuple of positional or a dict of keyword arguments; guessed where None.
         examples: a list of such inputs, in the place of `example_inputs`, where the model's code takes different ways:
             see `shrink`.
-        exponent: of the rise, eq. (1). Its value in the paper is not known; 3 is that of the schedule it builds on.
+        exponent: of the rise in eq. (1). The paper does not give it; 3 is that of the schedule it builds on.
         overrides: path pattern ("layer4.*") to a sparsity of its own (0: dense), or to a dict of any of sparsity,
             era, exponent, regime. Later patterns win. A layer named in full is pruned whatever the switches say.
         prune_1x1: prune 1x1 convolutions too, by magnitude. The paper's prose speaks of 3x3 kernels only, but its
             numbers add up only with 1x1 pruned (an inference).
         prune_stem: prune convolutions that read the model's input. The paper does not say; they hold next to
-            nothing (0.04 % of ResNet-50) and most other methods spare them. None: as the regime has it, which is
-            no but for "swat-erk" and "swat-m".
+            nothing (0.04 % of ResNet-50), and most other methods leave them dense. None: the regime decides: only
+            "swat-erk" and "swat-m" prune them.
         prune_fc: prune linear layers, each output keeping at least one weight.
         frozen: paths of modules that do not train, or patterns of them: layers in them stay dense, and keep all
-            channels that they write. What they read from channels that die goes all the same. To stop their training
-            is yours to do (`requires_grad_(False)`).
+            channels that they write. Weights that read dead channels are still removed. Stop their training yourself
+            (`requires_grad_(False)`).
         window_cap: for "window" and "combined": the most non-zeros a kernel may keep, whatever the sparsity.
         ck_scope: for "ck" and "combined": rank kernels within the "layer" (the paper's text), or within each input
-            "channel", which keeps as many kernels for every one.
+            "channel", so that each keeps the same number of kernels.
         period: steps of the optimizer, for the SWAT regimes between two computations of the thresholds (None: 10), for
             "rigl" between two exchanges of weights (None: 100).
-        rho: for the ADMM regimes: how strongly weights are drawn to where they will be; None: 0.2 divided by the
-            steps of an epoch. It grows by 1.3 with every epoch.
+        rho: for the ADMM regimes: how strongly weights are pulled to their sparse values; None: 0.2 divided by the
+            steps of an epoch. It is multiplied by 1.3 at every epoch.
         groups: for "grouped": into how many sets the filters of a layer fall; None: 4.
         target: for "channel" and "channel-combined", in the place of `sparsity`: what the slim network may cost, as
             {"macs": 0.5}: "macs", "parameters" and "latency" as fractions of the dense network's, "gmacs",
-            "mparameters" and "latency_ms" in numbers; several hold together. At the end of the era `shrink` meets it.
-        score: for them: how much a channel matters: "flow" (the default), "l1", "l2", "norm_scale", "fpgm", "taylor",
-            "at_random", or a `ChannelScore`.
-        scope: for them: "global" ranks channels over the whole model, "each set" takes the same share of each coupled
-            set. None: "global" where there is a target.
-        at_least: for them: the share, or as a whole number the count, of each coupled set's channels that stays;
-            None: 0.15. A setting of `overrides`, too.
-        round_to: for them: coupled sets keep a multiple of so many channels.
-        soft: for "channel": channels that are chosen are set to zero at each epoch and train on until the era ends.
-        threshold: for "channel" and others of it: channels go whose score does not exceed it, however many they are.
+            "mparameters" and "latency_ms" as numbers; with several keys all are met. At the end of the era `shrink`
+            meets it.
+        score: for "channel" and "channel-combined": how much a channel matters: "flow" (the default), "l1", "l2",
+            "norm_scale", "fpgm", "taylor", "at_random", or a `ChannelScore`.
+        scope: for the same: "global" ranks channels over the whole model, "each set" removes the same share of each
+            coupled set. None: "global" if there is a target.
+        at_least: for the same: how many channels of each coupled set stay, a share or a whole number; None: 0.15. Can
+            also be given in `overrides`.
+        round_to: for the same: each coupled set keeps a multiple of this number of channels.
+        soft: for "channel": chosen channels are set to zero at each epoch, but train on until the era ends.
+        threshold: for "channel" and its variants: remove all channels whose score does not exceed it.
         strength: for regimes with a penalty ("network-slimming", "ssl", "prune-train", "greg", "sparse-structure"): how
-            strongly weights are drawn to zero.
+            strongly weights are pulled to zero.
         rounds: for "lottery-ticket" and "deep-compression": how often they prune in the era; None: 5, and 3.
         rewind_to: for "lottery-ticket": the epoch whose weights training goes back to; None: 0, the initial ones.
         dead_norm: "zero" also zeroes the BatchNorm channel (weight, bias, running mean) and the convolution's bias
             behind a filter that dies, so that training sees the channel as the zero it will be; "keep" leaves
             them, and shrinking folds the constant that remains. Norms behind layers whose weights can come
             back (SWAT, drop and grow) are always kept.
-        masks_move: "before" the first update of an epoch, when the epoch begins; or "after" it, as the paper's
-            Algorithm 2 has it. Where the era ends with the training, call `finalize` then.
+        masks_move: "before" the first update of an epoch, when the epoch begins; or "after" it, as in the paper's
+            Algorithm 2. If the era ends with the training, call `finalize` at the end.
 
     Returns:
         A SparseModel; an fx.GraphModule where the whole model could be captured.

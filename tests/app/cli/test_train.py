@@ -180,7 +180,7 @@ def test_the_dense_network_by_itself(run, folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--recipe", "resnet50-imagenet"), "Recipe resnet50-imagenet at digits: its images are too small for random crops"),
+        (("--recipe", "resnet50-imagenet"), "Recipe resnet50-imagenet at digits: its images are too small for"),
         (("--recipe", "resnet50-imagenet", "--augment", "shift"), "it is for 1,000 classes, the data have 10"),
         (("--recipe", "resnet18"), "--recipe resnet18: there is no such recipe"),
         (("--checkpoint-every", "often"), "--checkpoint-every often: it is not an interval"),
