@@ -20,14 +20,12 @@ from campfire_fx.sparsity.clock import Clock
 from campfire_fx.sparsity.coupled_channels import CoupledChannels
 from campfire_fx.sparsity.entry import RegimeEntry
 from campfire_fx.sparsity.exchange import opened
-from campfire_fx.sparsity.granularity import ELEMENT
 from campfire_fx.sparsity.layer import PrunedLayer
+from campfire_fx.sparsity.random_start import random_start
 from campfire_fx.sparsity.reallocation import by_gradient
 from campfire_fx.sparsity.regime import Regime
-from campfire_fx.sparsity.schedule import Polynomial, Throughout
-from campfire_fx.sparsity.scope import WITHIN_LAYER
-from campfire_fx.sparsity.score import at_random
-from campfire_fx.sparsity.selection import WHOLE, Cut
+from campfire_fx.sparsity.schedule import Polynomial
+from campfire_fx.sparsity.selection import WHOLE
 from campfire_fx.sparsity.topk import at_most
 
 
@@ -145,8 +143,7 @@ def chase(channels: float = 0.4, period: int = 100, at_least: float | None = Non
         raise RegimeError(f"period: {period!r} is no number of steps. Give a whole number from 1 up.")
     least = check_floor((1 - channels) / 2 if at_least is None else at_least, "regime 'chase'")
     update = ChannelsAmongWeights(UMM, at_least=least, gone=channels, period=period)
-    cut = Cut(ELEMENT, at_random, WITHIN_LAYER, at_most)
-    return Regime("chase", cut, cut, cut, schedule=Throughout, update=update, stem=True)
+    return random_start("chase", update=update, stem=True)
 
 
 ENTRIES = (

@@ -14,15 +14,11 @@ from campfire_fx.base.sharding import local, part_of
 from campfire_fx.sparsity.chance import agreed_generator, seeded
 from campfire_fx.sparsity.clock import Clock
 from campfire_fx.sparsity.entry import RegimeEntry
-from campfire_fx.sparsity.granularity import ELEMENT
 from campfire_fx.sparsity.layer import PrunedLayer
 from campfire_fx.sparsity.method import Method
+from campfire_fx.sparsity.random_start import random_start
 from campfire_fx.sparsity.regime import Regime
-from campfire_fx.sparsity.schedule import Throughout
-from campfire_fx.sparsity.scope import WITHIN_LAYER
-from campfire_fx.sparsity.score import at_random
-from campfire_fx.sparsity.selection import PROTECTED, Cut, lowest_of_all
-from campfire_fx.sparsity.topk import at_most
+from campfire_fx.sparsity.selection import PROTECTED, lowest_of_all
 
 _SIGN = "deepr_sign"  # in a state_dict, after the layer's name
 
@@ -106,8 +102,7 @@ def deepr(l1: float = 1e-5, noise: float = 1e-5) -> Regime:
     Raises:
         RegimeError: one of them is negative or not finite.
     """
-    cut = Cut(ELEMENT, at_random, WITHIN_LAYER, at_most)
-    return Regime("deepr", cut, cut, cut, schedule=Throughout, update=Rewiring(l1, noise))
+    return random_start("deepr", update=Rewiring(l1, noise))
 
 
 ENTRIES = (

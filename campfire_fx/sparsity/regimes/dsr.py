@@ -17,13 +17,10 @@ from campfire_fx.sparsity.granularity import ELEMENT, KERNEL, Granularity
 from campfire_fx.sparsity.layer import PrunedLayer
 from campfire_fx.sparsity.method import Method
 from campfire_fx.sparsity.over_layers import Ranked, as_cut
+from campfire_fx.sparsity.random_start import random_start
 from campfire_fx.sparsity.reallocation import below, in_proportion
 from campfire_fx.sparsity.regime import Regime
-from campfire_fx.sparsity.schedule import Throughout
-from campfire_fx.sparsity.scope import WITHIN_LAYER
-from campfire_fx.sparsity.score import at_random, l1
-from campfire_fx.sparsity.selection import Cut
-from campfire_fx.sparsity.topk import at_most
+from campfire_fx.sparsity.score import l1
 
 _LIMIT = "dsr threshold"
 
@@ -90,9 +87,8 @@ def dsr(granularity: Granularity = ELEMENT, *, period: int = 1000, share: float 
     Raises:
         RegimeError: the period is not a whole number from 1 up, or the share is outside (0, 1).
     """
-    cut, fine = (Cut(one, at_random, WITHIN_LAYER, at_most) for one in (granularity, ELEMENT))
     name = "dsr" if granularity == ELEMENT else f"dsr-{granularity.name}"
-    return Regime(name, cut, cut, fine, schedule=Throughout, update=Reallocating(period, share))
+    return random_start(name, granularity=granularity, update=Reallocating(period, share))
 
 
 ENTRIES = tuple(

@@ -12,13 +12,9 @@ from campfire_fx.base.numbers import plain_fields
 from campfire_fx.sparsity.budget import ERK
 from campfire_fx.sparsity.entry import RegimeEntry
 from campfire_fx.sparsity.exchange import Moment
-from campfire_fx.sparsity.granularity import ELEMENT
+from campfire_fx.sparsity.random_start import random_start
 from campfire_fx.sparsity.regime import Regime
-from campfire_fx.sparsity.schedule import Throughout
-from campfire_fx.sparsity.scope import WITHIN_LAYER
-from campfire_fx.sparsity.score import at_random
-from campfire_fx.sparsity.selection import PROTECTED, Cut, lowest_of_all
-from campfire_fx.sparsity.topk import at_most
+from campfire_fx.sparsity.selection import PROTECTED, lowest_of_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +49,7 @@ def rigl(period: int = 100) -> Regime:
     Raises:
         RegimeError: the period is not a whole number from 1 up.
     """
-    cut = Cut(ELEMENT, at_random, WITHIN_LAYER, at_most)
-    return Regime("rigl", cut, cut, cut, schedule=Throughout, update=DropGrow(period), budget=ERK(), stem=True)
+    return random_start("rigl", update=DropGrow(period), budget=ERK(), stem=True)
 
 
 ENTRIES = (

@@ -14,15 +14,11 @@ from campfire_fx.sparsity.budget import ERK
 from campfire_fx.sparsity.chance import agreed_generator
 from campfire_fx.sparsity.clock import Clock
 from campfire_fx.sparsity.entry import RegimeEntry
-from campfire_fx.sparsity.granularity import ELEMENT
 from campfire_fx.sparsity.layer import PrunedLayer
 from campfire_fx.sparsity.method import Method
+from campfire_fx.sparsity.random_start import random_start
 from campfire_fx.sparsity.regime import Regime
-from campfire_fx.sparsity.schedule import Throughout
-from campfire_fx.sparsity.scope import WITHIN_LAYER
-from campfire_fx.sparsity.score import at_random
-from campfire_fx.sparsity.selection import PROTECTED, Cut, lowest_of_all
-from campfire_fx.sparsity.topk import at_most
+from campfire_fx.sparsity.selection import PROTECTED, lowest_of_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +63,7 @@ def evolutionary(zeta: float = 0.3) -> Regime:
     Raises:
         RegimeError: zeta is outside [0, 1].
     """
-    cut = Cut(ELEMENT, at_random, WITHIN_LAYER, at_most)
-    return Regime("set", cut, cut, cut, schedule=Throughout, update=Rewiring(zeta), budget=ERK(), stem=True)
+    return random_start("set", update=Rewiring(zeta), budget=ERK(), stem=True)
 
 
 ENTRIES = (

@@ -14,12 +14,10 @@ from campfire_fx.base.numbers import plain_fields
 from campfire_fx.sparsity.budget import ERK
 from campfire_fx.sparsity.entry import RegimeEntry
 from campfire_fx.sparsity.exchange import Moment, OpenLayer
-from campfire_fx.sparsity.granularity import ELEMENT
+from campfire_fx.sparsity.random_start import random_start
 from campfire_fx.sparsity.regime import Regime
-from campfire_fx.sparsity.schedule import Throughout
 from campfire_fx.sparsity.scope import WITHIN_FILTER
-from campfire_fx.sparsity.score import at_random
-from campfire_fx.sparsity.selection import ROUNDING, Cut, lowest_of_all
+from campfire_fx.sparsity.selection import ROUNDING, lowest_of_all
 
 
 def fan_in(size: int, sparsity: float) -> int:
@@ -88,9 +86,8 @@ def srigl(period: int = 100, salient: float = 0.3) -> Regime:
     Raises:
         RegimeError: the period is not a whole number from 1 up, or the share is outside [0, 1].
     """
-    cut = Cut(ELEMENT, at_random, WITHIN_FILTER, fan_in)
     update = ConstantFanIn(period, salient=salient)
-    return Regime("srigl", cut, cut, cut, schedule=Throughout, update=update, budget=ERK(), stem=True)
+    return random_start("srigl", scope=WITHIN_FILTER, count=fan_in, update=update, budget=ERK(), stem=True)
 
 
 ENTRIES = (

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from campfire_fx.sparsity.budget import ERK
 from campfire_fx.sparsity.entry import RegimeEntry
-from campfire_fx.sparsity.granularity import ELEMENT
+from campfire_fx.sparsity.random_start import random_start
 from campfire_fx.sparsity.regime import Regime
-from campfire_fx.sparsity.schedule import Throughout
-from campfire_fx.sparsity.scope import WITHIN_LAYER
-from campfire_fx.sparsity.score import at_random
-from campfire_fx.sparsity.selection import Cut
-from campfire_fx.sparsity.topk import at_most
 
 
 def static_random() -> Regime:
@@ -18,8 +13,7 @@ def static_random() -> Regime:
 
     Liu et al. 2022, arXiv 2202.02643; "Static" in the tables of RigL (arXiv 1911.11134).
     """
-    cut = Cut(ELEMENT, at_random, WITHIN_LAYER, at_most)
-    return Regime("static-random", cut, cut, cut, schedule=Throughout, budget=ERK(), stem=True)
+    return random_start("static-random", budget=ERK(), stem=True)
 
 
 ENTRIES = (
