@@ -41,6 +41,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "network-slimming": {"strength": 0.1},
     "ssl": {"strength": 0.05},
     "greg": {"strength": 0.2},
+    "greg-2": {"strength": 0.2},
     "sparse-structure": {"strength": 3.0},
     "prune-train": {"strength": 3.0, "threshold": 0.1},
     "srigl": {"period": 2},

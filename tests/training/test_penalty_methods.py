@@ -179,6 +179,40 @@ def test_growing_regularisation() -> None:
     assert_equal(model, net)
 
 
+def test_growing_regularisation_that_chooses_while_all_are_drawn() -> None:
+    """Lambda is the same for all up to 0.01; then the smallest by L1 are drawn more and the others less than not."""
+    model, net = started("greg-2", strength=0.05, sparsity=0.5, era=(0, 8))
+    series = [*DATA, *DATA[:6]]
+    optimizer = SGD(model.parameters(), RATE)
+    model.attach(optimizer, steps_per_epoch=2)
+    for _ in train(model, optimizer, series):
+        pass
+    every = [(name, c) for name, paths in WRITERS.items() for c in range(len(getattr(net, paths[0]).weight))]
+    chosen: dict[str, list[int]] = {}
+    for index, data in enumerate(series):
+        if index == 10:  # twice 0.05 / 10 is 0.01
+            for name, paths in WRITERS.items():
+                sums = sum(getattr(net, path).weight.detach().abs().flatten(1).sum(1) for path in paths)
+                assert isinstance(sums, Tensor)
+                chosen[name] = sums.argsort()[: len(sums) // 2].tolist()
+        gone, left = (0.01 + 0.05 * ((index - 10) // 5), -1e-4) if chosen else (0.0, 0.005 * (index // 5))
+        strengths = {(name, c): gone if c in chosen.get(name, ()) else left for name, c in every}
+
+        def drawn(net: Net, strengths: dict[tuple[str, int], float] = strengths) -> Tensor:
+            terms = [
+                factor / 2 * getattr(net, path).weight[c].square().sum()
+                for (name, c), factor in strengths.items()
+                for path in WRITERS[name]
+            ]
+            return sum(terms, start=torch.zeros((), dtype=torch.float64))
+
+        step(net, data, drawn)
+    assert chosen and gone == pytest.approx(0.06)
+    for name, channels in chosen.items():
+        zero(net, name, channels)
+    assert_equal(model, net)
+
+
 def test_sparse_structure_selection() -> None:
     """Scales soft-thresholded after each step; channels whose scale is zero go as an epoch begins."""
     model, net = started("sparse-structure", strength=3.7, era=(0, 5))

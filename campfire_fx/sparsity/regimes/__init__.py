@@ -23,6 +23,7 @@ from campfire_fx.sparsity.regimes import (
     dsr,
     gradual_magnitude,
     greg,
+    greg_2,
     group_lasso,
     grouped,
     lottery_ticket,
@@ -42,7 +43,7 @@ from campfire_fx.sparsity.scope import WITHIN_CHANNEL, WITHIN_LAYER
 
 _FILES = (
     campfire, magnitude, gradual_magnitude, deep_compression, channel, by_score, thinet, network_slimming, group_lasso,
-    greg, admm, swat, rigl, srigl, set_, dsr, deepr, chase, static_random, snip, lottery_ticket, sr_ste,
+    greg, greg_2, admm, swat, rigl, srigl, set_, dsr, deepr, chase, static_random, snip, lottery_ticket, sr_ste,
     grouped,
 )  # fmt: skip
 ENTRIES: dict[str, RegimeEntry] = {entry.name: entry for file in _FILES for entry in file.ENTRIES}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -55,15 +55,17 @@ class GrowingChannels(CoupledChannels):
         """Choose the groups as the era begins, and mask them as it ends: see `Method`."""
         memory, drawn = layers[0].memory, any(layer.in_era for layer in layers)
         if drawn and memory[SINCE].isnan().any():
-            coupling = coupling_of(layers)
-            stay = CoupledChannels.chosen(
-                self, layers, coupling, np.ones(coupling.groups, dtype=np.bool_), fraction=1.0
-            )
-            memory[SINCE] = torch.where(torch.from_numpy(stay), -1.0, float(now.updates)).double()
+            self.choose(layers, now)
         slices = list(CoupledGroups().slices(layers))
-        value = worth(slices, RIDGE, self.strengths(memory[SINCE], now)) if drawn else torch.nan
+        value = worth(slices, RIDGE, self.strengths(memory, now)) if drawn else torch.nan
         memory[VALUE] = torch.full((1,), value, dtype=torch.float64)
         CoupledChannels.epoch(self, layers, now)
+
+    def choose(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
+        """Choose the groups that are to go."""
+        coupling = coupling_of(layers)
+        stay = CoupledChannels.chosen(self, layers, coupling, np.ones(coupling.groups, dtype=np.bool_), fraction=1.0)
+        layers[0].memory[SINCE] = torch.where(torch.from_numpy(stay), -1.0, float(now.updates)).double()
 
     def chosen(
         self, layers: Sequence[PrunedLayer], coupling: Coupling, alive: Alive, *, fraction: float | None = None
@@ -77,11 +79,12 @@ class GrowingChannels(CoupledChannels):
     def before_step(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
         """Add the gradient of the penalty, lambda * w_g: see `Method`."""
         if any(layer.in_era for layer in layers) and not bool(layers[0].memory[SINCE].isnan().any()):
-            strengths = self.strengths(layers[0].memory[SINCE], now)
+            strengths = self.strengths(layers[0].memory, now)
             pull(layers, list(CoupledGroups().slices(layers)), RIDGE, strengths)
 
-    def strengths(self, since: Tensor, now: Clock) -> Tensor:
+    def strengths(self, memory: Mapping[str, Tensor], now: Clock) -> Tensor:
         """Return lambda of each group, (groups,)."""
+        since = memory[SINCE]
         grown = self.growth * ((now.updates - since) // self.every)
         return torch.where(since < 0, 0.0, grown.clamp(max=self.limit))
 
@@ -99,15 +102,14 @@ def greg(
     whole takes 50,000 steps: in a shorter era give a larger strength, 5 / steps for the same end.
 
     Left open: the authors let weights settle at the full lambda for a while (give a longer era for that), and stop in a
-    layer as soon as its chosen weights are small enough (not done here). GReg-2, which chooses while all are drawn, is
-    left out.
+    layer as soon as its chosen weights are small enough (not done here). `greg-2` chooses while all are drawn.
 
     Raises:
         RegimeError: one of the settings is out of range.
     """
     wish = {"target": target, "scope": scope, "at_least": at_least, "round_to": round_to, "score": "l1"}
-    kind: dict[str, Any] = {"growth": check_strength(strength)}
-    return channels("greg", schedule=Stages, kind=GrowingChannels, more=kind, **wish)
+    more = {"growth": check_strength(strength)}
+    return channels("greg", schedule=Stages, kind=GrowingChannels, more=more, **wish)
 
 
 ENTRIES = (
