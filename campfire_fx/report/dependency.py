@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -162,7 +163,7 @@ def to_mermaid(graph: nx.DiGraph) -> str:
     lines = ["flowchart TD"]
     for node, data in graph.nodes(data=True):
         belongs = set_of(data, shared)
-        label = _label(node, data, belongs).replace("\n", "<br/>").replace("->", "to").replace('"', "'")
+        label = _in_mermaid(_label(node, data, belongs).replace("->", "to"))
         start, end = ("([", "])") if data["kind"] in _JOINTS or data["kind"] not in _NOUNS else ("[", "]")
         lines.append(f'  {names[node]}{start}"{label}"{end}{f":::s{belongs.number}" if belongs else ""}')
     for source, target, data in graph.edges(data=True):
@@ -170,10 +171,15 @@ def to_mermaid(graph: nx.DiGraph) -> str:
         lines.append(f"  {names[source]} {arrow}|{data['channels']}| {names[target]}")
     lines += [f"  classDef s{one.number} fill:{one.fill},stroke:{one.line},color:#000" for one in shared.values()]
     if shared:
-        told = [f'    l{one.number}["{one.told}"]:::s{one.number}' for one in shared.values()]
+        told = [f'    l{one.number}["{_in_mermaid(one.told)}"]:::s{one.number}' for one in shared.values()]
         below = " ~~~ ".join(f"l{one.number}" for one in shared.values())
         lines += ["  subgraph legend [coupled sets]", *told, *[f"    {below}"] * (len(shared) > 1), "  end"]
     return "\n".join([*lines, ""])
+
+
+def _in_mermaid(text: str) -> str:
+    """Return text for a label: quotes, marks of HTML and of Markdown, and `#` by their numbers, as Mermaid wants."""
+    return re.sub(r"[^\w .,:()/+=-]", lambda one: "<br/>" if one[0] == "\n" else f"#{ord(one[0])};", text)
 
 
 def _label(node: Any, data: dict[str, Any], belongs: SharedSet | None) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from pathlib import Path
 
 import networkx as nx
 import pytest
 import torch
+from torch import nn
 
 from campfire_fx.base.errors import CampfireError
 from campfire_fx.report import dependency_report
@@ -101,3 +103,13 @@ def test_write(graph: nx.DiGraph, tmp_path: Path) -> None:
         write(graph, tmp_path / "g.jpg")
     with pytest.raises(CampfireError, match=r"there is no folder .*none\. Make it first"):
         write(graph, tmp_path / "none" / "g.dot")
+
+
+def test_odd_names_in_mermaid() -> None:
+    """Rendered once with mermaid 11, where a quote, a backtick at the start or `#;` is a syntax error."""
+    odd = nn.Sequential(OrderedDict({'a"b<i>&#;[x]|end': nn.Conv2d(3, 4, 1), "`md` *b*": nn.Conv2d(4, 2, 1)})).eval()
+    lines = to_mermaid(dependency_graph(odd, torch.randn(1, 3, 8, 8))).splitlines()
+    labels = [line.split('"')[1] for line in lines if '"' in line]
+    assert all(line.count('"') == 2 for line in lines if '"' in line) and len(labels) == 4
+    assert labels[1] == "a#34;b#60;i#62;#38;#35;#59;#91;x#93;#124;end<br/>Conv2d 3 to 4"
+    assert labels[2] == "#96;md#96; #42;b#42;<br/>Conv2d 4 to 2"
