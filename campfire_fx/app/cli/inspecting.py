@@ -24,7 +24,7 @@ from campfire_fx.cost.measure import one_sample
 from campfire_fx.cost.modules import module_costs
 from campfire_fx.report import capture_report, coupling_report, dependency_report
 from campfire_fx.report.dependency import FORMATS, check_path, write
-from campfire_fx.report.latency import latency_report
+from campfire_fx.report.latency import LatencyReport, latency_report
 from campfire_fx.report.modules import ModulesReport
 from campfire_fx.report.numbers import input_shapes
 from campfire_fx.report.progress import progress
@@ -105,9 +105,7 @@ def inspect_command(
         if method:
             more["operations"] = flop_report(network, (args, kwargs), method, *shares)
         if latency:
-            more["latency"] = latency_report(
-                latency_table(network, args, kwargs), whole=measured(network, args, kwargs)
-            )
+            more["latency"] = _latency(network, args, kwargs)
     if graph_file is not None:
         write(graph, graph_file)
     if form is not None:
@@ -135,6 +133,10 @@ def _layers(
     kept = {str(node): data["pinned"] for node, data in graph.nodes(data=True) if data["pinned"]}
     costs = module_costs(network, *inputs, depth=depth)
     return ModulesReport(costs, input_shapes(*inputs), kept, complete=depth is not None, guessed=guessed)
+
+
+def _latency(network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> LatencyReport:
+    return latency_report(latency_table(network, args, kwargs), whole=measured(network, args, kwargs))
 
 
 def _facts(captured: Captured, graph: nx.DiGraph, layers: ModulesReport) -> dict[str, Any]:
