@@ -69,9 +69,7 @@ def inspect_command(
     ] = None,
     dense_overhead: Annotated[
         float | None,
-        typer.Option(
-            help="With --method: other dense work in training, as a fraction of the dense MACs.", show_default="0"
-        ),
+        typer.Option(help="With --method: other dense training work, as a share of the dense MACs.", show_default="0"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
