@@ -144,8 +144,7 @@ def _coupling(
         for layer in reversed(layers)
         if layer.outputs.size > 1 and layer.outputs[0] >= 0 and not np.ptp(layer.outputs)
     }
-    stays += tuple(joined.values())
-    return Coupling(named, tuple(layers), vectors, stays, other_parameters=total - counted)
+    return Coupling(named, tuple(layers), vectors, (*stays, *joined.values()), other_parameters=total - counted)
 
 
 def _sets(forest: Joins, mixers: list[Mixer], paths: Mapping[int, str]) -> tuple[list[CoupledSet], Groups]:

@@ -145,8 +145,8 @@ def _convolution_function(call: Call) -> MixArguments | None:
     transposed = call.target in TRANSPOSED
     layout = Layout(int(transposed), int(not transposed), call.get(6, "groups", 1))
     written = call.node.args[4] if len(call.node.args) > 4 else call.node.kwargs.get("padding", 0)
-    computed = bool(parts(written, fx.Node))  # it may be more in another call
-    padded = transposed or computed or _is_padded(call.get(4, "padding", 0), weight.shape[2:])
+    # What is computed from a size may be more in another call.
+    padded = transposed or bool(parts(written, fx.Node)) or _is_padded(call.get(4, "padding", 0), weight.shape[2:])
     dim = len(value.shape) - weight.ndim + 1
     name = getattr(call.target, "__name__", "convolution")
     return MixArguments(name, source, value, weight, bias, layout, dim, padded, call.run(meta).shape, dim)
