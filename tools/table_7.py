@@ -26,7 +26,6 @@ class Row:
 
 
 _NAME = "a regime by name; its penalty is there"
-_SPECTRUM = "counts from the spectrum of responses"
 
 TABLE_7 = (
     Row("Window (Campfire)", ("T", "no", "beginning", "after pruning", "non-zeros in a window"), (), "", ("window",)),
@@ -35,7 +34,12 @@ TABLE_7 = (
     Row("Zhu and Gupta", ("T", "no", "throughout", "after pruning", "unstructured"), ("1710.01878",)),
     Row("Lottery Ticket", ("T", "no", "throughout", "throughout", "unstructured"), ("1803.03635",), "rewinding"),
     Row("RNN pruning", ("T", "no", "beginning", "none", "unstructured"), ("1704.05119",), "recurrent layers"),
-    Row("NeST", ("T", "no", "throughout", "none", "unstructured"), ("1711.02017",), "growth from a small seed"),
+    Row(
+        "NeST",
+        ("T", "no", "throughout", "none", "unstructured"),
+        ("1711.02017",),
+        "growth from a small seed; no code of its authors was found",
+    ),
     Row(
         "Variational dropout", ("T", "no", "throughout", "none", "unstructured"), ("1701.05369",), "stochastic weights"
     ),
@@ -67,5 +71,5 @@ TABLE_7 = (
     Row("LASSO regression", ("C", "yes", "end", "-", "channel"), ("1707.06168",)),
     Row("Network slimming", ("C", "yes", "throughout", "-", "channel"), ("1708.06519",)),
     Row("Sparse structure selection", ("C", "yes", "throughout", "-", "layer"), ("1707.01213",)),
-    Row("Principal filter analysis", ("C", "yes", "throughout", "-", "channel"), ("1807.10585",), _SPECTRUM),
+    Row("Principal filter analysis", ("C", "yes", "throughout", "-", "channel"), ("1807.10585",)),
 )

@@ -24,8 +24,8 @@ ScoreName = Literal[
 RegimeName = Literal[
     "window", "ck", "combined", "inter-epoch", "fine-fc", "block-fc",
     "unstructured", "filter", "2:4", "1x4", "gradual-magnitude", "global-magnitude", "lamp", "deep-compression",
-    "channel", "channel-combined", "l1-channels", "sfp", "fpgm", "taylor", "thinet", "lasso-channels",
-    "network-slimming", "sparse-structure", "ssl", "prune-train", "greg",
+    "channel", "channel-combined", "l1-channels", "sfp", "fpgm", "taylor", "thinet", "lasso-channels", "pfa", "pfa-kl",
+    "network-slimming", "sparse-structure", "ssl", "prune-train", "greg", "greg-2",
     "admm-filter", "admm-channel", "admm-column", "admm-kernel", "admm-unstructured", "admm-column-filter",
     "swat-u", "swat-erk", "swat-m", "swat-structured",
     "rigl", "srigl", "set", "dsr", "dsr-kernel", "deepr", "chase",

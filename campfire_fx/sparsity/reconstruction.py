@@ -6,129 +6,21 @@ that is needed of the data is the Gram matrix of the x_c over outputs at sampled
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from campfire_fx.base.errors import RegimeError
 from campfire_fx.base.sharding import local, part_of
 from campfire_fx.sparsity.channels.coupling import Alive, CoupledLayer, Coupling, Floats
-from campfire_fx.sparsity.channels.layers import coupling_of, living, with_coupling
-from campfire_fx.sparsity.channels.scores import LAST, Evidence
-from campfire_fx.sparsity.clock import Clock
-from campfire_fx.sparsity.coupled_channels import CoupledChannels
+from campfire_fx.sparsity.gram_channels import GramChannels, columns_of
 from campfire_fx.sparsity.layer import PrunedLayer
-from campfire_fx.sparsity.method import INPUTS
 from campfire_fx.sparsity.slices import inputs_of
 
-GRAM = "gram of "
-"""What the memory of a training calls the Gram matrix of a reader, before its path: ((groups + 1)^2,)."""
 _PLACES = 10  # of outputs that are looked at in a batch
 _STEPS, _SWEEPS = 60, 200  # of the lasso's path, and of coordinate descent for each of its strengths
-
-Rank = Callable[[Floats], Floats]
-"""From the Gram matrix of a set's groups, (n, n), to their scores, (n,)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reconstructing(CoupledChannels):
-    """Channels go by reconstruction; what is left of their readers is scaled to make up for them, by least squares.
-
-    Attributes:
-        order: how groups are ranked: a key of `ORDERS`.
-    """
-
-    name = "reconstruction"
-    gathers = INPUTS
-    order: str = "greedy"
-
-    @property
-    def goes_on_smaller(self) -> bool:
-        """See `Method`: what was gathered is of the whole model."""
-        return False
-
-    def begin(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
-        """Make room for the Gram matrices: see `Method`."""
-        del now
-        for layer, coupled in with_coupling(layers, coupling_of(layers)) if layers else ():
-            if layer.state.reached is None and reads(layer, coupled):
-                size = int(columns_of(coupled).max()) + 2
-                layer.memory.setdefault(GRAM + coupled.path, torch.zeros(size**2, dtype=torch.float64))
-
-    def watch(self, layer: PrunedLayer, inputs: Tensor) -> None:
-        """Add what a reader is given to its Gram matrix: see `Method`."""
-        (_, coupled), *_ = with_coupling([layer], coupling_of([layer]))
-        if GRAM + coupled.path in layer.memory:
-            known = layer.memory[GRAM + coupled.path]
-            layer.memory[GRAM + coupled.path] = known + gram(layer, coupled, inputs).flatten().to(known)
-
-    def epoch(self, layers: Sequence[PrunedLayer], now: Clock) -> None:
-        """Mask the groups that go, and repair the layers that read them, once: see `Method`."""
-        coupling, moves = coupling_of(layers), any(layer.rises for layer in layers)
-        CoupledChannels.epoch(self, layers, now)
-        if moves:
-            alive = living(((coupled, layer.module) for layer, coupled in with_coupling(layers, coupling)), coupling)
-            for layer, coupled in with_coupling(layers, coupling):
-                if (known := layer.memory.pop(GRAM + coupled.path, None)) is not None:
-                    repair(layer, coupled, coupling, square(known), alive)
-
-    def scores(self, evidence: Evidence, layers: Sequence[PrunedLayer]) -> Floats:
-        """Return how much each group matters, (groups,); what no reader was seen of goes last."""
-        coupling, found = evidence.coupling, np.full(evidence.coupling.groups, LAST)
-        grams = [np.zeros((one.size, one.size)) for one in coupling.sets]
-        for layer, coupled in with_coupling(layers, coupling):
-            known = layer.memory.get(GRAM + coupled.path)
-            if known is None:
-                continue
-            whole, numbers = square(known), np.unique(coupled.inputs[coupled.inputs >= 0])
-            for one, total in zip(coupling.sets, grams, strict=True):
-                inside = (numbers >= one.start) & (numbers < one.stop)
-                places = numbers[inside] - one.start
-                total[np.ix_(places, places)] += whole[:-1, :-1][np.ix_(inside, inside)]
-        if not any(total.any() for total in grams):
-            raise RegimeError(
-                "channels by reconstruction: nothing was seen of the data. "
-                "Call gather(loss_fn, loader) before the era begins, or finalize() after it."
-            )
-        for one, total in zip(coupling.sets, grams, strict=True):
-            if total.any():
-                found[one.start : one.stop] = ORDERS[self.order](total)
-        return found
-
-
-def reads(layer: PrunedLayer, coupled: CoupledLayer) -> bool:
-    """Return whether a layer mixes channels in a way that is understood here: 2-D convolutions, and linear layers."""
-    module = layer.module
-    plain = isinstance(module, nn.Conv2d) and module.padding_mode == "zeros" and not isinstance(module.padding, str)
-    return not coupled.goes_whole and (plain or isinstance(module, nn.Linear)) and bool((coupled.inputs >= 0).any())
-
-
-def columns_of(coupled: CoupledLayer) -> NDArray[np.int64]:
-    """Return for each input channel the place of its group among those that the layer reads; of no group: -1."""
-    numbers = np.unique(coupled.inputs[coupled.inputs >= 0])
-    return np.where(coupled.inputs >= 0, np.searchsorted(numbers, coupled.inputs), -1).reshape(-1)
-
-
-def gram(layer: PrunedLayer, coupled: CoupledLayer, inputs: Tensor) -> Tensor:
-    """Return the Gram matrix of what the groups bring to outputs at sampled places, (n + 1, n + 1) float64.
-
-    The last row and column are of all channels in no group.
-    """
-    weight = layer.module.as_filters(layer.weight).unflatten(0, (coupled.groups, -1)).double()  # (G, K / G, C / G, P)
-    patches = _patches(layer.module, inputs.double()).unflatten(1, (coupled.groups, -1))  # (rows, G, C / G, P)
-    columns = torch.from_numpy(columns_of(coupled)).to(weight.device)
-    count = int(columns.max()) + 1
-    total = weight.new_zeros(count + 1, count + 1)
-    for filters, seen, places in zip(weight, patches.unbind(1), columns.chunk(coupled.groups), strict=True):
-        brought = torch.einsum("rcp,kcp->rkc", seen, filters).flatten(0, 1)
-        by_group = brought.new_zeros(len(brought), count + 1).index_add_(1, places % (count + 1), brought)
-        total += by_group.T @ by_group
-    return total
 
 
 def _patches(module: nn.Module, inputs: Tensor) -> Tensor:
@@ -146,12 +38,6 @@ def _patches(module: nn.Module, inputs: Tensor) -> Tensor:
         for i, j in corners
     ]
     return torch.cat(found)
-
-
-def square(flat: Tensor) -> Floats:
-    """Return a matrix from how it is remembered."""
-    size = round(flat.numel() ** 0.5)
-    return flat.view(size, size).cpu().numpy()
 
 
 def greedily(total: Floats) -> Floats:
@@ -191,24 +77,49 @@ def descend(total: Floats, wanted: Floats, sizes: Floats, factors: Floats, stren
             return
 
 
-ORDERS: dict[str, Rank] = {"greedy": greedily, "lasso": by_lasso}
+@dataclass(frozen=True, slots=True)
+class Reconstructing(GramChannels):
+    """Channels go by reconstruction; what is left of their readers is scaled to make up for them, by least squares."""
 
+    name = "reconstruction"
+    orders = {"greedy": greedily, "lasso": by_lasso}  # noqa: RUF012 - see the base
+    order: str = "greedy"
 
-def repair(layer: PrunedLayer, coupled: CoupledLayer, coupling: Coupling, total: Floats, alive: Alive) -> None:
-    """Scale the input channels that are left by least squares: min over f of the squares of y - sum of f_c * x_c.
+    def reads(self, layer: PrunedLayer, coupled: CoupledLayer) -> bool:
+        """Return whether a layer mixes channels in a way that is understood here: 2-D convolutions, and linear ones."""
+        module = layer.module
+        plain = isinstance(module, nn.Conv2d) and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+        return (plain or isinstance(module, nn.Linear)) and GramChannels.reads(self, layer, coupled)
 
-    Channels in no group keep their factor of 1.
-    """
-    numbers = np.unique(coupled.inputs[coupled.inputs >= 0])
-    left = alive[numbers]
-    if left.all() or not left.any() or layer.state.by_hand or not layer.module.weight.requires_grad:
-        return
-    inside = np.flatnonzero(left)
-    wanted = total[inside].sum(1) - total[inside, -1]
-    factors, *_ = np.linalg.lstsq(total[np.ix_(inside, inside)], wanted, rcond=1e-10)
-    of_group = np.ones(coupling.groups + 1)
-    of_group[numbers[inside]] = factors
-    one, weight = inputs_of(layer, coupled, coupling), layer.module.weight
-    assert one.groups is not None
-    values = torch.from_numpy(of_group).to(weight.device, weight.dtype)[one.groups]
-    local(weight.detach()).mul_(part_of(one.spread(values), weight))
+    def gram(self, layer: PrunedLayer, coupled: CoupledLayer, inputs: Tensor) -> Tensor:
+        """See the base: of what groups bring to outputs at sampled places; the last row is of channels in no group."""
+        weight = layer.module.as_filters(layer.weight).double()
+        weight = weight.unflatten(0, (coupled.groups, -1))  # (G, K / G, C / G, P)
+        patches = _patches(layer.module, inputs.double()).unflatten(1, (coupled.groups, -1))  # (rows, G, C / G, P)
+        columns = torch.from_numpy(columns_of(coupled)).to(weight.device)
+        count = int(columns.max()) + 1
+        total = weight.new_zeros(count + 1, count + 1)
+        for filters, seen, places in zip(weight, patches.unbind(1), columns.chunk(coupled.groups), strict=True):
+            brought = torch.einsum("rcp,kcp->rkc", seen, filters).flatten(0, 1)
+            by_group = brought.new_zeros(len(brought), count + 1).index_add_(1, places % (count + 1), brought)
+            total += by_group.T @ by_group
+        return total
+
+    def after(self, layer: PrunedLayer, coupled: CoupledLayer, coupling: Coupling, whole: Floats, alive: Alive) -> None:
+        """Scale the input channels that are left by least squares: min over f of the squares of y - sum of f_c * x_c.
+
+        Channels in no group keep their factor of 1.
+        """
+        numbers = np.unique(coupled.inputs[coupled.inputs >= 0])
+        left = alive[numbers]
+        if left.all() or not left.any() or layer.state.by_hand or not layer.module.weight.requires_grad:
+            return
+        inside = np.flatnonzero(left)
+        wanted = whole[inside].sum(1) - whole[inside, -1]
+        factors, *_ = np.linalg.lstsq(whole[np.ix_(inside, inside)], wanted, rcond=1e-10)
+        of_group = np.ones(coupling.groups + 1)
+        of_group[numbers[inside]] = factors
+        one, weight = inputs_of(layer, coupled, coupling), layer.module.weight
+        assert one.groups is not None
+        values = torch.from_numpy(of_group).to(weight.device, weight.dtype)[one.groups]
+        local(weight.detach()).mul_(part_of(one.spread(values), weight))

@@ -130,7 +130,8 @@ def sparsify(  # noqa: PLR0913 - keyword-only settings, each with a default
             also be given in `overrides`.
         round_to: for the same: each coupled set keeps a multiple of this number of channels.
         soft: for "channel": chosen channels are set to zero at each epoch, but train on until the era ends.
-        threshold: for "channel" and its variants: remove all channels whose score does not exceed it.
+        threshold: for "channel" and its variants: remove all channels whose score does not exceed it;
+            for "pfa": the share of the responses' energy that may be lost.
         strength: for regimes with a penalty ("network-slimming", "ssl", "prune-train", "greg", "sparse-structure"): how
             strongly weights are pulled to zero.
         rounds: for "lottery-ticket" and "deep-compression": how often they prune in the era; None: 5, and 3.

@@ -14,7 +14,7 @@ from torch.optim import SGD
 from campfire_fx import SparseModel
 from campfire_fx.sparsity import Penalty, find_regimes, penalty, slices
 from campfire_fx.sparsity.channels.scores import OF_BATCHES, OF_STEPS
-from campfire_fx.sparsity.regimes import by_score, snip, thinet
+from campfire_fx.sparsity.regimes import by_score, pfa, snip, thinet
 from tests.sparse_training import IMAGE, Net, batches, train
 
 PAGES = {
@@ -43,7 +43,8 @@ def test_every_snippet_makes_a_model_that_trains_and_shrinks(page: str) -> None:
 
 
 def test_the_page_of_scores_names_them_all() -> None:
-    page, (made, scores) = PAGES["scores"], (by_score.ENTRIES + thinet.ENTRIES + snip.ENTRIES, OF_STEPS + OF_BATCHES)
+    made, scores = by_score.ENTRIES + thinet.ENTRIES + pfa.ENTRIES + snip.ENTRIES, OF_STEPS + OF_BATCHES
+    page = PAGES["scores"]
     assert all(f"| `{entry.name}` |" in page for entry in made)
     assert all(f"| `{name}` |" in page for name in scores)
 

@@ -28,6 +28,7 @@ ALIKE = {
     "dsr-kernel": "dsr",
     "deep-compression": "lottery-ticket",
     "lasso-channels": "thinet",
+    "pfa-kl": "pfa",
 }
 MECHANISMS = [name for name in NAMES if name not in ALIKE]
 every_mechanism = pytest.mark.parametrize("regime", MECHANISMS)

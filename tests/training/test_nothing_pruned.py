@@ -29,4 +29,4 @@ def test_it_names_what_the_regime_takes() -> None:
         "regime 'prune-train' has pruned nothing. Give a larger strength (it has 0.5) or a larger threshold (it has"
         " 0.0001)."
     )
-    assert nothing_pruned("2:4") == "regime '2:4' has pruned nothing. Give a larger sparsity."
+    assert nothing_pruned("2:4") == "regime '2:4' has pruned nothing. Give another sparsity or regime."

@@ -29,6 +29,7 @@ from campfire_fx.sparsity.regimes import (
     lottery_ticket,
     magnitude,
     network_slimming,
+    pfa,
     rigl,
     snip,
     sr_ste,
@@ -42,9 +43,9 @@ from campfire_fx.sparsity.regimes.magnitude import n_of_m
 from campfire_fx.sparsity.scope import WITHIN_CHANNEL, WITHIN_LAYER
 
 _FILES = (
-    campfire, magnitude, gradual_magnitude, deep_compression, channel, by_score, thinet, network_slimming, group_lasso,
-    greg, greg_2, admm, swat, rigl, srigl, set_, dsr, deepr, chase, static_random, snip, lottery_ticket, sr_ste,
-    grouped,
+    campfire, magnitude, gradual_magnitude, deep_compression, channel, by_score, thinet, pfa, network_slimming,
+    group_lasso, greg, greg_2, admm, swat, rigl, srigl, set_, dsr, deepr, chase, static_random, snip, lottery_ticket,
+    sr_ste, grouped,
 )  # fmt: skip
 ENTRIES: dict[str, RegimeEntry] = {entry.name: entry for file in _FILES for entry in file.ENTRIES}
 """The regimes by name: one record each, in the file that defines it."""
@@ -124,7 +125,7 @@ def nothing_pruned(regime: str) -> str:
         _STRONGER[setting] + (f" (it has {value:g})" if isinstance(value, float) else "")
         for setting, value in own.items()
     ]
-    return f"regime '{regime}' has pruned nothing. Give {' or '.join(stronger or ['a larger sparsity'])}."
+    return f"regime '{regime}' has pruned nothing. Give {' or '.join(stronger or ['another sparsity or regime'])}."
 
 
 def find_regimes(*words: str, family: str | None = None) -> tuple[RegimeEntry, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from campfire_fx.sparsity.channels.choice import EVEN
@@ -42,25 +43,18 @@ def _reconstructed(name: str, order: str, **given: Any) -> Regime:
     return channels(name, schedule=Constant, kind=Reconstructing, more={"order": order}, scope=EVEN, **given)
 
 
-ENTRIES = (
-    RegimeEntry(
-        name="thinet",
-        make=thinet,
-        does="removes, one by one, the channels that change the next layer's output least; rescales the others",
-        family="channels",
-        granularity="coupled channel",
-        gains="channels",
-        source="Luo et al. 2017, arXiv 1707.06342",
-        needs=("data", "epochs after"),
-    ),
-    RegimeEntry(
-        name="lasso-channels",
-        make=lasso_channels,
-        does="chooses channels by LASSO on the next layer's output, and rescales them by least squares",
-        family="channels",
-        granularity="coupled channel",
-        gains="channels",
-        source="He et al. 2017, arXiv 1707.06168",
-        needs=("data", "epochs after"),
-    ),
+_GREEDY = RegimeEntry(
+    name="thinet",
+    make=thinet,
+    does="removes, one by one, the channels that change the next layer's output least; rescales the others",
+    family="channels",
+    granularity="coupled channel",
+    gains="channels",
+    source="Luo et al. 2017, arXiv 1707.06342",
+    needs=("data", "epochs after"),
 )
+_PATH = "chooses channels by LASSO on the next layer's output, and rescales them by least squares"
+_LASSO = replace(
+    _GREEDY, name="lasso-channels", make=lasso_channels, does=_PATH, source="He et al. 2017, arXiv 1707.06168"
+)
+ENTRIES = (_GREEDY, _LASSO)
