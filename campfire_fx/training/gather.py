@@ -54,8 +54,9 @@ def gather(model: nn.Module, cycle: LifeCycle, loss_fn: Loss, batches: Iterable[
                 for batch in given:
                     loss_fn(model, batch)
             if _several():
+                where = next(model.parameters()).device  # of which the backend takes tensors
                 for name, seen in cycle.state.memory.items():
-                    cycle.state.memory[name] = _mean(seen.clone())
+                    cycle.state.memory[name] = _mean(seen.to(where, copy=True)).to(seen.device)
 
 
 @contextmanager
