@@ -54,9 +54,8 @@ def gather(model: nn.Module, cycle: LifeCycle, loss_fn: Loss, batches: Iterable[
                 for batch in given:
                     loss_fn(model, batch)
             if _several():
-                where = next(model.parameters()).device  # of which the backend takes tensors
-                for name, seen in cycle.state.memory.items():
-                    cycle.state.memory[name] = _mean(seen.to(where, copy=True)).to(seen.device)
+                for key, seen in cycle.state.memory.items():  # averaged where the backend takes tensors from
+                    cycle.state.memory[key] = _mean(seen.to(next(model.parameters()).device, copy=True)).to(seen.device)
 
 
 @contextmanager
