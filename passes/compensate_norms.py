@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from campfire_fx.analysis.compact import kept_line
 from campfire_fx.analysis.constants import per_channel
 from campfire_fx.analysis.edits.compensated_norm import Parts, put_norm
 from campfire_fx.analysis.edits.convolutions import first_input
@@ -140,8 +141,9 @@ def _plan(facts: Facts, site: Site, by_node: dict[Any, Reader], wish: str) -> _P
         goes = site.known.clone()
         goes[kept] = False
     parts = _parts(facts, site, goes)
-    if parts is None:
-        return None
+    lives = kept_line(site.run.values[site.source].labels, facts.live, site.dim)
+    if parts is None or not lives[~parts.stays].any():
+        return None  # groups that are dead as a whole need no compensation
     before = _before(site, by_node)
     if wish == "auto" and not _pays(parts, readers, before):
         return None

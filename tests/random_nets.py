@@ -169,7 +169,11 @@ def _transposed(draft: Draft, source: int, choice: int, width: int) -> None:
 
 def _norm(draft: Draft, source: int, choice: int, width: int) -> None:
     channels = draft.values[source].channels
-    norm: nn.Module = nn.GroupNorm(1, channels) if choice % 8 == 7 else nn.BatchNorm2d(channels, affine=choice % 4 != 0)
+    norm: nn.Module = nn.BatchNorm2d(channels, affine=choice % 4 != 0)
+    if choice % 8 in (5, 6, 7):
+        most = 1 if choice % 8 == 7 else 2 + width % 5
+        groups = max(g for g in range(1, min(channels, most) + 1) if channels % g == 0)
+        norm = nn.GroupNorm(groups, channels, affine=bool(choice % 3))
     draft.layer(norm, draft.values[source], source)
 
 

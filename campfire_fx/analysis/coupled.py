@@ -1,7 +1,8 @@
 """Coupled channels: which filters, norm entries and input channels a shrink removes only together, and at what gain.
 
-Labels say it: what has one label is one channel. Grouped convolutions keep their groups equal, so there channels are
-coupled further: either whole groups go, or every group loses as many. A channel is in a group only if a shrink really
+Labels say it: what has one label is one channel. Channels are coupled further where GroupNorm normalises them together,
+which go together, and in grouped convolutions, whose groups stay equal: either whole groups go, or every group loses as
+many. A channel is in a group only if a shrink really
 removes it when all that the group owns is zero; that is tried, on the weights themselves.
 """
 
@@ -91,8 +92,10 @@ def _set_numbers(coupling: Coupling, groups: Groups) -> Groups:
 
 
 def _coupled(structure: Structure, mixers: Iterable[Mixer]) -> Joins:
-    """Return the labels with the further coupling of grouped layers joined."""
+    """Return the labels with the further coupling of grouped layers and of norms over groups joined."""
     forest = Joins(structure.forest)
+    for rows in structure.wholes.values():
+        forest.join(rows, rows[:, :1])
     for mixer in mixers:
         groups, outputs, inputs, _ = mixer.layout.kernels(mixer.weight).shape
         if groups == 1 or outputs == inputs == 1:
@@ -139,10 +142,12 @@ def _coupling(
     counted = sum(layer.outputs.size * layer.inputs.shape[1] * layer.taps for layer in layers if layer.stored)
     counted += sum(vector.groups.size for vector in vectors if vector.parameter)
     total = sum(parameters.values())
-    joined = {  # group -> the first layer that writes it alone: of each set one group stays
-        layer.outputs[0]: Stays(layer.path, layer.outputs.size, "an operation combines all of them")
+    lone = [one.start for one in sets if one.size == 1]  # of each set one group stays
+    joined = {
+        group: Stays(layer.path, int(count), "an operation combines all of them")
         for layer in reversed(layers)
-        if layer.outputs.size > 1 and layer.outputs[0] >= 0 and not np.ptp(layer.outputs)
+        for group in lone
+        if (count := np.count_nonzero(layer.outputs == group)) > 1
     }
     return Coupling(named, tuple(layers), vectors, (*stays, *joined.values()), other_parameters=total - counted)
 

@@ -120,7 +120,7 @@ def _known_call(
         return known.setdefault(key, result).value
     twin = known[key].node
     tables: tuple[dict[fx.Node, Any], ...] = (structure.settled, structure.joined, structure.unstacked)
-    for table in tables:
+    for table in (*tables, structure.wholes):
         if twin in table:
             table[node] = table[twin]
     return known[key].value

@@ -73,9 +73,16 @@ def find_live(
         alive[roots[extra.long()]] = True
     live = Liveness(roots, alive, _readers(labelling, constants, roots))
     tensors, mixed = _node_labels(labelling, roots), labelling.structure.joined
+    wholes = [roots[rows.long()] for rows in labelling.structure.wholes.values()]
     while True:
         _sweep(live)
-        changed = _merge(live) or _balance_groups(live) or _round(live, round_to) or _fill(live, tensors, mixed)
+        changed = (
+            _complete(live, wholes)
+            or _merge(live)
+            or _balance_groups(live)
+            or _round(live, round_to)
+            or _fill(live, tensors, mixed)
+        )
         if not changed:
             return live
 
@@ -138,6 +145,17 @@ def _merge(live: Liveness) -> bool:
         if several.size:
             chosen = zip(several.tolist(), channel[several].tolist(), strict=True)
             live.merges[id(reader.mixer.weight)] = list(chosen)
+    return changed
+
+
+def _complete(live: Liveness, wholes: list[Tensor]) -> bool:
+    """Keep all channels of a row that goes whole or not at all, where one of them stays."""
+    changed = False
+    for rows in wholes:
+        kept = live.alive[rows]
+        revived = kept.any(1, keepdim=True) & ~kept
+        changed |= bool(revived.any())
+        live.alive[rows[revived]] = True
     return changed
 
 

@@ -68,6 +68,11 @@ def every_group(inputs: int = 4, outputs: int = 5) -> nn.Module:
     return Chain(2 * inputs, nn.Conv2d(2 * inputs, 2 * outputs, 3, groups=2), last=2 * outputs)
 
 
+def normalised_by_group(groups: int = 6) -> nn.Module:
+    """Pairs of channels that GroupNorm normalises together, with a scale and a shift for each channel."""
+    return Chain(2 * groups, nn.GroupNorm(groups, 2 * groups), last=2 * groups)
+
+
 def transposed(width: int = 5, up: int = 6) -> nn.Module:
     return Chain(width, nn.ConvTranspose2d(width, up, 2, stride=2), nn.ReLU(), last=up)
 
@@ -190,6 +195,7 @@ CASES = {
     "multiplied": Known(multiplied, (4,), ((1, "first others.0", "others.0 last", ""),)),
     "whole groups": Known(whole_groups, (6,), ((2, "first others.0", "others.0 last", ""),)),
     "every group": Known(every_group, (4, 5), ((2, "first", "others.0", ""), (2, "others.0", "last", ""))),
+    "normalised by group": Known(normalised_by_group, (6,), ((2, "first", "last", "others.0"),)),
     "transposed": Known(transposed, (5, 6), ((1, "first", "others.0", ""), (1, "others.0", "last", ""))),
     "flattened": Known(flattened, (4, 7), ((1, "0", "3", ""), (1, "3", "5", ""))),
     "one dimension": Known(one_dimension, (5,), ((1, "1", "3", ""),)),
@@ -343,3 +349,23 @@ def test_channels_that_an_operation_combines_stay_for_that_reason() -> None:
 
     stays = [(one.where, one.channels, one.reason) for one in coupled_channels(Efficient(), X).stays]
     assert stays == [("output", 4, "the model's output"), ("a", 8, "an operation combines all of them")]
+
+
+def test_channels_that_a_norm_joins_over_two_layers_stay_for_that_reason() -> None:
+    """Of six groups of four channels the third reaches into both layers: it is alone, and one of each kind stays."""
+
+    class Joined(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(3, 10, 1), nn.Conv2d(3, 14, 1), nn.Conv2d(24, 4, 1)
+            self.norm = nn.GroupNorm(6, 24)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.c(self.norm(torch.cat([self.a(x), self.b(x)], 1)))
+
+    coupling = coupled_channels(Joined(), X)
+    assert sorted((one.size, one.channels, one.writers) for one in coupling.sets) == [
+        (1, 2, ("a", "b")), (2, 4, ("a",)), (3, 4, ("b",)),
+    ]  # fmt: skip
+    stays = {(one.where, one.channels, one.reason) for one in coupling.stays}
+    assert stays == {("output", 4, "the model's output"), ("a", 2, "an operation combines all of them")}

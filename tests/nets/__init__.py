@@ -8,6 +8,7 @@ from tests.nets import barriers as barriers
 from tests.nets import constants as constants
 from tests.nets import flattening as flattening
 from tests.nets import functional as functional
+from tests.nets import group_norms as group_norms
 from tests.nets import grouping as grouping
 from tests.nets import joins as joins
 from tests.nets import layers as layers

@@ -16,9 +16,9 @@ DEAD = {"a": (0, 1), "b": (2,)}
 
 
 @case(X, kill=DEAD, kept=HELD, pins=("norm",))
-def GroupNorm() -> nn.Module:
-    """GroupNorm measures channels together: a dead one counts."""
-    return named(a=conv(3, 8), norm=nn.GroupNorm(2, 8), b=conv(8, 5), c=conv(5, 4, 1))
+def GroupNormOfOneGroup() -> nn.Module:
+    """GroupNorm with one group measures all channels together: a dead one counts."""
+    return named(a=conv(3, 8), norm=nn.GroupNorm(1, 8), b=conv(8, 5), c=conv(5, 4, 1))
 
 
 @case(X, kill=DEAD, kept=HELD, pins=("norm",))
@@ -38,19 +38,6 @@ class LayerNormOverChannels(nn.Module):
 def LayerNormOverAll() -> nn.Module:
     """LayerNorm over channels and space."""
     return named(a=conv(3, 8), norm=nn.LayerNorm([8, 8, 8]), b=conv(8, 5), c=conv(5, 4, 1))
-
-
-@case(X, kill=DEAD, kept=HELD, pins=("norm",))
-class FunctionalGroupNorm(nn.Module):
-    """GroupNorm as a function on parameters."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b, self.c = conv(3, 8), conv(8, 5), conv(5, 4, 1)
-        self.scale, self.shift = nn.Parameter(torch.ones(8)), nn.Parameter(torch.zeros(8))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.c(self.b(F.group_norm(self.a(x), 4, self.scale, self.shift)))
 
 
 @case(X, kill=DEAD, kept=HELD, pins=("norm",))

@@ -107,11 +107,24 @@ def test_groups_lose_equal_numbers_and_one_of_constants_goes_whole() -> None:
     assert_shapes(slim, {"a.weight": (6, 3, 3, 3), "norm.weight": (6,), "b.weight": (6, 6, 1, 1)})
 
 
-def test_groups_of_constants_alone_leave_an_ordinary_norm() -> None:
+def test_groups_of_constants_alone_leave_the_norm_a_layer() -> None:
     model = _pyramid(3)
     dead(model.a, 4, 5, 6, 7)
     slim = shrunk(model)
     assert_shapes(slim, {"a.weight": (8, 3, 3, 3), "norm.weight": (8,), "b.weight": (6, 8, 1, 1)})
+    norm: Any = slim.get_submodule("norm")
+    assert (type(norm), norm.num_groups, norm.num_channels) == (nn.GroupNorm, 2, 8) and not actions(slim)
+
+
+def test_groups_of_constants_that_padding_would_keep_leave_an_ordinary_norm() -> None:
+    """Behind padding a constant must stay, and with it its group, unless it is part of the shift."""
+    model = _pyramid(3)
+    model.b = conv(12, 6).double()
+    dead(model.a, 4, 5, 6, 7)
+    with torch.no_grad():
+        model.norm.bias[:] = torch.arange(1.0, 13)
+    slim = shrunk(model)
+    assert_shapes(slim, {"a.weight": (8, 3, 3, 3), "b.weight": (6, 9, 3, 3)})
     assert slim.graph.find_nodes(op="call_function", target=F.group_norm)
 
 

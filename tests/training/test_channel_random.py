@@ -17,7 +17,9 @@ from tests.random_nets import OPERATIONS, RandomNet
 from tests.random_zeros import randomise
 
 numbers = st.integers(0, 23)
-programs = st.lists(st.tuples(st.sampled_from(sorted(OPERATIONS)), numbers, numbers, numbers), min_size=1, max_size=10)
+steps_of_any_kind = st.tuples(st.sampled_from(sorted(OPERATIONS)), numbers, numbers, numbers)
+group_norms = st.tuples(st.just("norm"), numbers, st.sampled_from([5, 6, 13, 14, 21, 22]), numbers)
+programs = st.lists(st.one_of(steps_of_any_kind, steps_of_any_kind, group_norms), min_size=1, max_size=10)
 
 
 def make(steps: list[tuple[str, int, int, int]], seed: int) -> RandomNet:

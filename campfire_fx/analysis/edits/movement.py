@@ -23,6 +23,7 @@ from campfire_fx.analysis.edits.attention_scale import keep_scale
 from campfire_fx.analysis.edits.compensated_norm import spread_edit
 from campfire_fx.analysis.edits.gates import gate_edit
 from campfire_fx.analysis.edits.law import holds, same
+from campfire_fx.analysis.edits.norm_groups import count_groups
 from campfire_fx.analysis.edits.plan import Edit
 from campfire_fx.analysis.edits.reindex import Reindex, find_reindex
 from campfire_fx.analysis.edits.rewrite_arguments import Selected, rewritten
@@ -85,6 +86,8 @@ def _step(after: AfterRemoval, node: fx.Node) -> None:
         _check_numbers(after, node)
         if run.rule(node).kind is Kind.ATTEND:
             after.edits += keep_scale(after, node)
+        elif run.rule(node).kind is Kind.NORMALISE:
+            after.edits += count_groups(after, node)
         after.values[node] = expected
 
 

@@ -15,7 +15,7 @@ from campfire_fx.analysis.rules.structure import MixCall, Mixer, Pin, Structure,
 from campfire_fx.layers.layout import Layout
 
 _MOST_LABELS = 1 << 18
-Table: TypeAlias = Literal["tensors", "mixers", "biases", "sizes", "unstacked", "settled", "joined"]
+Table: TypeAlias = Literal["tensors", "mixers", "biases", "sizes", "wholes", "unstacked", "settled", "joined"]
 
 
 class Found:

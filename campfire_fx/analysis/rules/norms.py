@@ -60,13 +60,13 @@ def read_norm(call: Call) -> NormArguments | None:
 
 
 def normalise_channels(call: Call, found: Found) -> Any:
-    """Pin channels that are normalised with one another; pass those that each are by themselves."""
+    """Let channels that are normalised together go together, group by group; pin them where there is but one group."""
     value, norm = call.get(0, "input"), read_norm(call)
     if not isinstance(value, Labelled) or norm is None or len(call.labelled()) != 1:
         return barrier(call, found, "its scale or its sizes are computed")
-    if not norm.last and norm.groups > 1 and norm.groups == value.shape[1]:
-        return _single(call, found, value, norm)
     labels = found.forest.find(value.labels)
+    if norm.groups > 1 and not any(varies(labels, dim) for dim in range(2, labels.ndim)):
+        return _by_group(call, found, value, norm.groups)
     if any(varies(labels, dim) for dim in norm.dims(labels.ndim)):
         found.pin(call.where(), "it normalises across channels", value)
     for held in call.held():
@@ -74,16 +74,16 @@ def normalise_channels(call: Call, found: Found) -> Any:
     return Labelled(found.forest.find(value.labels))
 
 
-def _single(call: Call, found: Found, value: Labelled, norm: NormArguments) -> Any:
-    """A group for each channel: none is measured with another, where space holds no channels."""
-    labels = found.forest.find(value.labels)
-    if any(varies(labels, dim) for dim in range(2, labels.ndim)) or call.module is None:
-        found.pin(call.where(), "it normalises across channels", value)
-        for held in call.held():
-            found.pin_tensor(held.tensor)
-        return Labelled(found.forest.find(value.labels))
-    found.counts(call.module, "num_groups", found.channels(value, 1))
-    found.counts(call.module, "num_channels", found.channels(value, 1))
+def _by_group(call: Call, found: Found, value: Labelled, count: int) -> Any:
+    """Groups do not see one another: each can go, but only with all of its channels."""
+    channels = found.channels(value, 1)
+    groups = channels.view(count, -1)
+    found.note("wholes", call.node, groups)
+    known = found.structure.sizes.get((id(call.module), "num_groups"))
+    if known is not None and known[2].numel() == count:  # called before, perhaps without a scale that joins the calls
+        found.forest.join(groups[:, 0], known[2])
+    found.counts(call.module, "num_groups", groups[:, 0])
+    found.counts(call.module, "num_channels", channels)
     return per_channel(call, found)
 
 

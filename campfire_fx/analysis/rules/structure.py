@@ -92,6 +92,7 @@ class Structure:
         mixers: weights that mix channels, by the id of the weight.
         biases: bias tensors of mixers: id -> (tensor, label vector).
         sizes: module attributes that count channels: (id of module, name) -> (module, name, label vector).
+        wholes: per node, rows of channels of which each goes whole or not at all, (rows, channels in a row).
         pins: what cannot be removed, with the reason.
         unstacked: nodes that reduce dimensions of fixed length, along which branches or channels lie.
         settled: nodes whose rule is another than their row's, because of what they were given: where a rule gave up
@@ -107,6 +108,7 @@ class Structure:
     mixers: dict[int, Mixer] = field(default_factory=dict)
     biases: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     sizes: dict[tuple[int, str], tuple[nn.Module, str, Tensor]] = field(default_factory=dict)
+    wholes: dict[fx.Node, Tensor] = field(default_factory=dict)
     pins: list[Pin] = field(default_factory=list)
     unstacked: dict[fx.Node, bool] = field(default_factory=dict)
     settled: dict[fx.Node, Any] = field(default_factory=dict)

@@ -94,7 +94,9 @@ def _assert_labels_agree(one: Alone, done: Cut) -> None:
 
 
 def _has_one_channel(one: Alone, done: Cut) -> bool:
-    """Whether one channel is left somewhere: it looks like none, so rules join or pin more, never less."""
+    """Whether one channel, or group of a norm, is left somewhere: rules join or pin more there, never less."""
+    if any(int(done.live.keeps(rows[:, 0]).sum()) == 1 for rows in one.labelling.structure.wholes.values()):
+        return True
     for source in one.sources:
         labels = one.run.values[source].labels
         left = cut_like(labels, labels, done.live)

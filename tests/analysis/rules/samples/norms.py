@@ -31,18 +31,18 @@ add(
 add(
     SAMPLES,
     [nn.GroupNorm],
-    Sample(module=lambda: nn.GroupNorm(2, 4), free=0),
+    Sample(module=lambda: nn.GroupNorm(2, 4), free=4, constants="any"),
     Sample(module=lambda: nn.GroupNorm(1, 4, affine=False), free=0),
     Sample(module=lambda: nn.GroupNorm(4, 4), constants="any"),
-    Sample((Act("NC"),), module=lambda: nn.GroupNorm(2, 4), free=0, constants="any", resize=False),
+    Sample((Act("NC"),), module=lambda: nn.GroupNorm(2, 4), free=4, constants="any", resize=False),
     Sample((Act("N2C"),), module=lambda: nn.GroupNorm(2, 2), free=0, constants="any", resize=False),
 )
 add(
     SAMPLES,
     [F.group_norm, torch.group_norm],
-    Sample((Act(), 2), free=0),
-    Sample((Act(), 2, Par("C"), Par("C")), free=0),
-    Sample((Act(), 2), {"bias": Par("C"), "weight": Par("C")}, free=0),
-    Sample((Act(), 4), free=0, constants="any"),
+    Sample((Act(), 2), free=4, constants="any"),
+    Sample((Act(), 2, Par("C"), Par("C")), free=4, constants="any"),
+    Sample((Act(), 2), {"bias": Par("C"), "weight": Par("C")}, free=4),
+    Sample((Act(), 4), free=4, constants="any"),
     Sample((Act(), 2, Act("C")), free=0, constants="any"),
 )
