@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import copy
 import math
 import operator
@@ -23,6 +24,7 @@ from campfire_fx.capture.overloads import plain_call
 from campfire_fx.capture.session import Session
 
 _TENSOR_NAMES = frozenset(dir(torch.Tensor))
+_FIELDS = frozenset(name for kind in vars(torch.return_types).values() for name in getattr(kind, "__match_args__", ()))
 _UNPACK = __import__("dis").opmap["UNPACK_SEQUENCE"]
 _EXTENDED = __import__("dis").opmap["EXTENDED_ARG"]
 _VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
@@ -44,10 +46,16 @@ class ExampleProxy(fx.Proxy):
             raise AttributeError(name)
         if name not in _TENSOR_NAMES and not hasattr(self.example, name):
             raise AttributeError(f"{type(self.example).__name__!r} object has no attribute {name!r}")
-        if type(self.example).__module__ == torch.return_types.__name__:  # `max(dim).values` is `max(dim)[0]`
-            value, field = self.example, getattr(self.example, name)
+        if name in _FIELDS and (value := self._with_fields()):
+            field = getattr(value, name)  # `max(dim).values` is `max(dim)[0]`
             return next((self._call(operator.getitem, self, i) for i, v in enumerate(value) if v is field), field)
         return ExampleAttribute(self, name)
+
+    def _with_fields(self) -> tuple[Any, ...] | None:
+        """Return an example whose parts have names; None where it is another, or cannot be told by shapes alone."""
+        with contextlib.suppress(CaptureError):
+            return self.example if type(self.example).__module__ == torch.return_types.__name__ else None
+        return None
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "data" and isinstance(value, ExampleProxy) and self.tracer.replaces_data(self, value):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import campfire_fx
+from tests.nets.movement import FilledByABuffer
 
 FORMS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "function": lambda net, x: torch.max(x, net.least),
@@ -44,6 +45,15 @@ def test_dead_channels_go(form: str) -> None:
     torch.testing.assert_close(slim(x), model(x), rtol=1e-12, atol=1e-12)
 
 
+class Filled(FilledByABuffer):
+    """What shapes alone do not tell, with names that tensors and records of them share."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.c(self.b(self.a(x)))
+        x = x * x.new_full((1, 1, x.shape[2], x.shape[3]), self.strides[1])
+        return x.max(2).values + x.min() + x.sign().sum(2)
+
+
 BRANCHES: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], int]] = {
     "mean of a stack": (lambda y, z: torch.stack([y, z]).mean(0), 5),
     "largest of a stack": (lambda y, z: torch.stack([y, z], 1).max(1).values, 5),
@@ -69,4 +79,13 @@ def test_branches_that_are_stacked_are_told_from_rows_of_an_image(form: str) -> 
     slim = campfire_fx.shrink(model, torch.randn(1, 3, 16, 16, dtype=torch.float64))
     assert slim.a.out_channels == slim.c.out_channels == BRANCHES[form][1]
     x = torch.randn(2, 3, 9, 16, dtype=torch.float64)
+    torch.testing.assert_close(slim(x), model(x), rtol=1e-12, atol=1e-12)
+
+
+def test_a_name_of_a_part_is_no_question_about_a_tensor() -> None:
+    model, x = Filled().double().eval(), torch.randn(2, 3, 9, 8, dtype=torch.float64)
+    with torch.no_grad():
+        model.a.weight[2:5].zero_()
+    slim = campfire_fx.shrink(model, x)
+    assert slim.a.out_channels == 5
     torch.testing.assert_close(slim(x), model(x), rtol=1e-12, atol=1e-12)

@@ -79,7 +79,7 @@ def test_dead_channels_go_and_the_boxes_stay(run: Any, yolo: Any) -> None:
     torch.testing.assert_close(boxes(slim), boxes(yolo("pruned.pt")), rtol=2e-2, atol=2e-2)  # saved in half precision
     assert len(boxes(slim))
     refused = run("shrink", "pruned.pt", "--example", SIZE, "--proof", "proof.json")
-    assert refused.exit_code == 2 and "a proof cannot" in refused.stderr
+    assert refused.exit_code == 2 and "no proof can check" in refused.stderr
 
 
 def test_smaller_by_one_command(run: Any, yolo: Any, tmp_path: Path) -> None:
@@ -133,6 +133,6 @@ class Odd:
 
 def test_a_target_and_a_proof_exclude_each_other(run: Any) -> None:
     result = run("shrink", "tiny.pt", "--target", "macs=0.5", "--proof", "proof.json")
-    assert result.exit_code == 2 and "the output changes" in result.stderr
+    assert result.exit_code == 2 and "changes the output" in result.stderr
     result = run("shrink", "tiny.pt", "--set", "score=l2")
     assert result.exit_code == 2 and "Give --target, too" in result.stderr
