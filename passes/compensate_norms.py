@@ -107,6 +107,8 @@ def _site(facts: Facts, run: GraphRun, node: fx.Node) -> Site | None:
         return None  # each by itself
     given = [tensor for tensor in (norm.weight, norm.bias) if tensor is not None]
     values = facts.constants.values[run.number][source]
+    if source in facts.constants.overwritten:
+        return None  # the norm may have read other values
     if any(t.shape != (channels,) for t in given) or values.dtype not in (torch.float32, torch.float64):
         return None
     constant = per_channel(values, dim).double()

@@ -29,10 +29,11 @@ class _Family:
 class Memory:
     """Keeps the families of one graph while it is run, and carries writes in place to all members.
 
-    `doubts` takes the nodes whose value is unknown after a write.
+    `doubts` takes the nodes whose value is unknown after a write, `overwritten` those whose value is another.
     """
 
     doubts: set[fx.Node]
+    overwritten: set[fx.Node]
     families: dict[fx.Node, _Family] = field(default_factory=dict)
 
     def note(self, run: GraphRun, node: fx.Node, values: dict[fx.Node, Any]) -> None:
@@ -71,6 +72,7 @@ class Memory:
 
     def _write(self, target: fx.Node, node: fx.Node, values: dict[fx.Node, Any], *, returns: bool) -> None:
         family, new = self._family(target), values[node]
+        self.overwritten.update(family.same, family.views)
         if returns and isinstance(new, Tensor) and not family.views:
             for member in family.same:
                 values[member] = new

@@ -38,10 +38,12 @@ class Constants:
         values: per graph run, node -> values with NaN for "depends on the input", nested as the node's labels.
         inputs: weight id -> one vector (C,) per call of the weight: the constant that each input channel brings,
             NaN where it depends on the input.
+        overwritten: nodes that a later call writes to in place: their values are those after it.
     """
 
     values: list[dict[fx.Node, Any]] = field(default_factory=list)
     inputs: dict[int, list[tuple[MixCall, Tensor]]] = field(default_factory=dict)
+    overwritten: set[fx.Node] = field(default_factory=set)
 
 
 def find_constants(labelling: Labelling) -> Constants:
@@ -75,7 +77,7 @@ def _run(
     dtype = next((p.dtype for p in run.module.parameters() if p.is_floating_point()), torch.float32)
     values: dict[fx.Node, Any] = {}
     through = Propagation(labelling.structure, run, values, dtype)
-    memory = Memory(through.doubts)
+    memory = Memory(through.doubts, found.overwritten)
     for node in run.graph.nodes:
         labels = run.values.get(node)
         if node.op == "output":

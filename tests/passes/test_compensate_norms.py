@@ -239,3 +239,29 @@ def test_representatives_are_far_apart_and_no_scale_is_small() -> None:
     assert representatives(constant, scale, torch.tensor([True, True, True, True, True])) is not None
     far = torch.tensor([0.0, 1e-3, 1.0, 0.0, 0.0]).double()
     assert representatives(far, torch.tensor([1.0, 1.0, 0.05, 0, 0]).double(), movable) is None
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("written", ["later", "before", "elsewhere"])
+def test_what_is_written_over_after_the_norm_is_not_taken_for_what_the_norm_reads(groups: int, written: str) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.norm = nn.Conv2d(3, 8, 1), nn.GroupNorm(groups, 8)
+            self.b, self.c = nn.Conv2d(8, 4, 1), nn.Conv2d(8, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.a(x)
+            x = x.relu_() if written == "before" else x
+            y = self.norm(x)
+            return self.b(y) + self.c(x.relu_() if written == "later" else x.relu())
+
+    model = Net().double().eval()
+    gone = torch.tensor([1, 2, 4, 6])
+    with torch.no_grad():
+        model.a.weight[gone], model.norm.weight[gone] = 0, 0
+        model.a.bias[gone] = torch.tensor([-1.0, -2.0, 0.5, -0.3]).double()
+        model.norm.bias.normal_()
+    slim = shrink(model, X, compensate="always")
+    assert_same_function(model, slim, (X,), (OTHER,))
+    assert slim.a.out_channels == (8 if written == "later" else 4)  # type: ignore[union-attr]
