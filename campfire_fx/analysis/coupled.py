@@ -1,9 +1,9 @@
 """Coupled channels: which filters, norm entries and input channels a shrink removes only together, and at what gain.
 
-Labels say it: what has one label is one channel. Channels are coupled further where GroupNorm normalises them together,
-which go together, and in grouped convolutions, whose groups stay equal: either whole groups go, or every group loses as
-many. A channel is in a group only if a shrink really
-removes it when all that the group owns is zero; that is tried, on the weights themselves.
+Labels say it: what has one label is one channel. Channels are coupled further where GroupNorm normalises them together:
+these go together. In grouped convolutions, whose groups stay equal, whole groups go, or every group loses as many. A
+channel is in a group only if a shrink really removes it when all that the group owns is zero; that is tried, on the
+weights themselves.
 """
 
 from __future__ import annotations
